@@ -1,1 +1,66 @@
-//! The protocol.
+//! The `manysocket.v1` wire protocol, without I/O, clock, randomness or JavaScript.
+//!
+//! Many WebSockets ("channels") travel over one physical WebSocket (the "link"). Both ends run the
+//! same state machine, [`Connection`], told its [`Side`]. It is driven in one fixed way:
+//!
+//! 1. *Mutate*: call any command ([`Connection::send`], [`Connection::close`], …) or input
+//!    ([`Connection::receive_batch`], …).
+//! 2. *Drain*: call [`Connection::poll_event`] and [`Connection::poll_transmit`] until both give
+//!    `None`, then ask [`Connection::poll_timeout`] when to call [`Connection::handle_timeout`].
+//!
+//! A [`Connection`] never touches message contents: it is generic over a [`Payload`], so that a
+//! browser can keep its strings in JavaScript. [`Endpoint`] wraps it for hosts that hold messages
+//! as bytes, such as the server:
+//!
+//! ```
+//! use manysocket_protocol::{Endpoint, Event, Message, Settings, Side};
+//!
+//! let mut client = Endpoint::new(Side::Client, Settings::default(), 0);
+//! let mut server = Endpoint::new(Side::Server, Settings::default(), 0);
+//!
+//! let channel = client.open("/ws1", "").expect("below the channel limit");
+//! server.receive_handshake(0, &client.handshake()).expect("a well-formed first batch");
+//! assert!(matches!(server.poll_event(), Some(Event::Open { target, .. }) if target == "/ws1"));
+//!
+//! server.accept(channel, "");
+//! server.send(channel, Message::text("hello"));
+//! while let Some(message) = server.poll_transmit() {
+//!     client.receive(0, message).expect("a well-formed message");
+//! }
+//! assert!(matches!(client.poll_event(), Some(Event::Accepted { .. })));
+//! assert!(matches!(client.poll_event(), Some(Event::Message { message, .. }) if message == Message::text("hello")));
+//! ```
+//!
+//! The normative text is `docs/protocol.md`; section numbers in comments refer to it.
+
+mod channel;
+pub mod connection;
+mod endpoint;
+mod frame;
+mod keepalive;
+mod message;
+mod settings;
+mod text;
+mod transmit;
+mod varint;
+mod violation;
+
+pub use connection::{Connection, Side};
+pub use endpoint::{Close, Endpoint, Event};
+pub use frame::Kind;
+pub use message::{Message, Physical};
+pub use settings::{MESSAGE_OVERHEAD, Settings};
+pub use transmit::{Batch, LARGE, Payload, Transmit};
+pub use violation::Violation;
+
+/// The WebSocket subprotocol that a link speaks (RFC 6455 §1.9).
+pub const SUBPROTOCOL: &str = "manysocket.v1";
+
+/// The query parameter of the physical handshake that carries the first batch (§3).
+pub const HANDSHAKE_PARAMETER: &str = "manysocket";
+
+/// The number of a channel within its link. The client picks it, from 1 up (§4).
+pub type Channel = u32;
+
+/// Milliseconds on any monotonic clock of the host.
+pub type Millis = u64;

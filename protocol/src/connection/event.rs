@@ -1,0 +1,74 @@
+//! What a connection tells its host.
+
+use crate::Channel;
+use crate::frame::Kind;
+
+/// Where a string or payload lies: in units, from the beginning of the batch's text run (strings)
+/// or binary run (binary payloads), or of the physical message's payload if it was not a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Span {
+    /// Where it begins.
+    pub start: u32,
+    /// How long it is.
+    pub units: u32,
+}
+
+/// What a host has to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// The client opens a channel; answer with `accept`, `refuse` or `abort`.
+    Open {
+        /// The new channel.
+        channel: Channel,
+        /// Path and query.
+        target: Span,
+        /// The offered subprotocols, comma-separated.
+        protocols: Span,
+    },
+    /// The server accepted a channel.
+    Accepted {
+        /// The channel.
+        channel: Channel,
+        /// The chosen subprotocol.
+        protocol: Span,
+    },
+    /// The server refused a channel: it is gone.
+    Refused {
+        /// The channel.
+        channel: Channel,
+        /// An HTTP status.
+        status: u32,
+        /// Why, for the log.
+        reason: Span,
+    },
+    /// A message, or a piece of one.
+    Data {
+        /// The channel.
+        channel: Channel,
+        /// Text or binary.
+        kind: Kind,
+        /// Whether it completes the message.
+        fin: bool,
+        /// Its content.
+        span: Span,
+    },
+    /// The peer closed its direction; answer with `close` if this side has not closed yet.
+    Closed {
+        /// The channel.
+        channel: Channel,
+        /// The close code; 0: none was given (1005), 1006: aborted.
+        code: u32,
+        /// The reason.
+        reason: Span,
+    },
+    /// A message grew past `max_message`: nothing more comes; close the channel with 1009.
+    Oversize {
+        /// The channel.
+        channel: Channel,
+    },
+    /// Nothing waits to be sent on the channel any more (only if asked for).
+    Drained {
+        /// The channel.
+        channel: Channel,
+    },
+}

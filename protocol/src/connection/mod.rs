@@ -1,0 +1,310 @@
+//! The state machine of a link, for either side: commands and frames in, events and physical
+//! messages out.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+
+use crate::channel::{ChannelState, End, Queue, Receiving, Sending, Window};
+use crate::frame::Kind;
+use crate::keepalive::{Due, Keepalive};
+use crate::settings::Settings;
+use crate::transmit::{Batch, Payload};
+use crate::{Channel, Millis, Violation};
+
+mod event;
+mod receive;
+mod write;
+
+pub use event::{Event, Span};
+
+/// The close code that stands for "no closing handshake" (RFC 6455 §7.4.1). On the wire of a
+/// channel it aborts it (§7).
+const ABORTED: u32 = 1006;
+
+/// Which end of the link this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Opens channels.
+    Client,
+    /// Accepts or refuses them.
+    Server,
+}
+
+/// Frames that no credit holds back. Each goes out before any channel's data or end.
+#[derive(Debug)]
+enum Control<P> {
+    Open { channel: Channel, target: P, protocols: P },
+    Accept { channel: Channel, protocol: P },
+    Grant { channel: Channel },
+}
+
+/// One end of a link. See the [crate] documentation for how to drive it.
+#[derive(Debug)]
+pub struct Connection<P> {
+    side: Side,
+    settings: Settings,
+    /// The peer's settings, once its HELLO has come.
+    peer: Option<Settings>,
+    /// Channel `n` is at `n - 1`: numbers are dense (§4).
+    channels: Vec<Option<ChannelState<P>>>,
+    live: u32,
+    /// Numbers up to `channels.len()` that the client may use again, lowest first: the table stays
+    /// as small as the number of channels that were ever open at once.
+    free: BinaryHeap<Reverse<Channel>>,
+    control: VecDeque<Control<P>>,
+    /// Channels with something to send, each once, in turn.
+    ready: VecDeque<Channel>,
+    events: VecDeque<Event>,
+    keepalive: Keepalive,
+    hello_due: bool,
+    ping_due: bool,
+    pong_due: bool,
+    /// The RAW header in force in each direction (§2.4).
+    raw_in: Option<(Channel, bool)>,
+    raw_out: Option<(Channel, bool)>,
+    /// A batch that has to follow the end of raw mode.
+    staged: Option<Batch<P>>,
+    report_drained: bool,
+}
+
+impl<P: Payload> Connection<P> {
+    /// A link that has just been made, or is about to be. `report_drained` asks for
+    /// [`Event::Drained`].
+    pub fn new(side: Side, settings: Settings, report_drained: bool, now: Millis) -> Self {
+        let settings = settings.clamped();
+        Self {
+            side,
+            settings,
+            peer: None,
+            channels: Vec::new(),
+            live: 0,
+            free: BinaryHeap::new(),
+            control: VecDeque::new(),
+            ready: VecDeque::new(),
+            events: VecDeque::new(),
+            keepalive: Keepalive::new(settings.ping_interval, now),
+            hello_due: true,
+            ping_due: false,
+            pong_due: false,
+            raw_in: None,
+            raw_out: None,
+            staged: None,
+            report_drained,
+        }
+    }
+
+    /// The number of channels that have not ended in both directions.
+    pub fn channels(&self) -> u32 {
+        self.live
+    }
+
+    // ---- commands ----
+
+    /// Opens a channel to a path and query, offering subprotocols (comma-separated). `None` if the
+    /// server's `max_channels` are open, or this is a server.
+    pub fn open(&mut self, target: P, protocols: P) -> Option<Channel> {
+        // Before the HELLO nobody knows the limit: `write_control` finds out.
+        let limit = self.peer.map_or(u32::MAX, |peer| peer.max_channels);
+        if self.side == Side::Server || self.live >= limit {
+            return None;
+        }
+        let fresh = self.channels.len() as Channel + 1;
+        let channel = self.free.pop().map_or(fresh, |Reverse(channel)| channel);
+        self.insert(channel, Sending::Opening, Receiving::Opening);
+        self.control.push_back(Control::Open { channel, target, protocols });
+        Some(channel)
+    }
+
+    /// Accepts an open with the chosen subprotocol (empty: none).
+    pub fn accept(&mut self, channel: Channel, protocol: P) {
+        let Some(peer) = self.peer else { return };
+        let window = Window::new(self.settings.window);
+        if let Some(state) = self.get(channel)
+            && matches!((&state.sending, &state.receiving), (Sending::Opening, Receiving::Opening))
+        {
+            state.sending = Sending::Open(Queue::new(peer.window));
+            state.receiving = Receiving::Open(window);
+            self.control.push_back(Control::Accept { channel, protocol });
+        }
+    }
+
+    /// Refuses an open with an HTTP status and a reason for the log.
+    pub fn refuse(&mut self, channel: Channel, status: u16, reason: P) {
+        if self.side == Side::Server
+            && let Some(state) = self.get(channel)
+            && matches!(state.sending, Sending::Opening)
+        {
+            if matches!(state.receiving, Receiving::Opening) {
+                state.receiving = Receiving::Discarding;
+            }
+            self.end(channel, End::Refuse { status: status.into(), reason });
+        }
+    }
+
+    /// Queues a message. False if the channel does not take any more.
+    pub fn send(&mut self, channel: Channel, kind: Kind, payload: P) -> bool {
+        let Some(ChannelState { sending: Sending::Open(queue), receiving, .. }) = self.get(channel) else {
+            return false;
+        };
+        if matches!(receiving, Receiving::Ended) {
+            return false;
+        }
+        queue.push(kind, payload);
+        self.schedule(channel);
+        true
+    }
+
+    /// Units that wait for credit or for [`Connection::poll_transmit`].
+    pub fn queued(&self, channel: Channel) -> u32 {
+        match self.state(channel).map(|state| &state.sending) {
+            Some(Sending::Open(queue) | Sending::Ending(queue, _)) => queue.units(),
+            _ => 0,
+        }
+    }
+
+    /// Closes this direction after everything queued, with a code (`None`: 1005) and reason. A
+    /// channel that has not opened yet is aborted.
+    pub fn close(&mut self, channel: Channel, code: Option<u16>, reason: P) {
+        match self.get(channel).map(|state| &state.sending) {
+            Some(Sending::Opening) => self.abort(channel),
+            Some(Sending::Open(_)) => {
+                self.end(channel, End::Close { code: code.unwrap_or(0).into(), reason });
+            }
+            _ => {}
+        }
+    }
+
+    /// Gives the channel up: drops what is queued and what still comes. The peer sees 1006. No
+    /// event of this channel follows.
+    pub fn abort(&mut self, channel: Channel) {
+        let side = self.side;
+        let Some(state) = self.get(channel) else {
+            return;
+        };
+        match state.receiving {
+            Receiving::Opening if side == Side::Server => {
+                // A client that waits for an answer gets one.
+                return self.refuse(channel, 500, P::default());
+            }
+            Receiving::Ended => {}
+            _ => state.receiving = Receiving::Discarding,
+        }
+        match &mut state.sending {
+            Sending::Ended => return,
+            // Whatever was queued goes.
+            sending => *sending = Sending::Opening,
+        }
+        self.end(channel, End::Close { code: ABORTED, reason: P::default() });
+    }
+
+    /// The reader took a message of so many units: the peer may send as much again.
+    pub fn consumed(&mut self, channel: Channel, units: u32) {
+        if let Some(ChannelState { receiving: Receiving::Open(window), .. }) = self.get(channel) {
+            window.consumed(units);
+            self.update_grant(channel);
+        }
+    }
+
+    // ---- events and time ----
+
+    /// The next event, oldest first. Spans refer to the physical message that was last taken in:
+    /// drain after each.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When to call [`Connection::handle_timeout`]. It only ever moves later while the peer is
+    /// alive, so a host may leave an earlier timer running and ask again when it fires.
+    pub fn poll_timeout(&self) -> Option<Millis> {
+        self.keepalive.next()
+    }
+
+    /// Does what is due by `now`.
+    ///
+    /// # Errors
+    /// The peer has shown no sign of life for too long: the link is dead.
+    pub fn handle_timeout(&mut self, now: Millis) -> Result<(), Violation> {
+        match self.keepalive.handle_timeout(now) {
+            Due::Nothing => Ok(()),
+            Due::Ping => {
+                self.ping_due = true;
+                Ok(())
+            }
+            Due::Dead => Err(Violation::limit("the peer has been silent for too long")),
+        }
+    }
+
+    // ---- the table of channels ----
+
+    fn state(&self, channel: Channel) -> Option<&ChannelState<P>> {
+        self.channels.get((channel as usize).checked_sub(1)?)?.as_ref()
+    }
+
+    fn get(&mut self, channel: Channel) -> Option<&mut ChannelState<P>> {
+        self.channels.get_mut((channel as usize).checked_sub(1)?)?.as_mut()
+    }
+
+    fn expect(&mut self, channel: Channel) -> Result<&mut ChannelState<P>, Violation> {
+        self.get(channel).ok_or(Violation::protocol("a frame for a channel that is not open").on(channel))
+    }
+
+    fn insert(&mut self, channel: Channel, sending: Sending<P>, receiving: Receiving) {
+        let index = channel as usize - 1;
+        if index == self.channels.len() {
+            self.channels.push(None);
+        }
+        self.channels[index] = Some(ChannelState { sending, receiving, scheduled: false });
+        self.live += 1;
+    }
+
+    fn remove(&mut self, channel: Channel) {
+        self.channels[channel as usize - 1] = None;
+        self.live -= 1;
+        if self.side == Side::Client {
+            self.free.push(Reverse(channel));
+        }
+    }
+
+    /// Has `end` sent after what is queued.
+    fn end(&mut self, channel: Channel, end: End<P>) {
+        let Some(state) = self.get(channel) else {
+            return;
+        };
+        state.sending = match std::mem::replace(&mut state.sending, Sending::Ended) {
+            Sending::Opening => Sending::Ending(Queue::new(0), end),
+            Sending::Open(queue) => Sending::Ending(queue, end),
+            other => {
+                state.sending = other;
+                return;
+            }
+        };
+        self.schedule(channel);
+    }
+
+    fn schedule(&mut self, channel: Channel) {
+        if let Some(state) = self.get(channel)
+            && !std::mem::replace(&mut state.scheduled, true)
+        {
+            self.ready.push_back(channel);
+        }
+    }
+
+    fn unschedule(&mut self, channel: Channel, drained: bool) {
+        self.ready.pop_front();
+        if let Some(state) = self.get(channel) {
+            state.scheduled = false;
+        }
+        if drained && self.report_drained {
+            self.events.push_back(Event::Drained { channel });
+        }
+    }
+
+    fn update_grant(&mut self, channel: Channel) {
+        if let Some(ChannelState { receiving: Receiving::Open(window), sending, .. }) = self.get(channel)
+            && !matches!(sending, Sending::Ended)
+            && window.update_grant()
+        {
+            self.control.push_back(Control::Grant { channel });
+        }
+    }
+}

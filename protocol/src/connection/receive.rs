@@ -1,0 +1,297 @@
+//! What the peer's frames do to the state.
+
+use super::{ABORTED, Connection, Event, Side, Span};
+use crate::channel::{End, Queue, Receiving, Rejected, Sending, Window};
+use crate::frame::{Frame, Kind};
+use crate::settings::{CHANNEL_SLACK, MAX_CREDIT, Settings};
+use crate::transmit::{LARGE, Payload};
+use crate::{Channel, Millis, Violation};
+
+/// The longest reason of a close (RFC 6455 §5.5: 125 bytes less the code).
+const MAX_REASON: u32 = 123;
+
+impl<P: Payload> Connection<P> {
+    /// Whether a physical binary message of `length` bytes is a payload rather than a batch: then
+    /// it belongs to [`Connection::receive_raw`].
+    pub fn expects_raw(&self, length: u32) -> bool {
+        self.raw_in.is_some() && length >= LARGE
+    }
+
+    /// Takes in a batch: its headers, and the lengths of its runs in units.
+    ///
+    /// # Errors
+    /// A [`Violation`] if the peer broke the protocol. Frames before the bad one have taken effect.
+    pub fn receive_batch(
+        &mut self,
+        now: Millis,
+        mut headers: &[u8],
+        text_units: u32,
+        binary_bytes: u32,
+    ) -> Result<(), Violation> {
+        self.keepalive.received(now);
+        let mut text = Run::new(text_units);
+        let mut binary = Run::new(binary_bytes);
+        while !headers.is_empty() {
+            let frame = Frame::decode(&mut headers)?;
+            if self.peer.is_none() && !matches!(frame, Frame::Hello(_)) {
+                return Err(Violation::protocol("the first frame is not HELLO"));
+            }
+            match frame {
+                Frame::Data { channel, kind, fin, units } => {
+                    let run = if kind == Kind::Text { &mut text } else { &mut binary };
+                    let span = run.take(units)?;
+                    self.on_data(channel, kind, fin, span)?;
+                }
+                Frame::Raw { channel, fin } => {
+                    self.raw_in = (channel != 0).then_some((channel, fin));
+                }
+                Frame::Open { channel, target, protocols } => {
+                    let (target, protocols) = (text.take(target)?, text.take(protocols)?);
+                    self.on_open(channel, target, protocols)?;
+                }
+                Frame::Accept { channel, protocol } => {
+                    let protocol = text.take(protocol)?;
+                    self.on_accept(channel, protocol)?;
+                }
+                Frame::Refuse { channel, status, reason } => {
+                    let reason = text.take(reason)?;
+                    self.on_refuse(channel, status, reason)?;
+                }
+                Frame::Close { channel, code, reason } => {
+                    let reason = text.take(reason)?;
+                    self.on_close(channel, code, reason)?;
+                }
+                Frame::Grant { channel, units } => self.on_grant(channel, units)?,
+                Frame::Hello(body) => self.on_hello(body)?,
+                Frame::Ping => self.pong_due = true,
+                Frame::Pong | Frame::Unknown => {}
+            }
+        }
+        if text.is_exhausted() && binary.is_exhausted() {
+            Ok(())
+        } else {
+            Err(Violation::protocol("a batch holds more content than its headers tell"))
+        }
+    }
+
+    /// Takes in a physical text message: the number and sign in front of it, and the length of
+    /// the rest.
+    ///
+    /// # Errors
+    /// As [`Connection::receive_batch`].
+    pub fn receive_text(
+        &mut self,
+        now: Millis,
+        channel: Channel,
+        fin: bool,
+        units: u32,
+    ) -> Result<(), Violation> {
+        self.keepalive.received(now);
+        self.on_data(channel, Kind::Text, fin, Span { start: 0, units })
+    }
+
+    /// Takes in a physical binary message that [`Connection::expects_raw`] claimed.
+    ///
+    /// # Errors
+    /// As [`Connection::receive_batch`].
+    pub fn receive_raw(&mut self, now: Millis, length: u32) -> Result<(), Violation> {
+        self.keepalive.received(now);
+        let (channel, fin) = self.raw_in.ok_or(Violation::protocol("a raw payload without its header"))?;
+        self.on_data(channel, Kind::Binary, fin, Span { start: 0, units: length })
+    }
+
+    fn on_hello(&mut self, body: &[u8]) -> Result<(), Violation> {
+        if self.peer.is_some() {
+            return Err(Violation::protocol("a second HELLO"));
+        }
+        let peer = Settings::decode(body)?;
+        self.keepalive.peer_promises(peer.ping_interval);
+        self.peer = Some(peer);
+        Ok(())
+    }
+
+    fn on_open(&mut self, channel: Channel, target: Span, protocols: Span) -> Result<(), Violation> {
+        if self.side == Side::Client {
+            return Err(Violation::protocol("a server does not open channels").on(channel));
+        }
+        if channel == 0 || channel as usize > self.channels.len() + 1 {
+            return Err(Violation::protocol("OPEN skips channel numbers").on(channel));
+        }
+        if channel > self.settings.max_channels.saturating_add(CHANNEL_SLACK) {
+            return Err(Violation::limit("OPEN far beyond max_channels").on(channel));
+        }
+        if self.state(channel).is_some() {
+            return Err(Violation::protocol("OPEN of a channel that has not ended").on(channel));
+        }
+        if self.live >= self.settings.max_channels {
+            self.insert(channel, Sending::Opening, Receiving::Discarding);
+            self.end(channel, End::Refuse { status: 503, reason: P::default() });
+            return Ok(());
+        }
+        self.insert(channel, Sending::Opening, Receiving::Opening);
+        self.events.push_back(Event::Open { channel, target, protocols });
+        Ok(())
+    }
+
+    fn on_accept(&mut self, channel: Channel, protocol: Span) -> Result<(), Violation> {
+        let window = Window::new(self.settings.window);
+        let credit = self.peer.map_or(0, |peer| peer.window);
+        let side = self.side;
+        let state = self.expect(channel)?;
+        match (&state.sending, &state.receiving) {
+            _ if side == Side::Server => {
+                Err(Violation::protocol("a client does not accept channels").on(channel))
+            }
+            (Sending::Opening, Receiving::Opening) => {
+                state.sending = Sending::Open(Queue::new(credit));
+                state.receiving = Receiving::Open(window);
+                self.events.push_back(Event::Accepted { channel, protocol });
+                Ok(())
+            }
+            (_, Receiving::Discarding) => Ok(()),
+            _ => Err(Violation::protocol("ACCEPT of a channel that is not opening").on(channel)),
+        }
+    }
+
+    fn on_refuse(&mut self, channel: Channel, status: u32, reason: Span) -> Result<(), Violation> {
+        let side = self.side;
+        let state = self.expect(channel)?;
+        let event = match state.receiving {
+            _ if side == Side::Server => {
+                return Err(Violation::protocol("a client does not refuse channels").on(channel));
+            }
+            Receiving::Opening => Some(Event::Refused { channel, status, reason }),
+            Receiving::Discarding => None,
+            _ => {
+                return Err(Violation::protocol("REFUSE of a channel that is not opening").on(channel));
+            }
+        };
+        self.events.extend(event);
+        self.on_end(channel);
+        // A refusal needs no answer of the page's: only the number has to become free.
+        self.end(channel, End::Close { code: 0, reason: P::default() });
+        Ok(())
+    }
+
+    fn on_close(&mut self, channel: Channel, code: u32, reason: Span) -> Result<(), Violation> {
+        if !matches!(code, 0 | ABORTED | 1000..=1003 | 1007..=1014 | 3000..=4999) {
+            return Err(Violation::protocol("CLOSE with a code that RFC 6455 does not allow").on(channel));
+        }
+        if reason.units > MAX_REASON || (reason.units > 0 && matches!(code, 0 | ABORTED)) {
+            return Err(
+                Violation::protocol("CLOSE with a reason that is too long or has no code").on(channel)
+            );
+        }
+        let side = self.side;
+        let state = self.expect(channel)?;
+        match state.receiving {
+            Receiving::Ended => return Err(Violation::protocol("CLOSE after CLOSE").on(channel)),
+            Receiving::Opening if side == Side::Client || code != ABORTED => {
+                return Err(Violation::protocol("CLOSE of a channel that has not been accepted").on(channel));
+            }
+            Receiving::Discarding => {}
+            Receiving::Opening | Receiving::Open(_) => {
+                self.events.push_back(Event::Closed { channel, code, reason });
+            }
+        }
+        self.on_end(channel);
+        Ok(())
+    }
+
+    fn on_grant(&mut self, channel: Channel, units: u32) -> Result<(), Violation> {
+        let state = self.expect(channel)?;
+        if matches!(state.receiving, Receiving::Ended) {
+            return Err(Violation::protocol("GRANT after CLOSE").on(channel));
+        }
+        let (Sending::Open(queue) | Sending::Ending(queue, _)) = &mut state.sending else {
+            return match state.sending {
+                Sending::Ended => Ok(()),
+                _ => Err(Violation::protocol("GRANT on a channel that has not been accepted").on(channel)),
+            };
+        };
+        let credit = queue.credit();
+        match credit.checked_add(units).filter(|&sum| sum <= MAX_CREDIT) {
+            Some(sum) => *credit = sum,
+            None => return Err(Violation::protocol("GRANT past the largest credit").on(channel)),
+        }
+        if !queue.is_empty() {
+            self.schedule(channel);
+        }
+        Ok(())
+    }
+
+    fn on_data(&mut self, channel: Channel, kind: Kind, fin: bool, span: Span) -> Result<(), Violation> {
+        let max_message = self.settings.max_message;
+        let state = self.expect(channel)?;
+        let window = match &mut state.receiving {
+            Receiving::Open(window) => window,
+            Receiving::Discarding => return Ok(()),
+            Receiving::Opening => {
+                return Err(Violation::protocol("data on a channel that has not been accepted").on(channel));
+            }
+            Receiving::Ended => return Err(Violation::protocol("data after CLOSE").on(channel)),
+        };
+        match window.receive(kind, fin, span.units, max_message) {
+            Ok(()) => self.events.push_back(Event::Data { channel, kind, fin, span }),
+            Err(Rejected::NoCredit) => {
+                return Err(Violation::limit("data beyond the credit").on(channel));
+            }
+            Err(Rejected::Mixed) => {
+                return Err(Violation::protocol("text and binary pieces in one message").on(channel));
+            }
+            Err(Rejected::Oversize) => {
+                state.receiving = Receiving::Discarding;
+                self.events.push_back(Event::Oversize { channel });
+            }
+        }
+        if !fin {
+            self.update_grant(channel);
+        }
+        Ok(())
+    }
+
+    /// The peer's terminal frame has come: what is queued has nobody to go to (§7).
+    fn on_end(&mut self, channel: Channel) {
+        if self.raw_in.is_some_and(|(raw, _)| raw == channel) {
+            self.raw_in = None;
+        }
+        let Some(state) = self.get(channel) else {
+            return;
+        };
+        state.receiving = Receiving::Ended;
+        match &mut state.sending {
+            Sending::Open(queue) => *queue = Queue::new(0),
+            Sending::Ending(queue, _) => {
+                *queue = Queue::new(0);
+                self.schedule(channel);
+            }
+            Sending::Ended => self.remove(channel),
+            Sending::Opening => {}
+        }
+    }
+}
+
+/// A batch's text or binary run while headers are read.
+struct Run {
+    position: u32,
+    end: u32,
+}
+
+impl Run {
+    fn new(end: u32) -> Self {
+        Self { position: 0, end }
+    }
+
+    fn take(&mut self, units: u32) -> Result<Span, Violation> {
+        if units > self.end - self.position {
+            return Err(Violation::protocol("headers tell of more content than the batch holds"));
+        }
+        let span = Span { start: self.position, units };
+        self.position += units;
+        Ok(span)
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.position == self.end
+    }
+}

@@ -1,0 +1,220 @@
+//! What goes out next, and in which physical message.
+
+use super::{Connection, Control, Event, Span};
+use crate::Channel;
+use crate::channel::{End, Piece, Queue, Receiving, Sending};
+use crate::frame::{Frame, Kind};
+use crate::settings::CHANNEL_SLACK;
+use crate::transmit::{Batch, LARGE, Payload, Transmit};
+
+/// Units that one channel may put into a batch before the next has its turn: half a batch, so that
+/// no channel fills one alone while others wait.
+const QUANTUM: u32 = 16 * 1024;
+
+impl<P: Payload> Connection<P> {
+    /// The first batch, for the query of the physical handshake (§3): the HELLO and as many of the
+    /// waiting opens as fit in `max_bytes`. To be called once, before anything else is sent.
+    pub fn handshake(&mut self, max_bytes: u32) -> Batch<P> {
+        let mut batch = Batch::new();
+        self.write_link_frames(&mut batch);
+        while let Some(Control::Open { channel, target, protocols }) = self.control.front() {
+            // Paths and tokens are ASCII; 16 bytes are the most that the header takes.
+            let more = target.units() + protocols.units() + 16;
+            if *channel > CHANNEL_SLACK || batch.headers.len() as u32 + batch.units() + more > max_bytes {
+                break;
+            }
+            if let Some(Control::Open { channel, target, protocols }) = self.control.pop_front() {
+                write_open(&mut batch, channel, target, protocols);
+            }
+        }
+        batch
+    }
+
+    /// The next physical message to send. `None` until there is something, and on a client, but
+    /// for the HELLO, until the server's HELLO has come.
+    pub fn poll_transmit(&mut self) -> Option<Transmit<P>> {
+        if let Some(batch) = self.staged.take() {
+            return Some(Transmit::Batch(batch));
+        }
+        let raw_before = self.raw_out;
+        let mut batch = Batch::new();
+        self.write_link_frames(&mut batch);
+        if self.peer.is_some() {
+            self.write_control(&mut batch);
+            if !batch.is_full()
+                && let Some(alone) = self.write_channels(&mut batch)
+            {
+                return Some(alone);
+            }
+        }
+        if batch.is_empty() {
+            return None;
+        }
+        if raw_before.is_some() && batch.max_bytes() >= LARGE {
+            // In raw mode only a binary message below LARGE is a batch: leave raw mode first.
+            if self.raw_out == raw_before {
+                self.raw_out = None;
+            }
+            let mut leave = Batch::new();
+            Frame::Raw { channel: 0, fin: true }.encode(&mut leave.headers);
+            self.staged = Some(batch);
+            return Some(Transmit::Batch(leave));
+        }
+        Some(Transmit::Batch(batch))
+    }
+
+    fn write_link_frames(&mut self, batch: &mut Batch<P>) {
+        if std::mem::take(&mut self.hello_due) {
+            let mut body = Vec::new();
+            self.settings.encode(&mut body);
+            Frame::Hello(&body).encode(&mut batch.headers);
+        }
+        if std::mem::take(&mut self.pong_due) {
+            Frame::Pong.encode(&mut batch.headers);
+        }
+        if self.peer.is_some() && std::mem::take(&mut self.ping_due) {
+            Frame::Ping.encode(&mut batch.headers);
+        }
+    }
+
+    fn write_control(&mut self, batch: &mut Batch<P>) {
+        let limit = self.peer.map_or(0, |peer| peer.max_channels);
+        while !batch.is_full()
+            && let Some(control) = self.control.pop_front()
+        {
+            match control {
+                Control::Open { channel, .. } if channel > limit => {
+                    // Opened before the server's limit was known: what it would have answered.
+                    if self.get(channel).is_some_and(|state| matches!(state.receiving, Receiving::Opening)) {
+                        self.events.push_back(Event::Refused {
+                            channel,
+                            status: 503,
+                            reason: Span::default(),
+                        });
+                    }
+                    self.remove(channel);
+                }
+                Control::Open { channel, target, protocols } => write_open(batch, channel, target, protocols),
+                Control::Accept { channel, protocol } => {
+                    Frame::Accept { channel, protocol: protocol.units() }.encode(&mut batch.headers);
+                    batch.push_text(protocol);
+                }
+                Control::Grant { channel } => {
+                    let Some(state) = self.get(channel) else {
+                        continue;
+                    };
+                    if let (Receiving::Open(window), false) =
+                        (&mut state.receiving, matches!(state.sending, Sending::Ended))
+                    {
+                        let units = std::mem::take(&mut window.grant_due);
+                        Frame::Grant { channel, units }.encode(&mut batch.headers);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Fills the batch from the channels in turn. Gives a physical message that goes out alone,
+    /// in place of the batch, only while the batch is empty.
+    fn write_channels(&mut self, batch: &mut Batch<P>) -> Option<Transmit<P>> {
+        let max_fragment = self.peer.map_or(LARGE, |peer| peer.max_fragment);
+        let mut turn_began = batch.max_bytes();
+        while !batch.is_full()
+            && let Some(&channel) = self.ready.front()
+        {
+            let alone = self.ready.len() == 1 && batch.is_empty();
+            let raw_out = self.raw_out;
+            let state = self.get(channel).filter(|state| state.scheduled);
+            let queue = match state.map(|state| &mut state.sending) {
+                Some(Sending::Open(queue)) => queue,
+                Some(Sending::Ending(queue, _)) if !queue.is_empty() => queue,
+                Some(Sending::Ending(..)) => {
+                    self.ready.pop_front();
+                    self.write_end(channel, batch);
+                    continue;
+                }
+                _ => {
+                    self.ready.pop_front();
+                    continue;
+                }
+            };
+            let Some(piece) = queue.peek(max_fragment) else {
+                let drained = queue.is_empty();
+                self.unschedule(channel, drained);
+                continue;
+            };
+            match piece.kind {
+                Kind::Binary if piece.units >= LARGE => {
+                    let header = (channel, piece.fin);
+                    if raw_out != Some(header) {
+                        Frame::Raw { channel, fin: piece.fin }.encode(&mut batch.headers);
+                        self.raw_out = Some(header);
+                        return None;
+                    }
+                    if !batch.is_empty() {
+                        return None;
+                    }
+                    let payload = queue.take(piece);
+                    self.ready.rotate_left(1);
+                    return Some(Transmit::Raw(payload));
+                }
+                Kind::Text if piece.units >= LARGE || (alone && queue.len() == 1) => {
+                    if !batch.is_empty() {
+                        return None;
+                    }
+                    let text = queue.take(piece);
+                    self.ready.rotate_left(1);
+                    return Some(Transmit::Text { channel, fin: piece.fin, text });
+                }
+                _ => write_piece(batch, channel, piece, queue),
+            }
+            if batch.max_bytes() - turn_began >= QUANTUM {
+                turn_began = batch.max_bytes();
+                self.ready.rotate_left(1);
+            }
+        }
+        None
+    }
+
+    fn write_end(&mut self, channel: Channel, batch: &mut Batch<P>) {
+        if self.raw_out.is_some_and(|(raw, _)| raw == channel) {
+            self.raw_out = None;
+        }
+        let Some(state) = self.get(channel) else {
+            return;
+        };
+        state.scheduled = false;
+        if let Sending::Ending(_, end) = std::mem::replace(&mut state.sending, Sending::Ended) {
+            let reason = match end {
+                End::Close { code, reason } => {
+                    Frame::Close { channel, code, reason: reason.units() }.encode(&mut batch.headers);
+                    reason
+                }
+                End::Refuse { status, reason } => {
+                    Frame::Refuse { channel, status, reason: reason.units() }.encode(&mut batch.headers);
+                    reason
+                }
+            };
+            batch.push_text(reason);
+        }
+        if matches!(state.receiving, Receiving::Ended) {
+            self.remove(channel);
+        }
+    }
+}
+
+fn write_open<P: Payload>(batch: &mut Batch<P>, channel: Channel, target: P, protocols: P) {
+    Frame::Open { channel, target: target.units(), protocols: protocols.units() }.encode(&mut batch.headers);
+    batch.push_text(target);
+    batch.push_text(protocols);
+}
+
+fn write_piece<P: Payload>(batch: &mut Batch<P>, channel: Channel, piece: Piece, queue: &mut Queue<P>) {
+    let payload = queue.take(piece);
+    Frame::Data { channel, kind: piece.kind, fin: piece.fin, units: payload.units() }
+        .encode(&mut batch.headers);
+    match piece.kind {
+        Kind::Text => batch.push_text(payload),
+        Kind::Binary => batch.push_binary(payload),
+    }
+}

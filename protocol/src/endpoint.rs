@@ -1,0 +1,422 @@
+//! A [`Connection`] for hosts that hold messages as bytes: it puts physical messages together and
+//! takes them apart, and joins the pieces of a message.
+
+use std::collections::{HashMap, VecDeque};
+
+use bytes::{Bytes, BytesMut};
+use data_encoding::BASE64URL_NOPAD;
+
+use crate::connection::{self, Connection, Side, Span};
+use crate::frame::Kind;
+use crate::message::{Data, Message, Physical, encode_batch};
+use crate::settings::Settings;
+use crate::text;
+use crate::varint;
+use crate::{Channel, Millis, Violation};
+
+/// The first batch fits a request line that every server in front accepts: base64 makes 4,000
+/// characters of it, below the 8 KiB that nginx and HAProxy allow by default, path and all.
+const MAX_HANDSHAKE: u32 = 3_000;
+
+/// Messages up to this long are copied out of their batch: a slice would keep the whole batch in
+/// memory for as long as a slow reader leaves one small message unread.
+const COPY: usize = 4096;
+
+/// How a channel was closed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Close {
+    /// The close code; `None`: none was given (1005); 1006: aborted, without a closing handshake.
+    pub code: Option<u16>,
+    /// The reason, at most 123 bytes.
+    pub reason: String,
+}
+
+/// What a host has to know. [`connection::Event`] with contents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The client opens a channel; answer with `accept`, `refuse` or `abort`.
+    Open {
+        /// The new channel.
+        channel: Channel,
+        /// Path and query, as the page's URL had them.
+        target: String,
+        /// The offered subprotocols as in `Sec-WebSocket-Protocol`; empty: none.
+        protocols: String,
+    },
+    /// The server accepted a channel.
+    Accepted {
+        /// The channel.
+        channel: Channel,
+        /// The chosen subprotocol; empty: none.
+        protocol: String,
+    },
+    /// The server refused a channel: it is gone.
+    Refused {
+        /// The channel.
+        channel: Channel,
+        /// An HTTP status.
+        status: u16,
+        /// Why, for the log.
+        reason: String,
+    },
+    /// A whole message.
+    Message {
+        /// The channel.
+        channel: Channel,
+        /// The message.
+        message: Message,
+    },
+    /// The peer closed its direction; answer with `close` or `abort` if this side has not closed.
+    Closed {
+        /// The channel.
+        channel: Channel,
+        /// How.
+        close: Close,
+    },
+    /// The peer sent a message larger than [`Settings::max_message`]. The channel has been closed
+    /// with 1009; no event of it follows.
+    Oversize {
+        /// The channel.
+        channel: Channel,
+    },
+    /// All that was queued by `send` on this channel has been given out by `poll_transmit`.
+    Drained {
+        /// The channel.
+        channel: Channel,
+    },
+}
+
+/// One end of a link, in bytes. See the [crate] documentation for how to drive it.
+#[derive(Debug)]
+pub struct Endpoint {
+    connection: Connection<Data>,
+    events: VecDeque<Event>,
+    /// Messages of which only a part has come.
+    partial: HashMap<Channel, BytesMut>,
+}
+
+impl Endpoint {
+    /// A link that has just been made, or is about to be.
+    pub fn new(side: Side, settings: Settings, now: Millis) -> Self {
+        Self {
+            connection: Connection::new(side, settings, true, now),
+            events: VecDeque::new(),
+            partial: HashMap::new(),
+        }
+    }
+
+    /// The number of channels that have not ended in both directions.
+    pub fn channels(&self) -> u32 {
+        self.connection.channels()
+    }
+
+    /// Opens a channel to a path and query, offering subprotocols (comma-separated). `None` if the
+    /// server's `max_channels` are open, or this is a server.
+    pub fn open(&mut self, target: &str, protocols: &str) -> Option<Channel> {
+        self.connection.open(Data::str(target), Data::str(protocols))
+    }
+
+    /// Accepts an open with the chosen subprotocol (empty: none).
+    pub fn accept(&mut self, channel: Channel, protocol: &str) {
+        self.connection.accept(channel, Data::str(protocol));
+    }
+
+    /// Refuses an open with an HTTP status and a reason for the log.
+    pub fn refuse(&mut self, channel: Channel, status: u16, reason: &str) {
+        self.connection.refuse(channel, status, Data::str(reason));
+    }
+
+    /// Queues a message without bound: keep [`Endpoint::queued`] small. False if the channel does
+    /// not take any more.
+    pub fn send(&mut self, channel: Channel, message: Message) -> bool {
+        match message {
+            Message::Text(bytes) => self.connection.send(channel, Kind::Text, Data::text(bytes)),
+            Message::Binary(bytes) => self.connection.send(channel, Kind::Binary, Data::binary(bytes)),
+        }
+    }
+
+    /// Units that wait for credit or for [`Endpoint::poll_transmit`].
+    pub fn queued(&self, channel: Channel) -> u32 {
+        self.connection.queued(channel)
+    }
+
+    /// Closes this direction after everything queued, with a code (`None`: 1005) and a reason of
+    /// at most 123 bytes. Also the answer to [`Event::Closed`].
+    pub fn close(&mut self, channel: Channel, code: Option<u16>, reason: &str) {
+        self.connection.close(channel, code, Data::str(reason));
+    }
+
+    /// Gives the channel up: drops what is queued and what still comes. The peer sees 1006. No
+    /// event of this channel follows.
+    pub fn abort(&mut self, channel: Channel) {
+        self.partial.remove(&channel);
+        self.connection.abort(channel);
+    }
+
+    /// The reader took a message of so many [`Message::units`]: the peer may send as much again.
+    pub fn consumed(&mut self, channel: Channel, units: u32) {
+        self.connection.consumed(channel, units);
+    }
+
+    /// On a client, the value of [`HANDSHAKE_PARAMETER`](crate::HANDSHAKE_PARAMETER): the first
+    /// batch. To be called once, before anything else is sent.
+    pub fn handshake(&mut self) -> String {
+        BASE64URL_NOPAD.encode(&encode_batch(&self.connection.handshake(MAX_HANDSHAKE)))
+    }
+
+    /// On a server, takes in the value of [`HANDSHAKE_PARAMETER`](crate::HANDSHAKE_PARAMETER).
+    ///
+    /// # Errors
+    /// A [`Violation`] if it is not base64url or the batch in it breaks the protocol.
+    pub fn receive_handshake(&mut self, now: Millis, base64url: &str) -> Result<(), Violation> {
+        let batch = BASE64URL_NOPAD.decode(base64url.as_bytes()).map_err(|_| {
+            Violation::protocol("the first batch in the handshake is not base64url without padding")
+        })?;
+        self.receive_batch(now, &batch.into())
+    }
+
+    /// Takes in a physical message.
+    ///
+    /// # Errors
+    /// A [`Violation`] if the peer broke the protocol. What came before it has taken effect.
+    pub fn receive(&mut self, now: Millis, message: Physical) -> Result<(), Violation> {
+        match message {
+            Physical::Text(bytes) => self.receive_text(now, &bytes),
+            Physical::Binary(bytes) => {
+                let length =
+                    u32::try_from(bytes.len()).map_err(|_| Violation::limit("a message past 4 GiB"))?;
+                if self.connection.expects_raw(length) {
+                    self.connection.receive_raw(now, length)?;
+                    self.take_events(&Runs { text: "", binary: &bytes }.cursor())
+                } else {
+                    self.receive_batch(now, &bytes)
+                }
+            }
+        }
+    }
+
+    /// The next event, oldest first.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// The next physical message to send.
+    pub fn poll_transmit(&mut self) -> Option<Physical> {
+        let transmit = self.connection.poll_transmit();
+        while let Some(event) = self.connection.poll_event() {
+            match event {
+                connection::Event::Drained { channel } => {
+                    self.events.push_back(Event::Drained { channel });
+                }
+                connection::Event::Refused { channel, .. } => {
+                    self.events.push_back(Event::Refused {
+                        channel,
+                        status: 503,
+                        reason: "the server's max_channels are open".into(),
+                    });
+                }
+                // Everything else comes from what is received, and has been taken then.
+                _ => {}
+            }
+        }
+        transmit.map(Physical::encode)
+    }
+
+    /// When to call [`Endpoint::handle_timeout`]. It only moves later while the peer is alive.
+    pub fn poll_timeout(&self) -> Option<Millis> {
+        self.connection.poll_timeout()
+    }
+
+    /// Does what is due by `now`.
+    ///
+    /// # Errors
+    /// The peer has shown no sign of life for too long: the link is dead.
+    pub fn handle_timeout(&mut self, now: Millis) -> Result<(), Violation> {
+        self.connection.handle_timeout(now)
+    }
+
+    fn receive_text(&mut self, now: Millis, bytes: &Bytes) -> Result<(), Violation> {
+        const NOT_UTF8: Violation = Violation::data("a physical text message is not UTF-8");
+        let (channel, fin, head) = text_head(bytes)?;
+        let content = bytes.slice(head..);
+        let text = str::from_utf8(&content).map_err(|_| NOT_UTF8)?;
+        self.connection.receive_text(now, channel, fin, text::utf16_len(text))?;
+        self.take_events(&Runs { text, binary: &Bytes::new() }.whole(&content))
+    }
+
+    fn receive_batch(&mut self, now: Millis, bytes: &Bytes) -> Result<(), Violation> {
+        const CUT: Violation = Violation::protocol("a batch is shorter than its lengths tell");
+        let mut rest: &[u8] = bytes;
+        let (Some(header_bytes), Some(text_bytes)) = (varint::read(&mut rest), varint::read(&mut rest))
+        else {
+            return Err(CUT);
+        };
+        let (headers, rest) = rest.split_at_checked(header_bytes as usize).ok_or(CUT)?;
+        let (text, binary) = rest.split_at_checked(text_bytes as usize).ok_or(CUT)?;
+        let text = str::from_utf8(text).map_err(|_| Violation::data("a batch's text run is not UTF-8"))?;
+        let binary = bytes.slice_ref(binary);
+        let received =
+            self.connection.receive_batch(now, headers, text::utf16_len(text), binary.len() as u32);
+        self.take_events(&Runs { text, binary: &binary }.cursor())?;
+        received
+    }
+
+    /// Gives the connection's events their contents.
+    fn take_events(&mut self, runs: &Contents<'_>) -> Result<(), Violation> {
+        while let Some(event) = self.connection.poll_event() {
+            let event = match event {
+                connection::Event::Open { channel, target, protocols } => {
+                    Event::Open { channel, target: runs.string(target)?, protocols: runs.string(protocols)? }
+                }
+                connection::Event::Accepted { channel, protocol } => {
+                    Event::Accepted { channel, protocol: runs.string(protocol)? }
+                }
+                connection::Event::Refused { channel, status, reason } => Event::Refused {
+                    channel,
+                    status: u16::try_from(status).unwrap_or(500),
+                    reason: runs.string(reason)?,
+                },
+                connection::Event::Data { channel, kind, fin, span } => {
+                    let bytes = match kind {
+                        Kind::Text => runs.text(span)?,
+                        Kind::Binary => runs.binary(span),
+                    };
+                    match self.join(channel, fin, bytes) {
+                        Some(bytes) if kind == Kind::Text => {
+                            Event::Message { channel, message: Message::Text(bytes) }
+                        }
+                        Some(bytes) => Event::Message { channel, message: Message::Binary(bytes) },
+                        None => continue,
+                    }
+                }
+                connection::Event::Closed { channel, code, reason } => {
+                    self.partial.remove(&channel);
+                    let code = u16::try_from(code).ok().filter(|&code| code != 0);
+                    Event::Closed { channel, close: Close { code, reason: runs.string(reason)? } }
+                }
+                connection::Event::Oversize { channel } => {
+                    self.partial.remove(&channel);
+                    self.close(channel, Some(1009), "the message is larger than the receiver allows");
+                    Event::Oversize { channel }
+                }
+                connection::Event::Drained { channel } => Event::Drained { channel },
+            };
+            self.events.push_back(event);
+        }
+        Ok(())
+    }
+
+    /// The whole message if this piece completes it.
+    fn join(&mut self, channel: Channel, fin: bool, piece: Bytes) -> Option<Bytes> {
+        match self.partial.remove(&channel) {
+            None if fin => return Some(piece),
+            before => {
+                let mut joined = before.unwrap_or_default();
+                joined.extend_from_slice(&piece);
+                if fin {
+                    return Some(joined.freeze());
+                }
+                self.partial.insert(channel, joined);
+            }
+        }
+        None
+    }
+}
+
+/// Reads the number and sign in front of a physical text message (§2.2): the channel, whether the
+/// piece completes its message, and the length of both.
+fn text_head(bytes: &[u8]) -> Result<(Channel, bool, usize), Violation> {
+    let mut channel: Channel = 0;
+    // Ten characters: the nine digits of the largest channel number, and the sign.
+    for (at, &byte) in bytes.iter().enumerate().take(10) {
+        match byte {
+            b'0'..=b'9' => {
+                channel = channel.saturating_mul(10).saturating_add(u32::from(byte - b'0'));
+            }
+            b':' | b'+' if at > 0 => return Ok((channel, byte == b':', at + 1)),
+            _ => break,
+        }
+    }
+    Err(Violation::protocol("a physical text message does not begin with a channel number and ':' or '+'"))
+}
+
+/// The contents of a physical message.
+struct Runs<'a> {
+    text: &'a str,
+    binary: &'a Bytes,
+}
+
+impl<'a> Runs<'a> {
+    /// A batch's.
+    fn cursor(self) -> Contents<'a> {
+        Contents {
+            ascii: self.text.is_ascii(),
+            text: self.text,
+            binary: self.binary,
+            whole: None,
+            position: Default::default(),
+        }
+    }
+
+    /// A physical text message's: `whole` is all of it.
+    fn whole(self, whole: &'a Bytes) -> Contents<'a> {
+        Contents { whole: Some(whole), ..self.cursor() }
+    }
+}
+
+/// Finds spans, which are in units, in runs, which are bytes. Spans of text come in ascending order.
+struct Contents<'a> {
+    text: &'a str,
+    ascii: bool,
+    binary: &'a Bytes,
+    /// Set if the text is a single message, to be sliced rather than copied.
+    whole: Option<&'a Bytes>,
+    /// How far the text has been read: units and bytes.
+    position: std::cell::Cell<(u32, usize)>,
+}
+
+impl<'a> Contents<'a> {
+    fn str(&self, span: Span) -> Result<&'a str, Violation> {
+        let end = span.start + span.units;
+        let (from, to) = if self.ascii {
+            (span.start as usize, end as usize)
+        } else {
+            (self.advance(span.start)?, self.advance(end)?)
+        };
+        self.text.get(from..to).ok_or(OUTSIDE)
+    }
+
+    /// The byte offset of a unit offset that is not before the last one asked for.
+    fn advance(&self, units: u32) -> Result<usize, Violation> {
+        let (units_before, bytes_before) = self.position.get();
+        let ahead = units.checked_sub(units_before).ok_or(OUTSIDE)?;
+        let (bytes, taken) = text::prefix(&self.text[bytes_before..], ahead);
+        if taken != ahead {
+            return Err(Violation::data("a text is cut inside a surrogate pair"));
+        }
+        self.position.set((units, bytes_before + bytes));
+        Ok(bytes_before + bytes)
+    }
+
+    fn string(&self, span: Span) -> Result<String, Violation> {
+        Ok(self.str(span)?.to_owned())
+    }
+
+    fn text(&self, span: Span) -> Result<Bytes, Violation> {
+        match self.whole {
+            Some(whole) if whole.len() > COPY => Ok(whole.clone()),
+            _ => Ok(Bytes::copy_from_slice(self.str(span)?.as_bytes())),
+        }
+    }
+
+    fn binary(&self, span: Span) -> Bytes {
+        let range = span.start as usize..(span.start + span.units) as usize;
+        if range.len() > COPY {
+            self.binary.slice(range)
+        } else {
+            Bytes::copy_from_slice(&self.binary[range])
+        }
+    }
+}
+
+const OUTSIDE: Violation = Violation::protocol("a text lies outside its batch");

@@ -1,0 +1,113 @@
+//! Keeping a silent link open, and finding out that it is dead (§8).
+
+use crate::Millis;
+
+/// How long a suspected link has to show a sign of life. The suspicion is a step of its own because
+/// timers lie: after a sleep, or in a background tab, one fires late and before the messages that
+/// arrived meanwhile have been read. 10 s is longer than any such queue takes.
+const GRACE: Millis = 10_000;
+
+/// The timers of one side.
+#[derive(Debug)]
+pub(crate) struct Keepalive {
+    /// This side's promise to send; 0 for none.
+    interval: Millis,
+    next_ping: Millis,
+    /// The longer of both sides' intervals: a PING of the one, or the PONG to one of the other,
+    /// must arrive within it.
+    expected: Millis,
+    last_received: Millis,
+    suspected_until: Option<Millis>,
+}
+
+/// What a timeout asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    Nothing,
+    Ping,
+    Dead,
+}
+
+impl Keepalive {
+    pub(crate) fn new(interval: Millis, now: Millis) -> Self {
+        Self {
+            interval,
+            next_ping: now + interval,
+            expected: interval,
+            last_received: now,
+            suspected_until: None,
+        }
+    }
+
+    pub(crate) fn peer_promises(&mut self, interval: Millis) {
+        self.expected = self.expected.max(interval);
+    }
+
+    pub(crate) fn received(&mut self, now: Millis) {
+        self.last_received = now;
+        self.suspected_until = None;
+    }
+
+    /// Two intervals without a sign: one may be lost to a busy peer.
+    fn suspect_at(&self) -> Option<Millis> {
+        (self.expected > 0).then_some(self.last_received + 2 * self.expected)
+    }
+
+    pub(crate) fn next(&self) -> Option<Millis> {
+        let ping = (self.interval > 0).then_some(self.next_ping);
+        let death = self.suspected_until.or(self.suspect_at());
+        ping.into_iter().chain(death).min()
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Millis) -> Due {
+        let mut due = Due::Nothing;
+        if self.interval > 0 && now >= self.next_ping {
+            self.next_ping = now + self.interval;
+            due = Due::Ping;
+        }
+        match (self.suspected_until, self.suspect_at()) {
+            (Some(until), _) if now >= until => Due::Dead,
+            (None, Some(at)) if now >= at => {
+                self.suspected_until = Some(now + GRACE);
+                Due::Ping
+            }
+            _ => due,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pings_every_interval() {
+        let mut keepalive = Keepalive::new(100, 0);
+        assert_eq!(keepalive.next(), Some(100));
+        assert_eq!(keepalive.handle_timeout(99), Due::Nothing);
+        assert_eq!(keepalive.handle_timeout(100), Due::Ping);
+        assert_eq!(keepalive.next(), Some(200));
+    }
+
+    #[test]
+    fn a_silent_peer_is_suspected_then_dead() {
+        let mut keepalive = Keepalive::new(0, 0);
+        assert_eq!(keepalive.next(), None);
+        keepalive.peer_promises(100);
+        assert_eq!(keepalive.next(), Some(200));
+        assert_eq!(keepalive.handle_timeout(200), Due::Ping);
+        assert_eq!(keepalive.next(), Some(200 + GRACE));
+        assert_eq!(keepalive.handle_timeout(200 + GRACE), Due::Dead);
+    }
+
+    #[test]
+    fn a_late_timer_kills_nothing() {
+        let mut keepalive = Keepalive::new(0, 0);
+        keepalive.peer_promises(100);
+        assert_eq!(keepalive.handle_timeout(1_000_000), Due::Ping, "the machine slept");
+        keepalive.received(1_000_001);
+        assert_eq!(keepalive.handle_timeout(1_000_000 + GRACE), Due::Ping, "silent again for long");
+        keepalive.received(1_000_002 + GRACE);
+        assert_eq!(keepalive.next(), Some(1_000_202 + GRACE));
+    }
+}

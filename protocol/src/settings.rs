@@ -1,0 +1,111 @@
+//! What each side accepts, and tells the other in its HELLO (§3.1).
+
+use crate::varint;
+use crate::{Millis, Violation};
+
+/// What every message and every piece of one costs besides its units (§6). Without it a flood of
+/// empty messages would be free; 64 is about what an empty message costs a receiver to queue.
+pub const MESSAGE_OVERHEAD: u32 = 64;
+
+/// The least window: below it a piece of [`MIN_PIECE`] could not always be sent (§6).
+pub(crate) const MIN_WINDOW: u32 = 16 * 1024;
+
+/// A message is cut to less than this only at its end: smaller pieces cost more than they give.
+pub(crate) const MIN_PIECE: u32 = 4096;
+
+/// How far ids may exceed `max_channels`: opens that left before the client knew the limit.
+pub(crate) const CHANNEL_SLACK: u32 = 1024;
+
+/// Credit never exceeds this, so that no sum overflows on a peer that counts in 32 signed bits.
+pub(crate) const MAX_CREDIT: u32 = i32::MAX as u32;
+
+/// What a side accepts from its peer. A HELLO carries all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Channels that may be open at once; opens beyond it are refused with 503. Only the server's
+    /// counts. 16,384 lets a page open ten thousand, and bounds what one link can make a server hold.
+    pub max_channels: u32,
+    /// Credit, in units, that each channel starts with in this side's direction (§6). 256 KiB kept
+    /// the latency of other channels below native's beside a bulk transfer (1 MiB: four times it).
+    pub window: u32,
+    /// The largest message, in units (text: UTF-16 code units, binary: bytes). A channel that gets
+    /// more is closed with 1009. 64 MiB is what servers of native WebSockets commonly allow.
+    pub max_message: u32,
+    /// The largest piece of a message, in units; longer messages are cut. 256 KiB: 64 KiB pieces
+    /// cost a bulk transfer a third of its rate, and the window already bounds what others wait for.
+    pub max_fragment: u32,
+    /// This side lets no longer time pass without sending something; 0: it makes no promise (§8).
+    /// 25 s is below the 30 and 60 s after which common proxies drop a silent connection.
+    pub ping_interval: Millis,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            max_channels: 16_384,
+            window: 256 * 1024,
+            max_message: 64 * 1024 * 1024,
+            max_fragment: 256 * 1024,
+            ping_interval: 25_000,
+        }
+    }
+}
+
+/// Parameter keys of a HELLO.
+mod key {
+    pub(super) const MAX_CHANNELS: u32 = 1;
+    pub(super) const WINDOW: u32 = 2;
+    pub(super) const MAX_MESSAGE: u32 = 3;
+    pub(super) const MAX_FRAGMENT: u32 = 4;
+    pub(super) const PING_INTERVAL: u32 = 5;
+}
+
+impl Settings {
+    /// Writes the body of a HELLO.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        let ping_interval = u32::try_from(self.ping_interval).unwrap_or(u32::MAX);
+        for (key, value) in [
+            (key::MAX_CHANNELS, self.max_channels),
+            (key::WINDOW, self.window),
+            (key::MAX_MESSAGE, self.max_message),
+            (key::MAX_FRAGMENT, self.max_fragment),
+            (key::PING_INTERVAL, ping_interval),
+        ] {
+            varint::write(out, key);
+            varint::write(out, value);
+        }
+    }
+
+    /// Reads the body of a HELLO. Parameters that are missing keep their defaults, unknown ones
+    /// are passed over: later versions may add some.
+    pub(crate) fn decode(mut body: &[u8]) -> Result<Self, Violation> {
+        let mut settings = Self::default();
+        while !body.is_empty() {
+            let (Some(key), Some(value)) = (varint::read(&mut body), varint::read(&mut body)) else {
+                return Err(Violation::protocol("HELLO is cut short"));
+            };
+            match key {
+                key::MAX_CHANNELS => settings.max_channels = value,
+                key::WINDOW => settings.window = value,
+                key::MAX_MESSAGE => settings.max_message = value,
+                key::MAX_FRAGMENT => settings.max_fragment = value,
+                key::PING_INTERVAL => settings.ping_interval = Millis::from(value),
+                _ => {}
+            }
+        }
+        if settings.window < MIN_WINDOW || settings.window > MAX_CREDIT {
+            return Err(Violation::protocol("HELLO: the window must be 16 KiB to 2 GiB"));
+        }
+        if settings.max_fragment < MIN_PIECE {
+            return Err(Violation::protocol("HELLO: max_fragment must be 4 KiB or more"));
+        }
+        Ok(settings)
+    }
+
+    /// The same with every value inside what the protocol allows.
+    pub(crate) fn clamped(mut self) -> Self {
+        self.window = self.window.clamp(MIN_WINDOW, MAX_CREDIT);
+        self.max_fragment = self.max_fragment.max(MIN_PIECE);
+        self
+    }
+}

@@ -1,0 +1,45 @@
+//! Text measured in UTF-16 code units, the only length that JavaScript knows for free, held as
+//! UTF-8 (§2.1).
+
+/// The number of UTF-16 code units of `text`.
+pub(crate) fn utf16_len(text: &str) -> u32 {
+    let units = if text.is_ascii() { text.len() } else { text.chars().map(char::len_utf16).sum() };
+    u32::try_from(units).unwrap_or(u32::MAX)
+}
+
+/// How many bytes of `text` the first `units` code units are: those of the longest prefix that
+/// does not exceed them. Also tells the units of that prefix, one fewer than asked for if they end
+/// inside a surrogate pair, or all there are.
+pub(crate) fn prefix(text: &str, units: u32) -> (usize, u32) {
+    let wanted = units as usize;
+    let ascii = text.len().min(wanted);
+    if text.as_bytes()[..ascii].is_ascii() {
+        return (ascii, ascii as u32);
+    }
+    let mut taken = 0;
+    for (at, char) in text.char_indices() {
+        if taken + char.len_utf16() > wanted {
+            return (at, taken as u32);
+        }
+        taken += char.len_utf16();
+    }
+    (text.len(), taken as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_and_cuts_by_code_units() {
+        let text = "aé€😀z";
+        assert_eq!(utf16_len(text), 6);
+        assert_eq!(prefix(text, 0), (0, 0));
+        assert_eq!(prefix(text, 2), (3, 2));
+        assert_eq!(prefix(text, 3), (6, 3));
+        assert_eq!(prefix(text, 4), (6, 3), "never inside a surrogate pair");
+        assert_eq!(prefix(text, 5), (10, 5));
+        assert_eq!(prefix(text, 9), (11, 6));
+        assert_eq!(prefix("plain", 3), (3, 3));
+    }
+}

@@ -1,0 +1,93 @@
+//! What a connection hands to its host to send: one physical message at a time.
+
+use crate::Channel;
+
+/// A payload of at least this many units is not packed into a batch: binary travels untouched
+/// behind a RAW header, text as a physical text message of its own (§2.4, §5.3). Below about
+/// 4 KiB the copy into a batch is cheaper than a physical message.
+pub const LARGE: u32 = 4096;
+
+/// A message's content, or a string of a frame, as the host holds it.
+///
+/// The default value is the empty string.
+pub trait Payload: Default {
+    /// Its length: UTF-16 code units of text, bytes of binary.
+    fn units(&self) -> u32;
+
+    /// Takes the first `units` off, or one fewer where text would be cut inside a surrogate pair.
+    /// `units` is at least 2 and less than [`Payload::units`].
+    fn split_to(&mut self, units: u32) -> Self;
+}
+
+/// One physical WebSocket message to send, in the order in which they are given out.
+#[derive(Debug)]
+pub enum Transmit<P> {
+    /// A physical text message: the channel number, `:` or `+`, then the text (§2.2).
+    Text {
+        /// The channel.
+        channel: Channel,
+        /// Whether it completes the message (`:`), or more pieces follow (`+`).
+        fin: bool,
+        /// The text.
+        text: P,
+    },
+    /// A physical binary message: a batch of frames (§2.3).
+    Batch(Batch<P>),
+    /// A physical binary message: the payload alone (§2.4).
+    Raw(P),
+}
+
+/// A batch before it is put together: the columns of §2.3.
+#[derive(Debug)]
+pub struct Batch<P> {
+    /// The frame headers, encoded.
+    pub headers: Vec<u8>,
+    /// The pieces of the text run, in order.
+    pub text: Vec<P>,
+    /// The pieces of the binary run, in order.
+    pub binary: Vec<P>,
+    units: u32,
+}
+
+/// A batch is given out once it holds this many units: sliced strings and buffers keep the whole
+/// batch alive at the receiver, and more than this no longer saves time.
+const FULL: u32 = 32 * 1024;
+
+impl<P: Payload> Batch<P> {
+    pub(crate) fn new() -> Self {
+        Self { headers: Vec::new(), text: Vec::new(), binary: Vec::new(), units: 0 }
+    }
+
+    pub(crate) fn push_text(&mut self, text: P) {
+        self.units += text.units();
+        // Empty strings would only be work for the host.
+        if text.units() > 0 {
+            self.text.push(text);
+        }
+    }
+
+    pub(crate) fn push_binary(&mut self, binary: P) {
+        self.units += binary.units();
+        if binary.units() > 0 {
+            self.binary.push(binary);
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.headers.is_empty()
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.headers.len() as u32 + self.units >= FULL
+    }
+
+    pub(crate) fn units(&self) -> u32 {
+        self.units
+    }
+
+    /// The most bytes that the encoded batch can have: a UTF-16 code unit is at most three bytes
+    /// of UTF-8, and the two lengths in front take at most ten.
+    pub(crate) fn max_bytes(&self) -> u32 {
+        self.headers.len() as u32 + 3 * self.units + 10
+    }
+}
