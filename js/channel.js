@@ -1,0 +1,196 @@
+// The state of one virtual socket, behind the face that the page sees (websocket.js).
+import { closeEvent, messageEvent } from "./events.js";
+import { enqueue } from "./delivery.js";
+import { utf8Length } from "./utf8.js";
+
+export const CONNECTING = 0;
+export const OPEN = 1;
+export const CLOSING = 2;
+export const CLOSED = 3;
+
+// Kinds of queued events. All go through one queue, in order.
+export const EVENT_MESSAGE = 0;
+export const EVENT_OPEN = 1;
+export const EVENT_ERROR = 2;
+export const EVENT_CLOSE = 3;
+
+/** RFC 6455 §7.4.1: no close frame came. */
+const ABNORMAL = { code: 1006, reason: "", wasClean: false };
+
+// The page may have replaced them, on the prototype or on the socket.
+const { dispatchEvent } = EventTarget.prototype;
+
+export class Channel {
+  constructor(socket, url) {
+    this.socket = socket;
+    this.url = url.href;
+    this.origin = url.origin;
+    this.target = url.pathname + url.search;
+    this.readyState = CONNECTING;
+    this.protocol = "";
+    this.binaryType = "blob";
+    /** Event handler attributes by event type. */
+    this.handlers = new Map();
+
+    this.link = null;
+    /** The number on the link; meaningful while the link knows the channel. */
+    this.number = 0;
+    /** Whether the server has accepted it; `readyState` follows in the task of the event. */
+    this.accepted = false;
+    /** The pieces of a message that has not ended. */
+    this.pieces = null;
+    /** What was sent while a Blob was being read; null if none is. */
+    this.waiting = null;
+
+    /** Payloads that wait in the link: a queue of rows. */
+    this.first = null;
+    this.last = null;
+    /** What the physical socket has not sent yet: a queue of [its byte count when it has, bytes]. */
+    this.handedOver = [];
+    /** Bytes that were sent in vain, once closing had begun. They stay in `bufferedAmount`. */
+    this.dropped = 0;
+  }
+
+  // ---- sending ----
+
+  /** @param {string | Blob | Uint8Array} data a well-formed string, or bytes that the page may yet change */
+  send(data) {
+    if (this.readyState !== OPEN) {
+      this.dropped += sizeOf(data);
+    } else if (this.waiting !== null) {
+      this.waiting.push(data instanceof Uint8Array ? data.slice() : data);
+    } else if (data instanceof Blob) {
+      this.waiting = [data];
+      this.#sendWaiting();
+    } else {
+      this.link.send(this, data);
+    }
+  }
+
+  /** Sends what waits for Blobs to be read, in order. */
+  async #sendWaiting() {
+    const waiting = this.waiting;
+    while (waiting.length > 0) {
+      const data = waiting[0];
+      let bytes = data;
+      if (data instanceof Blob) {
+        // A Blob whose file is gone cannot be read: native sockets fail then, too.
+        bytes = await data.arrayBuffer().then((buffer) => new Uint8Array(buffer), () => null);
+        if (this.link === null) return;
+        if (bytes === null) return this.link.fail(this);
+      }
+      waiting.shift();
+      if (typeof data === "function") data();
+      else this.link.send(this, bytes);
+    }
+    this.waiting = null;
+  }
+
+  close(code, reason) {
+    if (this.readyState === CONNECTING) {
+      // WHATWG, `close()`: fail the connection. The events come in a later task; they are already on
+      // their way if the link is gone.
+      this.readyState = CLOSING;
+      this.link?.fail(this);
+    } else if (this.readyState === OPEN) {
+      this.readyState = CLOSING;
+      const close = () => this.link?.close(this, code, reason);
+      if (this.waiting !== null) this.waiting.push(close);
+      else close();
+    }
+  }
+
+  get bufferedAmount() {
+    let amount = this.dropped;
+    for (let row = this.first; row !== null; row = row.next) amount += sizeOf(rest(row));
+    if (this.waiting !== null) for (const data of this.waiting) amount += sizeOf(data);
+    if (this.link !== null) this.#forgetSent(this.link.bytesSent());
+    for (let i = 1; i < this.handedOver.length; i += 2) amount += this.handedOver[i];
+    return amount;
+  }
+
+  /** So many bytes went to the physical socket; `mark` is its byte count when it has sent them. */
+  handOver(bytes, mark, sent) {
+    const { handedOver } = this;
+    const end = handedOver.length;
+    if (end > 0 && handedOver[end - 2] === mark) {
+      handedOver[end - 1] += bytes;
+    } else {
+      this.#forgetSent(sent);
+      handedOver.push(mark, bytes);
+    }
+  }
+
+  #forgetSent(sent) {
+    const { handedOver } = this;
+    while (handedOver.length > 0 && handedOver[0] <= sent) handedOver.splice(0, 2);
+  }
+
+  // ---- the link's calls ----
+
+  /** The server accepted. */
+  opened(protocol) {
+    this.accepted = true;
+    enqueue(this, EVENT_OPEN, protocol);
+  }
+
+  /** The connection failed: what native fires where none could be made, or it broke the protocol. */
+  fail() {
+    enqueue(this, EVENT_ERROR, null);
+    this.closed(ABNORMAL);
+  }
+
+  /** The connection ended without a closing handshake. */
+  lost() {
+    this.closed(ABNORMAL);
+  }
+
+  /** The connection ended. No call of the link's follows. */
+  closed(close) {
+    this.dropped = this.bufferedAmount;
+    this.first = this.last = this.waiting = this.pieces = null;
+    this.handedOver = [];
+    this.link = null;
+    enqueue(this, EVENT_CLOSE, close);
+  }
+
+  // ---- events ----
+
+  /** Fires a queued event. @param {number} kind */
+  deliver(kind, value) {
+    switch (kind) {
+      case EVENT_MESSAGE:
+        this.link?.consumed(this, value.length);
+        // WHATWG, "a WebSocket message has been received": only while OPEN.
+        if (this.readyState === OPEN) this.#dispatch(messageEvent(value, this.origin, this.binaryType));
+        break;
+      case EVENT_OPEN:
+        if (this.readyState !== CONNECTING) break;
+        this.readyState = OPEN;
+        this.protocol = value;
+        this.#dispatch(new Event("open"));
+        break;
+      case EVENT_ERROR:
+        this.readyState = CLOSED;
+        this.#dispatch(new Event("error"));
+        break;
+      case EVENT_CLOSE:
+        this.readyState = CLOSED;
+        this.#dispatch(closeEvent(value));
+        break;
+    }
+  }
+
+  #dispatch(event) {
+    dispatchEvent.call(this.socket, event);
+  }
+}
+
+/** What is left to send of a payload. */
+const rest = (row) => (row.sent > 0 ? row.value.slice(row.sent) : row.value);
+
+/** Bytes, as `bufferedAmount` counts them. */
+function sizeOf(data) {
+  if (typeof data === "string") return utf8Length(data);
+  return data instanceof Blob ? data.size : (data.byteLength ?? 0);
+}

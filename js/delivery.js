@@ -1,0 +1,115 @@
+// Delivers events one at a time, with a microtask checkpoint after each, as the event loop does for
+// native sockets: code that awaits between two messages loses none.
+//
+// A task for each event would do, at 4.4 µs each. But the event loop also performs a checkpoint after
+// each *listener* of an event that it dispatches itself (WebIDL, "invoke a callback": clean up after
+// running script). So every message of a port, and of a physical socket, has many listeners, and each
+// of them delivers one event at 0.57 µs.
+
+// Listeners for one message. 32 was the fastest of 8 to 128; page code waits for at most as many events.
+const LISTENERS = 32;
+
+// While events are delivered, what their handlers send is held to go out together; no longer than this
+// many milliseconds, so that slow handlers do not hold up what others have sent.
+const HOLD = 1;
+
+// Events that wait: channel, kind and value, each in a place of its own.
+const queue = [];
+let head = 0;
+
+const { port1: receiver, port2: sender } = new MessageChannel();
+let posted = false;
+let pumping = false;
+let heldSince = 0;
+const held = new Set();
+
+// Whether checkpoints happen between listeners: not where EventTarget is itself written in JavaScript.
+let checkpoints;
+let checkpointSeen = false;
+
+/** Puts an event behind those that wait. */
+export function enqueue(channel, kind, value) {
+  queue.push(channel, kind, value);
+}
+
+/** Has the queue delivered in a later task. */
+export function deliverLater() {
+  if (!posted && head < queue.length) {
+    posted = true;
+    sender.postMessage(0);
+  }
+}
+
+/** Has `link.flush()` called once all that is sent in this task has been queued. */
+export function flushLater(link) {
+  if (!pumping) {
+    queueMicrotask(() => link.flush());
+  } else {
+    if (held.size === 0) heldSince = performance.now();
+    held.add(link);
+  }
+}
+
+function flushHeld() {
+  for (const link of held) link.flush();
+  held.clear();
+}
+
+function deliverNext() {
+  const at = head;
+  const [channel, kind, value] = [queue[at], queue[at + 1], queue[at + 2]];
+  head = at + 3;
+  if (head === queue.length) {
+    queue.length = head = 0;
+  } else if (head >= 3072) {
+    // Give the delivered part back from time to time, not at each event.
+    queue.splice(0, head);
+    head = 0;
+  }
+  channel.deliver(kind, value);
+}
+
+function endTask(event) {
+  event.stopImmediatePropagation();
+  pumping = false;
+  flushHeld();
+  deliverLater();
+}
+
+/** One of the listeners of one message. `first` is called before the first of them delivers. */
+function listener(index, first) {
+  return (event) => {
+    if (index === 0) {
+      pumping = true;
+      first(event);
+    } else if (index === 1 && checkpoints === undefined) {
+      checkpoints = checkpointSeen;
+    }
+    if (head === queue.length || (index === 1 && !checkpoints)) return endTask(event);
+    if (held.size > 0 && performance.now() - heldSince > HOLD) flushHeld();
+    if (index === LISTENERS - 1) {
+      // No listener comes after this one's checkpoint: what it and its continuations send goes out
+      // in a microtask behind them.
+      pumping = false;
+      deliverNext();
+      queueMicrotask(flushHeld);
+      return deliverLater();
+    }
+    if (index === 0 && checkpoints === undefined) queueMicrotask(() => (checkpointSeen = true));
+    deliverNext();
+  };
+}
+
+function listen(target, first) {
+  for (let index = 0; index < LISTENERS; index++) target.addEventListener("message", listener(index, first));
+}
+
+/** Has `receive` take in the messages of a physical socket, and delivers from its own task. */
+export function receiveFrom(physical, receive) {
+  listen(physical, (event) => receive(event.data));
+}
+
+listen(receiver, () => (posted = false));
+receiver.start();
+// In Node a port that listens keeps the process alive.
+receiver.unref?.();

@@ -1,0 +1,482 @@
+// One physical WebSocket and the channels over it, from dialling to its end. A link is never used again:
+// whoever needs another makes one.
+import { Connection, Outgoing } from "./manysocket.js";
+import { Bytes } from "./events.js";
+import { EVENT_MESSAGE } from "./channel.js";
+import { Payloads } from "./payloads.js";
+import { deliverLater, enqueue, flushLater, receiveFrom } from "./delivery.js";
+import { decode, encodeInto, utf8Length } from "./utf8.js";
+import { memoryBytes, memoryWords } from "./wasm.js";
+
+// Taken before a page replaces the global by `M.WebSocket`.
+const NativeWebSocket = globalThis.WebSocket;
+
+const SUBPROTOCOL = "manysocket.v1";
+const HANDSHAKE_PARAMETER = "manysocket";
+/** Base64 makes 4,000 characters of it: below what servers allow in a request line, path and all. */
+const HANDSHAKE_BYTES = 3000;
+
+/** A batch is not kept waiting for the task to end once it holds this much. */
+const ENOUGH = 32 * 1024;
+/** Binary messages from here on travel untouched (docs/protocol.md §2.4). */
+const LARGE = 4096;
+/** The lengths in front of a batch: two integers of at most five bytes. */
+const PREFIX = 10;
+
+// The words of an event (src/words.rs).
+const EVENT_WORDS = 5;
+const TEXT = 0;
+const BINARY = 1;
+const ACCEPTED = 2;
+const REFUSED = 3;
+const CLOSED = 4;
+const FIN = 1 << 8;
+
+/** Where batches are put together. Kept: `send()` copies out of it. */
+let scratch = new Uint8Array(64 * 1024);
+
+export class Link {
+  #payloads = new Payloads();
+  #core = new Connection(this.#payloads, performance.now());
+  /** By number. */
+  #channels = [];
+  #physical = null;
+  #options;
+  /** Units queued since the last flush. */
+  #pending = 0;
+  #flushing = false;
+  /** Bytes ever handed to the physical socket. */
+  #handed = 0;
+  #failed = false;
+  /** How to end, if that was asked for before dialling. */
+  #ending = null;
+  #keepalive = 0;
+  #idle = 0;
+
+  /**
+   * Dials at the end of this task: what is opened until then rides in the handshake.
+   * @param {string} url
+   * @param {{ idleTimeout: number, onopen: () => void, onclose: (event: CloseEvent) => void }} options
+   */
+  constructor(url, options) {
+    this.#options = options;
+    queueMicrotask(() => this.#dial(url));
+  }
+
+  get readyState() {
+    return this.#physical?.readyState ?? NativeWebSocket.CONNECTING;
+  }
+
+  /** Channels that have not ended. */
+  get size() {
+    return this.#core?.channels ?? 0;
+  }
+
+  /** Bytes that the physical socket has sent. */
+  bytesSent() {
+    return this.#handed - (this.#physical?.bufferedAmount ?? 0);
+  }
+
+  // ---- what channels ask for ----
+
+  /** Opens a channel; one that the server's limit forbids fails as it does natively. */
+  open(channel, protocols) {
+    const { target } = channel;
+    const targetSlot = this.#payloads.add(target, null);
+    const protocolsSlot = this.#payloads.add(protocols, null);
+    const number = this.#core.open(targetSlot, target.length, protocolsSlot, protocols.length);
+    clearTimeout(this.#idle);
+    if (number === 0) {
+      this.#payloads.remove(targetSlot);
+      this.#payloads.remove(protocolsSlot);
+      channel.fail();
+      deliverLater();
+      return;
+    }
+    channel.link = this;
+    channel.number = number;
+    this.#channels[number] = channel;
+    this.#flushSoon(0);
+  }
+
+  /** @param {string | Uint8Array} data */
+  send(channel, data) {
+    const { length } = data;
+    const isText = typeof data === "string";
+    const isLarge = !isText && length >= LARGE;
+    // The page may change its buffer; a large one is sent before it can, if credit allows.
+    const slot = this.#payloads.add(isText || isLarge ? data : data.slice(), channel);
+    const taken = isText
+      ? this.#core.sendText(channel.number, slot, length)
+      : this.#core.sendBinary(channel.number, slot, length);
+    if (!taken) {
+      // The server's close is on its way to the page.
+      this.#payloads.remove(slot);
+      channel.dropped += isText ? utf8Length(data) : length;
+      return;
+    }
+    const row = this.#payloads.rows[slot];
+    if (row !== null) {
+      if (channel.last === null) channel.first = row;
+      else channel.last.next = row;
+      channel.last = row;
+    }
+    this.#flushSoon(length);
+    if (isLarge && this.#payloads.rows[slot] === row) row.value = data.slice();
+  }
+
+  /** The page took a message. */
+  consumed(channel, units) {
+    this.#core.consumed(channel.number, units);
+    // A grant may be due. Nobody waits for it in this task.
+    this.#flushSoon(0);
+  }
+
+  close(channel, code, reason) {
+    this.#core.close(channel.number, code, this.#payloads.add(reason, null), reason.length);
+    this.#flushSoon(0);
+  }
+
+  /** Gives a channel up without a closing handshake. */
+  abort(channel) {
+    this.#forget(channel);
+    this.#core.abort(channel.number);
+    this.#flushSoon(0);
+  }
+
+  /** Fails a channel: `error`, then `close` 1006. */
+  fail(channel) {
+    this.abort(channel);
+    channel.fail();
+    deliverLater();
+  }
+
+  /** Ends the link; channels that are still there are lost. */
+  end(code, reason) {
+    if (this.#physical === null) this.#ending = [code, reason];
+    else this.#physical.close(code, reason);
+  }
+
+  // ---- the physical socket ----
+
+  #dial(url) {
+    this.#core.handshake(HANDSHAKE_BYTES);
+    const batch = this.#takeBatch().bytes;
+    const dialled = new URL(url);
+    const base64url = btoa(String.fromCharCode(...batch)).replace(/=+$/, "").replaceAll("+", "-").replaceAll("/", "_");
+    dialled.searchParams.append(HANDSHAKE_PARAMETER, base64url);
+    const physical = new NativeWebSocket(dialled, SUBPROTOCOL);
+    physical.binaryType = "arraybuffer";
+    physical.addEventListener("open", () => {
+      this.#options.onopen();
+      this.#keepAlive();
+      this.flush();
+    });
+    physical.addEventListener("error", () => (this.#failed = true));
+    physical.addEventListener("close", (event) => this.#lost(event));
+    receiveFrom(physical, (data) => this.#receive(data));
+    this.#physical = physical;
+    if (this.#ending !== null) this.end(...this.#ending);
+  }
+
+  #lost(event) {
+    clearTimeout(this.#keepalive);
+    clearTimeout(this.#idle);
+    for (const channel of this.#channels) {
+      if (channel === undefined) continue;
+      // Native: a handshake that does not end well fails; an open connection that ends is only closed.
+      if (this.#failed || !channel.accepted) channel.fail();
+      else channel.lost();
+    }
+    this.#channels = [];
+    this.#core.free();
+    this.#core = null;
+    this.#options.onclose(event);
+    deliverLater();
+  }
+
+  #keepAlive() {
+    const at = this.#core.pollTimeout();
+    if (at === Infinity) return;
+    this.#keepalive = setTimeout(() => {
+      if (!this.#core.handleTimeout(performance.now())) return this.#giveUp(this.#core.violation());
+      this.flush();
+      this.#keepAlive();
+    }, Math.max(0, at - performance.now()));
+  }
+
+  /** Ends the link because of what the server did, or did not do. */
+  #giveUp(reason) {
+    console.error(`manysocket: the link to ${this.#physical.url.split("?")[0]} was given up: ${reason}`);
+    this.#failed = true;
+    // 4002: a page may not send 1002, "protocol error", itself.
+    this.#physical.close(4002, reason);
+  }
+
+  // ---- sending ----
+
+  /** Has what is queued sent when the task ends, or at once if it is enough. */
+  #flushSoon(units) {
+    this.#pending += units;
+    if (this.#pending >= ENOUGH) {
+      this.flush();
+    } else if (!this.#flushing) {
+      this.#flushing = true;
+      flushLater(this);
+    }
+  }
+
+  /** Sends what is queued, as far as credit allows. */
+  flush() {
+    this.#flushing = false;
+    this.#pending = 0;
+    if (this.#physical?.readyState !== NativeWebSocket.OPEN) return;
+    const sent = this.bytesSent();
+    for (;;) {
+      switch (this.#core.transmit()) {
+        case Outgoing.Text:
+          this.#sendText(sent);
+          break;
+        case Outgoing.Batch: {
+          const { bytes, texts, binaries, ascii } = this.#takeBatch();
+          this.#physical.send(bytes);
+          this.#handed += bytes.length;
+          for (const piece of texts) this.#sentPiece(piece, ascii ? piece.units : utf8Length(piece.value), sent);
+          for (const piece of binaries) this.#sentPiece(piece, piece.units, sent);
+          break;
+        }
+        case Outgoing.Raw: {
+          const piece = this.#takePiece(this.#core.wordsPointer() >>> 2);
+          this.#physical.send(piece.value);
+          this.#handed += piece.units;
+          this.#sentPiece(piece, piece.units, sent);
+          break;
+        }
+        default:
+          return this.#closeIfIdle();
+      }
+    }
+  }
+
+  /** A physical text message: number, sign, text (docs/protocol.md §2.2). */
+  #sendText(sent) {
+    const at = this.#core.wordsPointer() >>> 2;
+    const words = memoryWords();
+    const head = words[at] + (words[at + 1] === 1 ? ":" : "+");
+    const piece = this.#takePiece(at + 2);
+    const before = this.#physical.bufferedAmount;
+    this.#physical.send(head + piece.value);
+    const bytes = this.#physical.bufferedAmount - before;
+    this.#handed += bytes;
+    this.#sentPiece(piece, bytes - head.length, sent);
+  }
+
+  /** Puts the batch that wasm has written together (docs/protocol.md §2.3). */
+  #takeBatch() {
+    const at = this.#core.wordsPointer() >>> 2;
+    const texts = this.#takeRun(at);
+    const binaries = this.#takeRun(at + 1 + 4 * texts.length);
+    let text = "";
+    let needed = PREFIX + this.#core.headersLength();
+    for (const piece of texts) text += piece.value;
+    for (const piece of binaries) needed += piece.units;
+    needed += 3 * text.length;
+    if (scratch.length < needed) scratch = new Uint8Array(needed);
+
+    const from = this.#core.headersPointer();
+    const headers = memoryBytes().subarray(from, from + this.#core.headersLength());
+    scratch.set(headers, PREFIX);
+    let end = PREFIX + headers.length;
+    const textBytes = text === "" ? 0 : encodeInto(text, scratch.subarray(end));
+    end += textBytes;
+    for (const piece of binaries) {
+      scratch.set(piece.value, end);
+      end += piece.units;
+    }
+    // The text's length in bytes is known only now: the prefix ends where the headers begin.
+    const lengths = [...integer(headers.length), ...integer(textBytes)];
+    const start = PREFIX - lengths.length;
+    scratch.set(lengths, start);
+    return { bytes: scratch.subarray(start, end), texts, binaries, ascii: textBytes === text.length };
+  }
+
+  /** The payloads of one of a batch's runs. */
+  #takeRun(at) {
+    const count = memoryWords()[at];
+    const pieces = [];
+    for (let i = 0; i < count; i++) pieces.push(this.#takePiece(at + 1 + 4 * i));
+    return pieces;
+  }
+
+  /** A payload, or a piece of one, that is going out. */
+  #takePiece(at) {
+    const words = memoryWords();
+    const slot = words[at];
+    const start = words[at + 1];
+    const units = words[at + 2];
+    const ends = words[at + 3] === 1;
+    if (slot === 0) return { value: new Uint8Array(0), row: null, units: 0, ends };
+    const row = this.#payloads.rows[slot];
+    let { value } = row;
+    if (start > 0 || !ends) {
+      value = typeof value === "string" ? value.slice(start, start + units) : value.subarray(start, start + units);
+    }
+    row.sent = start + units;
+    if (ends) this.#payloads.remove(slot);
+    return { value, row, units, ends };
+  }
+
+  #sentPiece({ row, ends }, bytes, sent) {
+    const channel = row?.channel;
+    if (channel === null || channel === undefined || channel.link !== this) return;
+    if (ends) {
+      channel.first = row.next;
+      if (row.next === null) channel.last = null;
+    }
+    channel.handOver(bytes, this.#handed, sent);
+  }
+
+  // ---- receiving ----
+
+  #receive(data) {
+    if (this.#physical.readyState !== NativeWebSocket.OPEN) return;
+    if (typeof data === "string") this.#receiveText(data);
+    else if (this.#core.expectsRaw(data.byteLength)) {
+      const taken = this.#core.receiveRaw(performance.now(), data.byteLength);
+      this.#takeEvents(taken, "", data, 0);
+    } else this.#receiveBatch(data);
+  }
+
+  #receiveText(data) {
+    let number = 0;
+    let at = 0;
+    let unit = data.charCodeAt(0);
+    while (unit >= 48 && unit <= 57 && at < 9) {
+      number = number * 10 + unit - 48;
+      unit = data.charCodeAt(++at);
+    }
+    const fin = unit === 58;
+    if (at === 0 || !(fin || unit === 43)) {
+      return this.#giveUp("a text message does not begin with a channel number and ':' or '+'");
+    }
+    const text = data.slice(at + 1);
+    this.#takeEvents(this.#core.receiveText(performance.now(), number, fin, text.length), text, null, 0);
+  }
+
+  #receiveBatch(buffer) {
+    const bytes = new Uint8Array(buffer);
+    let at = 0;
+    const lengths = [0, 0];
+    for (let i = 0; i < 2; i++) {
+      let shift = 0;
+      let byte;
+      do {
+        byte = bytes[at++] ?? 0;
+        lengths[i] += (byte & 0x7f) * 2 ** shift;
+        shift += 7;
+      } while (byte > 0x7f && shift < 35);
+    }
+    const textAt = at + lengths[0];
+    const binaryAt = textAt + lengths[1];
+    if (binaryAt > bytes.length) return this.#giveUp("a batch is shorter than its lengths tell");
+    const text = lengths[1] === 0 ? "" : decode(bytes.subarray(textAt, binaryAt));
+    const headers = this.#core.headersBuffer(lengths[0]);
+    memoryBytes().set(bytes.subarray(at, textAt), headers);
+    const taken = this.#core.receiveBatch(performance.now(), text.length, bytes.length - binaryAt);
+    this.#takeEvents(taken, text, buffer, binaryAt);
+  }
+
+  /** Queues what has arrived; `taken` is false if the server broke the protocol. */
+  #takeEvents(taken, text, buffer, binaryAt) {
+    const count = this.#core.events();
+    const at = this.#core.wordsPointer() >>> 2;
+    const words = memoryWords();
+    // Answering calls into wasm, which may move its memory: after the words have been read.
+    const ended = [];
+    for (let i = at; i < at + count; i += EVENT_WORDS) {
+      const channel = this.#channels[words[i + 1]];
+      if (channel === undefined) continue;
+      const start = words[i + 2];
+      const units = words[i + 3];
+      const tag = words[i] & (FIN - 1);
+      if (tag === TEXT) {
+        const piece = text.length === units ? text : text.slice(start, start + units);
+        this.#arrived(channel, piece, (words[i] & FIN) !== 0);
+      } else if (tag === BINARY) {
+        this.#arrived(channel, new Bytes(buffer, binaryAt + start, units), (words[i] & FIN) !== 0);
+      } else if (tag === ACCEPTED) {
+        channel.opened(text.slice(start, start + units));
+      } else {
+        ended.push([channel, tag, words[i + 4], text.slice(start, start + units)]);
+      }
+    }
+    for (const [channel, tag, code, reason] of ended) this.#ended(channel, tag, code, reason);
+    if (taken) this.#flushSoon(0);
+    else this.#giveUp(this.#core.violation());
+  }
+
+  #arrived(channel, piece, fin) {
+    if (!fin || channel.pieces !== null) {
+      (channel.pieces ??= []).push(piece);
+      if (!fin) return;
+      piece = join(channel.pieces);
+      channel.pieces = null;
+    }
+    enqueue(channel, EVENT_MESSAGE, piece);
+  }
+
+  #ended(channel, tag, code, reason) {
+    this.#forget(channel);
+    if (tag === REFUSED) {
+      // What a browser prints for a handshake that a server refuses.
+      console.error(`WebSocket connection to '${channel.url}' failed: ${code} ${reason}`);
+      channel.fail();
+    } else if (tag === CLOSED) {
+      // RFC 6455 §5.5.1: the answer echoes the code. It does nothing if the page closed first.
+      this.#core.close(channel.number, code === 1006 ? 0 : code, 0, 0);
+      if (code === 1006) channel.lost();
+      else channel.closed({ code: code === 0 ? 1005 : code, reason, wasClean: true });
+    } else {
+      // Larger than a string can be.
+      this.#core.close(channel.number, 1009, 0, 0);
+      channel.fail();
+    }
+  }
+
+  /** The channel's number may be another's soon, and nobody will send what it still has queued. */
+  #forget(channel) {
+    this.#channels[channel.number] = undefined;
+    const { rows } = this.#payloads;
+    if (channel.first !== null) {
+      for (let slot = 1; slot < rows.length; slot++) {
+        if (rows[slot]?.channel === channel) this.#payloads.remove(slot);
+      }
+    }
+  }
+
+  #closeIfIdle() {
+    clearTimeout(this.#idle);
+    if (this.#core.channels > 0) return;
+    this.#idle = setTimeout(() => this.end(1000, "idle"), this.#options.idleTimeout);
+  }
+}
+
+/** An integer as docs/protocol.md §2.1 has it. */
+function integer(value) {
+  const bytes = [];
+  for (; value > 0x7f; value >>>= 7) bytes.push((value & 0x7f) | 0x80);
+  bytes.push(value);
+  return bytes;
+}
+
+/** The pieces of a message as one. */
+function join(pieces) {
+  if (typeof pieces[0] === "string") return pieces.join("");
+  const whole = new Uint8Array(pieces.reduce((length, piece) => length + piece.length, 0));
+  let at = 0;
+  for (const { buffer, start, length } of pieces) {
+    whole.set(new Uint8Array(buffer, start, length), at);
+    at += length;
+  }
+  return new Bytes(whole.buffer, 0, whole.length);
+}

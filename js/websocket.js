@@ -1,0 +1,218 @@
+// The face of a virtual socket: the `WebSocket` interface of the WHATWG standard, word for word.
+import { Channel, CLOSED, CLOSING, CONNECTING, OPEN } from "./channel.js";
+import { scalar, utf8Length } from "./utf8.js";
+
+const STATES = { CONNECTING, OPEN, CLOSING, CLOSED };
+
+/** RFC 9110 §5.6.2, as RFC 6455 §4.1 asks of a subprotocol. */
+const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
+
+/** RFC 6455 §5.5: 125 bytes less the code. */
+const MAX_REASON = 123;
+
+/**
+ * Keeps the channel in a private field of an object that another constructor made. Unlike a WeakMap's,
+ * its check that an object has one is as quick as reading a property.
+ */
+class Stamp extends function (object) { return object; } {
+  #channel;
+
+  constructor(object, channel) {
+    super(object);
+    this.#channel = channel;
+  }
+
+  /** @returns {Channel} @throws {TypeError} for an object that is not a virtual socket */
+  static channel(object) {
+    return object.#channel;
+  }
+}
+
+const channelOf = (object) => Stamp.channel(object);
+
+/** The attributes and methods, as own properties of every `M.WebSocket.prototype`. */
+const members = {
+  get url() {
+    return channelOf(this).url;
+  },
+  get readyState() {
+    return channelOf(this).readyState;
+  },
+  get bufferedAmount() {
+    return channelOf(this).bufferedAmount;
+  },
+  get extensions() {
+    // What the link negotiated is the link's affair.
+    channelOf(this);
+    return "";
+  },
+  get protocol() {
+    return channelOf(this).protocol;
+  },
+  get binaryType() {
+    return channelOf(this).binaryType;
+  },
+  set binaryType(value) {
+    const channel = channelOf(this);
+    const type = `${value}`;
+    // WebIDL: a value that is not in an enumeration is ignored.
+    if (type === "blob" || type === "arraybuffer") channel.binaryType = type;
+  },
+  close(code = undefined, reason = undefined) {
+    const channel = channelOf(this);
+    const closeCode = code === undefined ? 0 : clamp(code);
+    let closeReason = reason === undefined ? "" : scalar(`${reason}`);
+    if (code !== undefined && closeCode !== 1000 && !(closeCode >= 3000 && closeCode <= 4999)) {
+      throw new DOMException(
+        `Failed to execute 'close' on 'WebSocket': The close code must be either 1000, or between 3000 and 4999. ${closeCode} is neither.`,
+        "InvalidAccessError",
+      );
+    }
+    if (utf8Length(closeReason) > MAX_REASON) {
+      throw new DOMException(
+        `Failed to execute 'close' on 'WebSocket': The close reason must not be longer than ${MAX_REASON} bytes of UTF-8.`,
+        "SyntaxError",
+      );
+    }
+    // WHATWG: a reason without a code gets 1000.
+    channel.close(closeCode === 0 && closeReason !== "" ? 1000 : closeCode, closeReason);
+  },
+  send(data) {
+    const channel = channelOf(this);
+    if (arguments.length === 0) {
+      throw new TypeError("Failed to execute 'send' on 'WebSocket': 1 argument required, but only 0 present.");
+    }
+    const converted = toPayload(data);
+    if (channel.readyState === CONNECTING) {
+      throw new DOMException("Failed to execute 'send' on 'WebSocket': Still in CONNECTING state.", "InvalidStateError");
+    }
+    channel.send(converted);
+  },
+};
+
+for (const type of ["open", "error", "close", "message"]) {
+  Object.defineProperties(members, Object.getOwnPropertyDescriptors({
+    get [`on${type}`]() {
+      return channelOf(this).handlers.get(type)?.callback ?? null;
+    },
+    set [`on${type}`](value) {
+      setHandler(this, channelOf(this).handlers, type, value);
+    },
+  }));
+}
+
+/** HTML, "event handler attributes": the handler keeps its place among the listeners while it is not null. */
+function setHandler(socket, handlers, type, value) {
+  const callback = (typeof value === "object" || typeof value === "function") ? value : null;
+  const handler = handlers.get(type);
+  if (callback === null) {
+    handlers.delete(type);
+    if (handler) socket.removeEventListener(type, handler.listener);
+  } else if (handler) {
+    handler.callback = callback;
+  } else {
+    const added = { callback, listener: null };
+    added.listener = function (event) {
+      // An object, even one with `handleEvent`, is kept but not called.
+      if (typeof added.callback === "function") added.callback.call(this, event);
+    };
+    handlers.set(type, added);
+    socket.addEventListener(type, added.listener);
+  }
+}
+
+/** WebIDL `[Clamp] unsigned short`: into the range, to the nearest integer, of two the even one. */
+function clamp(value) {
+  const number = Math.min(Math.max(Number(value), 0), 0xffff) || 0;
+  const floor = Math.floor(number);
+  const up = number - floor > 0.5 || (number - floor === 0.5 && floor % 2 === 1);
+  return up ? floor + 1 : floor;
+}
+
+/** WebIDL `(BufferSource or Blob or USVString)`. */
+function toPayload(data) {
+  if (typeof data === "string") return scalar(data);
+  if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  if (data instanceof ArrayBuffer) return data.detached ? new Uint8Array(0) : new Uint8Array(data);
+  return data instanceof Blob ? data : scalar(`${data}`);
+}
+
+/** WHATWG, "obtain a WebSocket URL": resolved against the base of this realm. */
+export function webSocketUrl(input) {
+  const base = globalThis.document?.baseURI ?? globalThis.location?.href;
+  const given = scalar(`${input}`);
+  let url;
+  try {
+    url = new URL(given, base);
+  } catch {
+    throw new DOMException(`Failed to construct 'WebSocket': The URL '${given}' is invalid.`, "SyntaxError");
+  }
+  if (url.protocol === "http:") url.protocol = "ws:";
+  else if (url.protocol === "https:") url.protocol = "wss:";
+  if (url.protocol !== "ws:" && url.protocol !== "wss:") {
+    throw new DOMException(
+      `Failed to construct 'WebSocket': The URL's scheme must be either 'http', 'https', 'ws', or 'wss'. '${url.protocol.slice(0, -1)}' is not allowed.`,
+      "SyntaxError",
+    );
+  }
+  if (url.hash !== "" || url.href.endsWith("#")) {
+    throw new DOMException(
+      `Failed to construct 'WebSocket': The URL contains a fragment identifier ('${url.hash.slice(1)}'). Fragment identifiers are not allowed in WebSocket URLs.`,
+      "SyntaxError",
+    );
+  }
+  return url;
+}
+
+/** WebIDL `(DOMString or sequence<DOMString>) protocols = []`, checked as the constructor asks. */
+function toProtocols(input) {
+  if (input === undefined) return [];
+  const isObject = (typeof input === "object" && input !== null) || typeof input === "function";
+  const isSequence = isObject && input[Symbol.iterator] !== undefined && input[Symbol.iterator] !== null;
+  const protocols = isSequence ? Array.from(input, (protocol) => `${protocol}`) : [`${input}`];
+  for (const protocol of protocols) {
+    if (!TOKEN.test(protocol)) {
+      throw new DOMException(`Failed to construct 'WebSocket': The subprotocol '${protocol}' is invalid.`, "SyntaxError");
+    }
+  }
+  // RFC 6455 §4.1 (10): unique.
+  const repeated = protocols.find((protocol, at) => protocols.indexOf(protocol) < at);
+  if (repeated !== undefined) {
+    throw new DOMException(`Failed to construct 'WebSocket': The subprotocol '${repeated}' is duplicated.`, "SyntaxError");
+  }
+  return protocols;
+}
+
+/**
+ * Makes a `WebSocket` class.
+ *
+ * @param {(url: URL) => boolean} isVirtual whether the multiplexer carries this URL
+ * @param {(channel: Channel, protocols: string) => void} open
+ * @param {typeof WebSocket} native the class for all other URLs
+ */
+export function defineWebSocket(isVirtual, open, native) {
+  // A function and not a class: the founding text leaves `new` out.
+  function WebSocket(url) {
+    if (arguments.length === 0) {
+      throw new TypeError("Failed to construct 'WebSocket': 1 argument required, but only 0 present.");
+    }
+    const parsed = webSocketUrl(url);
+    const protocols = toProtocols(arguments[1]);
+    if (!isVirtual(parsed)) return new native(parsed, protocols);
+    const socket = Reflect.construct(EventTarget, [], new.target ?? WebSocket);
+    const channel = new Channel(socket, parsed);
+    new Stamp(socket, channel);
+    open(channel, protocols.join(", "));
+    return socket;
+  }
+  Object.setPrototypeOf(WebSocket, EventTarget);
+  const { prototype } = WebSocket;
+  Object.setPrototypeOf(prototype, EventTarget.prototype);
+  Object.defineProperties(prototype, Object.getOwnPropertyDescriptors(members));
+  Object.defineProperty(prototype, Symbol.toStringTag, { value: "WebSocket", configurable: true });
+  for (const [name, value] of Object.entries(STATES)) {
+    for (const object of [WebSocket, prototype]) Object.defineProperty(object, name, { value, enumerable: true });
+  }
+  Object.defineProperty(WebSocket, "prototype", { writable: false });
+  return WebSocket;
+}
