@@ -1,0 +1,8 @@
+export { MultiWebSocket, type MultiWebSocketOptions, type MultiWebSocketEventMap } from "./index.js";
+
+/**
+ * Starts the package's WebAssembly, to be called once before the first `MultiWebSocket` is made.
+ *
+ * @param module the bytes of `manysocket/manysocket_bg.wasm`, or the module compiled from them
+ */
+export function initialise(module: BufferSource | WebAssembly.Module): void;
