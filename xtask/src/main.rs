@@ -1,2 +1,43 @@
-//! Build, demo, test.
-fn main() {}
+//! The project's commands: `cargo xtask build`, `demo` and `test`. Each does its own set-up.
+
+mod build;
+mod command;
+mod demo;
+mod setup;
+mod test;
+mod workspace;
+
+use anyhow::{Result, bail};
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+cargo xtask build                    build the npm package into pkg/ and print its sizes
+cargo xtask demo [--listen ADDRESS]  build everything and serve the demo (default address 127.0.0.1:8080)
+cargo xtask test [STEP]…             run all tests, or only the named steps:
+                                     fmt clippy native wasm browser package";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> Result<()> {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["build"] => build::build(),
+        ["demo"] => demo::demo(demo::DEFAULT_ADDRESS),
+        ["demo", "--listen", address] => demo::demo(address),
+        ["test", steps @ ..] => test::test(steps),
+        [] | ["help" | "--help" | "-h"] => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        other => bail!("cannot understand `{}`. The commands are:\n{USAGE}", other.join(" ")),
+    }
+}

@@ -1,0 +1,129 @@
+//! `cargo xtask build`: the npm package in `pkg/`.
+//!
+//! cargo compiles the client to wasm, wasm-bindgen writes its JavaScript side, wasm-opt shrinks it; then the package
+//! is put together from that, from `js/` and from `pkg-template/`. Nothing is done again that has not changed.
+
+use crate::setup::{self, wasm::Toolchain};
+use crate::{command, workspace};
+use anyhow::{Context, Result, bail};
+use data_encoding::BASE64;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The target of everything that runs in a browser.
+pub(crate) const WASM: &str = "wasm32-unknown-unknown";
+
+/// Builds `pkg/` and prints what it weighs.
+pub(crate) fn build() -> Result<()> {
+    let node_modules = setup::node::packages()?;
+    let toolchain = setup::wasm::toolchain()?;
+    let bindings = bindings(&compile(&toolchain)?, &node_modules)?;
+    assemble(&bindings)?;
+    command::run(command::program("node")?.args(["xtask/sizes.mjs", "pkg"]))
+}
+
+/// Compiles the client; returns the path of the wasm.
+fn compile(toolchain: &Toolchain) -> Result<PathBuf> {
+    println!("Building the client …");
+    // `cargo build` would make the rlib too, and then leave link-time optimisation out without a word.
+    let mut cargo = toolchain.cargo()?;
+    cargo.args([
+        "rustc",
+        "--quiet",
+        "--release",
+        "--package",
+        "manysocket",
+        "--lib",
+        "--crate-type",
+        "cdylib",
+    ]);
+    command::run(cargo.args(["--target", WASM]))?;
+    Ok(workspace::target()?.join(WASM).join("release/manysocket.wasm"))
+}
+
+/// Runs wasm-bindgen and wasm-opt when the wasm is newer than what they made of it; returns the folder of the result.
+fn bindings(wasm: &Path, node_modules: &Path) -> Result<PathBuf> {
+    let folder = workspace::target()?.join("bindings");
+    let stamp = folder.join("done");
+    // This program is among the sources because it holds the options below.
+    if workspace::is_newer(&stamp, &[wasm, &std::env::current_exe()?, &node_modules.join(setup::node::STAMP)])
+    {
+        return Ok(folder.join("out"));
+    }
+    let bindgen = bindgen()?;
+    workspace::empty(&folder)?;
+    let out = folder.join("out");
+    command::run(
+        command::program(bindgen)?
+            .args(["bindgen", "--target", "web", "--omit-default-module-path"])
+            // Names and producers are of no use to a page. The symbols must stay until here: the features that the
+            // compiler used are noted beside them, and wasm-bindgen and wasm-opt go by that note.
+            .args(["--remove-name-section", "--remove-producers-section"])
+            .arg("--out-dir")
+            .arg(&out)
+            .arg(wasm),
+    )?;
+    let optimised = out.join("manysocket_bg.wasm");
+    command::run(
+        command::program("node")?
+            .arg(node_modules.join("binaryen/bin/wasm-opt"))
+            .args(["-O3", "--strip-target-features"])
+            .arg(&optimised)
+            .arg("--output")
+            .arg(&optimised),
+    )?;
+    workspace::write(&stamp, "")?;
+    Ok(out)
+}
+
+/// Builds wasm-bindgen and its test runner; returns the program. Cargo's check that nothing changed is quick.
+pub(crate) fn bindgen() -> Result<PathBuf> {
+    let lock = workspace::read(&workspace::root()?.join("Cargo.lock"))?;
+    let (library, tool) = (locked(&lock, "wasm-bindgen")?, locked(&lock, "wasm-bindgen-cli")?);
+    if library != tool {
+        bail!(
+            "Cargo.lock has wasm-bindgen {library} but wasm-bindgen-cli {tool}, and the two must be equal: \
+             run `cargo update wasm-bindgen --precise {tool}`"
+        );
+    }
+    let program = workspace::built("debug", "xtask-bindgen")?;
+    if !program.exists() {
+        println!("Building wasm-bindgen {tool} (once, about a minute) …");
+    }
+    command::run(command::cargo()?.args(["build", "--quiet", "--package", "xtask-bindgen"]))?;
+    Ok(program)
+}
+
+/// The version of a crate in Cargo.lock.
+fn locked<'a>(lock: &'a str, name: &str) -> Result<&'a str> {
+    lock.split_once(&format!("name = \"{name}\"\nversion = \""))
+        .and_then(|(_, rest)| rest.split('"').next())
+        .with_context(|| format!("Cargo.lock names no crate `{name}`"))
+}
+
+/// Puts `pkg/` together.
+fn assemble(bindings: &Path) -> Result<()> {
+    let root = workspace::root()?;
+    let package = root.join("pkg");
+    workspace::empty(&package)?;
+    workspace::copy_contents(bindings, &package)?;
+    workspace::copy_contents(&root.join("js"), &package)?;
+    workspace::copy_contents(&root.join("pkg-template"), &package)?;
+    for licence in ["LICENSE-MIT", "LICENSE-APACHE"] {
+        workspace::copy(&root.join(licence), &package.join(licence))?;
+    }
+    let manifest = package.join("package.json");
+    let text = workspace::read(&manifest)?.replace("{{version}}", env!("CARGO_PKG_VERSION"));
+    workspace::write(&manifest, text)?;
+
+    // The default entry carries its wasm inside, so that the import is ready with no request and no promise.
+    let wasm = package.join("manysocket_bg.wasm");
+    let wasm = fs::read(&wasm).with_context(|| format!("cannot read {}", wasm.display()))?;
+    workspace::write(
+        &package.join("manysocket_inline.js"),
+        format!(
+            "// The wasm of the package, for the entry that is ready on import.\nexport default \"{}\";\n",
+            BASE64.encode(&wasm)
+        ),
+    )
+}
