@@ -1,6 +1,162 @@
-//! x
-use anyhow::Result;
-pub(crate) fn test(_steps: &[&str]) -> Result<()> {
-    crate::setup::browser::browser()?;
+//! `cargo xtask test`: every check of the project, in steps that can be asked for by name.
+//!
+//! A step that fails does not stop the others: one run shows all there is to repair.
+
+use crate::build::WASM;
+use crate::setup::browser::Browser;
+use crate::{build, command, setup, workspace};
+use anyhow::{Context, Result, bail};
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Instant;
+
+struct Step {
+    name: &'static str,
+    purpose: &'static str,
+    run: fn() -> Result<()>,
+}
+
+/// In the order in which they run: what is quick and often wrong comes first.
+const STEPS: [Step; 6] = [
+    Step { name: "fmt", purpose: "the layout of the Rust code", run: fmt },
+    Step { name: "clippy", purpose: "lints, natively and for wasm32", run: clippy },
+    Step { name: "native", purpose: "Rust tests and documentation examples", run: native },
+    Step { name: "wasm", purpose: "Rust tests as wasm32 in headless Chromium", run: wasm },
+    Step { name: "browser", purpose: "pages in Chromium against the real server", run: browser },
+    Step { name: "package", purpose: "the npm package, installed in an empty project", run: package },
+];
+
+/// Flags that keep Chromium to the test: no window, no calls home. A container's root has no sandbox to offer.
+const CHROMIUM_FLAGS: [&str; 8] = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+];
+
+/// Runs the named steps, or all when none is named.
+pub(crate) fn test(wanted: &[&str]) -> Result<()> {
+    if let Some(unknown) = wanted.iter().find(|name| STEPS.iter().all(|step| step.name != **name)) {
+        let names: Vec<&str> = STEPS.iter().map(|step| step.name).collect();
+        bail!("there is no step `{unknown}`; the steps are: {}", names.join(" "));
+    }
+    let mut summary = Vec::new();
+    for step in STEPS.iter().filter(|step| wanted.is_empty() || wanted.contains(&step.name)) {
+        println!("\n== {}: {}", step.name, step.purpose);
+        let start = Instant::now();
+        let result = (step.run)();
+        if let Err(error) = &result {
+            eprintln!("{}: {error:#}", step.name);
+        }
+        summary.push((step.name, result.is_ok(), start.elapsed().as_secs_f64()));
+    }
+    println!();
+    for (name, passed, seconds) in &summary {
+        println!("{name:8} {} {seconds:7.1} s", if *passed { "passed" } else { "FAILED" });
+    }
+    let passed = summary.iter().filter(|(_, passed, _)| *passed).count();
+    let failed = summary.len() - passed;
+    println!("steps: {passed} passed, {failed} failed");
+    if failed > 0 {
+        bail!("{failed} of {} steps failed; `cargo xtask test STEP` runs one alone", summary.len());
+    }
     Ok(())
+}
+
+fn fmt() -> Result<()> {
+    command::run(command::cargo()?.args(["fmt", "--all", "--check"]))
+}
+
+fn clippy() -> Result<()> {
+    let strict = ["--", "-D", "warnings"];
+    command::run(command::cargo()?.args(["clippy", "--quiet", "--workspace", "--all-targets"]).args(strict))?;
+    let mut cargo = setup::wasm::toolchain()?.cargo()?;
+    cargo.args(["clippy", "--quiet", "--package", "manysocket", "--package", "manysocket-protocol"]);
+    command::run(cargo.args(["--all-targets", "--target", WASM]).args(strict))
+}
+
+fn native() -> Result<()> {
+    // xtask-bindgen has nothing to test, and together with the others its dependencies would be compiled once more
+    // with other features.
+    command::run(command::cargo()?.args(["test", "--workspace", "--exclude", "xtask-bindgen"]))
+}
+
+fn wasm() -> Result<()> {
+    let Browser { chromium, driver } = setup::browser::browser()?;
+    let toolchain = setup::wasm::toolchain()?;
+    let bindgen = build::bindgen()?;
+    // Rust's debug form of these strings is also the form that JSON and TOML give them.
+    let capabilities = workspace::target()?.join("webdriver.json");
+    workspace::write(
+        &capabilities,
+        format!("{{\"goog:chromeOptions\": {{\"binary\": {chromium:?}, \"args\": {CHROMIUM_FLAGS:?}}}}}\n"),
+    )?;
+    let runner = format!("target.{WASM}.runner=[{bindgen:?}, \"test-runner\"]");
+    let mut cargo = toolchain.cargo()?;
+    cargo
+        .env("CHROMEDRIVER", driver)
+        .env("WASM_BINDGEN_USE_BROWSER", "1")
+        .env("WASM_BINDGEN_TEST_WEBDRIVER_JSON", capabilities)
+        // Seconds. The defaults of 5 and 20 are too short for a busy machine that starts its first browser.
+        .env("WASM_BINDGEN_TEST_DRIVER_TIMEOUT", "60")
+        .env("WASM_BINDGEN_TEST_TIMEOUT", "180");
+    cargo.args(["test", "--target", WASM, "--config", &runner]);
+    command::run(cargo.args([
+        "--package",
+        "manysocket",
+        "--package",
+        "manysocket-protocol",
+        "--lib",
+        "--tests",
+    ]))
+}
+
+fn browser() -> Result<()> {
+    node_tests("browser")
+}
+
+fn package() -> Result<()> {
+    node_tests("package")
+}
+
+/// Runs the tests of one folder below `tests/` with Node's test runner, against the package and the server as built.
+fn node_tests(folder: &str) -> Result<()> {
+    let Browser { chromium, .. } = setup::browser::browser()?;
+    build::package()?;
+    let files = test_files(folder)?;
+    let mut node: Command = command::program("node")?;
+    node.args(["--test", "--test-reporter=spec"]).args(files);
+    // The flags and programs come from here, so that each is named once.
+    node.env("CHROMIUM", chromium).env("CHROMIUM_FLAGS", CHROMIUM_FLAGS.join(" "));
+    node.env("MANYSOCKET_SERVER", server()?);
+    command::run(&mut node)
+}
+
+/// Builds the server with its debug assertions, which a test should run into; returns the program.
+fn server() -> Result<PathBuf> {
+    let package = ["--package", "manysocket-server", "--bin", "manysocket-server"];
+    command::run(command::cargo()?.args(["build", "--quiet"]).args(package))?;
+    workspace::built("debug", "manysocket-server")
+}
+
+/// The files named `*.test.js`: Node's versions differ in what they make of a folder.
+fn test_files(folder: &str) -> Result<Vec<PathBuf>> {
+    let folder = workspace::root()?.join("tests").join(folder);
+    let mut files = Vec::new();
+    for entry in fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let path = entry?.path();
+        if path.to_string_lossy().ends_with(".test.js") {
+            files.push(path);
+        }
+    }
+    if files.is_empty() {
+        bail!("no file in {} is named *.test.js", folder.display());
+    }
+    files.sort();
+    Ok(files)
 }

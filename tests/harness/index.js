@@ -1,0 +1,51 @@
+// What a browser test needs, in one call: a site, the real server on it, and Chromium.
+//
+//   const world = await startWorld();
+//   after(() => world.close());
+//   const page = await world.openPage();
+//   const data = await runInPage(page, async () => { … });
+import { rm } from "node:fs/promises";
+import { startBrowser } from "./browser.js";
+import { startServer } from "./server.js";
+import { makeSite } from "./site.js";
+
+export { runInPage } from "./browser.js";
+export { startServer } from "./server.js";
+export { BLANK_PAGE, makeSite, repository } from "./site.js";
+
+/**
+ * Starts everything.
+ * @param {{ site?: string, serverOptions?: string[] }} [options] a folder to serve in place of a fresh site; it is
+ *   removed at the end all the same
+ */
+export async function startWorld({ site, serverOptions } = {}) {
+  site ??= await makeSite();
+  const removeSite = () => rm(site, { recursive: true, force: true });
+  let server;
+  let browser;
+  try {
+    server = await startServer(site, serverOptions);
+    browser = await startBrowser();
+  } catch (error) {
+    await server?.stop();
+    await removeSite();
+    throw error;
+  }
+  return {
+    server,
+    browser,
+    /** Opens a page of the site in a profile of its own. What it fails to catch is in `page.uncaught`. */
+    async openPage(path = "/") {
+      const page = await browser.newPage();
+      page.uncaught = [];
+      page.on("pageerror", (error) => page.uncaught.push(error.message));
+      await page.goto(server.origin + path);
+      return page;
+    },
+    async close() {
+      await browser.close();
+      await server.stop();
+      await removeSite();
+    },
+  };
+}

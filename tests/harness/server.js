@@ -1,0 +1,62 @@
+// Runs the server binary for a test: on a free port, stopped by SIGTERM.
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync } from "node:fs";
+import { repository } from "./site.js";
+
+const program = process.env.MANYSOCKET_SERVER ?? `${repository}target/debug/manysocket-server`;
+
+// Far more than a start takes; it ends a test whose server hangs.
+const PATIENCE = 30_000;
+
+/**
+ * Starts the server on a site and waits until it listens.
+ * @param {string} site the folder that it serves
+ * @param {string[]} [options] further options of its command line
+ */
+export async function startServer(site, options = []) {
+  if (!existsSync(program)) {
+    throw new Error(`${program} is not there: run \`cargo build -p manysocket-server\`, or these tests by \`cargo xtask test\``);
+  }
+  const child = spawn(program, ["--listen", "127.0.0.1:0", "--static", site, ...options], {
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  let output = "";
+  const listening = new Promise((resolve, reject) => {
+    const read = (chunk) => {
+      output += chunk;
+      const line = /listening on (http:\/\/[^\s/]+)/.exec(output);
+      if (line) resolve(line[1]);
+    };
+    child.stdout.setEncoding("utf8").on("data", read);
+    child.stderr.setEncoding("utf8").on("data", read);
+    child.once("error", reject);
+    child.once("exit", (code) => reject(new Error(`the server ended with code ${code}:\n${output}`)));
+    setTimeout(() => reject(new Error(`the server does not listen:\n${output}`)), PATIENCE).unref();
+  });
+  let origin;
+  try {
+    origin = await listening;
+  } catch (error) {
+    child.kill("SIGKILL");
+    throw error;
+  }
+  return {
+    /** Where it listens, as an origin: `http://127.0.0.1:49152`. */
+    origin,
+    /** Everything that it has printed so far, its log included. */
+    output: () => output,
+    /** What it counts: `{ physical, native, virtual }`, the connections that are open now. */
+    stats: async () => (await fetch(`${origin}/demo/stats`)).json(),
+    /** Stops it as an init system would; returns its exit code. */
+    async stop() {
+      if (child.exitCode !== null || child.signalCode !== null) return child.exitCode;
+      const exit = once(child, "exit");
+      child.kill("SIGTERM");
+      const forced = setTimeout(() => child.kill("SIGKILL"), PATIENCE);
+      const [code] = await exit;
+      clearTimeout(forced);
+      return code;
+    },
+  };
+}
