@@ -7,9 +7,13 @@ use std::process::{Command, Stdio};
 
 /// A cargo of the workspace's own toolchain.
 pub(crate) fn cargo() -> Result<Command> {
-    let mut command = program("cargo")?;
-    // The outer cargo set these to files of its own toolchain. A proxy of rustup would hand them on to a cargo of
-    // another toolchain, which would then call the wrong compiler.
+    cargo_at("cargo")
+}
+
+/// The cargo of that path.
+pub(crate) fn cargo_at(path: &str) -> Result<Command> {
+    let mut command = program(path)?;
+    // The outer cargo set these to files of its own toolchain, which another toolchain's cargo would then call.
     for variable in ["CARGO", "RUSTC", "RUSTDOC", "CARGO_MANIFEST_DIR"] {
         command.env_remove(variable);
     }

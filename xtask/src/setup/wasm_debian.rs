@@ -14,6 +14,9 @@ pub(super) const NAME: &str = "manysocket-wasm32";
 /// Debian's Rust for packages that need a recent one (as browsers do), beside the release's older one.
 const PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "rust-web-clippy"];
 
+/// The crate whose dependency the library is, while it is compiled.
+const EMPTY_CRATE: &str = "empty";
+
 /// Whether the toolchain was made before and still works.
 pub(super) fn exists() -> Result<bool> {
     let mut rustc = command::program("rustup")?;
@@ -39,15 +42,8 @@ fn compile_library() -> Result<PathBuf> {
     );
     workspace::write(&crate_folder.join("Cargo.toml"), manifest)?;
 
-    let mut cargo = command::cargo()?;
     // Not rustup's proxies: Debian's programs, which have no toolchain to choose.
-    let mut debian_cargo = std::process::Command::new("/usr/bin/cargo");
-    for (variable, value) in cargo.get_envs() {
-        if value.is_none() {
-            debian_cargo.env_remove(variable);
-        }
-    }
-    cargo = debian_cargo;
+    let mut cargo = command::cargo_at("/usr/bin/cargo")?;
     cargo
         .current_dir(&crate_folder)
         .env("RUSTC", "/usr/bin/rustc")
@@ -61,9 +57,6 @@ fn compile_library() -> Result<PathBuf> {
     command::run_quietly(&mut cargo)?;
     Ok(crate_folder.join("target").join(WASM).join("release/deps"))
 }
-
-/// The crate whose dependency the library is.
-const EMPTY_CRATE: &str = "empty";
 
 /// Lays out the folder of the toolchain.
 fn assemble(library: &Path) -> Result<PathBuf> {
