@@ -2,7 +2,7 @@
 
 use super::debian;
 use crate::workspace;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::path::PathBuf;
 
 /// Where the browser and its driver are.
@@ -13,26 +13,27 @@ pub(crate) struct Browser {
 
 /// Finds both, by the variables CHROMIUM and CHROMEDRIVER or else on PATH; installs them where that is possible.
 pub(crate) fn browser() -> Result<Browser> {
-    if let Some(browser) = find() {
+    if let Some(browser) = find()? {
         return Ok(browser);
     }
-    debian::install(&["chromium", "chromium-driver"], "the browser that runs the tests, and its driver")
-        .and_then(|()| find().context("they were installed, but are not on PATH"))
-        .context(
-            "Chromium or its driver is missing: install both, or name their programs in the variables CHROMIUM and \
-             CHROMEDRIVER",
-        )
+    debian::install(&["chromium", "chromium-driver"], "the browser that runs the tests, and its driver").context(
+        "Chromium or its driver is missing: install both, or name their programs in the variables CHROMIUM and \
+         CHROMEDRIVER",
+    )?;
+    find()?.context("Chromium and its driver were installed, but are not on PATH")
 }
 
-fn find() -> Option<Browser> {
+fn find() -> Result<Option<Browser>> {
     let chromium = named("CHROMIUM", &["chromium", "chromium-browser", "google-chrome"])?;
     let driver = named("CHROMEDRIVER", &["chromedriver"])?;
-    Some(Browser { chromium, driver })
+    Ok(chromium.zip(driver).map(|(chromium, driver)| Browser { chromium, driver }))
 }
 
-fn named(variable: &str, programs: &[&str]) -> Option<PathBuf> {
-    match std::env::var_os(variable) {
-        Some(path) => Some(PathBuf::from(path)).filter(|path| path.is_file()),
-        None => programs.iter().find_map(workspace::on_path),
-    }
+/// The program that a variable names, or else the first of those on PATH.
+fn named(variable: &str, programs: &[&str]) -> Result<Option<PathBuf>> {
+    let Some(path) = std::env::var_os(variable).map(PathBuf::from) else {
+        return Ok(programs.iter().find_map(workspace::on_path));
+    };
+    ensure!(path.is_file(), "the variable {variable} names {}, where there is no file", path.display());
+    Ok(Some(path))
 }

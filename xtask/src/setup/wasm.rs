@@ -3,8 +3,8 @@
 
 use super::wasm_debian;
 use crate::build::WASM;
-use crate::command;
-use anyhow::{Context, Result};
+use crate::{command, workspace};
+use anyhow::{Context, Result, ensure};
 use std::path::Path;
 use std::process::Command;
 
@@ -34,6 +34,10 @@ pub(crate) fn toolchain() -> Result<Toolchain> {
     if wasm_debian::exists()? {
         return Ok(made);
     }
+    ensure!(
+        workspace::on_path("rustup").is_some(),
+        "this Rust has no standard library for {WASM}, and there is no rustup to add it: install Rust by rustup"
+    );
     println!("Adding the target {WASM} to the Rust toolchain …");
     let mut add = command::program("rustup")?;
     let Err(refusal) = command::run_quietly(add.args(["target", "add", WASM])) else { return Ok(own) };
