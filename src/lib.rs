@@ -106,7 +106,7 @@ impl Connection {
 
     /// The page took a message of so many units.
     pub fn consumed(&mut self, channel: u32, units: u32) {
-        self.inner.consumed(channel, units);
+        self.inner.consumed(channel, 1, units);
     }
 
     /// Makes room for the headers of a batch, and tells where in memory to write them.

@@ -177,9 +177,10 @@ impl Window {
         Ok(())
     }
 
-    /// The reader took a message of so many units.
-    pub(crate) fn consumed(&mut self, units: u32) {
-        self.unread = self.unread.saturating_sub(units.saturating_add(MESSAGE_OVERHEAD));
+    /// The reader took so many messages of so many units in all.
+    pub(crate) fn consumed(&mut self, messages: u32, units: u32) {
+        let overhead = messages.saturating_mul(MESSAGE_OVERHEAD);
+        self.unread = self.unread.saturating_sub(units.saturating_add(overhead));
     }
 
     /// Makes a grant due if it is worth a frame: half the window, so that a stream costs two GRANTs

@@ -153,9 +153,10 @@ impl Endpoint {
         self.connection.abort(channel);
     }
 
-    /// The reader took a message of so many [`Message::units`]: the peer may send as much again.
-    pub fn consumed(&mut self, channel: Channel, units: u32) {
-        self.connection.consumed(channel, units);
+    /// The reader took so many messages of so many [`Message::units`] in all: the peer may send as
+    /// much again.
+    pub fn consumed(&mut self, channel: Channel, messages: u32, units: u32) {
+        self.connection.consumed(channel, messages, units);
     }
 
     /// On a client, the value of [`HANDSHAKE_PARAMETER`](crate::HANDSHAKE_PARAMETER): the first

@@ -197,10 +197,10 @@ impl<P: Payload> Connection<P> {
         self.end(channel, End::Close { code: ABORTED, reason: P::default() });
     }
 
-    /// The reader took a message of so many units: the peer may send as much again.
-    pub fn consumed(&mut self, channel: Channel, units: u32) {
+    /// The reader took so many messages of so many units in all: the peer may send as much again.
+    pub fn consumed(&mut self, channel: Channel, messages: u32, units: u32) {
         if let Some(ChannelState { receiving: Receiving::Open(window), .. }) = self.get(channel) {
-            window.consumed(units);
+            window.consumed(messages, units);
             self.update_grant(channel);
         }
     }
