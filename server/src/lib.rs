@@ -1,1 +1,46 @@
-//! The server.
+//! Any number of WebSockets over one connection, for axum.
+//!
+//! A [`Multiplexer`] goes around an application's [`Router`](axum::Router). Pages that use the npm package
+//! `manysocket` open one physical WebSocket to it, and any number of virtual ones over that; each virtual open
+//! becomes a request to the application, which takes the same way as a native upgrade: through the same routes,
+//! middleware and handlers.
+//!
+//! ```no_run
+//! use axum::{Router, response::Response, routing::any};
+//! use manysocket_server::{Multiplexer, WebSocket, WebSocketUpgrade};
+//!
+//! async fn echo(upgrade: WebSocketUpgrade) -> Response {
+//!     upgrade.on_upgrade(|mut socket: WebSocket| async move {
+//!         while let Some(Ok(message)) = socket.recv().await {
+//!             if socket.send(message).await.is_err() {
+//!                 return;
+//!             }
+//!         }
+//!     })
+//! }
+//!
+//! # async fn run() -> std::io::Result<()> {
+//! let app = Router::new().route("/echo", any(echo));
+//! let app = Multiplexer::new("/multiplexer").serve(app);
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
+//! axum::serve(listener, app).await
+//! # }
+//! ```
+//!
+//! The extractor [`WebSocketUpgrade`] and the [`WebSocket`] it gives have the interface of axum's own, and serve
+//! native and virtual opens alike.
+
+mod dispatch;
+mod guard;
+mod link;
+mod multiplexer;
+mod pipe;
+mod socket;
+mod stats;
+mod upgrade;
+
+pub use manysocket_protocol::{SUBPROTOCOL, Settings};
+pub use multiplexer::Multiplexer;
+pub use socket::WebSocket;
+pub use stats::Stats;
+pub use upgrade::WebSocketUpgrade;

@@ -1,0 +1,92 @@
+//! A virtual open as an HTTP request to the application, and what its response means.
+
+use std::net::SocketAddr;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::http::request::Parts;
+use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
+use tower::ServiceExt;
+
+use crate::upgrade::Offer;
+
+/// Headers of the physical handshake that speak of the page and its user, and so hold for each virtual open.
+/// All others speak of the physical connection.
+const INHERITED: [HeaderName; 8] = [
+    header::HOST,
+    header::ORIGIN,
+    header::COOKIE,
+    header::AUTHORIZATION,
+    header::USER_AGENT,
+    header::ACCEPT_LANGUAGE,
+    header::FORWARDED,
+    HeaderName::from_static("x-real-ip"),
+];
+
+/// What a proxy in front adds: `X-Forwarded-For`, `-Proto`, `-Host` and their kin.
+const FORWARDED_PREFIX: &str = "x-forwarded-";
+
+/// What the virtual opens of a link have in common.
+#[derive(Debug, Clone)]
+pub(crate) struct Dispatcher {
+    app: Router,
+    headers: HeaderMap,
+    remote: Option<ConnectInfo<SocketAddr>>,
+}
+
+/// The application's answer to an open.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) protocol: Option<HeaderValue>,
+    pub(crate) offer: Offer,
+}
+
+impl Dispatcher {
+    /// `handshake` is the physical one.
+    pub(crate) fn new(app: Router, handshake: &Parts) -> Self {
+        let mut headers: HeaderMap = handshake
+            .headers
+            .iter()
+            .filter(|(name, _)| INHERITED.contains(name) || name.as_str().starts_with(FORWARDED_PREFIX))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        for (name, value) in [
+            (header::CONNECTION, "upgrade"),
+            (header::UPGRADE, "websocket"),
+            (header::SEC_WEBSOCKET_VERSION, "13"),
+            // Sixteen zero bytes in base64: nobody computes an answer from it, but some look whether it is there.
+            (header::SEC_WEBSOCKET_KEY, "AAAAAAAAAAAAAAAAAAAAAA=="),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        // Other extensions belong to the multiplexer's own route, its path parameters for example.
+        let remote = handshake.extensions.get().copied();
+        Self { app, headers, remote }
+    }
+
+    /// Calls the application. `None` if the target or the protocols cannot stand in a request.
+    pub(crate) fn request(&self, target: &str, protocols: &str) -> Option<(Request<Body>, Offer)> {
+        let mut headers = self.headers.clone();
+        if !protocols.is_empty() {
+            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_str(protocols).ok()?);
+        }
+        let mut request = Request::builder().uri(target).body(Body::empty()).ok()?;
+        *request.headers_mut() = headers;
+        let offer = Offer::default();
+        let extensions: &mut Extensions = request.extensions_mut();
+        extensions.insert(offer.clone());
+        if let Some(remote) = self.remote {
+            extensions.insert(remote);
+        }
+        Some((request, offer))
+    }
+
+    /// Has the application answer.
+    pub(crate) async fn call(self, request: Request<Body>, offer: Offer) -> Answer {
+        let Ok(response) = self.app.oneshot(request).await;
+        let protocol = response.headers().get(header::SEC_WEBSOCKET_PROTOCOL).cloned();
+        Answer { status: response.status(), protocol, offer }
+    }
+}

@@ -1,0 +1,197 @@
+//! Who may open what: the origin of the page, and the part of the site that a multiplexer reaches.
+
+use axum::http::{HeaderMap, header};
+use url::Url;
+
+/// Which pages may connect (RFC 6455 §10.2). A browser sends cookies along wherever a connection comes from, so
+/// without this check any page of any site could act for its visitor.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Origins {
+    allowed: Vec<String>,
+}
+
+impl Origins {
+    /// Allows pages of an origin other than the server's own, written as browsers do: `https://example.com`.
+    pub(crate) fn allow(&mut self, origin: &str) {
+        self.allowed.push(origin.trim_end_matches('/').to_ascii_lowercase());
+    }
+
+    /// Checks the headers of a physical handshake.
+    ///
+    /// # Errors
+    /// What is wrong, for the log and the refusal's body.
+    pub(crate) fn check(&self, headers: &HeaderMap) -> Result<(), String> {
+        let mut given = headers.get_all(header::ORIGIN).iter();
+        let (Some(origin), None) = (given.next(), given.next()) else {
+            return Err("the request has no Origin header, or several".into());
+        };
+        let origin = origin.to_str().map_err(|_| "the Origin header is not ASCII")?.to_ascii_lowercase();
+        if self.allowed.contains(&origin) {
+            return Ok(());
+        }
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        if is_same_host(&origin, host) {
+            Ok(())
+        } else {
+            Err(format!("the origin {origin:?} is neither the server's own ({host}) nor allowed"))
+        }
+    }
+}
+
+/// Whether the page at `origin` was served by `host`. The scheme is not compared: behind a proxy that ends TLS the
+/// server does not know its own.
+fn is_same_host(origin: &str, host: &str) -> bool {
+    let (Ok(origin), false) = (Url::parse(origin), host.is_empty()) else { return false };
+    let Ok(server) = Url::parse(&format!("{}://{host}", origin.scheme())) else { return false };
+    matches!(origin.scheme(), "http" | "https")
+        && server.host().is_some()
+        && origin.host() == server.host()
+        && origin.port() == server.port()
+}
+
+/// The part of the site that virtual opens reach.
+#[derive(Debug, Clone)]
+pub(crate) struct Jail {
+    /// Begins and ends with a slash.
+    prefix: String,
+}
+
+impl Jail {
+    pub(crate) fn new(prefix: &str) -> Self {
+        let inner = prefix.trim_matches('/');
+        Self { prefix: if inner.is_empty() { "/".into() } else { format!("/{inner}/") } }
+    }
+
+    /// The folder that the multiplexer itself is in.
+    pub(crate) fn around(multiplexer: &str) -> Self {
+        Self::new(&multiplexer[..multiplexer.rfind('/').unwrap_or(0)])
+    }
+
+    /// Checks the target of a virtual open: path and query as a URL parser leaves them. Whatever a parser would
+    /// still change, and whatever some handlers would read as another path, is refused rather than repaired.
+    ///
+    /// # Errors
+    /// An HTTP status, and what is wrong.
+    pub(crate) fn check(&self, target: &str) -> Result<(), (u16, &'static str)> {
+        let path = target.split('?').next().unwrap_or_default();
+        if !path.starts_with('/') {
+            return Err((400, "the target is not an absolute path"));
+        }
+        let lower = path.to_ascii_lowercase();
+        if path.contains('\\') || lower.contains("%2f") || lower.contains("%5c") {
+            return Err((400, "the path has an encoded separator or a backslash"));
+        }
+        let parsed = Url::parse(&format!("http://localhost{target}"));
+        let is_normal = parsed.is_ok_and(|url| {
+            url.fragment().is_none() && url.path() == path && &url[url::Position::BeforePath..] == target
+        });
+        if !is_normal {
+            return Err((400, "the target is not in the form that a URL parser gives it"));
+        }
+        if !path.starts_with(&self.prefix) && format!("{path}/") != self.prefix {
+            return Err((403, "the path is outside of what this multiplexer reaches"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(origin: Option<&str>, host: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, host.parse().expect("a header"));
+        if let Some(origin) = origin {
+            headers.insert(header::ORIGIN, origin.parse().expect("a header"));
+        }
+        headers
+    }
+
+    #[test]
+    fn the_servers_own_pages_may_connect() {
+        let origins = Origins::default();
+        for (origin, host) in [
+            ("http://example.com", "example.com"),
+            ("https://example.com", "example.com"),
+            ("https://Example.com", "EXAMPLE.com"),
+            ("http://example.com:8080", "example.com:8080"),
+            ("http://example.com", "example.com:80"),
+            ("https://example.com", "example.com:443"),
+            ("http://[::1]:3000", "[::1]:3000"),
+        ] {
+            assert_eq!(origins.check(&headers(Some(origin), host)), Ok(()), "{origin} at {host}");
+        }
+    }
+
+    #[test]
+    fn others_may_not() {
+        let origins = Origins::default();
+        for (origin, host) in [
+            (None, "example.com"),
+            (Some("null"), "example.com"),
+            (Some("http://example.com"), "example.com:8080"),
+            (Some("http://example.com:443"), "example.com"),
+            (Some("http://evil.com"), "example.com"),
+            (Some("http://example.com.evil.com"), "example.com"),
+            (Some("http://evilexample.com"), "example.com"),
+            (Some("file://example.com"), "example.com"),
+            (Some("http://example.com"), ""),
+            (Some("http://user@example.com:80"), "evil.com"),
+            (Some("garbage"), "garbage"),
+        ] {
+            assert!(origins.check(&headers(origin, host)).is_err(), "{origin:?} at {host}");
+        }
+    }
+
+    #[test]
+    fn unless_they_are_listed() {
+        let mut origins = Origins::default();
+        origins.allow("https://other.org/");
+        assert!(origins.check(&headers(Some("https://other.org"), "example.com")).is_ok());
+        assert!(origins.check(&headers(Some("http://other.org"), "example.com")).is_err());
+        assert!(origins.check(&headers(Some("https://other.org:444"), "example.com")).is_err());
+    }
+
+    #[test]
+    fn a_jail_is_compared_by_whole_segments() {
+        let jail = Jail::around("/a/b/mux");
+        for good in ["/a/b/", "/a/b/x", "/a/b/x/y?q=/../..", "/a/b", "/a/b?x", "/a/b/%41;x"] {
+            assert_eq!(jail.check(good), Ok(()), "{good}");
+        }
+        for outside in ["/", "/a", "/a/bc", "/a/b2/x", "/A/b/x", "//a/b/x"] {
+            assert!(matches!(jail.check(outside), Err((403, _))), "{outside}: {:?}", jail.check(outside));
+        }
+        assert_eq!(Jail::around("/mux").check("/anything"), Ok(()));
+    }
+
+    #[test]
+    fn tricks_with_paths_are_refused() {
+        let jail = Jail::new("/");
+        for trick in [
+            "",
+            "x",
+            "?q",
+            "/a/../b",
+            "/a/./b",
+            "/a/%2e%2e/b",
+            "/a/%2E/b",
+            "/a/..",
+            "/a%2fb",
+            "/a%2Fb",
+            "/a%5cb",
+            "/a\\b",
+            "/a b",
+            "/a#f",
+            "/a\u{0}",
+            "/a\nb",
+            "/é",
+            "/a\"b",
+            "http://other/",
+            "/a?b#c",
+            "/a?b c",
+        ] {
+            assert!(matches!(jail.check(trick), Err((400, _))), "{trick:?}: {:?}", jail.check(trick));
+        }
+    }
+}

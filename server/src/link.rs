@@ -1,0 +1,409 @@
+//! The task of one link: it joins the physical WebSocket, the protocol's endpoint and the handlers' pipes.
+//!
+//! It never waits for one of them alone. In particular it reads while it cannot write: two ends that both wait for
+//! the other to read would wait for ever.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::extract::ws::{CloseFrame, Message as WsMessage, Utf8Bytes, WebSocket};
+use futures_util::{SinkExt, StreamExt};
+use manysocket_protocol::{Channel, Close, Endpoint, Event, Millis, Physical, Violation};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tracing::{debug, warn};
+
+use crate::dispatch::{Answer, Dispatcher};
+use crate::guard::Jail;
+use crate::pipe::{Incoming, Pipe, Signals};
+use crate::stats::Stats;
+
+/// How many physical messages are read before what they caused is written: enough to gather answers into batches,
+/// little enough that a flood from one page does not keep its answers back.
+const READS: usize = 32;
+
+/// How long the peer has to answer the physical Close frame; a peer that broke the protocol may never.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A channel, as far as the handlers' side is concerned.
+enum Entry {
+    /// The application is being asked.
+    Opening(AbortHandle),
+    /// A handler has it, or has left something to be sent.
+    Open { pipe: Arc<Pipe>, closed_by_page: bool, closed_by_us: bool },
+}
+
+/// Why a link ended.
+enum Ended {
+    /// The physical connection is gone.
+    Lost,
+    /// The client broke the protocol, or has been silent for too long.
+    Violation(Violation),
+    /// The server is going away, and all channels are closed or out of time.
+    Shutdown,
+}
+
+/// The state of a link's task.
+pub(crate) struct Link {
+    pub(crate) id: u64,
+    pub(crate) socket: WebSocket,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) dispatcher: Dispatcher,
+    pub(crate) jail: Jail,
+    /// The multiplexer's own path.
+    pub(crate) path: Arc<str>,
+    pub(crate) stats: Stats,
+    pub(crate) shutdown: CancellationToken,
+    /// The time that channels have to close when the server goes away.
+    pub(crate) drain: Duration,
+    pub(crate) started: Instant,
+}
+
+impl Link {
+    /// Runs the link to its end.
+    pub(crate) async fn run(self, first_batch: Option<String>) {
+        let id = self.id;
+        let _counted = self.stats.count_link();
+        debug!(link = id, "link up");
+        let mut task = Task {
+            going_away: Box::pin(self.shutdown.clone().cancelled_owned()),
+            out_of_time: None,
+            timer: Box::pin(tokio::time::sleep_until(self.started)),
+            entries: HashMap::new(),
+            opens: JoinSet::new(),
+            signals: Arc::default(),
+            needs_flush: false,
+            link: self,
+        };
+        let begun = match first_batch {
+            Some(batch) => task.link.endpoint.receive_handshake(task.now(), &batch),
+            None => Ok(()),
+        };
+        let ended = match begun {
+            Ok(()) => std::future::poll_fn(|cx| task.poll(cx)).await,
+            Err(violation) => Ended::Violation(violation),
+        };
+        let frame = match ended {
+            Ended::Lost => {
+                debug!(link = id, "link lost");
+                None
+            }
+            Ended::Violation(violation) => {
+                warn!(link = id, "link closed: {violation}");
+                Some(CloseFrame { code: violation.code(), reason: violation.reason().into() })
+            }
+            Ended::Shutdown => Some(CloseFrame { code: 1001, reason: "the server is shutting down".into() }),
+        };
+        task.lose_all();
+        if let Some(frame) = frame {
+            let closing = async {
+                task.link.socket.send(WsMessage::Close(Some(frame))).await?;
+                // Until the peer's Close frame: the frame would be lost with a connection that ends at once.
+                while let Some(Ok(_)) = task.link.socket.next().await {}
+                Ok::<(), axum::Error>(())
+            };
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
+        }
+    }
+}
+
+struct Task {
+    link: Link,
+    entries: HashMap<Channel, Entry>,
+    opens: JoinSet<(Channel, Answer)>,
+    signals: Arc<Signals>,
+    timer: Pin<Box<Sleep>>,
+    going_away: Pin<Box<WaitForCancellationFutureOwned>>,
+    out_of_time: Option<Pin<Box<Sleep>>>,
+    needs_flush: bool,
+}
+
+impl Task {
+    fn now(&self) -> Millis {
+        Millis::try_from(self.link.started.elapsed().as_millis()).unwrap_or(Millis::MAX)
+    }
+
+    /// Does all that can be done now; ready once the link has ended.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        loop {
+            let mut progress = match self.poll_physical(cx) {
+                Ok(progress) => progress,
+                Err(ended) => return Poll::Ready(ended),
+            };
+            progress |= self.poll_opens(cx);
+            for channel in self.signals.take(cx) {
+                self.pull(channel);
+                progress = true;
+            }
+            if let Err(violation) = self.poll_timer(cx) {
+                return Poll::Ready(Ended::Violation(violation));
+            }
+            if self.poll_shutdown(cx) {
+                return Poll::Ready(Ended::Shutdown);
+            }
+            match self.poll_write(cx) {
+                Ok(written) => progress |= written,
+                Err(ended) => return Poll::Ready(ended),
+            }
+            if !progress {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    // ---- the physical connection ----
+
+    fn poll_physical(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
+        let mut progress = self.handle_events();
+        for _ in 0..READS {
+            let message = match self.link.socket.poll_next_unpin(cx) {
+                Poll::Ready(Some(Ok(WsMessage::Text(text)))) => Physical::Text(text.into()),
+                Poll::Ready(Some(Ok(WsMessage::Binary(bytes)))) => Physical::Binary(bytes),
+                Poll::Ready(Some(Ok(WsMessage::Ping(_) | WsMessage::Pong(_)))) => continue,
+                Poll::Ready(Some(Ok(WsMessage::Close(_))) | None) => return Err(Ended::Lost),
+                Poll::Ready(Some(Err(error))) => {
+                    warn!(link = self.link.id, "physical connection failed: {error}");
+                    return Err(Ended::Lost);
+                }
+                Poll::Pending => break,
+            };
+            progress = true;
+            let now = self.now();
+            let received = self.link.endpoint.receive(now, message);
+            self.handle_events();
+            received.map_err(Ended::Violation)?;
+        }
+        Ok(progress)
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
+        let mut progress = false;
+        loop {
+            // Ready while the write buffer has room; not while the peer does not read.
+            match self.link.socket.poll_ready_unpin(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Err(Ended::Lost),
+                Poll::Pending => return Ok(progress),
+            }
+            let Some(message) = self.link.endpoint.poll_transmit() else { break };
+            let message = match message {
+                Physical::Binary(bytes) => WsMessage::Binary(bytes),
+                Physical::Text(bytes) => match Utf8Bytes::try_from(bytes) {
+                    Ok(text) => WsMessage::Text(text),
+                    Err(_) => unreachable!("an endpoint makes texts of texts"),
+                },
+            };
+            self.link.socket.start_send_unpin(message).map_err(|_| Ended::Lost)?;
+            self.needs_flush = true;
+            progress = true;
+        }
+        progress |= self.handle_events();
+        if self.needs_flush && !progress {
+            // Only when nothing more is to be added: one write to the kernel carries all of it.
+            match self.link.socket.poll_flush_unpin(cx) {
+                Poll::Ready(Ok(())) => self.needs_flush = false,
+                Poll::Ready(Err(_)) => return Err(Ended::Lost),
+                Poll::Pending => {}
+            }
+        }
+        Ok(progress)
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Result<(), Violation> {
+        while let Some(at) = self.link.endpoint.poll_timeout() {
+            let at = self.link.started + Duration::from_millis(at);
+            if self.timer.deadline() != at {
+                self.timer.as_mut().reset(at);
+            }
+            if self.timer.as_mut().poll(cx).is_pending() {
+                break;
+            }
+            let now = self.now();
+            self.link.endpoint.handle_timeout(now)?;
+        }
+        Ok(())
+    }
+
+    /// True once the link has to end because the server does.
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.out_of_time.is_none() {
+            if self.going_away.as_mut().poll(cx).is_pending() {
+                return false;
+            }
+            self.out_of_time = Some(Box::pin(tokio::time::sleep(self.link.drain)));
+            for entry in self.entries.values() {
+                if let Entry::Open { pipe, .. } = entry {
+                    pipe.go_away();
+                }
+            }
+        }
+        let out_of_time = self.out_of_time.as_mut().is_none_or(|sleep| sleep.as_mut().poll(cx).is_ready());
+        out_of_time || (self.link.endpoint.channels() == 0 && !self.needs_flush)
+    }
+
+    // ---- the protocol's events ----
+
+    fn handle_events(&mut self) -> bool {
+        let mut any = false;
+        while let Some(event) = self.link.endpoint.poll_event() {
+            any = true;
+            match event {
+                Event::Open { channel, target, protocols } => self.open(channel, &target, &protocols),
+                Event::Message { channel, message } => self.push(channel, Incoming::Message(message)),
+                Event::Closed { channel, close } => self.closed_by_page(channel, close),
+                Event::Oversize { channel } => {
+                    warn!(link = self.link.id, channel, "channel closed: a message larger than max_message");
+                    self.push(channel, Incoming::Oversize);
+                    self.entries.remove(&channel);
+                }
+                Event::Drained { channel } => self.pull(channel),
+                // Only a client sees these.
+                Event::Accepted { .. } | Event::Refused { .. } => {}
+            }
+        }
+        any
+    }
+
+    fn open(&mut self, channel: Channel, target: &str, protocols: &str) {
+        let path = target.split('?').next().unwrap_or_default();
+        let allowed = if self.out_of_time.is_some() {
+            Err((503, "the server is shutting down"))
+        } else if path == &*self.link.path {
+            Err((400, "a multiplexer inside a multiplexer"))
+        } else {
+            self.link.jail.check(target)
+        };
+        let request = allowed.and_then(|()| {
+            let request = self.link.dispatcher.request(target, protocols);
+            request.ok_or((400, "the target or the subprotocols cannot stand in a request"))
+        });
+        match request {
+            Ok((request, offer)) => {
+                let answer = self.link.dispatcher.clone().call(request, offer);
+                let handle = self.opens.spawn(async move { (channel, answer.await) });
+                self.entries.insert(channel, Entry::Opening(handle));
+            }
+            Err((status, reason)) => {
+                warn!(link = self.link.id, channel, target, status, "open refused: {reason}");
+                self.link.endpoint.refuse(channel, status, reason);
+            }
+        }
+    }
+
+    fn push(&self, channel: Channel, incoming: Incoming) {
+        if let Some(Entry::Open { pipe, .. }) = self.entries.get(&channel) {
+            pipe.push(incoming);
+        }
+    }
+
+    fn closed_by_page(&mut self, channel: Channel, close: Close) {
+        match self.entries.get_mut(&channel) {
+            // The page gave up: so does the application, at its next await.
+            Some(Entry::Opening(handle)) => {
+                handle.abort();
+                self.entries.remove(&channel);
+                self.link.endpoint.abort(channel);
+            }
+            Some(Entry::Open { pipe, closed_by_page, closed_by_us }) => {
+                *closed_by_page = true;
+                pipe.push(if close.code == Some(1006) { Incoming::Lost } else { Incoming::Close(close) });
+                if *closed_by_us {
+                    self.entries.remove(&channel);
+                } else {
+                    // What the pipe had to send is gone; a close that waited behind it need not any more.
+                    self.pull(channel);
+                }
+            }
+            None => {}
+        }
+    }
+
+    // ---- the application's answers ----
+
+    fn poll_opens(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut any = false;
+        while let Poll::Ready(Some(answered)) = self.opens.poll_join_next_with_id(cx) {
+            any = true;
+            match answered {
+                Ok((_, (channel, answer))) => self.answered(channel, &answer),
+                Err(error) if error.is_panic() => {
+                    let found = self.entries.iter().find_map(|(&channel, entry)| match entry {
+                        Entry::Opening(handle) if handle.id() == error.id() => Some(channel),
+                        _ => None,
+                    });
+                    if let Some(channel) = found {
+                        self.entries.remove(&channel);
+                        self.link.endpoint.refuse(channel, 500, "the handler panicked");
+                    }
+                }
+                // Aborted, because the page gave up.
+                Err(_) => {}
+            }
+        }
+        any
+    }
+
+    fn answered(&mut self, channel: Channel, answer: &Answer) {
+        let Some(Entry::Opening(_)) = self.entries.get(&channel) else { return };
+        self.entries.remove(&channel);
+        let waiting = if answer.status.as_u16() == 101 { answer.offer.taken() } else { None };
+        let Some(waiting) = waiting else {
+            let status = if answer.status.as_u16() == 101 { 500 } else { answer.status.as_u16() };
+            let reason = answer.status.canonical_reason().unwrap_or_default();
+            debug!(link = self.link.id, channel, status, "open refused by the application");
+            return self.link.endpoint.refuse(channel, status, reason);
+        };
+        let protocol =
+            answer.protocol.as_ref().and_then(|protocol| protocol.to_str().ok()).unwrap_or_default();
+        self.link.endpoint.accept(channel, protocol);
+        let pipe = Arc::new(Pipe::new(channel, Arc::clone(&self.signals), self.link.stats.count_channel()));
+        let entry = Entry::Open { pipe: Arc::clone(&pipe), closed_by_page: false, closed_by_us: false };
+        self.entries.insert(channel, entry);
+        if self.out_of_time.is_some() {
+            pipe.go_away();
+        }
+        if let Err(pipe) = waiting.send(pipe) {
+            // The handler's task is gone: to the page a connection that breaks at once.
+            pipe.close(Close { code: Some(1006), reason: String::new() });
+        }
+    }
+
+    // ---- the handlers' pipes ----
+
+    /// Passes on what a handler has read and sent.
+    fn pull(&mut self, channel: Channel) {
+        let Some(Entry::Open { pipe, closed_by_page, closed_by_us }) = self.entries.get_mut(&channel) else {
+            return;
+        };
+        let outgoing = pipe.take(self.link.endpoint.queued(channel) == 0);
+        let (messages, units) = outgoing.consumed;
+        if messages > 0 {
+            self.link.endpoint.consumed(channel, messages, units);
+        }
+        for message in outgoing.messages {
+            self.link.endpoint.send(channel, message);
+        }
+        if let Some(close) = outgoing.close {
+            *closed_by_us = true;
+            self.link.endpoint.close(channel, close.code, &close.reason);
+            if *closed_by_page {
+                self.entries.remove(&channel);
+            }
+        }
+    }
+
+    /// Tells all handlers that the link has ended.
+    fn lose_all(&mut self) {
+        for (_, entry) in self.entries.drain() {
+            match entry {
+                Entry::Open { pipe, closed_by_page: false, .. } => pipe.push(Incoming::Lost),
+                Entry::Open { .. } => {}
+                Entry::Opening(handle) => handle.abort(),
+            }
+        }
+    }
+}

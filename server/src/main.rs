@@ -1,0 +1,110 @@
+//! `manysocket-server`: a multiplexer, static files and demo endpoints.
+
+mod demo;
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use axum::http::{HeaderValue, header};
+use clap::Parser;
+use manysocket_server::Multiplexer;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceBuilder;
+use tower_http::services::ServeDir;
+use tower_http::set_header::SetResponseHeaderLayer;
+use tracing::info;
+use tracing_subscriber::EnvFilter;
+
+/// Serves any number of WebSockets over one connection.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Options {
+    /// Address and port to listen on; port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+
+    /// Path of the multiplexer.
+    #[arg(long, default_value = "/multiplexer", value_parser = absolute_path)]
+    multiplexer: String,
+
+    /// Part of the site that virtual sockets reach [default: the multiplexer's folder].
+    #[arg(long, value_parser = absolute_path)]
+    jail: Option<String>,
+
+    /// Folder whose files are served.
+    #[arg(long = "static", value_name = "DIR")]
+    files: Option<PathBuf>,
+
+    /// Origin whose pages may connect, besides the server's own; may be given several times.
+    #[arg(long, value_name = "ORIGIN")]
+    allow_origin: Vec<String>,
+}
+
+#[tokio::main]
+async fn main() -> io::Result<()> {
+    let options = Options::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
+        .with_writer(io::stderr)
+        .init();
+
+    let shutdown = CancellationToken::new();
+    let mut multiplexer = Multiplexer::new(&options.multiplexer).shutdown(shutdown.clone());
+    if let Some(jail) = &options.jail {
+        multiplexer = multiplexer.jail(jail);
+    }
+    for origin in &options.allow_origin {
+        multiplexer = multiplexer.allow_origin(origin);
+    }
+    let stats = multiplexer.stats();
+    let mut app = demo::router(stats.clone());
+    if let Some(folder) = options.files {
+        // Files change under a developer's hands, and a cached module beside a new one breaks the page.
+        let no_cache =
+            SetResponseHeaderLayer::overriding(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        app = app.fallback_service(ServiceBuilder::new().layer(no_cache).service(ServeDir::new(folder)));
+    }
+    let app = multiplexer.serve(app);
+
+    let listener = TcpListener::bind(options.listen).await.map_err(|error| {
+        io::Error::new(error.kind(), format!("cannot listen on {}: {error}", options.listen))
+    })?;
+    println!("listening on http://{}", listener.local_addr()?);
+    io::stdout().flush()?;
+
+    tokio::spawn(cancel_on_signal(shutdown.clone())?);
+    let server = axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
+        .with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    let ended = tokio::spawn(async move { server.await });
+    shutdown.cancelled().await;
+    info!(links = stats.links(), "shutting down");
+    // Links close their channels within a time of their own; plain HTTP connections that linger are cut.
+    while stats.links() > 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    ended.abort();
+    Ok(())
+}
+
+/// Cancels `shutdown` at SIGTERM or SIGINT.
+fn cancel_on_signal(shutdown: CancellationToken) -> io::Result<impl Future<Output = ()>> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        shutdown.cancel();
+    })
+}
+
+fn absolute_path(path: &str) -> Result<String, String> {
+    if path.starts_with('/') {
+        Ok(path.to_owned())
+    } else {
+        Err(format!("{path:?} does not begin with a slash"))
+    }
+}

@@ -1,0 +1,173 @@
+//! The service that pages connect to.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use manysocket_protocol::{Endpoint, HANDSHAKE_PARAMETER, SUBPROTOCOL, Settings, Side};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::dispatch::Dispatcher;
+use crate::guard::{Jail, Origins};
+use crate::link::Link;
+use crate::stats::Stats;
+use crate::upgrade::Offer;
+
+/// The read buffer of a physical connection: 8 KiB holds the common batch; the library's 128 KiB would be the
+/// greatest part of what an idle link costs.
+const READ_BUFFER: usize = 8 * 1024;
+
+/// What is gathered before it is written: past 32 KiB larger writes gain nothing.
+const WRITE_BUFFER: usize = 32 * 1024;
+
+/// A batch may be larger than its content by headers and lengths: of 4-byte messages twice as large.
+const BATCH_OVERHEAD: usize = 64 * 1024;
+
+/// What a channel has to close when the server goes away: longer than a round trip to anywhere, shorter than what
+/// process managers allow before they kill.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Any number of WebSockets over one connection: goes around an application, and answers virtual opens through it.
+///
+/// ```
+/// use axum::{Router, routing::get};
+/// use manysocket_server::Multiplexer;
+///
+/// let app = Router::new().route("/hello", get(|| async { "hello" }));
+/// let app: Router = Multiplexer::new("/multiplexer").allow_origin("https://app.example.com").serve(app);
+/// ```
+#[derive(Debug, Clone)]
+pub struct Multiplexer {
+    path: Arc<str>,
+    jail: Jail,
+    origins: Origins,
+    settings: Settings,
+    stats: Stats,
+    shutdown: CancellationToken,
+}
+
+impl Multiplexer {
+    /// A multiplexer at `path`. It reaches all paths below the folder it is in: one at `/a/b/mux` reaches `/a/b/…`.
+    pub fn new(path: &str) -> Self {
+        Self {
+            path: path.into(),
+            jail: Jail::around(path),
+            origins: Origins::default(),
+            settings: Settings::default(),
+            stats: Stats::default(),
+            shutdown: CancellationToken::new(),
+        }
+    }
+
+    /// Has it reach all paths below `prefix` instead; `/`: the whole site.
+    #[must_use]
+    pub fn jail(mut self, prefix: &str) -> Self {
+        self.jail = Jail::new(prefix);
+        self
+    }
+
+    /// Lets pages of another origin connect, written as browsers do: `https://example.com`. Without any, only pages
+    /// from the host that is connected to may: a browser sends the user's cookies with every connection, whichever
+    /// page makes it (RFC 6455 §10.2).
+    #[must_use]
+    pub fn allow_origin(mut self, origin: &str) -> Self {
+        self.origins.allow(origin);
+        self
+    }
+
+    /// Replaces the limits.
+    #[must_use]
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// When `token` is cancelled, closes all channels with 1001 after what has been sent on them, then the links.
+    #[must_use]
+    pub fn shutdown(mut self, token: CancellationToken) -> Self {
+        self.shutdown = token;
+        self
+    }
+
+    /// Counts of what is open.
+    pub fn stats(&self) -> Stats {
+        self.stats.clone()
+    }
+
+    /// Puts the multiplexer around `app`: requests for its path are answered by it, all others by `app`, and so are
+    /// virtual opens. Layers of `app` see virtual opens as they see native ones.
+    pub fn serve(self, app: Router) -> Router {
+        let path = self.path.to_string();
+        let shared = Arc::new(Shared { multiplexer: self, app: app.clone(), next_link: AtomicU64::new(1) });
+        Router::new().route(&path, any(connect)).with_state(shared).fallback_service(app)
+    }
+}
+
+struct Shared {
+    multiplexer: Multiplexer,
+    app: Router,
+    next_link: AtomicU64,
+}
+
+/// Answers the physical handshake.
+async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let (mut parts, _) = request.into_parts();
+    let multiplexer = &shared.multiplexer;
+    let refuse = |status: StatusCode, why: String| {
+        warn!(path = %multiplexer.path, %status, "link refused: {why}");
+        (status, format!("{why}\n")).into_response()
+    };
+    if parts.extensions.get::<Offer>().is_some() {
+        return refuse(StatusCode::BAD_REQUEST, "a multiplexer inside a multiplexer".into());
+    }
+    let is_upgrade = parts.headers.get(header::UPGRADE).is_some();
+    let Ok(upgrade) = WebSocketUpgrade::from_request_parts(&mut parts, &()).await else {
+        let why = "This is a manysocket multiplexer: connect with `new MultiWebSocket(url)` of the npm package manysocket.";
+        let status = if is_upgrade { StatusCode::BAD_REQUEST } else { StatusCode::UPGRADE_REQUIRED };
+        return (status, [(header::UPGRADE, "websocket")], format!("{why}\n")).into_response();
+    };
+    if let Err(why) = multiplexer.origins.check(&parts.headers) {
+        return refuse(StatusCode::FORBIDDEN, why);
+    }
+    let upgrade = upgrade.protocols([SUBPROTOCOL]);
+    if upgrade.selected_protocol().is_none() {
+        let why = format!(
+            "the subprotocol {SUBPROTOCOL} is not offered: this URL is a multiplexer's, not a WebSocket's"
+        );
+        return refuse(StatusCode::BAD_REQUEST, why);
+    }
+    let first_batch = first_batch(parts.uri.query());
+    let started = Instant::now();
+    let settings = multiplexer.settings;
+    // A message in one piece, or a batch; text counts in UTF-16 code units of at most three bytes.
+    let max_size = 3 * settings.max_fragment as usize + BATCH_OVERHEAD;
+    let id = shared.next_link.fetch_add(1, Ordering::Relaxed);
+    let dispatcher = Dispatcher::new(shared.app.clone(), &parts);
+    let (jail, path) = (multiplexer.jail.clone(), Arc::clone(&multiplexer.path));
+    let (stats, shutdown) = (multiplexer.stats.clone(), multiplexer.shutdown.clone());
+    upgrade
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(WRITE_BUFFER)
+        .max_message_size(max_size)
+        .max_frame_size(max_size)
+        .on_upgrade(move |socket| {
+            let endpoint = Endpoint::new(Side::Server, settings, 0);
+            let link =
+                Link { id, socket, endpoint, dispatcher, jail, path, stats, shutdown, drain: DRAIN, started };
+            link.run(first_batch)
+        })
+}
+
+/// The value of the handshake's parameter. Its alphabet needs no percent-decoding (RFC 4648 §5).
+fn first_batch(query: Option<&str>) -> Option<String> {
+    let mut parameters = query?.split('&').filter_map(|parameter| parameter.split_once('='));
+    parameters.find(|(name, _)| *name == HANDSHAKE_PARAMETER).map(|(_, value)| value.to_owned())
+}

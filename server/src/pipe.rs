@@ -1,0 +1,241 @@
+//! What lies between a handler's virtual socket and its link's task: two queues, and who waits for them.
+//!
+//! An idle pipe holds no buffers. The handler's side locks it, and signals the link through a list that all
+//! pipes of a link share, so that the link's task looks at those only that have something to say.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use futures_util::task::AtomicWaker;
+use manysocket_protocol::{Channel, Close, Message};
+
+use crate::stats::Counted;
+
+/// A handler's `send` waits while so many units of its messages have not been passed on: enough to keep the link
+/// busy while the handler is being woken, little enough that a thousand stalled sockets cost 64 MiB.
+const SEND_LIMIT: u32 = 64 * 1024;
+
+/// Consumption is reported when it adds up to this: a quarter of the default window, so that the sender's credit
+/// comes back in time and the link is not woken for each message.
+const REPORT: u32 = 64 * 1024;
+
+/// The pipes of a link that have something for its task.
+#[derive(Debug, Default)]
+pub(crate) struct Signals {
+    channels: Mutex<Vec<Channel>>,
+    link: AtomicWaker,
+}
+
+impl Signals {
+    fn signal(&self, channel: Channel) {
+        let mut channels = lock(&self.channels);
+        channels.push(channel);
+        // The first one wakes the link; it takes the whole list.
+        if channels.len() == 1 {
+            drop(channels);
+            self.link.wake();
+        }
+    }
+
+    /// Takes the list, and has the link's task woken when there is something on it again.
+    pub(crate) fn take(&self, cx: &Context<'_>) -> Vec<Channel> {
+        self.link.register(cx.waker());
+        mem::take(&mut lock(&self.channels))
+    }
+}
+
+/// What a reader finds.
+#[derive(Debug)]
+pub(crate) enum Incoming {
+    Message(Message),
+    /// The page closed; the answer is still to be sent if this side has not closed.
+    Close(Close),
+    /// The channel or its link ended without a closing handshake.
+    Lost,
+    /// The page sent more than [`Settings::max_message`](manysocket_protocol::Settings::max_message).
+    Oversize,
+}
+
+/// How this side ends.
+#[derive(Debug)]
+enum End {
+    No,
+    /// After what has been sent.
+    Close(Close),
+    /// Passed on to the link.
+    Passed,
+}
+
+#[derive(Debug)]
+struct State {
+    incoming: VecDeque<Incoming>,
+    reader: Option<Waker>,
+    read_messages: u32,
+    read_units: u32,
+
+    outgoing: VecDeque<Message>,
+    outgoing_units: u32,
+    writer: Option<Waker>,
+    end: End,
+    /// Nothing that is sent can arrive any more.
+    deaf: bool,
+    signalled: bool,
+}
+
+/// The pipe of one channel.
+#[derive(Debug)]
+pub(crate) struct Pipe {
+    channel: Channel,
+    signals: Arc<Signals>,
+    state: Mutex<State>,
+    _counted: Counted,
+}
+
+/// What a pipe has for its link.
+pub(crate) struct Outgoing {
+    pub(crate) messages: VecDeque<Message>,
+    /// How many messages the handler has read, and their units.
+    pub(crate) consumed: (u32, u32),
+    pub(crate) close: Option<Close>,
+}
+
+impl Pipe {
+    pub(crate) fn new(channel: Channel, signals: Arc<Signals>, counted: Counted) -> Self {
+        let state = State {
+            incoming: VecDeque::new(),
+            reader: None,
+            read_messages: 0,
+            read_units: 0,
+            outgoing: VecDeque::new(),
+            outgoing_units: 0,
+            writer: None,
+            end: End::No,
+            deaf: false,
+            signalled: false,
+        };
+        Self { channel, signals, state: Mutex::new(state), _counted: counted }
+    }
+
+    // ---- the handler's side ----
+
+    /// The next message, or the end.
+    pub(crate) fn poll_read(&self, cx: &Context<'_>) -> Poll<Incoming> {
+        let mut state = lock(&self.state);
+        let Some(incoming) = state.incoming.pop_front() else {
+            state.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        };
+        if state.incoming.is_empty() {
+            state.incoming = VecDeque::new();
+        }
+        if let Incoming::Message(message) = &incoming {
+            state.read_messages += 1;
+            state.read_units = state.read_units.saturating_add(message.units());
+            if state.read_units.saturating_add(64 * state.read_messages) >= REPORT {
+                self.signal(state);
+            }
+        }
+        Poll::Ready(incoming)
+    }
+
+    /// Ready when a message may be sent, or would be lost anyway.
+    pub(crate) fn poll_writable(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut state = lock(&self.state);
+        if state.outgoing_units < SEND_LIMIT || state.deaf {
+            Poll::Ready(())
+        } else {
+            state.writer = Some(cx.waker().clone());
+            Poll::Pending
+        }
+    }
+
+    /// Sends a message; false if the channel has closed.
+    pub(crate) fn write(&self, message: Message) -> bool {
+        let mut state = lock(&self.state);
+        if state.deaf || !matches!(state.end, End::No) {
+            return false;
+        }
+        // An empty message has a place in the queue, too.
+        state.outgoing_units = state.outgoing_units.saturating_add(message.units().max(64));
+        state.outgoing.push_back(message);
+        self.signal(state);
+        true
+    }
+
+    /// Closes this side after what has been sent; false if it had been closed.
+    pub(crate) fn close(&self, close: Close) -> bool {
+        let mut state = lock(&self.state);
+        if !matches!(state.end, End::No) {
+            return false;
+        }
+        state.end = End::Close(close);
+        self.signal(state);
+        true
+    }
+
+    // ---- the link's side ----
+
+    /// Hands something that came from the page to the reader.
+    pub(crate) fn push(&self, incoming: Incoming) {
+        let mut state = lock(&self.state);
+        let mut writer = None;
+        if !matches!(incoming, Incoming::Message(_)) {
+            // The page has closed: what it was to be sent has nobody to go to.
+            state.deaf = true;
+            state.outgoing = VecDeque::new();
+            state.outgoing_units = 0;
+            writer = state.writer.take();
+        }
+        state.incoming.push_back(incoming);
+        let reader = state.reader.take();
+        drop(state);
+        for waker in reader.into_iter().chain(writer) {
+            waker.wake();
+        }
+    }
+
+    /// Takes what the handler has for the link: messages only if `room` says that the link can take them.
+    pub(crate) fn take(&self, room: bool) -> Outgoing {
+        let mut state = lock(&self.state);
+        state.signalled = false;
+        let messages = if room {
+            state.outgoing_units = 0;
+            mem::take(&mut state.outgoing)
+        } else {
+            VecDeque::new()
+        };
+        let consumed = (mem::take(&mut state.read_messages), mem::take(&mut state.read_units));
+        let close = match mem::replace(&mut state.end, End::Passed) {
+            End::Close(close) if state.outgoing.is_empty() => Some(close),
+            other => {
+                state.end = other;
+                None
+            }
+        };
+        let writer = if room { state.writer.take() } else { None };
+        drop(state);
+        if let Some(writer) = writer {
+            writer.wake();
+        }
+        Outgoing { messages, consumed, close }
+    }
+
+    /// Closes from the server's side, after what the handler has sent: the server is going away.
+    pub(crate) fn go_away(&self) {
+        self.close(Close { code: Some(1001), reason: "the server is shutting down".into() });
+    }
+
+    fn signal(&self, mut state: MutexGuard<'_, State>) {
+        if !mem::replace(&mut state.signalled, true) {
+            drop(state);
+            self.signals.signal(self.channel);
+        }
+    }
+}
+
+/// A panic while one of these locks is held would be a bug; the data stays consistent at every step, so others go on.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,205 @@
+//! The WebSocket that a handler gets, native or virtual.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use axum::Error;
+use axum::extract::ws::{self, CloseFrame, Message, Utf8Bytes};
+use axum::http::HeaderValue;
+use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use manysocket_protocol::{self as protocol, Close};
+
+use crate::pipe::{Incoming, Pipe};
+
+/// A WebSocket, native or virtual, with the interface and the behaviour of [axum's own](ws::WebSocket).
+///
+/// - [`recv`](WebSocket::recv) gives [`Message::Close`] once when the page closes, then `None`. The answer goes out when
+///   the handler next reads or flushes, or drops the socket, with the page's code unless the handler closes with another.
+/// - A page or network that goes away without a closing handshake gives an error once, then `None`.
+/// - A socket that is dropped without a close looks to the page like a lost connection (1006).
+/// - [`send`](WebSocket::send) waits while the page is slow to read.
+#[derive(Debug)]
+pub struct WebSocket(Inner);
+
+#[derive(Debug)]
+enum Inner {
+    Native(Box<ws::WebSocket>),
+    Virtual(Virtual),
+}
+
+impl WebSocket {
+    pub(crate) fn native(socket: ws::WebSocket) -> Self {
+        Self(Inner::Native(Box::new(socket)))
+    }
+
+    pub(crate) fn virtual_(
+        pipe: Arc<Pipe>,
+        protocol: Option<HeaderValue>,
+        max_message_size: Option<usize>,
+    ) -> Self {
+        Self(Inner::Virtual(Virtual { pipe, protocol, max_message_size, answer: None, ended: false }))
+    }
+
+    /// Receives the next message; `None` once the socket has ended.
+    pub async fn recv(&mut self) -> Option<Result<Message, Error>> {
+        self.next().await
+    }
+
+    /// Sends a message, after waiting for room where the page is slow to read.
+    ///
+    /// # Errors
+    /// The socket has closed.
+    pub async fn send(&mut self, message: Message) -> Result<(), Error> {
+        SinkExt::send(self, message).await
+    }
+
+    /// The subprotocol that was chosen.
+    pub fn protocol(&self) -> Option<&HeaderValue> {
+        match &self.0 {
+            Inner::Native(socket) => socket.protocol(),
+            Inner::Virtual(socket) => socket.protocol.as_ref(),
+        }
+    }
+}
+
+impl Stream for WebSocket {
+    type Item = Result<Message, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        match &mut self.0 {
+            Inner::Native(socket) => socket.poll_next_unpin(cx),
+            Inner::Virtual(socket) => socket.poll_next(cx),
+        }
+    }
+}
+
+impl Sink<Message> for WebSocket {
+    type Error = Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        match &mut self.0 {
+            Inner::Native(socket) => socket.poll_ready_unpin(cx),
+            Inner::Virtual(socket) => {
+                ready!(socket.pipe.poll_writable(cx));
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+        match &mut self.0 {
+            Inner::Native(socket) => socket.start_send_unpin(message),
+            Inner::Virtual(socket) => socket.start_send(message),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        match &mut self.0 {
+            Inner::Native(socket) => socket.poll_flush_unpin(cx),
+            Inner::Virtual(socket) => {
+                // Nothing is kept here: the link writes whatever there is as soon as it can.
+                socket.answer();
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        match &mut self.0 {
+            Inner::Native(socket) => socket.poll_close_unpin(cx),
+            Inner::Virtual(socket) => {
+                socket.answer();
+                socket.pipe.close(Close { code: None, reason: String::new() });
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Virtual {
+    pipe: Arc<Pipe>,
+    protocol: Option<HeaderValue>,
+    max_message_size: Option<usize>,
+    /// The close that the page's asks for, until it is sent.
+    answer: Option<Close>,
+    /// Nothing is left to read.
+    ended: bool,
+}
+
+impl Virtual {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
+        self.answer();
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let incoming = ready!(self.pipe.poll_read(cx));
+        if !matches!(incoming, Incoming::Message(_)) {
+            self.ended = true;
+        }
+        Poll::Ready(Some(match incoming {
+            Incoming::Message(message) if self.is_too_large(&message) => {
+                self.ended = true;
+                self.pipe.close(Close { code: Some(1009), reason: "the message is too large".into() });
+                Err(Error::new("the message is larger than this handler's max_message_size"))
+            }
+            Incoming::Message(message) => from_protocol(message),
+            Incoming::Close(close) => {
+                let frame = close
+                    .code
+                    .map(|code| CloseFrame { code, reason: Utf8Bytes::from(close.reason.as_str()) });
+                self.answer = Some(Close { code: close.code, reason: String::new() });
+                Ok(Message::Close(frame))
+            }
+            Incoming::Lost => Err(Error::new("the connection ended without a closing handshake")),
+            Incoming::Oversize => Err(Error::new("the message is larger than the multiplexer's max_message")),
+        }))
+    }
+
+    fn start_send(&mut self, message: Message) -> Result<(), Error> {
+        let sent = match message {
+            Message::Text(text) => self.pipe.write(protocol::Message::Text(text.into())),
+            Message::Binary(bytes) => self.pipe.write(protocol::Message::Binary(bytes)),
+            // The link has pings of its own; a page sees none either way.
+            Message::Ping(_) | Message::Pong(_) => true,
+            Message::Close(frame) => {
+                self.answer = None;
+                self.pipe.close(match frame {
+                    Some(CloseFrame { code, reason }) => {
+                        Close { code: Some(code), reason: reason.to_string() }
+                    }
+                    None => Close { code: None, reason: String::new() },
+                })
+            }
+        };
+        if sent { Ok(()) } else { Err(Error::new("the WebSocket is closed")) }
+    }
+
+    fn is_too_large(&self, message: &protocol::Message) -> bool {
+        let (protocol::Message::Text(bytes) | protocol::Message::Binary(bytes)) = message;
+        self.max_message_size.is_some_and(|max| bytes.len() > max)
+    }
+
+    /// Sends the answer to the page's close, if it is due.
+    fn answer(&mut self) {
+        if let Some(close) = self.answer.take() {
+            self.pipe.close(close);
+        }
+    }
+}
+
+impl Drop for Virtual {
+    fn drop(&mut self) {
+        self.answer();
+        // RFC 6455 §7.1.5: without a Close frame the page sees 1006. Nothing happens if there has been one.
+        self.pipe.close(Close { code: Some(1006), reason: String::new() });
+    }
+}
+
+fn from_protocol(message: protocol::Message) -> Result<Message, Error> {
+    Ok(match message {
+        protocol::Message::Text(bytes) => Message::Text(Utf8Bytes::try_from(bytes).map_err(Error::new)?),
+        protocol::Message::Binary(bytes) => Message::Binary(bytes),
+    })
+}
