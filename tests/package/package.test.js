@@ -9,7 +9,9 @@ import { after, test } from "node:test";
 import { publint } from "publint";
 import { repository, startWorld } from "../harness/index.js";
 
-const run = (folder, program, ...words) => execFileSync(program, words, { cwd: folder, encoding: "utf8" });
+// Errors carry what the program printed; npm's warnings about the machine's own configuration are not the test's business.
+const run = (folder, program, ...words) =>
+  execFileSync(program, words, { cwd: folder, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
 
 // A name such as a page's import map would have; the folder is the server's site, so that the page has its origin.
 const IMPORT_MAP = {
@@ -64,7 +66,7 @@ for (const [name, path] of [["default", "/index.html"], ["manual", "/manual.html
   });
 }
 
-test("importing it in Node does nothing and throws nothing", () => {
+test("importing it in Node throws nothing", () => {
   const names = run(project, process.execPath, "--input-type=module", "--eval",
     'import * as manysocket from "manysocket"; console.log(Object.keys(manysocket).join(" "));');
   assert.match(names, /\bMultiWebSocket\b/);
