@@ -83,7 +83,13 @@ fn clippy() -> Result<()> {
 fn native() -> Result<()> {
     // xtask-bindgen has nothing to test, and together with the others its dependencies would be compiled once more
     // with other features.
-    command::run(command::cargo()?.args(["test", "--workspace", "--exclude", "xtask-bindgen"]))
+    command::run(command::cargo()?.args([
+        "test",
+        "--no-fail-fast",
+        "--workspace",
+        "--exclude",
+        "xtask-bindgen",
+    ]))
 }
 
 fn wasm() -> Result<()> {
@@ -105,7 +111,7 @@ fn wasm() -> Result<()> {
         // Seconds. The defaults of 5 and 20 are too short for a busy machine that starts its first browser.
         .env("WASM_BINDGEN_TEST_DRIVER_TIMEOUT", "60")
         .env("WASM_BINDGEN_TEST_TIMEOUT", "180");
-    cargo.args(["test", "--target", WASM, "--config", &runner]);
+    cargo.args(["test", "--no-fail-fast", "--target", WASM, "--config", &runner]);
     command::run(cargo.args([
         "--package",
         "manysocket",
