@@ -147,7 +147,7 @@ impl Endpoint {
     }
 
     /// Gives the channel up: drops what is queued and what still comes. The peer sees 1006. No
-    /// event of this channel follows.
+    /// event of this channel follows those that already wait.
     pub fn abort(&mut self, channel: Channel) {
         self.partial.remove(&channel);
         self.connection.abort(channel);

@@ -175,7 +175,7 @@ impl<P: Payload> Connection<P> {
     }
 
     /// Gives the channel up: drops what is queued and what still comes. The peer sees 1006. No
-    /// event of this channel follows.
+    /// event of this channel follows those that already wait.
     pub fn abort(&mut self, channel: Channel) {
         let side = self.side;
         let Some(state) = self.get(channel) else {

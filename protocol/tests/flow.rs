@@ -1,0 +1,213 @@
+//! Credit, fairness and order, seen from outside.
+
+mod pair;
+
+use manysocket_protocol::{Endpoint, Event, MESSAGE_OVERHEAD, Message, Physical, Settings, Side};
+use pair::Pair;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+#[cfg(target_arch = "wasm32")]
+wasm_bindgen_test::wasm_bindgen_test_configure!(run_in_browser);
+
+/// A pair with `count` accepted channels.
+fn open(count: u32) -> Pair {
+    let mut client = Endpoint::new(Side::Client, Settings::default(), 0);
+    for channel in 1..=count {
+        assert_eq!(client.open("/", ""), Some(channel));
+    }
+    let mut pair = Pair::new(client, Settings::default());
+    pair.connect();
+    while let Some(event) = pair.server.poll_event() {
+        let Event::Open { channel, .. } = event else { panic!("{event:?}") };
+        pair.server.accept(channel, "");
+    }
+    pair.settle();
+    while pair.client.poll_event().is_some() {}
+    pair
+}
+
+/// The messages that wait as events, by channel and length.
+fn arrived(endpoint: &mut Endpoint) -> Vec<(u32, usize)> {
+    let mut arrived = vec![];
+    while let Some(event) = endpoint.poll_event() {
+        if let Event::Message { channel, message: Message::Text(bytes) | Message::Binary(bytes) } = event {
+            arrived.push((channel, bytes.len()));
+        }
+    }
+    arrived
+}
+
+#[test]
+fn a_reader_that_stalls_holds_up_its_own_channel_and_nothing_else() {
+    let mut pair = open(2);
+    for _ in 0..10_000 {
+        pair.client.send(1, Message::binary(vec![0; 1000]));
+    }
+    pair.settle();
+    let stalled = arrived(&mut pair.server);
+    let bound = Settings::default().window as usize / (1000 + MESSAGE_OVERHEAD as usize);
+    assert_eq!(stalled.len(), bound, "a window of channel 1 and no more");
+
+    for _ in 0..10_000 {
+        pair.client.send(2, Message::binary(vec![0; 1000]));
+    }
+    let mut others = 0;
+    while others < 10_000 {
+        pair.settle();
+        let got = arrived(&mut pair.server);
+        assert!(!got.is_empty() && got.iter().all(|&(channel, _)| channel == 2));
+        others += got.len();
+        pair.server.consumed(2, got.len() as u32, 1000 * got.len() as u32);
+    }
+
+    pair.server.consumed(1, bound as u32, 1000 * bound as u32);
+    pair.settle();
+    assert_eq!(arrived(&mut pair.server).len(), bound, "another window, once it reads");
+}
+
+#[test]
+fn empty_messages_cost_credit() {
+    let mut pair = open(1);
+    for _ in 0..100_000 {
+        pair.client.send(1, Message::text(""));
+    }
+    pair.settle();
+    assert_eq!(arrived(&mut pair.server).len() as u32, Settings::default().window / MESSAGE_OVERHEAD);
+}
+
+#[test]
+fn a_message_larger_than_the_window_arrives_whole() {
+    let mut pair = open(1);
+    let size = 10 * Settings::default().window as usize + 1;
+    pair.client.send(1, Message::binary(vec![7; size]));
+    pair.settle();
+    assert_eq!(arrived(&mut pair.server), [(1, size)]);
+    // It is unread: until it is read, no other comes.
+    pair.client.send(1, Message::binary(vec![7; 1000]));
+    pair.client.send(1, Message::binary(vec![7; size]));
+    pair.settle();
+    assert!(arrived(&mut pair.server).len() <= 1);
+    assert!(pair.client.queued(1) > size as u32 - Settings::default().window);
+    pair.server.consumed(1, 1, size as u32);
+    pair.server.consumed(1, 1, 1000);
+    pair.settle();
+    assert_eq!(pair.client.queued(1), 0);
+}
+
+#[test]
+fn small_messages_pass_between_the_pieces_of_a_large_one() {
+    let mut pair = open(2);
+    pair.client.send(1, Message::binary(vec![7; 4 * Settings::default().max_fragment as usize]));
+    pair.client.send(2, Message::text("small"));
+    pair.settle();
+    assert_eq!(arrived(&mut pair.server)[0], (2, 5));
+}
+
+#[test]
+fn many_messages_of_one_turn_travel_as_one() {
+    let mut pair = open(100);
+    for channel in 1..=100 {
+        pair.client.send(channel, Message::text(format!("to {channel}")));
+    }
+    let Some(Physical::Binary(_)) = pair.client.poll_transmit() else { panic!("a batch") };
+    assert_eq!(pair.client.poll_transmit(), None);
+    pair.client.send(7, Message::text("hello"));
+    assert_eq!(pair.client.poll_transmit(), Some(Physical::Text("7:hello".into())), "alone: as text");
+}
+
+#[test]
+fn large_binaries_travel_untouched_behind_one_header() {
+    let mut pair = open(1);
+    for _ in 0..3 {
+        pair.client.send(1, Message::binary(vec![1; 5000]));
+    }
+    let sizes: Vec<usize> = std::iter::from_fn(|| pair.client.poll_transmit())
+        .map(|message| match message {
+            Physical::Binary(bytes) => bytes.len(),
+            Physical::Text(_) => panic!("no text"),
+        })
+        .collect();
+    assert_eq!(sizes, [3, 5000, 5000, 5000], "RAW 1, then the payloads");
+}
+
+#[test]
+fn opens_beyond_the_servers_limit_are_refused() {
+    let mut client = Endpoint::new(Side::Client, Settings::default(), 0);
+    for channel in 1..=2000 {
+        assert_eq!(client.open("/some/long/path/so/that/not/all/fit/the/handshake", ""), Some(channel));
+    }
+    let mut pair = Pair::new(client, Settings { max_channels: 10, ..Settings::default() });
+    pair.connect();
+    let mut asked = 0;
+    for _ in 0..5 {
+        while let Some(event) = pair.server.poll_event() {
+            let Event::Open { channel, .. } = event else { panic!("{event:?}") };
+            pair.server.accept(channel, "");
+            asked += 1;
+        }
+        pair.settle();
+    }
+    let (mut accepted, mut refused) = (0, 0);
+    while let Some(event) = pair.client.poll_event() {
+        match event {
+            Event::Accepted { .. } => accepted += 1,
+            Event::Refused { status: 503, .. } => refused += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((asked, accepted, refused), (10, 10, 1990));
+    assert_eq!((pair.client.channels(), pair.server.channels()), (10, 10));
+    assert_eq!(pair.client.open("/one/more", ""), None);
+}
+
+#[test]
+fn a_message_past_the_limit_closes_its_channel_and_no_other() {
+    let mut client = Endpoint::new(Side::Client, Settings::default(), 0);
+    client.open("/", "");
+    client.open("/", "");
+    let mut pair = Pair::new(client, Settings { max_message: 100_000, ..Settings::default() });
+    pair.connect();
+    while let Some(Event::Open { channel, .. }) = pair.server.poll_event() {
+        pair.server.accept(channel, "");
+    }
+    pair.settle();
+    while pair.client.poll_event().is_some() {}
+
+    pair.client.send(1, Message::text("x".repeat(100_001)));
+    pair.client.send(2, Message::text("x".repeat(100_000)));
+    pair.settle();
+    assert_eq!(pair.server.poll_event(), Some(Event::Oversize { channel: 1 }));
+    assert_eq!(arrived(&mut pair.server), [(2, 100_000)]);
+    let closed =
+        std::iter::from_fn(|| pair.client.poll_event()).find(|event| matches!(event, Event::Closed { .. }));
+    let Some(Event::Closed { channel: 1, close }) = closed else { panic!("{closed:?}") };
+    assert_eq!(close.code, Some(1009));
+    pair.client.close(1, close.code, "");
+    pair.settle();
+    assert_eq!((pair.client.channels(), pair.server.channels()), (1, 1));
+}
+
+#[test]
+fn a_silent_link_is_kept_alive_and_a_dead_one_found() {
+    let mut pair = open(0);
+    let interval = Settings::default().ping_interval;
+    for _ in 0..100 {
+        pair.now += interval;
+        let now = pair.now;
+        pair.server.handle_timeout(now).expect("the client answers pings");
+        pair.client.handle_timeout(now).expect("the server pings");
+        pair.settle();
+    }
+    let dead_within = 2 * interval + 2 * 10_000;
+    let start = pair.now;
+    for side in [Side::Client, Side::Server] {
+        let died = loop {
+            let at = pair.end(side).poll_timeout().expect("a timer").max(pair.now);
+            match pair.end(side).handle_timeout(at) {
+                Ok(()) => while pair.end(side).poll_transmit().is_some() {},
+                Err(_) => break at,
+            }
+        };
+        assert!(died - start <= dead_within, "{side:?}: {} ms", died - start);
+    }
+}
