@@ -149,7 +149,7 @@ impl Virtual {
                 let frame = close
                     .code
                     .map(|code| CloseFrame { code, reason: Utf8Bytes::from(close.reason.as_str()) });
-                self.answer = Some(Close { code: close.code, reason: String::new() });
+                self.answer = Some(close);
                 Ok(Message::Close(frame))
             }
             Incoming::Lost => Err(Error::new("the connection ended without a closing handshake")),
