@@ -3,7 +3,7 @@
 use crate::Channel;
 
 /// A payload of at least this many units is not packed into a batch: binary travels untouched
-/// behind a RAW header, text as a physical text message of its own (§2.4, §5.3). Below about
+/// behind a RAW header, text as a physical text message of its own (§2.2, §2.4). Below about
 /// 4 KiB the copy into a batch is cheaper than a physical message.
 pub const LARGE: u32 = 4096;
 
