@@ -42,6 +42,8 @@ enum Entry {
 enum Ended {
     /// The physical connection is gone.
     Lost,
+    /// The client closed it.
+    Closed,
     /// The client broke the protocol, or has been silent for too long.
     Violation(Violation),
     /// The server is going away, and all channels are closed or out of time.
@@ -89,27 +91,27 @@ impl Link {
             Ok(()) => std::future::poll_fn(|cx| task.poll(cx)).await,
             Err(violation) => Ended::Violation(violation),
         };
+        task.lose_all();
         let frame = match ended {
-            Ended::Lost => {
-                debug!(link = id, "link lost");
-                None
-            }
+            Ended::Lost => return debug!(link = id, "link lost"),
+            Ended::Closed => None,
             Ended::Violation(violation) => {
                 warn!(link = id, "link closed: {violation}");
                 Some(CloseFrame { code: violation.code(), reason: violation.reason().into() })
             }
             Ended::Shutdown => Some(CloseFrame { code: 1001, reason: "the server is shutting down".into() }),
         };
-        task.lose_all();
-        if let Some(frame) = frame {
-            let closing = async {
+        let closing = async {
+            if let Some(frame) = frame {
                 task.link.socket.send(WsMessage::Close(Some(frame))).await?;
-                // Until the peer's Close frame: the frame would be lost with a connection that ends at once.
-                while let Some(Ok(_)) = task.link.socket.next().await {}
-                Ok::<(), axum::Error>(())
-            };
-            let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
-        }
+            }
+            // The closing handshake to its end (RFC 6455 §7.1.1): an answer, ours or the client's, is on its way, and
+            // would be lost with a connection that ends at once.
+            while let Some(Ok(_)) = task.link.socket.next().await {}
+            Ok::<(), axum::Error>(())
+        };
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
+        debug!(link = id, "link closed");
     }
 }
 
@@ -175,7 +177,8 @@ impl Task {
                 Poll::Ready(Some(Ok(WsMessage::Text(text)))) => Physical::Text(text.into()),
                 Poll::Ready(Some(Ok(WsMessage::Binary(bytes)))) => Physical::Binary(bytes),
                 Poll::Ready(Some(Ok(WsMessage::Ping(_) | WsMessage::Pong(_)))) => continue,
-                Poll::Ready(Some(Ok(WsMessage::Close(_))) | None) => return Err(Ended::Lost),
+                Poll::Ready(Some(Ok(WsMessage::Close(_)))) => return Err(Ended::Closed),
+                Poll::Ready(None) => return Err(Ended::Lost),
                 Poll::Ready(Some(Err(error))) => {
                     warn!(link = self.link.id, "physical connection failed: {error}");
                     return Err(Ended::Lost);

@@ -15,16 +15,16 @@ export { BLANK_PAGE, makeSite, repository } from "./site.js";
 
 /**
  * Starts everything.
- * @param {{ site?: string, serverOptions?: string[] }} [options] a folder to serve in place of a fresh site; it is
- *   removed at the end all the same
+ * @param {{ site?: string, kind?: "shipped" | "test" }} [options] a folder to serve in place of a fresh site; it is
+ *   removed at the end all the same. Which server to start.
  */
-export async function startWorld({ site, serverOptions } = {}) {
+export async function startWorld({ site, kind } = {}) {
   site ??= await makeSite();
   const removeSite = () => rm(site, { recursive: true, force: true });
   let server;
   let browser;
   try {
-    server = await startServer(site, serverOptions);
+    server = await startServer(site, { kind });
     browser = await startBrowser();
   } catch (error) {
     await server?.stop();
@@ -32,6 +32,7 @@ export async function startWorld({ site, serverOptions } = {}) {
     throw error;
   }
   return {
+    site,
     server,
     browser,
     /** Opens a page of the site in a profile of its own. What it fails to catch is in `page.uncaught`. */

@@ -1,10 +1,14 @@
-// Runs the server binary for a test: on a free port, stopped by SIGTERM.
+// Runs a server for a test: on a free port, stopped by SIGTERM.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { repository } from "./site.js";
 
-const program = process.env.MANYSOCKET_SERVER ?? `${repository}target/debug/manysocket-server`;
+/** The server as it is shipped, and the one whose handlers do what tests ask for (tests/server). */
+const programs = {
+  shipped: process.env.MANYSOCKET_SERVER ?? `${repository}target/debug/manysocket-server`,
+  test: process.env.MANYSOCKET_TEST_SERVER ?? `${repository}target/debug/manysocket-test-server`,
+};
 
 // Far more than a start takes; it ends a test whose server hangs.
 const PATIENCE = 30_000;
@@ -12,13 +16,14 @@ const PATIENCE = 30_000;
 /**
  * Starts the server on a site and waits until it listens.
  * @param {string} site the folder that it serves
- * @param {string[]} [options] further options of its command line
+ * @param {{ kind?: "shipped" | "test", listen?: string }} [options]
  */
-export async function startServer(site, options = []) {
+export async function startServer(site, { kind = "shipped", listen = "127.0.0.1:0" } = {}) {
+  const program = programs[kind];
   if (!existsSync(program)) {
-    throw new Error(`${program} is not there: run \`cargo build -p manysocket-server\`, or these tests by \`cargo xtask test\``);
+    throw new Error(`${program} is not there: run \`cargo build\`, or these tests by \`cargo xtask test\``);
   }
-  const child = spawn(program, ["--listen", "127.0.0.1:0", "--static", site, ...options], {
+  const child = spawn(program, ["--listen", listen, "--static", site], {
     stdio: ["ignore", "pipe", "pipe"],
   });
   let output = "";
@@ -48,6 +53,12 @@ export async function startServer(site, options = []) {
     output: () => output,
     /** What it counts: `{ physical, native, virtual }`, the connections that are open now. */
     stats: async () => (await fetch(`${origin}/demo/stats`)).json(),
+    /** Ends it as a crash would. */
+    async kill() {
+      const exit = once(child, "exit");
+      child.kill("SIGKILL");
+      await exit;
+    },
     /** Stops it as an init system would; returns its exit code. */
     async stop() {
       if (child.exitCode !== null || child.signalCode !== null) return child.exitCode;

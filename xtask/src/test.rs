@@ -139,15 +139,15 @@ fn node_tests(folder: &str) -> Result<()> {
     node.args(["--test", "--test-reporter=spec"]).args(files);
     // The flags and programs come from here, so that each is named once.
     node.env("CHROMIUM", chromium).env("CHROMIUM_FLAGS", CHROMIUM_FLAGS.join(" "));
-    node.env("MANYSOCKET_SERVER", server()?);
+    node.env("MANYSOCKET_SERVER", server("manysocket-server")?);
+    node.env("MANYSOCKET_TEST_SERVER", server("manysocket-test-server")?);
     command::run(&mut node)
 }
 
-/// Builds the server with its debug assertions, which a test should run into; returns the program.
-fn server() -> Result<PathBuf> {
-    let package = ["--package", "manysocket-server", "--bin", "manysocket-server"];
-    command::run(command::cargo()?.args(["build", "--quiet"]).args(package))?;
-    workspace::built("debug", "manysocket-server")
+/// Builds a server with its debug assertions, which a test should run into; returns the program.
+fn server(name: &str) -> Result<PathBuf> {
+    command::run(command::cargo()?.args(["build", "--quiet", "--package", name, "--bin", name]))?;
+    workspace::built("debug", name)
 }
 
 /// The files named `*.test.js`: Node's versions differ in what they make of a folder.

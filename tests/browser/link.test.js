@@ -1,0 +1,130 @@
+// The life of the physical connection, and what its end means for the sockets over it.
+import assert from "node:assert/strict";
+import { after, test } from "node:test";
+import { runInPage, startServer, startWorld } from "../harness/index.js";
+
+const world = await startWorld();
+after(() => world.close());
+
+async function until(what, condition) {
+  for (let i = 0; i < 200; i++) {
+    if (await condition()) return;
+    await new Promise((resolve) => setTimeout(resolve, 25));
+  }
+  assert.fail(`${what} did not happen in 5 s`);
+}
+
+test("it is dialled at the first socket, kept while one is open, closed when idle, and dialled again", async () => {
+  const page = await world.openPage();
+  const states = await runInPage(page, async () => {
+    const { MultiWebSocket } = await import("/pkg/index.js");
+    const M = MultiWebSocket("/multiplexer", { idleTimeout: 100 });
+    const wait = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+    const states = [M.readyState];
+    const closed = new Promise((resolve) => M.addEventListener("close", resolve));
+    const first = new M.WebSocket("/demo/echo");
+    states.push(M.readyState);
+    await new Promise((resolve) => (first.onopen = resolve));
+    states.push(M.readyState, M.size);
+    await wait(400);
+    states.push(M.readyState);
+    first.close();
+    states.push((await closed).code, M.readyState, M.size);
+    const second = M.WebSocket("/demo/echo");
+    await new Promise((resolve) => (second.onopen = resolve));
+    states.push(M.readyState, second instanceof M.WebSocket);
+    return states;
+  });
+  assert.deepEqual(states, [3, 0, 1, 1, 1, 1000, 3, 0, 1, true]);
+  await page.close();
+});
+
+test("when it breaks in the middle of traffic, every socket gets close 1006 once; the next one works again", async () => {
+  let server = await startServer(world.site, {});
+  const { host } = new URL(server.origin);
+  const page = await world.browser.newPage();
+  await page.goto(server.origin);
+  await runInPage(page, async () => {
+    const { MultiWebSocket } = await import("/pkg/index.js");
+    globalThis.M = new MultiWebSocket("/multiplexer");
+    globalThis.events = [];
+    globalThis.echoes = 0;
+    globalThis.sockets = Array.from({ length: 100 }, (_, n) => {
+      const socket = new M.WebSocket("/demo/echo");
+      socket.onopen = () => socket.send(`${n}`);
+      socket.onmessage = ({ data }) => {
+        echoes++;
+        socket.send(data);
+      };
+      socket.onerror = () => events.push("error");
+      socket.onclose = ({ code, wasClean }) => events.push(`${n} ${code} ${wasClean} ${socket.readyState}`);
+      return socket;
+    });
+  });
+  await until("traffic", () => runInPage(page, () => echoes > 2000));
+  await server.kill();
+  await until("all closes", () => runInPage(page, () => events.length >= 100));
+  await page.waitForTimeout(200);
+  const closes = (await runInPage(page, () => events)).filter((event) => event !== "error");
+  assert.deepEqual(closes.sort(), Array.from({ length: 100 }, (_, n) => `${n} 1006 false 3`).sort());
+
+  server = await startServer(world.site, { listen: host });
+  const echoed = await runInPage(page, async () => {
+    const socket = new M.WebSocket("/demo/echo");
+    await new Promise((resolve, reject) => Object.assign(socket, { onopen: resolve, onclose: reject }));
+    socket.send("works again");
+    return new Promise((resolve) => (socket.onmessage = ({ data }) => resolve(data)));
+  });
+  assert.equal(echoed, "works again");
+  await page.close();
+  await server.stop();
+});
+
+test("a link that cannot be made fails every socket, as native does", async () => {
+  const page = await world.openPage();
+  const events = await runInPage(page, async () => {
+    const { MultiWebSocket } = await import("/pkg/index.js");
+    const seen = async (socket) => {
+      const events = [];
+      socket.onerror = () => events.push("error");
+      const { code } = await new Promise((resolve) => (socket.onclose = resolve));
+      return [...events, code];
+    };
+    const M = new MultiWebSocket("/no/multiplexer/here");
+    return Promise.all([seen(new WebSocket("/no/multiplexer/here")), seen(new M.WebSocket("/demo/echo")), seen(new M.WebSocket("/demo/echo"))]);
+  });
+  assert.deepEqual(events, [["error", 1006], ["error", 1006], ["error", 1006]]);
+  await page.close();
+});
+
+test("a page that leaves takes its channels with it", async () => {
+  await until("the end of others' channels", async () => (await world.server.stats()).virtual === 0);
+  const page = await world.openPage();
+  await runInPage(page, async () => {
+    const { MultiWebSocket } = await import("/pkg/index.js");
+    const M = new MultiWebSocket("/multiplexer");
+    const sockets = Array.from({ length: 20 }, () => new M.WebSocket("/demo/echo"));
+    await Promise.all(sockets.map((socket) => new Promise((resolve) => (socket.onopen = resolve))));
+  });
+  assert.equal((await world.server.stats()).virtual, 20);
+  await page.close();
+  await until("their end", async () => (await world.server.stats()).virtual === 0);
+});
+
+test("on SIGTERM the server closes every socket with 1001", async () => {
+  const server = await startServer(world.site, {});
+  const page = await world.browser.newPage();
+  await page.goto(server.origin);
+  await runInPage(page, async () => {
+    const { MultiWebSocket } = await import("/pkg/index.js");
+    const M = new MultiWebSocket("/multiplexer");
+    const sockets = Array.from({ length: 5 }, () => new M.WebSocket("/demo/echo"));
+    globalThis.allClosed = Promise.all(
+      sockets.map((socket) => new Promise((resolve) => (socket.onclose = ({ code, wasClean }) => resolve(`${code} ${wasClean}`)))),
+    );
+    await Promise.all(sockets.map((socket) => new Promise((resolve) => (socket.onopen = resolve))));
+  });
+  assert.equal(await server.stop(), 0);
+  assert.deepEqual(await runInPage(page, () => allClosed), Array(5).fill("1001 true"));
+  await page.close();
+});

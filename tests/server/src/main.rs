@@ -1,0 +1,242 @@
+//! A server with every behaviour that the browser tests ask for, by path. One set of handlers answers native and
+//! virtual sockets, so that a test runs the same over both.
+//!
+//! `manysocket-test-server --listen ADDRESS --static DIR`
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ws::{CloseFrame, Message};
+use axum::extract::{Path, Query, Request};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use manysocket_server::{Multiplexer, WebSocket, WebSocketUpgrade};
+use serde::Deserialize;
+use tower_http::services::ServeDir;
+
+/// What the query may say.
+#[derive(Deserialize)]
+#[serde(default)]
+struct Wish {
+    choose: String,
+    status: u16,
+    count: usize,
+    size: usize,
+    code: u16,
+    reason: String,
+    milliseconds: u64,
+}
+
+impl Default for Wish {
+    fn default() -> Self {
+        Self {
+            choose: String::new(),
+            status: 400,
+            count: 0,
+            size: 0,
+            code: 0,
+            reason: String::new(),
+            milliseconds: 0,
+        }
+    }
+}
+
+impl Wish {
+    fn close(&self) -> Message {
+        let reason = self.reason.as_str().into();
+        Message::Close((self.code != 0).then_some(CloseFrame { code: self.code, reason }))
+    }
+
+    async fn wait(&self) {
+        tokio::time::sleep(Duration::from_millis(self.milliseconds)).await;
+    }
+}
+
+fn routes() -> Router {
+    let secret = Router::new().route("/echo", any(echo)).layer(middleware::from_fn(only_with_session));
+    Router::new()
+        .route("/test/echo", any(echo))
+        .route("/test/protocol", any(protocol))
+        .route("/test/refuse", any(refuse))
+        .route("/test/late", any(late))
+        .route("/test/burst", any(burst))
+        .route("/test/close", any(close))
+        .route("/test/close-on-message", any(close_on_message))
+        .route("/test/drop", any(drop_at_once))
+        .route("/test/drop-on-message", any(drop_on_message))
+        .route("/test/deaf", any(deaf))
+        .route("/test/sink", any(sink))
+        .route("/test/rooms/{room}", any(room))
+        .nest("/test/secret", secret)
+}
+
+/// Lets in who has the cookie `session=good`: an ordinary layer, which knows nothing of multiplexers.
+async fn only_with_session(request: Request, next: Next) -> Response {
+    let cookie = request.headers().get(header::COOKIE).and_then(|cookie| cookie.to_str().ok());
+    if cookie.is_some_and(|cookie| cookie.split("; ").any(|pair| pair == "session=good")) {
+        next.run(request).await
+    } else {
+        StatusCode::UNAUTHORIZED.into_response()
+    }
+}
+
+async fn echo_all(mut socket: WebSocket) {
+    while let Some(Ok(message)) = socket.recv().await {
+        let is_data = matches!(message, Message::Text(_) | Message::Binary(_));
+        if is_data && socket.send(message).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn echo(upgrade: WebSocketUpgrade) -> Response {
+    upgrade.on_upgrade(echo_all)
+}
+
+/// Chooses the subprotocol that the query names.
+async fn protocol(Query(wish): Query<Wish>, upgrade: WebSocketUpgrade) -> Response {
+    upgrade.protocols([wish.choose]).on_upgrade(echo_all)
+}
+
+async fn refuse(Query(wish): Query<Wish>) -> StatusCode {
+    StatusCode::from_u16(wish.status).unwrap_or(StatusCode::BAD_REQUEST)
+}
+
+/// Answers the open after a while.
+async fn late(Query(wish): Query<Wish>, upgrade: WebSocketUpgrade) -> Response {
+    wish.wait().await;
+    upgrade.on_upgrade(echo_all)
+}
+
+/// Sends `count` numbered messages, of at least `size` characters, as soon as it is open; every third binary if they
+/// have a size.
+async fn burst(Query(wish): Query<Wish>, upgrade: WebSocketUpgrade) -> Response {
+    upgrade.on_upgrade(async move |mut socket| {
+        for n in 0..wish.count {
+            let text = format!("{n:<width$}", width = wish.size);
+            let message = if wish.size > 0 && n % 3 == 2 {
+                Message::Binary(text.into_bytes().into())
+            } else {
+                Message::Text(text.into())
+            };
+            if socket.send(message).await.is_err() {
+                return;
+            }
+        }
+        echo_all(socket).await;
+    })
+}
+
+/// Sends `count` messages and closes.
+async fn close(Query(wish): Query<Wish>, upgrade: WebSocketUpgrade) -> Response {
+    upgrade.on_upgrade(async move |mut socket| {
+        for n in 0..wish.count {
+            if socket.send(Message::Text(n.to_string().into())).await.is_err() {
+                return;
+            }
+        }
+        if socket.send(wish.close()).await.is_ok() {
+            while let Some(Ok(_)) = socket.recv().await {}
+        }
+    })
+}
+
+/// Answers the first message with `bye` and a close.
+async fn close_on_message(Query(wish): Query<Wish>, upgrade: WebSocketUpgrade) -> Response {
+    upgrade.on_upgrade(async move |mut socket| {
+        let Some(Ok(Message::Text(_) | Message::Binary(_))) = socket.recv().await else { return };
+        if socket.send(Message::Text("bye".into())).await.is_ok() && socket.send(wish.close()).await.is_ok() {
+            while let Some(Ok(_)) = socket.recv().await {}
+        }
+    })
+}
+
+/// Ends without a closing handshake.
+async fn drop_at_once(upgrade: WebSocketUpgrade) -> Response {
+    upgrade.on_upgrade(async |_| {})
+}
+
+/// The same, after sending a message back.
+async fn drop_on_message(upgrade: WebSocketUpgrade) -> Response {
+    upgrade.on_upgrade(async |mut socket| {
+        if let Some(Ok(message)) = socket.recv().await {
+            let _ = socket.send(message).await;
+        }
+    })
+}
+
+/// Reads nothing for a while, not even a close.
+async fn deaf(Query(wish): Query<Wish>, upgrade: WebSocketUpgrade) -> Response {
+    upgrade.on_upgrade(async move |socket| {
+        wish.wait().await;
+        echo_all(socket).await;
+    })
+}
+
+/// Keeps what it gets, and answers `?` with the sum of its lengths in bytes.
+async fn sink(upgrade: WebSocketUpgrade) -> Response {
+    upgrade.on_upgrade(async |mut socket| {
+        let mut sum = 0;
+        while let Some(Ok(message)) = socket.recv().await {
+            let answer = match message {
+                Message::Text(text) if text.as_str() == "?" => Message::Text(sum.to_string().into()),
+                Message::Text(_) | Message::Binary(_) => {
+                    sum += message.into_data().len();
+                    continue;
+                }
+                _ => continue,
+            };
+            if socket.send(answer).await.is_err() {
+                return;
+            }
+        }
+    })
+}
+
+/// Says what it knows of the request, a line each.
+async fn room(
+    Path(room): Path<String>,
+    request_headers: HeaderMap,
+    uri: axum::http::Uri,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    let shown =
+        |name| request_headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("-").to_owned();
+    let lines = [
+        format!("room {room}"),
+        format!("uri {uri}"),
+        format!("cookie {}", shown(header::COOKIE)),
+        format!("origin {}", shown(header::ORIGIN)),
+        format!("host {}", shown(header::HOST)),
+        format!("upgrade {}", shown(header::UPGRADE)),
+        format!("protocols {}", shown(header::SEC_WEBSOCKET_PROTOCOL)),
+    ];
+    upgrade.protocols(["v2", "v1"]).on_upgrade(async move |mut socket| {
+        if socket.send(Message::Text(lines.join("\n").into())).await.is_ok() {
+            echo_all(socket).await;
+        }
+    })
+}
+
+#[tokio::main]
+async fn main() -> std::io::Result<()> {
+    let arguments: Vec<String> = std::env::args().collect();
+    let option = |name: &str| {
+        arguments.iter().position(|argument| argument == name).and_then(|at| arguments.get(at + 1))
+    };
+    let (Some(address), Some(files)) = (option("--listen"), option("--static")) else {
+        return Err(std::io::Error::other("usage: manysocket-test-server --listen ADDRESS --static DIR"));
+    };
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    let app = routes().fallback_service(ServeDir::new(files));
+    let app = Multiplexer::new("/multiplexer").serve(app);
+    let listener = tokio::net::TcpListener::bind(address).await?;
+    println!("listening on http://{}", listener.local_addr()?);
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        result = axum::serve(listener, app) => result,
+        _ = terminate.recv() => Ok(()),
+    }
+}
