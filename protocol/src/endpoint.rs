@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use bytes::{Bytes, BytesMut};
 use data_encoding::BASE64URL_NOPAD;
 
-use crate::connection::{self, Connection, Side, Span};
+use crate::connection::{self, Connection, LONG_REASON, MAX_REASON, Side, Span};
 use crate::frame::Kind;
 use crate::message::{Data, Message, Physical, encode_batch};
 use crate::settings::Settings;
@@ -18,8 +18,9 @@ use crate::{Channel, Millis, Violation};
 /// characters of it, below the 8 KiB that nginx and HAProxy allow by default, path and all.
 const MAX_HANDSHAKE: u32 = 3_000;
 
-/// Messages up to this long are copied out of their batch: a slice would keep the whole batch in
-/// memory for as long as a slow reader leaves one small message unread.
+/// A message that is a physical message of its own is copied up to this length, and shared from
+/// there on: a WebSocket implementation may have put several small ones into one buffer, and a
+/// slow reader of one would keep all of it. Out of a batch messages are always copied.
 const COPY: usize = 4096;
 
 /// How a channel was closed.
@@ -140,10 +141,13 @@ impl Endpoint {
         self.connection.queued(channel)
     }
 
-    /// Closes this direction after everything queued, with a code (`None`: 1005) and a reason of
-    /// at most 123 bytes. Also the answer to [`Event::Closed`].
+    /// Closes this direction after everything queued, with a code (`None`: 1005) and a reason, cut
+    /// to 123 bytes. Also the answer to [`Event::Closed`]. With a code that no Close frame may
+    /// carry (RFC 6455 §7.4) the peer sees 1006.
     pub fn close(&mut self, channel: Channel, code: Option<u16>, reason: &str) {
-        self.connection.close(channel, code, Data::str(reason));
+        let most = reason.len().min(MAX_REASON as usize);
+        let end = (0..=most).rev().find(|&at| reason.is_char_boundary(at)).unwrap_or_default();
+        self.connection.close(channel, code, Data::str(&reason[..end]));
     }
 
     /// Gives the channel up: drops what is queued and what still comes. The peer sees 1006. No
@@ -188,7 +192,7 @@ impl Endpoint {
                     u32::try_from(bytes.len()).map_err(|_| Violation::limit("a message past 4 GiB"))?;
                 if self.connection.expects_raw(length) {
                     self.connection.receive_raw(now, length)?;
-                    self.take_events(&Runs { text: "", binary: &bytes }.cursor())
+                    self.take_events(&Runs { text: "", binary: &bytes }.whole(&bytes))
                 } else {
                     self.receive_batch(now, &bytes)
                 }
@@ -280,7 +284,7 @@ impl Endpoint {
                 connection::Event::Data { channel, kind, fin, span } => {
                     let bytes = match kind {
                         Kind::Text => runs.text(span)?,
-                        Kind::Binary => runs.binary(span),
+                        Kind::Binary => runs.binary(span)?,
                     };
                     match self.join(channel, fin, bytes) {
                         Some(bytes) if kind == Kind::Text => {
@@ -293,7 +297,11 @@ impl Endpoint {
                 connection::Event::Closed { channel, code, reason } => {
                     self.partial.remove(&channel);
                     let code = u16::try_from(code).ok().filter(|&code| code != 0);
-                    Event::Closed { channel, close: Close { code, reason: runs.string(reason)? } }
+                    let reason = runs.string(reason)?;
+                    if reason.len() > MAX_REASON as usize {
+                        return Err(LONG_REASON.on(channel));
+                    }
+                    Event::Closed { channel, close: Close { code, reason } }
                 }
                 connection::Event::Oversize { channel } => {
                     self.partial.remove(&channel);
@@ -359,7 +367,7 @@ impl<'a> Runs<'a> {
         }
     }
 
-    /// A physical text message's: `whole` is all of it.
+    /// Those of a physical message that is a single message, or a piece of one: `whole`.
     fn whole(self, whole: &'a Bytes) -> Contents<'a> {
         Contents { whole: Some(whole), ..self.cursor() }
     }
@@ -370,7 +378,7 @@ struct Contents<'a> {
     text: &'a str,
     ascii: bool,
     binary: &'a Bytes,
-    /// Set if the text is a single message, to be sliced rather than copied.
+    /// Set if the physical message is a single message or piece, to be shared rather than copied.
     whole: Option<&'a Bytes>,
     /// How far the text has been read: units and bytes.
     position: std::cell::Cell<(u32, usize)>,
@@ -410,14 +418,15 @@ impl<'a> Contents<'a> {
         }
     }
 
-    fn binary(&self, span: Span) -> Bytes {
-        let range = span.start as usize..(span.start + span.units) as usize;
-        if range.len() > COPY {
-            self.binary.slice(range)
-        } else {
-            Bytes::copy_from_slice(&self.binary[range])
+    fn binary(&self, span: Span) -> Result<Bytes, Violation> {
+        match self.whole {
+            Some(whole) if whole.len() > COPY => Ok(whole.clone()),
+            _ => {
+                let range = span.start as usize..(span.start + span.units) as usize;
+                self.binary.get(range).map(Bytes::copy_from_slice).ok_or(OUTSIDE)
+            }
         }
     }
 }
 
-const OUTSIDE: Violation = Violation::protocol("a text lies outside its batch");
+const OUTSIDE: Violation = Violation::protocol("a message lies outside its batch");

@@ -13,8 +13,8 @@ pub(crate) struct Keepalive {
     /// This side's promise to send; 0 for none.
     interval: Millis,
     next_ping: Millis,
-    /// The longer of both sides' intervals: a PING of the one, or the PONG to one of the other,
-    /// must arrive within it.
+    /// How often something must arrive; 0 for never. This side's interval, since each of its PINGs
+    /// is answered, whatever the peer claims; the peer's only where this side has none.
     expected: Millis,
     last_received: Millis,
     suspected_until: Option<Millis>,
@@ -40,7 +40,9 @@ impl Keepalive {
     }
 
     pub(crate) fn peer_promises(&mut self, interval: Millis) {
-        self.expected = self.expected.max(interval);
+        if self.interval == 0 {
+            self.expected = interval;
+        }
     }
 
     pub(crate) fn received(&mut self, now: Millis) {

@@ -179,8 +179,13 @@ fn close_codes_are_those_of_rfc_6455() {
         assert_violation(server(), batch(&headers, "", &[]), 1002, "code");
     }
     assert_violation(server(), batch(&[tag(1, CLOSE), 0, 1], "x", &[]), 1002, "reason");
-    let long = "x".repeat(124);
-    assert_violation(server(), batch(&[tag(1, CLOSE), 0xe8, 0x07, 124], &long, &[]), 1002, "reason");
+    for endpoint in [server, client] {
+        let long = "x".repeat(124);
+        assert_violation(endpoint(), batch(&[tag(1, CLOSE), 0xe8, 0x07, 124], &long, &[]), 1002, "reason");
+        // The limit is in bytes: this is 42 code units.
+        let long = "€".repeat(42);
+        assert_violation(endpoint(), batch(&[tag(1, CLOSE), 0xe8, 0x07, 42], &long, &[]), 1002, "reason");
+    }
 }
 
 #[test]

@@ -16,10 +16,16 @@ mod receive;
 mod write;
 
 pub use event::{Event, Span};
+pub(crate) use receive::{LONG_REASON, MAX_REASON};
 
 /// The close code that stands for "no closing handshake" (RFC 6455 §7.4.1). On the wire of a
 /// channel it aborts it (§7).
 const ABORTED: u32 = 1006;
+
+/// Whether a Close frame may carry the code (RFC 6455 §7.4).
+fn is_close_code(code: u32) -> bool {
+    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
+}
 
 /// Which end of the link this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,12 +169,18 @@ impl<P: Payload> Connection<P> {
     }
 
     /// Closes this direction after everything queued, with a code (`None`: 1005) and reason. A
-    /// channel that has not opened yet is aborted.
+    /// channel that has not opened yet is aborted. With a code that no Close frame may carry the
+    /// peer sees 1006, as where a WebSocket receives such a frame.
     pub fn close(&mut self, channel: Channel, code: Option<u16>, reason: P) {
         match self.get(channel).map(|state| &state.sending) {
             Some(Sending::Opening) => self.abort(channel),
             Some(Sending::Open(_)) => {
-                self.end(channel, End::Close { code: code.unwrap_or(0).into(), reason });
+                let end = match code.map(u32::from) {
+                    Some(code) if is_close_code(code) => End::Close { code, reason },
+                    Some(_) => End::Close { code: ABORTED, reason: P::default() },
+                    None => End::Close { code: 0, reason: P::default() },
+                };
+                self.end(channel, end);
             }
             _ => {}
         }

@@ -1,14 +1,16 @@
 //! What the peer's frames do to the state.
 
-use super::{ABORTED, Connection, Event, Side, Span};
+use super::{ABORTED, Connection, Event, Side, Span, is_close_code};
 use crate::channel::{End, Queue, Receiving, Rejected, Sending, Window};
 use crate::frame::{Frame, Kind};
 use crate::settings::{CHANNEL_SLACK, MAX_CREDIT, Settings};
 use crate::transmit::{LARGE, Payload};
 use crate::{Channel, Millis, Violation};
 
-/// The longest reason of a close (RFC 6455 §5.5: 125 bytes less the code).
-const MAX_REASON: u32 = 123;
+/// The longest reason of a close, in bytes (RFC 6455 §5.5: 125 less the code).
+pub(crate) const MAX_REASON: u32 = 123;
+
+pub(crate) const LONG_REASON: Violation = Violation::protocol("CLOSE with a reason of more than 123 bytes");
 
 impl<P: Payload> Connection<P> {
     /// Whether a physical binary message of `length` bytes is a payload rather than a batch: then
@@ -174,13 +176,15 @@ impl<P: Payload> Connection<P> {
     }
 
     fn on_close(&mut self, channel: Channel, code: u32, reason: Span) -> Result<(), Violation> {
-        if !matches!(code, 0 | ABORTED | 1000..=1003 | 1007..=1014 | 3000..=4999) {
+        if !(is_close_code(code) || matches!(code, 0 | ABORTED)) {
             return Err(Violation::protocol("CLOSE with a code that RFC 6455 does not allow").on(channel));
         }
-        if reason.units > MAX_REASON || (reason.units > 0 && matches!(code, 0 | ABORTED)) {
-            return Err(
-                Violation::protocol("CLOSE with a reason that is too long or has no code").on(channel)
-            );
+        // No text has fewer bytes than units. A host that has the bytes checks those.
+        if reason.units > MAX_REASON {
+            return Err(LONG_REASON.on(channel));
+        }
+        if reason.units > 0 && matches!(code, 0 | ABORTED) {
+            return Err(Violation::protocol("CLOSE with a reason but no code").on(channel));
         }
         let side = self.side;
         let state = self.expect(channel)?;
