@@ -9,6 +9,7 @@ use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
 use tower::ServiceExt;
 
+use crate::mint::Minted;
 use crate::upgrade::Offer;
 
 /// Headers of the physical handshake that speak of the page and its user, and so hold for each virtual open.
@@ -36,11 +37,12 @@ pub(crate) struct Dispatcher {
 }
 
 /// The application's answer to an open.
-#[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) protocol: Option<HeaderValue>,
     pub(crate) offer: Offer,
+    /// For a handler that has taken the upgrade in place of the offer.
+    pub(crate) minted: Option<Minted>,
 }
 
 impl Dispatcher {
@@ -84,9 +86,13 @@ impl Dispatcher {
     }
 
     /// Has the application answer.
-    pub(crate) async fn call(self, request: Request<Body>, offer: Offer) -> Answer {
+    pub(crate) async fn call(self, mut request: Request<Body>, offer: Offer) -> Answer {
+        let minted = Minted::new().await.map(|(minted, upgrade)| {
+            request.extensions_mut().insert(upgrade);
+            minted
+        });
         let Ok(response) = self.app.oneshot(request).await;
         let protocol = response.headers().get(header::SEC_WEBSOCKET_PROTOCOL).cloned();
-        Answer { status: response.status(), protocol, offer }
+        Answer { status: response.status(), protocol, offer, minted }
     }
 }

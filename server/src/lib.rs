@@ -28,11 +28,14 @@
 //! ```
 //!
 //! The extractor [`WebSocketUpgrade`] and the [`WebSocket`] it gives have the interface of axum's own, and serve
-//! native and virtual opens alike.
+//! native and virtual opens alike. Handlers that use [axum's](axum::extract::ws) work unchanged, too, over a pipe in
+//! memory: with frames at both ends, and so at several times the cost.
 
+mod bridge;
 mod dispatch;
 mod guard;
 mod link;
+mod mint;
 mod multiplexer;
 mod pipe;
 mod socket;

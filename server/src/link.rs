@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::extract::ws::{CloseFrame, Message as WsMessage, Utf8Bytes, WebSocket};
+use axum::extract::ws::{self, CloseFrame, Message as WsMessage, Utf8Bytes};
+use axum::http::StatusCode;
 use futures_util::{SinkExt, StreamExt};
 use manysocket_protocol::{Channel, Close, Endpoint, Event, Millis, Physical, Violation};
 use tokio::task::{AbortHandle, JoinSet};
@@ -21,6 +22,7 @@ use tracing::{debug, warn};
 use crate::dispatch::{Answer, Dispatcher};
 use crate::guard::Jail;
 use crate::pipe::{Incoming, Pipe, Signals};
+use crate::socket::WebSocket;
 use crate::stats::Stats;
 
 /// How many physical messages are read before what they caused is written: enough to gather answers into batches,
@@ -53,7 +55,7 @@ enum Ended {
 /// The state of a link's task.
 pub(crate) struct Link {
     pub(crate) id: u64,
-    pub(crate) socket: WebSocket,
+    pub(crate) socket: ws::WebSocket,
     pub(crate) endpoint: Endpoint,
     pub(crate) dispatcher: Dispatcher,
     pub(crate) jail: Jail,
@@ -343,7 +345,7 @@ impl Task {
         while let Poll::Ready(Some(answered)) = self.opens.poll_join_next_with_id(cx) {
             any = true;
             match answered {
-                Ok((_, (channel, answer))) => self.answered(channel, &answer),
+                Ok((_, (channel, answer))) => self.answered(channel, answer),
                 Err(error) if error.is_panic() => {
                     let found = self.entries.iter().find_map(|(&channel, entry)| match entry {
                         Entry::Opening(handle) if handle.id() == error.id() => Some(channel),
@@ -361,28 +363,34 @@ impl Task {
         any
     }
 
-    fn answered(&mut self, channel: Channel, answer: &Answer) {
+    fn answered(&mut self, channel: Channel, answer: Answer) {
         let Some(Entry::Opening(_)) = self.entries.get(&channel) else { return };
         self.entries.remove(&channel);
-        let waiting = if answer.status.as_u16() == 101 { answer.offer.taken() } else { None };
-        let Some(waiting) = waiting else {
-            let status = if answer.status.as_u16() == 101 { 500 } else { answer.status.as_u16() };
-            let reason = answer.status.canonical_reason().unwrap_or_default();
-            debug!(link = self.link.id, channel, status, "open refused by the application");
-            return self.link.endpoint.refuse(channel, status, reason);
-        };
-        let protocol =
-            answer.protocol.as_ref().and_then(|protocol| protocol.to_str().ok()).unwrap_or_default();
-        self.link.endpoint.accept(channel, protocol);
+        let Answer { status, protocol, offer, minted } = answer;
+        if status != StatusCode::SWITCHING_PROTOCOLS {
+            debug!(link = self.link.id, channel, %status, "open refused by the application");
+            let reason = status.canonical_reason().unwrap_or_default();
+            return self.link.endpoint.refuse(channel, status.as_u16(), reason);
+        }
+        self.link
+            .endpoint
+            .accept(channel, protocol.as_ref().and_then(|name| name.to_str().ok()).unwrap_or_default());
         let pipe = Arc::new(Pipe::new(channel, Arc::clone(&self.signals), self.link.stats.count_channel()));
         let entry = Entry::Open { pipe: Arc::clone(&pipe), closed_by_page: false, closed_by_us: false };
         self.entries.insert(channel, entry);
         if self.out_of_time.is_some() {
             pipe.go_away();
         }
-        if let Err(pipe) = waiting.send(pipe) {
-            // The handler's task is gone: to the page a connection that breaks at once.
-            pipe.close(Close { code: Some(1006), reason: String::new() });
+        let pipe = match offer.taken() {
+            Some(waiting) => waiting.send(pipe).err(),
+            None => Some(pipe),
+        };
+        // To the page, a connection that breaks at once if nobody waits any more.
+        if let Some(pipe) = pipe {
+            let socket = WebSocket::virtual_(pipe, protocol, None);
+            if let Some(minted) = minted {
+                tokio::spawn(minted.serve(socket));
+            }
         }
     }
 

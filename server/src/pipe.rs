@@ -79,8 +79,10 @@ struct State {
     outgoing_units: u32,
     writer: Option<Waker>,
     end: End,
-    /// Nothing that is sent can arrive any more.
+    /// The page has closed: nothing that is sent can arrive any more.
     deaf: bool,
+    /// The reader knows.
+    told: bool,
     signalled: bool,
 }
 
@@ -113,6 +115,7 @@ impl Pipe {
             writer: None,
             end: End::No,
             deaf: false,
+            told: false,
             signalled: false,
         };
         Self { channel, signals, state: Mutex::new(state), _counted: counted }
@@ -136,6 +139,8 @@ impl Pipe {
             if state.read_units.saturating_add(64 * state.read_messages) >= REPORT {
                 self.signal(state);
             }
+        } else {
+            state.told = true;
         }
         Poll::Ready(incoming)
     }
@@ -154,8 +159,13 @@ impl Pipe {
     /// Sends a message; false if the channel has closed.
     pub(crate) fn write(&self, message: Message) -> bool {
         let mut state = lock(&self.state);
-        if state.deaf || !matches!(state.end, End::No) {
+        if state.told || !matches!(state.end, End::No) {
             return false;
+        }
+        if state.deaf {
+            // On a native connection, too, this goes out before the handler reads of the close; a page that has
+            // closed drops it. An error would have the handler give up before it comes to answer.
+            return true;
         }
         // An empty message has a place in the queue, too.
         state.outgoing_units = state.outgoing_units.saturating_add(message.units().max(64));
