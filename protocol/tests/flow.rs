@@ -1,9 +1,9 @@
 //! Credit, fairness and order, seen from outside.
 
-mod pair;
+mod support;
 
 use manysocket_protocol::{Endpoint, Event, MESSAGE_OVERHEAD, Message, Physical, Settings, Side};
-use pair::Pair;
+use support::pair::Pair;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 #[cfg(target_arch = "wasm32")]

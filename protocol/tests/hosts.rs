@@ -1,9 +1,9 @@
 //! What a host may get wrong, or be made to hold, without harm to its link.
 
-mod pair;
+mod support;
 
 use manysocket_protocol::{Close, Endpoint, Event, Message, Physical, Settings, Side};
-use pair::Pair;
+use support::pair::Pair;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 #[cfg(target_arch = "wasm32")]
@@ -46,6 +46,18 @@ fn a_close_that_no_websocket_could_send_does_not_end_the_link() {
     assert_eq!(closed(None, "a reason needs a code"), none(None));
     assert_eq!(closed(Some(1000), &"x".repeat(124)).reason, "x".repeat(123));
     assert_eq!(closed(Some(1000), &"€".repeat(42)).reason, "€".repeat(41), "cut between characters");
+}
+
+#[test]
+fn a_refusal_is_not_taken_back() {
+    let mut client = Endpoint::new(Side::Client, Settings::default(), 0);
+    client.open("/", "");
+    let mut pair = Pair::new(client, Settings::default());
+    pair.connect();
+    pair.server.refuse(1, 404, "nothing here");
+    pair.server.abort(1);
+    pair.settle();
+    assert!(matches!(pair.client.poll_event(), Some(Event::Refused { channel: 1, status: 404, .. })));
 }
 
 #[test]

@@ -202,7 +202,8 @@ impl<P: Payload> Connection<P> {
             _ => state.receiving = Receiving::Discarding,
         }
         match &mut state.sending {
-            Sending::Ended => return,
+            // The answer to an open is REFUSE: a CLOSE would come before any ACCEPT.
+            Sending::Ended | Sending::Ending(_, End::Refuse { .. }) => return,
             // Whatever was queued goes.
             sending => *sending = Sending::Opening,
         }
