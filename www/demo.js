@@ -1,119 +1,189 @@
 // The demo: two panels, one page code, native beside virtual.
+//
+// Tests reach what the buttons do as `demo`:
+//   await demo.run({ which: "native" | "virtual", sockets, messages })
+//     opens so many sockets, sends so many messages over them, leaves them open, and tells
+//     { opened, failed, openMs, echoed, mismatches, sendMs, physical }
+//   await demo.close(which)
 import { MultiWebSocket } from "./pkg/index.js";
-import { Panel } from "./panel.js";
+import { Panel, STEP } from "./panel.js";
 import { Run } from "./run.js";
 
 const M = new MultiWebSocket("/multiplexer");
 const url = `${location.protocol === "https:" ? "wss:" : "ws:"}//${location.host}/demo/echo`;
 
+// About the steps 1, 2, 5 of each decade; 250 is just what a browser still opens natively.
 const COUNTS = [1, 2, 5, 10, 50, 100, 200, 250, 500, 1000];
 
-const contestants = {
-  native: { WebSocket, panel: new Panel(document.getElementById("native")), messages: 20_000 },
-  virtual: { WebSocket: M.WebSocket, panel: new Panel(document.getElementById("virtual")), messages: 100_000 },
-};
-
-const slider = document.getElementById("count");
-const shown = document.getElementById("count-shown");
-const status = document.getElementById("status");
+const element = (id) => document.getElementById(id);
+const [slider, shown, status] = ["count", "count-shown", "status"].map(element);
 const count = () => COUNTS[slider.value];
 
-/** How many connections of each kind the server has. */
-async function connections() {
-  const response = await fetch("/demo/stats");
-  return response.ok ? response.json() : {};
-}
+// `burst` is the most messages of one burst: some seconds' worth for each.
+const contestants = {
+  native: { name: "native sockets", WebSocket, panel: new Panel(element("native")), burst: 20_000 },
+  virtual: { name: "MultiWebSocket", WebSocket: M.WebSocket, panel: new Panel(element("virtual")), burst: 100_000 },
+};
 
-async function countConnections(which) {
-  const { physical, native } = await connections();
-  contestants[which].panel.physical = (which === "native" ? native : physical) ?? null;
-}
+/** Messages of one burst: few sockets wait for their echoes, so they get fewer. */
+const burst = (which, sockets) => Math.min(contestants[which].burst, sockets * 2000);
+const panels = Object.values(contestants).map(({ panel }) => panel);
 
-function button(which, action) {
-  return contestants[which].panel.element.querySelector(`[data-action=${action}]`);
+const action = (which, name) => contestants[which].panel.element.querySelector(`[data-action=${name}]`);
+
+/** Asks the server how many connections of each kind it has. */
+async function countConnections() {
+  const response = await fetch("/demo/stats").catch(() => null);
+  const { native = null, physical = null } = response?.ok ? await response.json() : {};
+  if (contestants.native.panel.run) contestants.native.panel.physical = native;
+  if (contestants.virtual.panel.run) contestants.virtual.panel.physical = physical;
 }
 
 async function open(which, sockets) {
   const { panel, WebSocket } = contestants[which];
-  panel.run?.close();
+  // The browser counts a native socket until it is closed, and one that refuses further ones refuses the link too.
+  await close(which);
+  if (contestants.native.panel.run?.failed > 0) await close("native");
   const run = new Run(WebSocket, url, sockets);
-  panel.reset(run);
+  panel.show(run, sockets);
   await run.open();
-  await countConnections(which);
-  button(which, "send").disabled = run.opened === 0;
   return run;
 }
 
-function close(which) {
-  contestants[which].panel.run?.close();
-  button(which, "send").disabled = true;
+async function close(which) {
+  await contestants[which].panel.run?.close();
 }
 
-/** What the buttons do, for tests: opens, sends, counts, and leaves the sockets open. */
 async function run({ which, sockets, messages }) {
   const run = await open(which, sockets);
   const began = performance.now();
   await run.send(messages);
+  const sendMs = performance.now() - began;
+  await countConnections();
   const { opened, failed, openMs, echoed, mismatches } = run;
-  const { panel } = contestants[which];
-  return { opened, failed, openMs, echoed, mismatches, sendMs: performance.now() - began, physical: panel.physical };
+  return { opened, failed, openMs, echoed, mismatches, sendMs, physical: contestants[which].panel.physical };
 }
 globalThis.demo = { run, close };
 
-/** Has one action at a time, with the buttons disabled meanwhile. */
-async function busy(action) {
-  const buttons = [...document.querySelectorAll("button")].filter((each) => !each.disabled && each.id !== "close");
-  buttons.forEach((each) => (each.disabled = true));
+/** Does one thing at a time, with the buttons disabled meanwhile, except the one that ends it. */
+async function busy(description, work) {
+  status.textContent = description;
+  for (const each of document.querySelectorAll("[data-action], #both")) each.disabled = true;
   try {
-    await action();
+    status.textContent = await work();
+    await countConnections();
   } catch (error) {
     status.textContent = `That did not work: ${error.message}`;
     throw error;
   } finally {
-    buttons.forEach((each) => (each.disabled = false));
+    for (const each of document.querySelectorAll("[data-action=open], #both")) each.disabled = false;
     for (const which of Object.keys(contestants)) {
-      button(which, "send").disabled = !(contestants[which].panel.run?.opened > 0);
+      action(which, "send").disabled = !(contestants[which].panel.run?.opened > 0);
     }
+    drawNumbers();
   }
 }
 
-const times = (factor) => (factor >= 10 ? Math.round(factor) : factor.toFixed(1));
+const grouped = (value) => value.toLocaleString("en");
+const milliseconds = (value) => `${grouped(value < 10 ? Math.round(value * 10) / 10 : Math.round(value))} ms`;
+const times = (factor) => (factor >= 10 ? grouped(Math.round(factor)) : factor.toFixed(1));
 
+function compared(factor) {
+  if (factor > 1.05) return `${times(factor)} times faster`;
+  return factor < 0.95 ? `${times(1 / factor)} times slower` : "as fast";
+}
+
+const failures = ({ failed }) => `${grouped(failed)} native sockets failed at the browser's limit.`;
+
+/** Runs one after the other, so that they do not compete. The link comes first: all its sockets take one connection. */
 async function runBoth() {
+  const sockets = count();
+  await Promise.all(Object.keys(contestants).map(close));
+  for (const panel of panels) panel.show(null, sockets);
   const results = {};
-  for (const which of ["native", "virtual"]) {
-    status.textContent = `Running ${which === "native" ? "native sockets" : "manysocket"}…`;
-    results[which] = await run({ which, sockets: count(), messages: contestants[which].messages });
-    if (which === "native") close(which);
+  for (const which of ["virtual", "native"]) {
+    const { name, panel } = contestants[which];
+    const messages = burst(which, sockets);
+    status.textContent = `Running ${name}: ${grouped(sockets)} sockets, ${grouped(messages)} messages …`;
+    results[which] = await run({ which, sockets, messages });
+    if (panel.run.ended) return "Closed.";
+    if (results[which].opened === 0) return `None of the ${grouped(sockets)} sockets is open (${name}). Is the server running?`;
   }
   const { native, virtual } = results;
-  const perSecond = (result) => result.echoed / result.sendMs;
-  const failed = native.failed > 0 ? ` ${native.failed} native sockets could not be opened.` : "";
-  status.textContent =
-    `manysocket opened ${times(native.openMs / virtual.openMs)} times faster, and carried ` +
-    `${times(perSecond(virtual) / perSecond(native))} times the messages, over ${virtual.physical} connection.${failed}`;
+  const perSecond = ({ echoed, sendMs }) => echoed / sendMs;
+  const echoing = `echoed ${compared(perSecond(virtual) / perSecond(native))}`;
+  if (native.failed > 0) {
+    return `MultiWebSocket opened ${grouped(virtual.opened)} in ${milliseconds(virtual.openMs)} and ${echoing}. ${failures(native)}`;
+  }
+  return `MultiWebSocket opened ${compared(native.openMs / virtual.openMs)} and ${echoing}, over one connection.`;
 }
 
-slider.addEventListener("input", () => (shown.textContent = count()));
-shown.textContent = count();
-document.getElementById("both").addEventListener("click", () => busy(runBoth));
-document.getElementById("close").addEventListener("click", () => Object.keys(contestants).forEach(close));
-for (const which of Object.keys(contestants)) {
-  button(which, "open").addEventListener("click", () => busy(() => open(which, count())));
-  button(which, "send").addEventListener("click", () => busy(() => contestants[which].panel.run.send(contestants[which].messages)));
+async function openAlone(which) {
+  const run = await open(which, count());
+  if (run.ended) return "Closed.";
+  const opened = `${grouped(run.opened)} open after ${milliseconds(run.openMs)}.`;
+  if (run.failed === 0) return opened;
+  return which === "native" && run.opened > 0 ? `${opened} ${failures(run)}` : `${opened} ${grouped(run.failed)} failed.`;
 }
+
+async function sendAlone(which) {
+  const { run } = contestants[which].panel;
+  await run.send(burst(which, run.opened));
+  return run.ended ? "Closed." : `${grouped(Math.round(run.perSecond))} messages a second.`;
+}
+
+function chooseCount() {
+  shown.textContent = grouped(count());
+  slider.setAttribute("aria-valuetext", `${count()} sockets`);
+  for (const panel of panels) if (!panel.isInUse) panel.show(null, count());
+}
+slider.addEventListener("input", chooseCount);
+chooseCount();
+
+element("both").addEventListener("click", () => busy("Closing what is open …", runBoth));
+element("close").addEventListener("click", async () => {
+  await Promise.all(Object.keys(contestants).map(close));
+  for (const which of Object.keys(contestants)) action(which, "send").disabled = true;
+  await countConnections();
+});
+for (const [which, { name }] of Object.entries(contestants)) {
+  action(which, "open").addEventListener("click", () => busy(`Opening: ${name} …`, () => openAlone(which)));
+  action(which, "send").addEventListener("click", () => busy(`Sending: ${name} …`, () => sendAlone(which)));
+}
+
+// Browsers offer the clipboard to secure pages only.
+element("copy").hidden = !navigator.clipboard;
+element("copy").addEventListener("click", async ({ target }) => {
+  await navigator.clipboard.writeText(element("start").textContent);
+  target.textContent = "Copied";
+  setTimeout(() => (target.textContent = "Copy"), 1500);
+});
+
+/** Brings counters and charts up to date. */
+function drawNumbers() {
+  // Both panels on one scale: what looks higher is higher.
+  const most = (chart) => Math.max(...panels.map((panel) => panel[chart].most));
+  const tops = { rate: most("rate"), opened: most("opened") };
+  for (const panel of panels) {
+    panel.drawCharts(tops);
+    panel.drawCounters();
+  }
+}
+setInterval(() => {
+  for (const panel of panels) panel.tick();
+  drawNumbers();
+}, STEP * 1000);
 
 setInterval(() => {
-  for (const { panel } of Object.values(contestants)) panel.tick();
-}, 250);
+  if (panels.some(({ run }) => run?.active)) countConnections();
+}, 1000);
 
 // Cells are drawn at every third frame, so that drawing does not compete with what it shows; at every fifteenth if
 // the user asked for less motion.
 let frame = 0;
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 function draw() {
-  if (frame % (calm.matches ? 15 : 3) === 0) for (const { panel } of Object.values(contestants)) panel.drawCells();
-  frame++;
+  if (frame++ % (calm.matches ? 15 : 3) === 0) for (const panel of panels) panel.cells.draw();
   requestAnimationFrame(draw);
 }
 draw();

@@ -3,6 +3,9 @@
 // Messages that a socket has under way. More would measure queues, fewer the round trip.
 const WINDOW = 4;
 
+// The round trips that the median is taken of: the last ones, few enough to sort four times a second.
+const LATENCIES = 1000;
+
 /** The n-th message of a socket: a text or, every other time, bytes; never twice the same. */
 function message(socket, n) {
   if (n % 2 === 0) return `socket ${socket} message ${n} – grüße`;
@@ -19,66 +22,93 @@ function isSame(sent, received) {
 }
 
 // What has become of a socket.
-const CLOSED = 0;
+export const CONNECTING = 0;
 export const OPEN = 1;
 export const FAILED = 2;
+const CLOSED = 3;
 
 /** A number of sockets of one class, and what has happened to them. */
 export class Run {
+  #WebSocket;
+  #url;
+  #sockets = [];
+  #closings = [];
+  /** Ends a socket's part in the burst under way. */
+  #finish = [];
+  #latencies = [];
+
   constructor(WebSocket, url, count) {
-    this.WebSocket = WebSocket;
-    this.url = url;
+    this.#WebSocket = WebSocket;
+    this.#url = url;
     this.count = count;
-    this.sockets = [];
+    this.states = new Uint8Array(count).fill(CONNECTING);
+    /** How many messages each socket has got back. */
+    this.received = new Uint32Array(count);
     this.opened = 0;
     this.failed = 0;
-    this.openMs = null;
     this.echoed = 0;
+    /** Echoes that were not the next message due: wrong bytes, wrong type or wrong order. */
     this.mismatches = 0;
-    this.latencies = [];
-    /** When each socket last got a message. */
-    this.lit = new Float64Array(count).fill(-Infinity);
-    this.states = new Uint8Array(count);
-    this.began = 0;
+    /** Until each socket had opened or failed, in milliseconds. */
+    this.openMs = null;
+    /** Echoes a second over the last whole burst. */
+    this.perSecond = null;
+    /** Whether it is opening or sending now. */
+    this.active = false;
+    /** Whether the page has closed it. */
+    this.ended = false;
   }
 
   /** Opens all sockets; resolves once each has opened or failed. */
   async open() {
-    this.began = performance.now();
+    this.active = true;
+    const began = performance.now();
     await Promise.all(Array.from({ length: this.count }, (_, i) => this.#openOne(i)));
-    this.openMs = performance.now() - this.began;
+    if (!this.ended) this.openMs = performance.now() - began;
+    this.active = false;
   }
 
   #openOne(i) {
+    const socket = new this.#WebSocket(this.#url);
+    socket.binaryType = "arraybuffer";
+    this.#sockets[i] = socket;
     return new Promise((settled) => {
-      const socket = new this.WebSocket(this.url);
-      socket.binaryType = "arraybuffer";
-      this.sockets[i] = socket;
       socket.onopen = () => {
         this.opened++;
         this.states[i] = OPEN;
         settled();
       };
-      socket.onclose = () => {
-        const wasOpen = this.states[i] === OPEN;
-        if (wasOpen) this.opened--;
-        else this.failed++;
-        this.states[i] = wasOpen ? CLOSED : FAILED;
-        settled();
-      };
+      this.#closings[i] = new Promise((closed) => {
+        socket.onclose = () => {
+          const hasFailed = this.states[i] === CONNECTING && !this.ended;
+          if (hasFailed) this.failed++;
+          if (this.states[i] === OPEN) this.opened--;
+          this.states[i] = hasFailed ? FAILED : CLOSED;
+          this.#finish[i]?.();
+          settled();
+          closed();
+        };
+      });
     });
   }
 
   /** Sends `total` messages over all open sockets, and checks each echo; resolves when all are back. */
   async send(total) {
-    const open = this.sockets.map((socket, i) => [socket, i]).filter(([socket]) => socket.readyState === 1);
+    const open = [...this.#sockets.keys()].filter((i) => this.#sockets[i].readyState === 1);
+    if (open.length === 0) return;
     const share = (at) => Math.floor((total * (at + 1)) / open.length) - Math.floor((total * at) / open.length);
-    await Promise.all(open.map(([socket, i], at) => this.#sendOver(socket, i, share(at))));
+    this.active = true;
+    const [began, before] = [performance.now(), this.echoed];
+    await Promise.all(open.map((i, at) => this.#sendOver(i, share(at))));
+    this.perSecond = ((this.echoed - before) / (performance.now() - began)) * 1000;
+    this.active = false;
   }
 
-  #sendOver(socket, i, total) {
+  #sendOver(i, total) {
+    const socket = this.#sockets[i];
     return new Promise((done) => {
       if (total === 0) return done();
+      this.#finish[i] = done;
       let sent = 0;
       const waiting = [];
       const sendNext = () => {
@@ -89,24 +119,25 @@ export class Run {
       socket.onmessage = ({ data }) => {
         const [expected, at] = waiting.shift();
         if (!isSame(expected, data)) this.mismatches++;
-        const now = performance.now();
-        this.latencies[this.echoed++ % 1000] = now - at;
-        this.lit[i] = now;
+        this.#latencies[this.echoed++ % LATENCIES] = performance.now() - at;
+        this.received[i]++;
         if (sent < total) sendNext();
         else if (waiting.length === 0) done();
       };
-      socket.addEventListener("close", done, { once: true });
       while (sent < Math.min(WINDOW, total)) sendNext();
     });
   }
 
-  close() {
-    for (const socket of this.sockets) socket.close();
+  /** Closes all sockets; resolves once each is closed. */
+  async close() {
+    this.ended = true;
+    for (const socket of this.#sockets) socket.close();
+    await Promise.all(this.#closings);
   }
 
-  /** The middle of the last thousand round trips, in milliseconds. */
+  /** The middle of the last round trips, in milliseconds. */
   get median() {
-    const sorted = this.latencies.toSorted((a, b) => a - b);
+    const sorted = this.#latencies.toSorted((a, b) => a - b);
     return sorted.length > 0 ? sorted[sorted.length >> 1] : null;
   }
 }
