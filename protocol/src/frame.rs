@@ -166,42 +166,78 @@ impl<'a> Frame<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use serde_json::Value;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    #[test]
-    fn every_header_round_trips() {
-        let frames = [
-            Frame::Data { channel: 1, kind: Kind::Text, fin: true, units: 5 },
-            Frame::Data { channel: 300, kind: Kind::Text, fin: false, units: 0 },
-            Frame::Data { channel: 7, kind: Kind::Binary, fin: true, units: 70_000 },
-            Frame::Data { channel: 7, kind: Kind::Binary, fin: false, units: 1 },
-            Frame::Raw { channel: 0, fin: true },
-            Frame::Raw { channel: 9, fin: false },
-            Frame::Open { channel: (1 << 28) - 1, target: 12, protocols: 3 },
-            Frame::Accept { channel: 2, protocol: 0 },
-            Frame::Refuse { channel: 2, status: 404, reason: 9 },
-            Frame::Close { channel: 2, code: 1000, reason: 4 },
-            Frame::Grant { channel: 2, units: u32::MAX },
-            Frame::Hello(&[1, 2, 3]),
-            Frame::Ping,
-            Frame::Pong,
-        ];
-        let mut out = vec![];
-        for frame in &frames {
-            frame.encode(&mut out);
+    use super::*;
+    use crate::varint::tests::{unhex, vectors};
+
+    fn frame<'a>(vector: &Value, body: &'a [u8]) -> Frame<'a> {
+        let number = |name: &str| vector[name].as_u64().expect("a number") as u32;
+        let data = |kind, fin| Frame::Data { channel: number("channel"), kind, fin, units: number("length") };
+        match vector["kind"].as_str().expect("a kind") {
+            "TEXT" => data(Kind::Text, true),
+            "TEXT_PART" => data(Kind::Text, false),
+            "BINARY" => data(Kind::Binary, true),
+            "BINARY_PART" => data(Kind::Binary, false),
+            "RAW" => Frame::Raw { channel: number("channel"), fin: true },
+            "RAW_PART" => Frame::Raw { channel: number("channel"), fin: false },
+            "OPEN" => Frame::Open {
+                channel: number("channel"),
+                target: number("target"),
+                protocols: number("protocols"),
+            },
+            "ACCEPT" => Frame::Accept { channel: number("channel"), protocol: number("protocol") },
+            "REFUSE" => Frame::Refuse {
+                channel: number("channel"),
+                status: number("status"),
+                reason: number("reason"),
+            },
+            "CLOSE" => {
+                Frame::Close { channel: number("channel"), code: number("code"), reason: number("reason") }
+            }
+            "GRANT" => Frame::Grant { channel: number("channel"), units: number("units") },
+            "HELLO" => Frame::Hello(body),
+            "PING" => Frame::Ping,
+            "PONG" => Frame::Pong,
+            other => panic!("no kind is called {other}"),
         }
-        let mut rest = out.as_slice();
-        for frame in frames {
-            assert_eq!(Frame::decode(&mut rest), Ok(frame));
-        }
-        assert!(rest.is_empty());
     }
 
     #[test]
-    fn unknown_link_frames_are_passed_over_and_unknown_kinds_are_not() {
-        let mut input: &[u8] = &[5 << 4 | 11, 2, 0xaa, 0xbb, 1 << 4 | 11, 0];
-        assert_eq!(Frame::decode(&mut input), Ok(Frame::Unknown));
-        assert_eq!(Frame::decode(&mut input), Ok(Frame::Ping));
-        assert_eq!(Frame::decode(&mut &[1 << 4 | 12][..]).map_err(|v| v.code()), Err(1002));
+    fn headers_are_those_of_the_vectors() {
+        let vectors = vectors("frames");
+        assert!(vectors.len() > 20);
+        for vector in vectors {
+            let bytes = unhex(&vector["hex"]);
+            let body = vector.get("body").map(unhex).unwrap_or_default();
+            let frame = frame(&vector, &body);
+            let mut out = vec![];
+            frame.encode(&mut out);
+            assert_eq!(out, bytes, "{vector}");
+            let mut rest = bytes.as_slice();
+            assert_eq!(Frame::decode(&mut rest), Ok(frame), "{vector}");
+            assert!(rest.is_empty(), "{vector}");
+        }
+    }
+
+    #[test]
+    fn unknown_link_frames_are_passed_over() {
+        for vector in vectors("passed_over") {
+            let bytes = unhex(&vector);
+            let mut rest = bytes.as_slice();
+            assert_eq!(Frame::decode(&mut rest), Ok(Frame::Unknown), "{vector}");
+            assert!(rest.is_empty(), "{vector}");
+        }
+    }
+
+    #[test]
+    fn bad_headers_are_violations() {
+        for vector in vectors("bad_frames") {
+            let bytes = unhex(&vector);
+            let decoded = Frame::decode(&mut bytes.as_slice());
+            assert_eq!(decoded.map_err(|violation| violation.code()), Err(1002), "{vector}");
+        }
     }
 }

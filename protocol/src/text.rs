@@ -28,6 +28,9 @@ pub(crate) fn prefix(text: &str, units: u32) -> (usize, u32) {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
     use super::*;
 
     #[test]

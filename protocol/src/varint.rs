@@ -26,26 +26,40 @@ pub(crate) fn read(input: &mut &[u8]) -> Option<u32> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use serde_json::Value;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
     use super::*;
 
+    /// One list of the encodings that every implementation can replay (docs/protocol.md §12).
+    pub(crate) fn vectors(list: &str) -> Vec<Value> {
+        let all: Value = serde_json::from_str(include_str!("../../tests/vectors/frames.json")).expect("JSON");
+        all[list].as_array().expect("a list").clone()
+    }
+
+    pub(crate) fn unhex(hex: &Value) -> Vec<u8> {
+        data_encoding::HEXLOWER.decode(hex.as_str().expect("a string").as_bytes()).expect("hexadecimal")
+    }
+
     #[test]
-    fn round_trips_at_every_length() {
-        for value in [0, 1, 127, 128, 16_383, 16_384, 1 << 21, 1 << 28, u32::MAX] {
+    fn integers_are_those_of_the_vectors() {
+        for vector in vectors("integers") {
+            let value = vector["value"].as_u64().expect("a number") as u32;
             let mut out = vec![];
             write(&mut out, value);
+            assert_eq!(out, unhex(&vector["hex"]), "{vector}");
             let mut rest = out.as_slice();
-            assert_eq!(read(&mut rest), Some(value));
-            assert!(rest.is_empty());
+            assert_eq!(read(&mut rest), Some(value), "{vector}");
+            assert!(rest.is_empty(), "{vector}");
         }
     }
 
     #[test]
-    fn refuses_what_is_cut_short_or_too_large() {
-        for bytes in
-            [&[][..], &[0x80], &[0xff, 0xff, 0xff, 0xff], &[0xff, 0xff, 0xff, 0xff, 0x10], &[0x80; 6]]
-        {
-            assert_eq!(read(&mut &*bytes), None, "{bytes:x?}");
+    fn what_is_cut_short_or_too_large_is_no_integer() {
+        for vector in vectors("bad_integers") {
+            assert_eq!(read(&mut unhex(&vector).as_slice()), None, "{vector}");
         }
     }
 }

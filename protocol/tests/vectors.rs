@@ -1,6 +1,8 @@
-//! Replays the test vectors that every implementation of the protocol can replay (docs/protocol.md §12).
+//! Replays the sessions that every implementation of the protocol can replay (docs/protocol.md §12).
 
-use manysocket_protocol::{Endpoint, Event, Message, Physical, Settings, Side, Violation};
+use std::collections::HashMap;
+
+use manysocket_protocol::{Endpoint, Event, Message, Millis, Physical, Settings, Side, Violation};
 use serde_json::{Value, json};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -9,33 +11,42 @@ wasm_bindgen_test::wasm_bindgen_test_configure!(run_in_browser);
 
 const SESSIONS: &str = include_str!("../../tests/vectors/sessions.json");
 
-/// A string, or one that is put together of parts.
+/// A string, one repeated, or one that is put together of parts.
 fn string(value: &Value) -> String {
-    if let Some(parts) = value["concat"].as_array() {
-        return parts.iter().map(string).collect();
-    }
-    match value["repeat"].as_str() {
-        Some(part) => part.repeat(number(&value["times"]) as usize),
-        None => value.as_str().expect("a string").to_owned(),
+    match value {
+        Value::String(string) => string.clone(),
+        Value::Array(parts) => parts.iter().map(string).collect(),
+        _ => string(&value["repeat"]).repeat(number(&value["times"]) as usize),
     }
 }
 
 fn number(value: &Value) -> u32 {
-    value.as_u64().expect("a number") as u32
+    value.as_u64().unwrap_or_else(|| panic!("{value} is not a number")) as u32
 }
 
-fn unhex(hex: &str) -> Vec<u8> {
-    data_encoding::HEXLOWER.decode(hex.as_bytes()).expect("hexadecimal")
-}
-
-fn hex(bytes: &[u8]) -> String {
-    data_encoding::HEXLOWER.encode(bytes)
+fn unhex(value: &Value) -> Vec<u8> {
+    data_encoding::HEXLOWER.decode(string(value).as_bytes()).expect("hexadecimal")
 }
 
 fn physical(value: &Value) -> Physical {
-    match value.get("text") {
-        Some(text) => Physical::Text(string(text).into()),
-        None => Physical::Binary(unhex(&string(&value["binary"])).into()),
+    let (form, content) = value.as_object().and_then(|form| form.iter().next()).expect("a physical message");
+    match form.as_str() {
+        "text" => Physical::Text(string(content).into()),
+        "text_bytes" => Physical::Text(unhex(content).into()),
+        "binary" => Physical::Binary(unhex(content).into()),
+        other => panic!("a physical message is text or binary, not {other}"),
+    }
+}
+
+fn settings(value: &Value) -> Settings {
+    let defaults = Settings::default();
+    let or = |name: &str, default| value.get(name).map_or(default, number);
+    Settings {
+        max_channels: or("max_channels", defaults.max_channels),
+        window: or("window", defaults.window),
+        max_message: or("max_message", defaults.max_message),
+        max_fragment: or("max_fragment", defaults.max_fragment),
+        ping_interval: or("ping_interval", defaults.ping_interval as u32).into(),
     }
 }
 
@@ -43,46 +54,101 @@ fn physical(value: &Value) -> Physical {
 fn event(event: Event) -> Option<Value> {
     Some(match event {
         Event::Open { channel, target, protocols } => {
-            json!({"open": channel, "target": target, "protocols": protocols})
+            json!({"open": {"channel": channel, "target": target, "protocols": protocols}})
         }
-        Event::Accepted { channel, protocol } => json!({"accepted": channel, "protocol": protocol}),
+        Event::Accepted { channel, protocol } => {
+            json!({"accepted": {"channel": channel, "protocol": protocol}})
+        }
         Event::Refused { channel, status, reason } => {
-            json!({"refused": channel, "status": status, "reason": reason})
+            json!({"refused": {"channel": channel, "status": status, "reason": reason}})
         }
         Event::Message { channel, message: Message::Text(bytes) } => {
-            json!({"message": channel, "text": str::from_utf8(&bytes).expect("UTF-8")})
+            json!({"message": {"channel": channel, "text": str::from_utf8(&bytes).expect("UTF-8")}})
         }
         Event::Message { channel, message: Message::Binary(bytes) } => {
-            json!({"message": channel, "binary": hex(&bytes)})
+            json!({"message": {"channel": channel, "binary": data_encoding::HEXLOWER.encode(&bytes)}})
         }
         Event::Closed { channel, close } => {
-            json!({"closed": channel, "code": close.code, "reason": close.reason})
+            json!({"closed": {"channel": channel, "code": close.code, "reason": close.reason}})
         }
-        Event::Oversize { channel } => json!({"oversize": channel}),
+        Event::Oversize { channel } => json!({"oversize": {"channel": channel}}),
         Event::Drained { .. } => return None,
     })
 }
 
-/// The expected event with its strings put together.
+/// The expected event with its contents put together.
 fn expected(value: &Value) -> Value {
-    let fields = value.as_object().expect("an event").iter();
-    let whole = |field: &Value| if field.is_object() { string(field).into() } else { field.clone() };
-    fields.map(|(name, field)| (name.clone(), whole(field))).collect()
+    let mut value = value.clone();
+    for content in ["text", "binary"] {
+        if let Some(content) = value.pointer_mut(&format!("/message/{content}")) {
+            *content = string(content).into();
+        }
+    }
+    value
 }
 
-fn command(endpoint: &mut Endpoint, words: &[Value]) {
-    let channel = || number(&words[1]);
-    let code = |value: &Value| value.as_u64().map(|code| code as u16);
-    match words[0].as_str().expect("a command") {
-        "open" => assert!(endpoint.open(&string(&words[1]), &string(&words[2])).is_some()),
-        "accept" => endpoint.accept(channel(), &string(&words[2])),
-        "refuse" => endpoint.refuse(channel(), code(&words[2]).expect("a status"), &string(&words[3])),
-        "text" => assert!(endpoint.send(channel(), Message::text(string(&words[2])))),
-        "binary" => assert!(endpoint.send(channel(), Message::binary(unhex(&string(&words[2]))))),
-        "close" => endpoint.close(channel(), code(&words[2]), &string(&words[3])),
-        "abort" => endpoint.abort(channel()),
-        "consumed" => endpoint.consumed(channel(), number(&words[2]), number(&words[3])),
-        other => panic!("no command {other}"),
+/// One end, as a session goes.
+struct Replay {
+    endpoint: Endpoint,
+    now: Millis,
+}
+
+impl Replay {
+    fn step(&mut self, at: &str, step: &Value) {
+        let violation = self.act(at, step).err().map(|violation| violation.code());
+        assert_eq!(violation.map(u64::from), step["violation"].as_u64(), "{at}: violation");
+        if violation.is_some() {
+            return;
+        }
+        if let Some(sends) = step["sends"].as_array() {
+            let sent: Vec<Physical> = std::iter::from_fn(|| self.endpoint.poll_transmit()).collect();
+            assert_eq!(sent, sends.iter().map(physical).collect::<Vec<_>>(), "{at}: sends");
+        }
+        let events: Vec<Value> =
+            std::iter::from_fn(|| self.endpoint.poll_event()).filter_map(event).collect();
+        let wanted: Vec<Value> = step["events"].as_array().into_iter().flatten().map(expected).collect();
+        assert_eq!(events, wanted, "{at}: events");
+        if let Some(channels) = step["channels"].as_u64() {
+            assert_eq!(u64::from(self.endpoint.channels()), channels, "{at}: channels");
+        }
+    }
+
+    /// Does the step's thing.
+    fn act(&mut self, at: &str, step: &Value) -> Result<(), Violation> {
+        const OUTCOMES: [&str; 4] = ["events", "sends", "channels", "violation"];
+        let mut things = step.as_object().expect("a step").iter();
+        let (thing, what) =
+            things.find(|(name, _)| !OUTCOMES.contains(&name.as_str())).expect("a thing to do");
+        let endpoint = &mut self.endpoint;
+        let channel = || number(&what["channel"]);
+        let code = || what["code"].as_u64().map(|code| code as u16);
+        match thing.as_str() {
+            "open" => {
+                let opened = endpoint.open(&string(&what["target"]), &string(&what["protocols"]));
+                assert_eq!(json!(opened), what["channel"], "{at}: channel");
+            }
+            "accept" => endpoint.accept(channel(), &string(&what["protocol"])),
+            "refuse" => endpoint.refuse(channel(), number(&what["status"]) as u16, &string(&what["reason"])),
+            "send" => {
+                let message = match what.get("text") {
+                    Some(text) => Message::text(string(text)),
+                    None => Message::binary(unhex(&what["binary"])),
+                };
+                endpoint.send(channel(), message);
+            }
+            "close" => endpoint.close(channel(), code(), &string(&what["reason"])),
+            "abort" => endpoint.abort(channel()),
+            "consumed" => endpoint.consumed(channel(), number(&what["messages"]), number(&what["units"])),
+            "handshake" => assert_eq!(endpoint.handshake(), string(what), "{at}: handshake"),
+            "receive_handshake" => return endpoint.receive_handshake(self.now, &string(what)),
+            "receive" => return endpoint.receive(self.now, physical(what)),
+            "time" => {
+                self.now = number(what).into();
+                return endpoint.handle_timeout(self.now);
+            }
+            other => panic!("{at}: nothing is called {other}"),
+        }
+        Ok(())
     }
 }
 
@@ -90,43 +156,24 @@ fn command(endpoint: &mut Endpoint, words: &[Value]) {
 fn every_session_goes_as_written() {
     let vectors: Value = serde_json::from_str(SESSIONS).expect("JSON");
     let sessions = vectors["sessions"].as_array().expect("sessions");
-    assert!(sessions.len() > 20);
+    assert!(sessions.len() > 100);
+    let mut known: HashMap<&str, &Value> = HashMap::new();
     for session in sessions {
-        let side = if session["side"] == "client" { Side::Client } else { Side::Server };
-        let mut endpoint = Endpoint::new(side, Settings::default(), 0);
-        let mut received: Result<(), Violation> = Ok(());
-        for step in session["steps"].as_array().expect("steps") {
-            let at =
-                format!("{}: {}", session["name"], step.to_string().chars().take(200).collect::<String>());
-            let (kind, value) = step.as_object().and_then(|step| step.iter().next()).expect("one entry");
-            if kind == "violation" {
-                let violation = std::mem::replace(&mut received, Ok(())).expect_err(&at);
-                assert_eq!(u64::from(violation.code()), value.as_u64().expect("a code"), "{at}");
-                continue;
-            }
-            received.expect(&at);
-            received = Ok(());
-            match (kind.as_str(), value.as_array()) {
-                ("handshake", _) => received = endpoint.receive_handshake(0, &string(value)),
-                ("first_batch", _) => assert_eq!(endpoint.handshake(), string(value), "{at}"),
-                ("receive", Some(messages)) => {
-                    for message in messages {
-                        received = received.and_then(|()| endpoint.receive(0, physical(message)));
-                    }
-                }
-                ("command", Some(words)) => command(&mut endpoint, words),
-                ("sends", Some(messages)) => {
-                    let sent: Vec<Physical> = std::iter::from_fn(|| endpoint.poll_transmit()).collect();
-                    assert!(sent == messages.iter().map(physical).collect::<Vec<_>>(), "{at}: {sent:?}");
-                }
-                ("events", Some(events)) => {
-                    let seen: Vec<Value> =
-                        std::iter::from_fn(|| endpoint.poll_event()).filter_map(event).collect();
-                    assert!(seen == events.iter().map(expected).collect::<Vec<_>>(), "{at}: {seen:?}");
-                }
-                other => panic!("{at}: no step {other:?}"),
+        let name = session["name"].as_str().expect("a name");
+        let before = session["after"].as_str().map(|name| known[name]);
+        let first = before.unwrap_or(session);
+        let side = match first["side"].as_str() {
+            Some("client") => Side::Client,
+            Some("server") => Side::Server,
+            other => panic!("{name}: no side is called {other:?}"),
+        };
+        let endpoint = Endpoint::new(side, settings(&first["settings"]), 0);
+        let mut replay = Replay { endpoint, now: 0 };
+        for session in before.into_iter().chain([session]) {
+            for (at, step) in session["steps"].as_array().expect("steps").iter().enumerate() {
+                replay.step(&format!("{name}, step {at}"), step);
             }
         }
-        received.expect("no violation that is not expected");
+        assert!(known.insert(name, session).is_none(), "two sessions are called {name}");
     }
 }

@@ -125,9 +125,9 @@ impl<P: Payload> Connection<P> {
             let alone = self.ready.len() == 1 && batch.is_empty();
             let raw_out = self.raw_out;
             let state = self.get(channel).filter(|state| state.scheduled);
-            let queue = match state.map(|state| &mut state.sending) {
-                Some(Sending::Open(queue)) => queue,
-                Some(Sending::Ending(queue, _)) if !queue.is_empty() => queue,
+            let (queue, ends) = match state.map(|state| &mut state.sending) {
+                Some(Sending::Open(queue)) => (queue, false),
+                Some(Sending::Ending(queue, _)) if !queue.is_empty() => (queue, true),
                 Some(Sending::Ending(..)) => {
                     self.ready.pop_front();
                     self.write_end(channel, batch);
@@ -158,7 +158,7 @@ impl<P: Payload> Connection<P> {
                     self.ready.rotate_left(1);
                     return Some(Transmit::Raw(payload));
                 }
-                Kind::Text if piece.units >= LARGE || (alone && queue.len() == 1) => {
+                Kind::Text if piece.units >= LARGE || (alone && !ends && queue.len() == 1) => {
                     if !batch.is_empty() {
                         return None;
                     }
