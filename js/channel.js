@@ -21,11 +21,13 @@ const ABNORMAL = { code: 1006, reason: "", wasClean: false };
 const { dispatchEvent } = EventTarget.prototype;
 
 export class Channel {
-  constructor(socket, url) {
+  /** @param {string[]} offered the subprotocols */
+  constructor(socket, url, offered) {
     this.socket = socket;
     this.url = url.href;
     this.origin = url.origin;
     this.target = url.pathname + url.search;
+    this.offered = offered;
     this.readyState = CONNECTING;
     this.protocol = "";
     this.binaryType = "blob";
@@ -55,7 +57,8 @@ export class Channel {
 
   /** @param {string | Blob | Uint8Array} data a well-formed string, or bytes that the page may yet change */
   send(data) {
-    if (this.readyState !== OPEN) {
+    if (this.readyState !== OPEN || this.link === null) {
+      // Closing, or the connection has ended and its event is on its way.
       this.dropped += sizeOf(data);
     } else if (this.waiting !== null) {
       this.waiting.push(data instanceof Uint8Array ? data.slice() : data);
@@ -127,6 +130,11 @@ export class Channel {
   }
 
   // ---- the link's calls ----
+
+  /** Whether the server may choose this subprotocol: one that was offered, and one if any was (RFC 6455 §4.1, 6). */
+  mayChoose(protocol) {
+    return protocol === "" ? this.offered.length === 0 : this.offered.includes(protocol);
+  }
 
   /** The server accepted. */
   opened(protocol) {

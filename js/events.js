@@ -43,6 +43,13 @@ class VirtualMessageEvent extends Event {
     return NO_PORTS;
   }
 }
+// What else a browser's MessageEvent has, such as Chromium's `userActivation`, is about messages of other kinds. Its
+// getters do not take this object, and `new MessageEvent(type, event)` reads them all.
+for (const [name, { get }] of Object.entries(Object.getOwnPropertyDescriptors(MessageEvent.prototype))) {
+  if (get && !Object.hasOwn(VirtualMessageEvent.prototype, name)) {
+    Object.defineProperty(VirtualMessageEvent.prototype, name, { get: () => null, configurable: true, enumerable: true });
+  }
+}
 Object.setPrototypeOf(VirtualMessageEvent.prototype, MessageEvent.prototype);
 // Inherited: `event.constructor === MessageEvent`, which libraries use to clone events.
 delete VirtualMessageEvent.prototype.constructor;

@@ -80,8 +80,9 @@ export class Link {
   // ---- what channels ask for ----
 
   /** Opens a channel; one that the server's limit forbids fails as it does natively. */
-  open(channel, protocols) {
+  open(channel) {
     const { target } = channel;
+    const protocols = channel.offered.join(", ");
     const targetSlot = this.#payloads.add(target, null);
     const protocolsSlot = this.#payloads.add(protocols, null);
     const number = this.#core.open(targetSlot, target.length, protocolsSlot, protocols.length);
@@ -404,7 +405,7 @@ export class Link {
         this.#arrived(channel, piece, (words[i] & FIN) !== 0);
       } else if (tag === BINARY) {
         this.#arrived(channel, new Bytes(buffer, binaryAt + start, units), (words[i] & FIN) !== 0);
-      } else if (tag === ACCEPTED) {
+      } else if (tag === ACCEPTED && channel.mayChoose(text.slice(start, start + units))) {
         channel.opened(text.slice(start, start + units));
       } else {
         ended.push([channel, tag, words[i + 4], text.slice(start, start + units)]);
@@ -427,7 +428,11 @@ export class Link {
 
   #ended(channel, tag, code, reason) {
     this.#forget(channel);
-    if (tag === REFUSED) {
+    if (tag === ACCEPTED) {
+      console.error(`WebSocket connection to '${channel.url}' failed: the server chose the subprotocol '${reason}', which is not one that was offered`);
+      this.#core.abort(channel.number);
+      channel.fail();
+    } else if (tag === REFUSED) {
       // What a browser prints for a handshake that a server refuses.
       console.error(`WebSocket connection to '${channel.url}' failed: ${code} ${reason}`);
       channel.fail();

@@ -21,11 +21,11 @@ class Multiplexer extends EventTarget {
    */
   constructor(url, { idleTimeout = IDLE_TIMEOUT } = {}) {
     super();
-    this.#url = webSocketUrl(url);
+    this.#url = webSocketUrl(`${url}`);
     this.#idleTimeout = idleTimeout;
     const WebSocket = defineWebSocket(
       (target) => target.origin === this.#url.origin,
-      (channel, protocols) => this.#dialled().open(channel, protocols),
+      (channel) => this.#dialled().open(channel),
       NativeWebSocket,
     );
     Object.defineProperty(this, "WebSocket", { value: WebSocket, enumerable: true });

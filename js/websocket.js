@@ -123,24 +123,32 @@ function setHandler(socket, handlers, type, value) {
 
 /** WebIDL `[Clamp] unsigned short`: into the range, to the nearest integer, of two the even one. */
 function clamp(value) {
-  const number = Math.min(Math.max(Number(value), 0), 0xffff) || 0;
+  // A plus sign and not `Number()`, which would take a BigInt.
+  const number = Math.min(Math.max(+value, 0), 0xffff) || 0;
   const floor = Math.floor(number);
   const up = number - floor > 0.5 || (number - floor === 0.5 && floor % 2 === 1);
   return up ? floor + 1 : floor;
 }
 
-/** WebIDL `(BufferSource or Blob or USVString)`. */
+/** WebIDL `(BufferSource or Blob or USVString)`, without [AllowShared] and [AllowResizable]. */
 function toPayload(data) {
   if (typeof data === "string") return scalar(data);
-  if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-  if (data instanceof ArrayBuffer) return data.detached ? new Uint8Array(0) : new Uint8Array(data);
+  const isView = ArrayBuffer.isView(data);
+  if (isView || data instanceof ArrayBuffer) {
+    const buffer = isView ? data.buffer : data;
+    if (!(buffer instanceof ArrayBuffer) || buffer.resizable) {
+      throw new TypeError("Failed to execute 'send' on 'WebSocket': The buffer must be neither shared nor resizable.");
+    }
+    // A detached buffer has no bytes (WebIDL, "get a copy of the bytes held by the buffer source").
+    if (data.byteLength === 0) return new Uint8Array(0);
+    return isView ? new Uint8Array(buffer, data.byteOffset, data.byteLength) : new Uint8Array(buffer);
+  }
   return data instanceof Blob ? data : scalar(`${data}`);
 }
 
-/** WHATWG, "obtain a WebSocket URL": resolved against the base of this realm. */
-export function webSocketUrl(input) {
+/** WHATWG, "obtain a WebSocket URL": resolved against the base of this realm. @param {string} given */
+export function webSocketUrl(given) {
   const base = globalThis.document?.baseURI ?? globalThis.location?.href;
-  const given = scalar(`${input}`);
   let url;
   try {
     url = new URL(given, base);
@@ -164,12 +172,15 @@ export function webSocketUrl(input) {
   return url;
 }
 
-/** WebIDL `(DOMString or sequence<DOMString>) protocols = []`, checked as the constructor asks. */
+/** WebIDL `(DOMString or sequence<DOMString>) protocols = []`. */
 function toProtocols(input) {
   if (input === undefined) return [];
   const isObject = (typeof input === "object" && input !== null) || typeof input === "function";
   const isSequence = isObject && input[Symbol.iterator] !== undefined && input[Symbol.iterator] !== null;
-  const protocols = isSequence ? Array.from(input, (protocol) => `${protocol}`) : [`${input}`];
+  return isSequence ? Array.from(input, (protocol) => `${protocol}`) : [`${input}`];
+}
+
+function checkProtocols(protocols) {
   for (const protocol of protocols) {
     if (!TOKEN.test(protocol)) {
       throw new DOMException(`Failed to construct 'WebSocket': The subprotocol '${protocol}' is invalid.`, "SyntaxError");
@@ -180,14 +191,13 @@ function toProtocols(input) {
   if (repeated !== undefined) {
     throw new DOMException(`Failed to construct 'WebSocket': The subprotocol '${repeated}' is duplicated.`, "SyntaxError");
   }
-  return protocols;
 }
 
 /**
  * Makes a `WebSocket` class.
  *
  * @param {(url: URL) => boolean} isVirtual whether the multiplexer carries this URL
- * @param {(channel: Channel, protocols: string) => void} open
+ * @param {(channel: Channel) => void} open
  * @param {typeof WebSocket} native the class for all other URLs
  */
 export function defineWebSocket(isVirtual, open, native) {
@@ -196,13 +206,16 @@ export function defineWebSocket(isVirtual, open, native) {
     if (arguments.length === 0) {
       throw new TypeError("Failed to construct 'WebSocket': 1 argument required, but only 0 present.");
     }
-    const parsed = webSocketUrl(url);
+    // All arguments are converted (WebIDL) before any is looked at (WHATWG).
+    const given = scalar(`${url}`);
     const protocols = toProtocols(arguments[1]);
+    const parsed = webSocketUrl(given);
+    checkProtocols(protocols);
     if (!isVirtual(parsed)) return new native(parsed, protocols);
     const socket = Reflect.construct(EventTarget, [], new.target ?? WebSocket);
-    const channel = new Channel(socket, parsed);
+    const channel = new Channel(socket, parsed, protocols);
     new Stamp(socket, channel);
-    open(channel, protocols.join(", "));
+    open(channel);
     return socket;
   }
   Object.setPrototypeOf(WebSocket, EventTarget);

@@ -43,6 +43,8 @@ test("when it breaks in the middle of traffic, every socket gets close 1006 once
   let server = await startServer(world.site, {});
   const { host } = new URL(server.origin);
   const page = await world.browser.newPage();
+  const uncaught = [];
+  page.on("pageerror", (error) => uncaught.push(error.message));
   await page.goto(server.origin);
   await runInPage(page, async () => {
     const { MultiWebSocket } = await import("/pkg/index.js");
@@ -67,6 +69,8 @@ test("when it breaks in the middle of traffic, every socket gets close 1006 once
   await page.waitForTimeout(200);
   const closes = (await runInPage(page, () => events)).filter((event) => event !== "error");
   assert.deepEqual(closes.sort(), Array.from({ length: 100 }, (_, n) => `${n} 1006 false 3`).sort());
+
+  assert.deepEqual(uncaught, [], "handlers that send on a socket whose link is gone see nothing of it");
 
   server = await startServer(world.site, { listen: host });
   const echoed = await runInPage(page, async () => {

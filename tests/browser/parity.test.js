@@ -1,0 +1,37 @@
+// A page cannot tell a virtual socket from a native one: every case of tests/parity runs over both, in a window and in
+// a worker, and what it records must be the same line by line.
+import assert from "node:assert/strict";
+import { after, test } from "node:test";
+import { makeSite, repository, startWorld } from "../harness/index.js";
+import { cp } from "node:fs/promises";
+import { join } from "node:path";
+
+const site = await makeSite();
+await cp(join(repository, "tests/parity"), join(site, "parity"), { recursive: true });
+const world = await startWorld({ site, kind: "test" });
+after(() => world.close());
+
+const places = {
+  window: async () => (await import("/parity/main.js")).default,
+  worker: () =>
+    new Promise((resolve, reject) => {
+      const worker = new Worker("/parity/main.js", { type: "module" });
+      worker.onmessage = ({ data }) => resolve(data);
+      worker.onerror = ({ message }) => reject(new Error(message));
+    }),
+};
+
+for (const [place, run] of Object.entries(places)) {
+  test(`in a ${place}`, async (t) => {
+    const page = await world.openPage();
+    const results = await page.evaluate(run);
+    assert.ok(results.length >= 200, `${results.length} cases`);
+    for (const [name, native, virtual] of results) {
+      await t.test(name, () => {
+        assert.equal(native.at(-1), "finished", "the case itself is sound");
+        assert.deepEqual(virtual, native);
+      });
+    }
+    await page.close();
+  });
+}

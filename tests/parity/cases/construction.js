@@ -1,0 +1,105 @@
+// The constructor: its conversions, its errors, and the URL that comes of it.
+import { fired, later, outcome, record, show } from "../log.js";
+
+/** Constructs, records what came of it, and closes. */
+function attempt(WebSocket, log, ...all) {
+  log(
+    outcome(() => {
+      const socket = new WebSocket(...all);
+      socket.onopen = socket.onerror = null;
+      const { url, readyState } = socket;
+      socket.close();
+      return { url, readyState };
+    }),
+  );
+}
+
+const BAD_URLS = ["ws://", "ws://a b/", "ws://host:99999/", "http//x:y:z:1", "ftp://example.com/", "mailto:a@b", "javascript:1", "about:blank", "data:,x", "blob:x", "file:///x", "ws://host/#", "ws://host/#f", "wss://host/a?b#c", "ws://[::1", "ws://%", "ws:///"];
+const BAD_PROTOCOLS = ["", " ", "a b", "a,b", "a/b", "é", "\u0000", "\u007f", "(", ")", "<", ">", "@", ";", ":", "\\", '"', "[", "]", "?", "=", "{", "}", "\t"];
+
+export const cases = {
+  "no arguments": async ({ WebSocket, log }) => log(outcome(() => new WebSocket())),
+  ...Object.fromEntries(BAD_URLS.map((bad) => [`bad URL ${bad}`, async ({ WebSocket, log }) => attempt(WebSocket, log, bad)])),
+  ...Object.fromEntries(
+    BAD_PROTOCOLS.map((bad) => [
+      `bad protocol ${JSON.stringify(bad)}`,
+      async ({ WebSocket, url, log }) => {
+        attempt(WebSocket, log, url("/echo"), bad);
+        attempt(WebSocket, log, url("/echo"), ["good", bad]);
+      },
+    ]),
+  ),
+  "repeated protocols": async ({ WebSocket, url, log }) => {
+    for (const list of [["a", "a"], ["a", "b", "a"], ["a", "A"], ["a", "b"]]) attempt(WebSocket, log, url("/echo"), list);
+  },
+  "protocols of every type": async ({ WebSocket, url, log }) => {
+    for (const value of [undefined, null, "chat", ["chat"], [], new Set(["x", "y"]), new String("boxed"), 5, true, {}, { toString: () => "own" }, function f() {}, new Map(), (function* () { yield "g"; })(), [1, 2], [null], Symbol("s"), [Symbol("s")], { [Symbol.iterator]: 5 }, { [Symbol.iterator]: null, toString: () => "nulliter" }]) {
+      attempt(WebSocket, log, url("/echo"), value);
+    }
+  },
+  "url of every type": async ({ WebSocket, url, log }) => {
+    for (const value of [new URL(url("/echo")), { toString: () => url("/echo") }, [url("/echo")], undefined, null, 5, Symbol("s"), {}]) {
+      attempt(WebSocket, log, value);
+    }
+  },
+  "conversions happen in order": async ({ WebSocket, url, log }) => {
+    const noisy = (name, value) => ({ toString: () => { log(`${name} converted`); return value; } });
+    attempt(WebSocket, log, noisy("url", "not:good"), noisy("protocol", "bad protocol"));
+    attempt(WebSocket, log, noisy("url", url("/echo")), [noisy("one", "a"), noisy("two", "b")]);
+    log(outcome(() => new WebSocket({ toString() { throw new RangeError("mine"); } })));
+    log(outcome(() => new WebSocket(url("/echo"), { toString() { throw new RangeError("mine"); } })));
+  },
+  "normalised URLs": async ({ WebSocket, url, log }) => {
+    for (const path of ["", "/", "/a/../echo", "/./echo", "/e%63ho", "/echo?", "/echo?a=b&c", "/echo?q=ä", "/ä", "/a b", "//echo", "/echo;x", "/a|b", "/echo?'\"<>"]) {
+      attempt(WebSocket, log, url(path));
+    }
+  },
+  "host and scheme are normalised": async ({ WebSocket, url, log }) => {
+    const parsed = new URL(url("/echo"));
+    attempt(WebSocket, log, `WS://${parsed.host}/echo`);
+    attempt(WebSocket, log, `  ws://${parsed.host}/echo\n`);
+    attempt(WebSocket, log, `ws:/${parsed.host}/echo`);
+    attempt(WebSocket, log, `ws:\\\\${parsed.host}\\echo`);
+  },
+  "http becomes ws": async ({ WebSocket, url, log }) => attempt(WebSocket, log, url("/echo").replace("ws:", "http:")),
+  "relative URLs": async ({ WebSocket, log }) => {
+    for (const relative of ["echo", "/echo", "./echo", "../echo", "?q", "//localhost/echo", ""]) attempt(WebSocket, log, relative);
+  },
+  "two opens of one URL are two sockets": async ({ WebSocket, url, log }) => {
+    const sockets = [new WebSocket(url("/echo")), new WebSocket(url("/echo"))];
+    sockets.forEach((socket, i) => { socket.onmessage = (e) => log(`${i}: ${e.data}`); });
+    await Promise.all(sockets.map((socket) => fired(socket, "open")));
+    sockets[0].send("zero");
+    await fired(sockets[0], "message");
+    sockets[1].send("one");
+    await fired(sockets[1], "message");
+    sockets.forEach((socket) => socket.close());
+  },
+  "extra arguments are ignored": async ({ WebSocket, url, log }) => attempt(WebSocket, log, url("/echo"), [], { headers: {} }, 5),
+  "open: events and states": async ({ WebSocket, url, log }) => {
+    const socket = record(new WebSocket(url("/echo")), log);
+    log(show(socket.readyState));
+    await Promise.resolve();
+    log(show(socket.readyState));
+    await fired(socket, "open");
+    log(show([socket.readyState, socket.protocol, socket.extensions === "" || typeof socket.extensions === "string"]));
+    socket.close();
+    await fired(socket, "close");
+  },
+  "subprotocol: the server chooses": async ({ WebSocket, url, log }) => {
+    for (const [offer, choose] of [[["a", "b"], "b"], [["a", "b"], "a"], ["solo", "solo"], [["a"], ""], [[], ""]]) {
+      const socket = record(new WebSocket(url(`/protocol?choose=${choose}`), offer), log);
+      await Promise.race([fired(socket, "open"), fired(socket, "close")]);
+      log(show(socket.protocol));
+      socket.close();
+      await later(20);
+    }
+  },
+  "refusals": async ({ WebSocket, url, log }) => {
+    for (const status of [400, 401, 403, 404, 500, 503, 200, 302]) {
+      const socket = record(new WebSocket(url(`/refuse?status=${status}`)), log);
+      await fired(socket, "close");
+      log(show([socket.readyState, socket.protocol]));
+    }
+  },
+};

@@ -1,0 +1,39 @@
+// Runs every case twice in one realm, over the native class and over another, and gives both logs. For windows and
+// workers: `scope` is the global object.
+import { cases as closing } from "./cases/closing.js";
+import { cases as construction } from "./cases/construction.js";
+import { cases as interface_ } from "./cases/interface.js";
+import { cases as receiving } from "./cases/receiving.js";
+import { cases as sending } from "./cases/sending.js";
+
+const all = Object.entries({ interface: interface_, construction, sending, receiving, closing }).flatMap(([file, cases]) =>
+  Object.entries(cases).map(([name, run]) => [`${file}: ${name}`, run]),
+);
+
+// Longer than the slowest case; a case that waits for an event that never comes says so in its log.
+const PATIENCE = 8_000;
+
+async function logOf(run, WebSocket) {
+  const lines = [];
+  const late = new Promise((resolve) => setTimeout(() => resolve("late"), PATIENCE));
+  const finished = run({
+    WebSocket,
+    log: (line) => lines.push(line),
+    url: (path) => `ws://${location.host}/test${path}`,
+    scope: globalThis,
+  }).then(
+    () => "finished",
+    (error) => `failed: ${error.stack}`,
+  );
+  const end = await Promise.race([finished, late]);
+  // What comes later, such as the close event of a socket that the case has done with, is not part of it.
+  return [...lines, end];
+}
+
+/** Gives [name, native log, other log] of each case. One at a time: cases listen to the realm's own events. */
+export async function compare(other) {
+  const native = globalThis.WebSocket;
+  const results = [];
+  for (const [name, run] of all) results.push([name, await logOf(run, native), await logOf(run, other)]);
+  return results;
+}
