@@ -33,6 +33,7 @@
 
 mod bridge;
 mod dispatch;
+mod gateway;
 mod guard;
 mod link;
 mod mint;
@@ -42,6 +43,7 @@ mod socket;
 mod stats;
 mod upgrade;
 
+pub use gateway::Gateway;
 pub use manysocket_protocol::{SUBPROTOCOL, Settings};
 pub use multiplexer::Multiplexer;
 pub use socket::WebSocket;

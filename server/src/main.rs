@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use axum::http::{HeaderValue, header};
 use clap::Parser;
-use manysocket_server::Multiplexer;
+use manysocket_server::{Gateway, Multiplexer};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -38,6 +38,10 @@ struct Options {
     #[arg(long = "static", value_name = "DIR")]
     files: Option<PathBuf>,
 
+    /// Upstream WebSocket server for a path and all below it; may be given several times, the longest prefix wins.
+    #[arg(long, value_name = "PREFIX=ws://HOST:PORT/PATH", value_parser = gateway)]
+    upstream: Vec<Gateway>,
+
     /// Origin whose pages may connect, besides the server's own; may be given several times.
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
@@ -61,6 +65,9 @@ async fn main() -> io::Result<()> {
     }
     let stats = multiplexer.stats();
     let mut app = demo::router(stats.clone());
+    for gateway in options.upstream {
+        app = gateway.mount(app);
+    }
     if let Some(folder) = options.files {
         // Files change under a developer's hands, and a cached module beside a new one breaks the page.
         let no_cache =
@@ -107,4 +114,9 @@ fn absolute_path(path: &str) -> Result<String, String> {
     } else {
         Err(format!("{path:?} does not begin with a slash"))
     }
+}
+
+fn gateway(option: &str) -> Result<Gateway, String> {
+    let (prefix, upstream) = option.split_once('=').ok_or("expected PREFIX=ws://HOST:PORT/PATH")?;
+    Gateway::new(prefix, upstream)
 }

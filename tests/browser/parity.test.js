@@ -2,7 +2,7 @@
 // a worker, and what it records must be the same line by line.
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
-import { makeSite, repository, startWorld } from "../harness/index.js";
+import { makeSite, repository, startServer, startWorld } from "../harness/index.js";
 import { cp } from "node:fs/promises";
 import { join } from "node:path";
 
@@ -11,27 +11,37 @@ await cp(join(repository, "tests/parity"), join(site, "parity"), { recursive: tr
 const world = await startWorld({ site, kind: "test" });
 after(() => world.close());
 
-const places = {
-  window: async () => (await import("/parity/main.js")).default,
-  worker: () =>
+/** Runs the suite by `run` in a page of a server, and compares. */
+async function suite(t, server, hash, run) {
+  const page = await world.browser.newPage();
+  await page.goto(`${server.origin}/${hash}`);
+  const results = await page.evaluate(run);
+  assert.ok(results.length >= 200, `${results.length} cases`);
+  for (const [name, native, virtual] of results) {
+    await t.test(name, () => {
+      assert.equal(native.at(-1), "finished", "the case itself is sound");
+      assert.deepEqual(virtual, native);
+    });
+  }
+  await page.close();
+}
+
+const inWindow = async () => (await import("/parity/main.js")).default;
+
+test("in a window", (t) => suite(t, world.server, "", inWindow));
+
+test("in a worker", (t) =>
+  suite(t, world.server, "", () =>
     new Promise((resolve, reject) => {
       const worker = new Worker("/parity/main.js", { type: "module" });
       worker.onmessage = ({ data }) => resolve(data);
       worker.onerror = ({ message }) => reject(new Error(message));
     }),
-};
+  ));
 
-for (const [place, run] of Object.entries(places)) {
-  test(`in a ${place}`, async (t) => {
-    const page = await world.openPage();
-    const results = await page.evaluate(run);
-    assert.ok(results.length >= 200, `${results.length} cases`);
-    for (const [name, native, virtual] of results) {
-      await t.test(name, () => {
-        assert.equal(native.at(-1), "finished", "the case itself is sound");
-        assert.deepEqual(virtual, native);
-      });
-    }
-    await page.close();
-  });
-}
+test("through the gateway, against native sockets that go straight to its upstream", async (t) => {
+  const upstream = new URL(world.server.origin).host;
+  const gateway = await startServer(site, { more: ["--upstream", `/test=ws://${upstream}/test`] });
+  after(() => gateway.stop());
+  await suite(t, gateway, `#${upstream}`, inWindow);
+});

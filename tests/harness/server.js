@@ -16,14 +16,14 @@ const PATIENCE = 30_000;
 /**
  * Starts the server on a site and waits until it listens.
  * @param {string} site the folder that it serves
- * @param {{ kind?: "shipped" | "test", listen?: string }} [options]
+ * @param {{ kind?: "shipped" | "test", listen?: string, more?: string[] }} [options] `more`: of its command line
  */
-export async function startServer(site, { kind = "shipped", listen = "127.0.0.1:0" } = {}) {
+export async function startServer(site, { kind = "shipped", listen = "127.0.0.1:0", more = [] } = {}) {
   const program = programs[kind];
   if (!existsSync(program)) {
     throw new Error(`${program} is not there: run \`cargo build\`, or these tests by \`cargo xtask test\``);
   }
-  const child = spawn(program, ["--listen", listen, "--static", site], {
+  const child = spawn(program, ["--listen", listen, "--static", site, ...more], {
     stdio: ["ignore", "pipe", "pipe"],
   });
   let output = "";

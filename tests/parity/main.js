@@ -2,7 +2,9 @@
 import { MultiWebSocket } from "/pkg/index.js";
 import { compare } from "./run.js";
 
-const results = compare(new MultiWebSocket("/multiplexer").WebSocket);
+// The page may name another host for native sockets: the upstream of a gateway.
+const host = globalThis.location.hash.slice(1) || undefined;
+const results = compare(new MultiWebSocket("/multiplexer").WebSocket, host);
 if (typeof document === "undefined") postMessage(await results);
 
 export default results;

@@ -13,13 +13,13 @@ const all = Object.entries({ interface: interface_, construction, sending, recei
 // Longer than the slowest case; a case that waits for an event that never comes says so in its log.
 const PATIENCE = 8_000;
 
-async function logOf(run, WebSocket) {
+async function logOf(run, WebSocket, host) {
   const lines = [];
   const late = new Promise((resolve) => setTimeout(() => resolve("late"), PATIENCE));
   const finished = run({
     WebSocket,
     log: (line) => lines.push(line),
-    url: (path) => `ws://${location.host}/test${path}`,
+    url: (path) => `ws://${host}/test${path}`,
     scope: globalThis,
   }).then(
     () => "finished",
@@ -27,13 +27,18 @@ async function logOf(run, WebSocket) {
   );
   const end = await Promise.race([finished, late]);
   // What comes later, such as the close event of a socket that the case has done with, is not part of it.
-  return [...lines, end];
+  return [...lines, end].map((line) => line.replaceAll(host, "HOST").replaceAll(location.host, "HOST"));
 }
 
-/** Gives [name, native log, other log] of each case. One at a time: cases listen to the realm's own events. */
-export async function compare(other) {
+/**
+ * Gives [name, native log, other log] of each case. One at a time: cases listen to the realm's own events.
+ * @param {string} [nativeHost] where native sockets connect, if not to the page's own server
+ */
+export async function compare(other, nativeHost = location.host) {
   const native = globalThis.WebSocket;
   const results = [];
-  for (const [name, run] of all) results.push([name, await logOf(run, native), await logOf(run, other)]);
+  for (const [name, run] of all) {
+    results.push([name, await logOf(run, native, nativeHost), await logOf(run, other, location.host)]);
+  }
   return results;
 }
