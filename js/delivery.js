@@ -17,7 +17,8 @@ const HOLD = 1;
 const queue = [];
 let head = 0;
 
-const { port1: receiver, port2: sender } = new MessageChannel();
+// Made when it is first needed: merely importing the package starts nothing.
+let sender;
 let posted = false;
 let pumping = false;
 let heldSince = 0;
@@ -36,8 +37,18 @@ export function enqueue(channel, kind, value) {
 export function deliverLater() {
   if (!posted && head < queue.length) {
     posted = true;
+    sender ??= openPort();
     sender.postMessage(0);
   }
+}
+
+function openPort() {
+  const { port1, port2 } = new MessageChannel();
+  listen(port1, () => (posted = false));
+  port1.start();
+  // In Node a port that listens keeps the process alive.
+  port1.unref?.();
+  return port2;
 }
 
 /** Has `link.flush()` called once all that is sent in this task has been queued. */
@@ -108,8 +119,3 @@ function listen(target, first) {
 export function receiveFrom(physical, receive) {
   listen(physical, (event) => receive(event.data));
 }
-
-listen(receiver, () => (posted = false));
-receiver.start();
-// In Node a port that listens keeps the process alive.
-receiver.unref?.();

@@ -1,0 +1,53 @@
+// Well-known libraries run unmodified over `M.WebSocket`, through the gateway, with their own servers.
+import assert from "node:assert/strict";
+import { after, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { join } from "node:path";
+import { build } from "esbuild";
+import { makeSite, startServer } from "../harness/index.js";
+import { startBrowser } from "../harness/browser.js";
+import { startUpstreams } from "../libraries/servers.js";
+
+const site = await makeSite();
+await build({
+  entryPoints: [fileURLToPath(new URL("../libraries/page.js", import.meta.url))],
+  outdir: join(site, "libraries"),
+  bundle: true,
+  splitting: true,
+  format: "esm",
+  external: ["/pkg/index.js"],
+  define: { "process.env.NODE_ENV": '"production"' },
+  logLevel: "warning",
+});
+const upstreams = await startUpstreams();
+const server = await startServer(site, { more: upstreams.options });
+const browser = await startBrowser();
+after(async () => {
+  await browser.close();
+  await server.stop();
+  upstreams.close();
+});
+
+const EXPECTED = {
+  "reconnecting-websocket": ["connection 1", 4000, "connection 2"],
+  "graphql-ws": [[{ count: 1 }, { count: 2 }, { count: 3 }, { count: 4 }], [{ hello: "world" }]],
+  "y-websocket": [true, 12],
+  rxjs: [{ n: 1 }, { n: 2 }, { n: 3 }],
+  "socket.io-client": ["hello", 5, [1, 2, 3]],
+};
+
+for (const [library, expected] of Object.entries(EXPECTED)) {
+  test(library, { timeout: 20_000 }, async () => {
+    const page = await browser.newPage();
+    const physical = [];
+    page.on("websocket", (socket) => physical.push(new URL(socket.url()).pathname));
+    await page.goto(server.origin);
+    const result = await page.evaluate(async (library) => {
+      const { jobs } = await import("/libraries/page.js");
+      return jobs[library]();
+    }, library);
+    assert.deepEqual(result, expected);
+    assert.deepEqual(physical, ["/multiplexer"], "all of it over one connection");
+    await page.close();
+  });
+}
