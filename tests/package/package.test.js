@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
-import { mkdtemp, readFile, writeFile } from "node:fs/promises";
+import { copyFile, mkdtemp, readFile, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
@@ -39,7 +39,7 @@ const project = await mkdtemp(join(tmpdir(), "manysocket-project-"));
 const [{ filename, files }] = JSON.parse(
   run(project, "npm", "pack", "--json", "--pack-destination", project, join(repository, "pkg")),
 );
-await writeFile(join(project, "package.json"), '{ "private": true }');
+await writeFile(join(project, "package.json"), '{ "private": true, "type": "module" }');
 run(project, "npm", "install", "--no-audit", "--no-fund", `./${filename}`);
 const installed = join(project, "node_modules/manysocket");
 
@@ -95,3 +95,13 @@ test("its manifest names files that exist, types first, and takes its version fr
   const { messages } = await publint({ pkgDir: installed, strict: true });
   assert.deepEqual(messages.map((message) => message.code), []);
 });
+
+for (const module of ["nodenext", "preserve"]) {
+  test(`the types compile, and refuse wrong uses, with module ${module}`, async () => {
+    await copyFile(join(repository, "tests/types/check.ts"), join(project, "check.ts"));
+    const compiler = join(repository, "tests/node_modules/typescript/bin/tsc");
+    const options = ["--noEmit", "--strict", "--target", "es2023", "--lib", "es2023,dom,esnext.disposable", "--types", "", "--module", module];
+    // It throws with what the compiler printed.
+    assert.equal(run(project, "node", compiler, ...options, "check.ts"), "");
+  });
+}
