@@ -170,7 +170,6 @@ export class Link {
     physical.binaryType = "arraybuffer";
     physical.addEventListener("open", () => {
       this.#options.onopen();
-      this.#keepAlive();
       this.flush();
     });
     physical.addEventListener("error", () => (this.#failed = true));
@@ -181,6 +180,8 @@ export class Link {
   }
 
   #lost(event) {
+    // Already, if this side gave the link up.
+    if (this.#core === null) return;
     clearTimeout(this.#keepalive);
     clearTimeout(this.#idle);
     for (const channel of this.#channels) {
@@ -196,6 +197,7 @@ export class Link {
     deliverLater();
   }
 
+  /** Watches the link, once the server's HELLO has said how often it sends something (docs/protocol.md §8). */
   #keepAlive() {
     const at = this.#core.pollTimeout();
     if (at === Infinity) return;
@@ -212,6 +214,8 @@ export class Link {
     this.#failed = true;
     // 4002: a page may not send 1002, "protocol error", itself.
     this.#physical.close(4002, reason);
+    // Not at its close event: a browser waits for the answer of a dead server for long.
+    this.#lost({ code: 1006, reason: "", wasClean: false });
   }
 
   // ---- sending ----
@@ -412,6 +416,7 @@ export class Link {
       }
     }
     for (const [channel, tag, code, reason] of ended) this.#ended(channel, tag, code, reason);
+    if (this.#keepalive === 0) this.#keepAlive();
     if (taken) this.#flushSoon(0);
     else this.#giveUp(this.#core.violation());
   }

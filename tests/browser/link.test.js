@@ -101,6 +101,30 @@ test("a link that cannot be made fails every socket, as native does", async () =
   await page.close();
 });
 
+test("a silent link is kept; one that is dead is found out, and its sockets fail", async () => {
+  const interval = 300;
+  const server = await startServer(world.site, { kind: "test", more: ["--ping-interval", String(interval)] });
+  const page = await world.browser.newPage();
+  await page.goto(server.origin);
+  await runInPage(page, async () => {
+    const { MultiWebSocket } = await import("/pkg/index.js");
+    const M = new MultiWebSocket("/multiplexer");
+    globalThis.socket = new M.WebSocket("/test/echo");
+    globalThis.events = [];
+    for (const type of ["open", "error", "close"]) socket.addEventListener(type, ({ code }) => events.push(code ?? type));
+    await new Promise((resolve) => socket.addEventListener("open", resolve));
+  });
+  await page.waitForTimeout(10 * interval);
+  assert.deepEqual(await runInPage(page, () => events), ["open"], "pings keep it");
+  server.pause();
+  // Two intervals, and ten seconds of grace.
+  await page.waitForFunction(() => events.length === 3, null, { timeout: 2 * interval + 10_000 + 3_000 });
+  assert.deepEqual(await runInPage(page, () => events), ["open", "error", 1006]);
+  server.resume();
+  await page.close();
+  await server.stop();
+});
+
 test("a page that leaves takes its channels with it", async () => {
   await until("the end of others' channels", async () => (await world.server.stats()).virtual === 0);
   const page = await world.openPage();

@@ -53,6 +53,9 @@ export async function startServer(site, { kind = "shipped", listen = "127.0.0.1:
     output: () => output,
     /** What it counts: `{ physical, native, virtual }`, the connections that are open now. */
     stats: async () => (await fetch(`${origin}/demo/stats`)).json(),
+    /** Has it stand still, its connections open, until `resume()`: to others a network that has gone away. */
+    pause: () => child.kill("SIGSTOP"),
+    resume: () => child.kill("SIGCONT"),
     /** Ends it as a crash would. */
     async kill() {
       const exit = once(child, "exit");

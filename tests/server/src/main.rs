@@ -1,7 +1,7 @@
 //! A server with every behaviour that the browser tests ask for, by path. One set of handlers answers native and
 //! virtual sockets, so that a test runs the same over both.
 //!
-//! `manysocket-test-server --listen ADDRESS --static DIR`
+//! `manysocket-test-server --listen ADDRESS --static DIR [--ping-interval MILLISECONDS]`
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
-use manysocket_server::{Multiplexer, WebSocket, WebSocketUpgrade};
+use manysocket_server::{Multiplexer, Settings, WebSocket, WebSocketUpgrade};
 use serde::Deserialize;
 use tower_http::services::ServeDir;
 
@@ -231,7 +231,11 @@ async fn main() -> std::io::Result<()> {
     };
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let app = routes().fallback_service(ServeDir::new(files));
-    let app = Multiplexer::new("/multiplexer").serve(app);
+    let mut settings = Settings::default();
+    if let Some(milliseconds) = option("--ping-interval").and_then(|text| text.parse().ok()) {
+        settings.ping_interval = milliseconds;
+    }
+    let app = Multiplexer::new("/multiplexer").settings(settings).serve(app);
     let listener = tokio::net::TcpListener::bind(address).await?;
     println!("listening on http://{}", listener.local_addr()?);
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
