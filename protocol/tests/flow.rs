@@ -104,6 +104,35 @@ fn small_messages_pass_between_the_pieces_of_a_large_one() {
 }
 
 #[test]
+fn large_messages_take_turns() {
+    let mut pair = open(2);
+    for channel in [1, 2] {
+        for _ in 0..5 {
+            pair.client.send(channel, Message::binary(vec![7; 10_000]));
+        }
+    }
+    pair.settle();
+    let order: Vec<u32> = arrived(&mut pair.server).into_iter().map(|(channel, _)| channel).collect();
+    assert_eq!(order, [1, 2].repeat(5));
+}
+
+#[test]
+fn batches_end_where_more_in_them_saves_nothing() {
+    let mut client = Endpoint::new(Side::Client, Settings::default(), 0);
+    client.receive(0, Physical::Binary(vec![2, 0, 0x0b, 0].into())).expect("a HELLO");
+    let target = format!("/{}", "x".repeat(100));
+    for _ in 0..2000 {
+        client.open(&target, "");
+    }
+    let batches: Vec<Physical> = std::iter::from_fn(|| client.poll_transmit()).collect();
+    for batch in &batches {
+        let Physical::Binary(bytes) = batch else { panic!("{batch:?}") };
+        assert!(bytes.len() < 40_000, "{} bytes", bytes.len());
+    }
+    assert!(batches.len() < 10);
+}
+
+#[test]
 fn many_messages_of_one_turn_travel_as_one() {
     let mut pair = open(100);
     for channel in 1..=100 {

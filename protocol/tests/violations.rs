@@ -134,6 +134,24 @@ fn opens_follow_the_numbers() {
 }
 
 #[test]
+fn opens_far_beyond_the_limit_are_no_mistake() {
+    let settings = Settings { max_channels: 10, ..Settings::default() };
+    let mut server = Endpoint::new(Side::Server, settings, 0);
+    server.receive(0, batch(&HELLO, "", &[])).expect("a HELLO");
+    let open = |channel: u32| {
+        let tag = channel << 4 | u32::from(OPEN);
+        let tag = [tag as u8 | 0x80, (tag >> 7) as u8 | 0x80, (tag >> 14) as u8];
+        batch(&[tag.as_slice(), &[1, 0]].concat(), "/", &[])
+    };
+    // A client may open 1,024 before it knows the limit. Those beyond it are refused.
+    for channel in 1..=10 + 1024 {
+        server.receive(0, open(channel)).expect("within the slack");
+    }
+    assert_eq!(std::iter::from_fn(|| server.poll_event()).count(), 10);
+    assert_violation(server, open(10 + 1025), 1008, "max_channels");
+}
+
+#[test]
 fn answers_come_once() {
     assert_violation(client(), batch(&[tag(1, ACCEPT), 0], "", &[]), 1002, "not opening");
     assert_violation(client(), batch(&[tag(1, REFUSE), 0, 0], "", &[]), 1002, "not opening");

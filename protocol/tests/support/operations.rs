@@ -122,10 +122,11 @@ impl Run {
             1..=4 => self.send(side),
             5 => self.close(side),
             6 => self.consume(side),
-            7 => self.pair.transmit(side),
-            8 => {
-                let most = self.rng.below(4);
+            7 | 8 => {
+                let most = if self.rng.one_in(2) { usize::MAX } else { self.rng.below(4) };
                 self.pair.transmit_some(side, most);
+                // A client refuses some of its own opens then.
+                self.events(side);
             }
             9 => self.pair.now += self.rng.below(20) as u64,
             10 => {
@@ -251,6 +252,7 @@ impl Run {
                 }
                 Event::Refused { channel, status, .. } => {
                     assert!(status == 404 || status == 503);
+                    assert!(!self.life(channel, side).aborted_here, "no event after an abort");
                     self.life(channel, side).closed_there = true;
                     self.life(channel, side).closed_here = Some(Close { code: None, reason: String::new() });
                 }
