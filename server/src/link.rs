@@ -14,7 +14,7 @@ use axum::extract::ws::{self, CloseFrame, Message as WsMessage, Utf8Bytes};
 use axum::http::StatusCode;
 use futures_util::{SinkExt, StreamExt};
 use manysocket_protocol::{Channel, Close, Endpoint, Event, Millis, Physical, Violation};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::{debug, warn};
@@ -345,7 +345,7 @@ impl Task {
         while let Poll::Ready(Some(answered)) = self.opens.poll_join_next_with_id(cx) {
             any = true;
             match answered {
-                Ok((_, (channel, answer))) => self.answered(channel, answer),
+                Ok((id, (channel, answer))) => self.answered(id, channel, answer),
                 Err(error) if error.is_panic() => {
                     let found = self.entries.iter().find_map(|(&channel, entry)| match entry {
                         Entry::Opening(handle) if handle.id() == error.id() => Some(channel),
@@ -363,8 +363,11 @@ impl Task {
         any
     }
 
-    fn answered(&mut self, channel: Channel, answer: Answer) {
-        let Some(Entry::Opening(_)) = self.entries.get(&channel) else { return };
+    fn answered(&mut self, id: Id, channel: Channel, answer: Answer) {
+        // An answer that came just as the page gave up is not the answer to whoever has the number now.
+        if !matches!(self.entries.get(&channel), Some(Entry::Opening(handle)) if handle.id() == id) {
+            return;
+        }
         self.entries.remove(&channel);
         let Answer { status, protocol, offer, minted } = answer;
         if status != StatusCode::SWITCHING_PROTOCOLS {

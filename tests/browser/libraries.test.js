@@ -1,12 +1,13 @@
 // Well-known libraries run unmodified over `M.WebSocket`, through the gateway, with their own servers.
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { join } from "node:path";
 import { build } from "esbuild";
 import { makeSite, startServer } from "../harness/index.js";
 import { startBrowser } from "../harness/browser.js";
-import { startUpstreams } from "../libraries/servers.js";
 
 const site = await makeSite();
 await build({
@@ -19,13 +20,15 @@ await build({
   define: { "process.env.NODE_ENV": '"production"' },
   logLevel: "warning",
 });
-const upstreams = await startUpstreams();
-const server = await startServer(site, { more: upstreams.options });
+const program = fileURLToPath(new URL("../libraries/servers.js", import.meta.url));
+const upstreams = spawn(process.execPath, [program], { stdio: ["ignore", "pipe", "inherit"] });
+const [options] = await once(upstreams.stdout, "data");
+const server = await startServer(site, { more: JSON.parse(options) });
 const browser = await startBrowser();
 after(async () => {
   await browser.close();
   await server.stop();
-  upstreams.close();
+  upstreams.kill();
 });
 
 const EXPECTED = {

@@ -1,4 +1,5 @@
-// The libraries' own servers, each on a free port: what they would run with in production.
+// The libraries' own servers, each on a free port: what they would run with in production. A program of its own, ended
+// by a signal: their timers keep a process alive. It prints the gateway's options as a line of JSON.
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
 import { once } from "node:events";
@@ -36,40 +37,28 @@ function echo(socket) {
   });
 }
 
-/** Starts all; gives the gateway's options, and an end. */
-export async function startUpstreams() {
-  const servers = [];
-  const listen = async (attach) => {
-    const server = createServer();
-    attach(server);
-    server.listen(0, "127.0.0.1");
-    await once(server, "listening");
-    servers.push(server);
-    return server.address().port;
-  };
-  const plain = await listen((server) => new WebSocketServer({ server }).on("connection", echo));
-  const graphql = await listen((server) => useServer({ schema }, new WebSocketServer({ server, path: "/graphql" })));
-  const y = await listen((server) => new WebSocketServer({ server }).on("connection", setupWSConnection));
-  const io = await listen((server) =>
-    new SocketIo(server).on("connection", (socket) => {
-      socket.emit("welcome", "hello");
-      socket.on("add", (a, b, answer) => answer(a + b));
-      socket.on("bytes", (bytes, answer) => answer(bytes));
-    }),
-  );
-  const upstreams = {
-    "/echo": `127.0.0.1:${plain}/`,
-    "/graphql": `127.0.0.1:${graphql}/graphql`,
-    "/y": `127.0.0.1:${y}/`,
-    "/socket.io": `127.0.0.1:${io}/socket.io`,
-  };
-  return {
-    options: Object.entries(upstreams).flatMap(([prefix, url]) => ["--upstream", `${prefix}=ws://${url}`]),
-    close() {
-      for (const server of servers) {
-        server.closeAllConnections();
-        server.close();
-      }
-    },
-  };
+async function listen(attach) {
+  const server = createServer();
+  attach(server);
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  return server.address().port;
 }
+
+const plain = await listen((server) => new WebSocketServer({ server }).on("connection", echo));
+const graphql = await listen((server) => useServer({ schema }, new WebSocketServer({ server, path: "/graphql" })));
+const y = await listen((server) => new WebSocketServer({ server }).on("connection", setupWSConnection));
+const io = await listen((server) =>
+  new SocketIo(server).on("connection", (socket) => {
+    socket.emit("welcome", "hello");
+    socket.on("add", (a, b, answer) => answer(a + b));
+    socket.on("bytes", (bytes, answer) => answer(bytes));
+  }),
+);
+const upstreams = {
+  "/echo": `127.0.0.1:${plain}/`,
+  "/graphql": `127.0.0.1:${graphql}/graphql`,
+  "/y": `127.0.0.1:${y}/`,
+  "/socket.io": `127.0.0.1:${io}/socket.io`,
+};
+console.log(JSON.stringify(Object.entries(upstreams).flatMap(([prefix, url]) => ["--upstream", `${prefix}=ws://${url}`])));
