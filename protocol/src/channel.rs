@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 
+use crate::Millis;
 use crate::frame::Kind;
+use crate::path::{Path, Rate};
 use crate::settings::{MESSAGE_OVERHEAD, MIN_PIECE};
 use crate::transmit::Payload;
 
@@ -125,7 +127,11 @@ pub(crate) enum Receiving {
 /// What the peer may still send, and what the reader has not taken yet (§6).
 #[derive(Debug)]
 pub(crate) struct Window {
+    /// At least `least`, the size that it began with.
     size: u32,
+    least: u32,
+    /// What has come lately: `size` follows it.
+    rate: Rate,
     /// Credit that the peer has left.
     credit: u32,
     /// Units and overhead of whole messages that the reader has not consumed.
@@ -149,7 +155,20 @@ pub(crate) enum Rejected {
 
 impl Window {
     pub(crate) fn new(size: u32) -> Self {
-        Self { size, credit: size, unread: 0, partial: None, grant_due: 0 }
+        Self {
+            size,
+            least: size,
+            rate: Rate::default(),
+            credit: size,
+            unread: 0,
+            partial: None,
+            grant_due: 0,
+        }
+    }
+
+    /// What it has grown by.
+    pub(crate) fn growth(&self) -> u32 {
+        self.size - self.least
     }
 
     /// Counts a piece of a message.
@@ -162,6 +181,7 @@ impl Window {
     ) -> Result<(), Rejected> {
         let cost = units.checked_add(MESSAGE_OVERHEAD).ok_or(Rejected::NoCredit)?;
         self.credit = self.credit.checked_sub(cost).ok_or(Rejected::NoCredit)?;
+        self.rate.count(cost);
         let before = match self.partial.take() {
             Some((partial, _)) if partial != kind => return Err(Rejected::Mixed),
             Some((_, units)) => units,
@@ -183,15 +203,37 @@ impl Window {
         self.unread = self.unread.saturating_sub(units.saturating_add(overhead));
     }
 
-    /// Makes a grant due if it is worth a frame: half the window, so that a stream costs two GRANTs
+    /// What to grant, if it is worth a frame: half the window, so that a stream costs two GRANTs
     /// a window, and a sender never waits for one while it has more than the least piece left.
     /// A message that is being put together does not count as unread: it may be larger than the
-    /// window, and `max_message` bounds it. True if a GRANT has to be scheduled.
-    pub(crate) fn update_grant(&mut self) -> bool {
+    /// window, and `max_message` bounds it.
+    fn grant(&self) -> Option<u32> {
         let grant = self.size.saturating_sub(self.credit.saturating_add(self.unread));
-        if grant < self.size / 2 {
-            return false;
-        }
+        (grant >= self.size / 2).then_some(grant)
+    }
+
+    /// Whether a GRANT is worth a frame.
+    pub(crate) fn wants_grant(&self) -> bool {
+        self.grant().is_some()
+    }
+
+    /// The size that the path asks for, once that can be told.
+    pub(crate) fn wanted(&mut self, path: &Path, now: Millis) -> Option<u32> {
+        path.window(&mut self.rate, now)
+    }
+
+    pub(crate) fn size(&self) -> u32 {
+        self.size
+    }
+
+    /// Changes the size, in bounds: what the peer may send already cannot be taken back.
+    pub(crate) fn resize(&mut self, size: u32) {
+        self.size = size.max(self.least).max(self.credit.saturating_add(self.unread).min(self.size));
+    }
+
+    /// Makes the grant due. True if a GRANT has to be scheduled.
+    pub(crate) fn update_grant(&mut self) -> bool {
+        let Some(grant) = self.grant() else { return false };
         self.credit += grant;
         self.grant_due += grant;
         self.grant_due == grant

@@ -50,6 +50,10 @@ impl Keepalive {
         self.suspected_until = None;
     }
 
+    pub(crate) fn last_received(&self) -> Millis {
+        self.last_received
+    }
+
     /// Two intervals without a sign: one may be lost to a busy peer.
     fn suspect_at(&self) -> Option<Millis> {
         (self.expected > 0).then_some(self.last_received + 2 * self.expected)

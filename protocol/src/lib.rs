@@ -39,6 +39,7 @@ mod endpoint;
 mod frame;
 mod keepalive;
 mod message;
+mod path;
 mod settings;
 mod text;
 mod transmit;

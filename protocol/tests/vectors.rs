@@ -44,6 +44,8 @@ fn settings(value: &Value) -> Settings {
     Settings {
         max_channels: or("max_channels", defaults.max_channels),
         window: or("window", defaults.window),
+        // Measuring the path is up to the host; a session has no clock.
+        window_growth: 0,
         max_message: or("max_message", defaults.max_message),
         max_fragment: or("max_fragment", defaults.max_fragment),
         ping_interval: or("ping_interval", defaults.ping_interval as u32).into(),

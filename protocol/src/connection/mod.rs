@@ -7,6 +7,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use crate::channel::{ChannelState, End, Queue, Receiving, Sending, Window};
 use crate::frame::Kind;
 use crate::keepalive::{Due, Keepalive};
+use crate::path::Path;
 use crate::settings::Settings;
 use crate::transmit::{Batch, Payload};
 use crate::{Channel, Millis, Violation};
@@ -62,6 +63,7 @@ pub struct Connection<P> {
     ready: VecDeque<Channel>,
     events: VecDeque<Event>,
     keepalive: Keepalive,
+    path: Path,
     hello_due: bool,
     ping_due: bool,
     pong_due: bool,
@@ -89,6 +91,7 @@ impl<P: Payload> Connection<P> {
             ready: VecDeque::new(),
             events: VecDeque::new(),
             keepalive: Keepalive::new(settings.ping_interval, now),
+            path: Path::default(),
             hello_due: true,
             ping_due: false,
             pong_due: false,
@@ -240,7 +243,7 @@ impl<P: Payload> Connection<P> {
         match self.keepalive.handle_timeout(now) {
             Due::Nothing => Ok(()),
             Due::Ping => {
-                self.ping_due = true;
+                self.ping(now);
                 Ok(())
             }
             Due::Dead => Err(Violation::limit("the peer has been silent for too long")),
@@ -312,12 +315,42 @@ impl<P: Payload> Connection<P> {
         }
     }
 
+    fn ping(&mut self, now: Millis) {
+        self.ping_due = true;
+        self.path.pinged(now);
+    }
+
+    /// Grants what is due, and fits the window to the path. Only here: twice for each window that goes by.
     fn update_grant(&mut self, channel: Channel) {
-        if let Some(ChannelState { receiving: Receiving::Open(window), sending, .. }) = self.get(channel)
-            && !matches!(sending, Sending::Ended)
-            && window.update_grant()
-        {
+        let now = self.keepalive.last_received();
+        let Some(window) = granting(&mut self.channels, channel) else { return };
+        if let Some(wanted) = window.wanted(&self.path, now) {
+            let size = window.size();
+            let size = if wanted > size { size + (wanted - size).min(self.growth_left()) } else { wanted };
+            granting(&mut self.channels, channel).into_iter().for_each(|window| window.resize(size));
+        } else if self.settings.window_growth > 0 && self.path.wants_ping() {
+            self.ping(now);
+        }
+        if granting(&mut self.channels, channel).is_some_and(Window::update_grant) {
             self.control.push_back(Control::Grant { channel });
         }
+    }
+
+    /// By how much windows may still grow.
+    fn growth_left(&self) -> u32 {
+        let windows = self.channels.iter().flatten().filter_map(|state| match &state.receiving {
+            Receiving::Open(window) => Some(window.growth()),
+            _ => None,
+        });
+        self.settings.window_growth.saturating_sub(windows.sum())
+    }
+}
+
+/// A channel's window, if a GRANT is worth a frame.
+fn granting<P>(channels: &mut [Option<ChannelState<P>>], channel: Channel) -> Option<&mut Window> {
+    match channels.get_mut((channel as usize).checked_sub(1)?)?.as_mut()? {
+        ChannelState { sending: Sending::Ended, .. } => None,
+        ChannelState { receiving: Receiving::Open(window), .. } if window.wants_grant() => Some(window),
+        _ => None,
     }
 }

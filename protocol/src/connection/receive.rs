@@ -66,7 +66,8 @@ impl<P: Payload> Connection<P> {
                 Frame::Grant { channel, units } => self.on_grant(channel, units)?,
                 Frame::Hello(body) => self.on_hello(body)?,
                 Frame::Ping => self.pong_due = true,
-                Frame::Pong | Frame::Unknown => {}
+                Frame::Pong => self.path.answered(now),
+                Frame::Unknown => {}
             }
         }
         if text.is_exhausted() && binary.is_exhausted() {
@@ -226,6 +227,7 @@ impl<P: Payload> Connection<P> {
 
     fn on_data(&mut self, channel: Channel, kind: Kind, fin: bool, span: Span) -> Result<(), Violation> {
         let max_message = self.settings.max_message;
+        self.path.heard(channel, self.keepalive.last_received());
         let state = self.expect(channel)?;
         let window = match &mut state.receiving {
             Receiving::Open(window) => window,

@@ -66,6 +66,7 @@ pub(crate) fn run(rng: Rng) -> Counts {
 fn settings(rng: &mut Rng) -> Settings {
     Settings {
         window: 16 * 1024 + rng.below(60_000) as u32,
+        window_growth: [0, 10_000, 1 << 20][rng.below(3)],
         max_fragment: 4096 + rng.below(60_000) as u32,
         max_channels: 1 + rng.below(20) as u32,
         ping_interval: [0, 30, 100][rng.below(3)],
@@ -269,7 +270,8 @@ impl Run {
     fn arrived(&mut self, channel: Channel, side: Side, message: &Message) {
         let sent = self.other(channel, side).in_flight.pop_front();
         assert_eq!(Some(message), sent.as_ref(), "channel {channel}: in order, whole, once");
-        let window = self.settings[side as usize].window;
+        let Settings { window, window_growth, .. } = self.settings[side as usize];
+        let window = window + window_growth;
         let life = self.life(channel, side);
         assert!(life.open && !life.aborted_here && !life.closed_there);
         life.unread.push(message.units());

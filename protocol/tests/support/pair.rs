@@ -10,12 +10,24 @@ pub(crate) const SIDES: [Side; 2] = [Side::Client, Side::Server];
 #[derive(Default)]
 struct Wire(VecDeque<(Millis, Physical)>);
 
+impl Wire {
+    /// Behind what is on its way already, at so many bytes a millisecond.
+    fn send(&mut self, message: Physical, at: Millis, bandwidth: Option<usize>) {
+        let (Physical::Text(bytes) | Physical::Binary(bytes)) = &message;
+        let taken = bandwidth.map_or(0, |bandwidth| bytes.len() / bandwidth) as Millis;
+        let free = self.0.back().map_or(0, |&(arrival, _)| arrival);
+        self.0.push_back((at.max(free) + taken, message));
+    }
+}
+
 /// Both ends, and the link between them.
 pub(crate) struct Pair {
     pub(crate) client: Endpoint,
     pub(crate) server: Endpoint,
     pub(crate) now: Millis,
     pub(crate) latency: Millis,
+    /// Bytes a millisecond, each way.
+    pub(crate) bandwidth: Option<usize>,
     to_server: Wire,
     to_client: Wire,
 }
@@ -33,6 +45,7 @@ impl Pair {
             server: Endpoint::new(Side::Server, server_settings, now),
             now,
             latency: 10,
+            bandwidth: None,
             to_server: Wire::default(),
             to_client: Wire::default(),
         }
@@ -56,7 +69,7 @@ impl Pair {
         };
         for _ in 0..most {
             let Some(message) = endpoint.poll_transmit() else { break };
-            wire.0.push_back((arrival, message));
+            wire.send(message, arrival, self.bandwidth);
         }
     }
 
