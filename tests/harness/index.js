@@ -4,14 +4,13 @@
 //   after(() => world.close());
 //   const page = await world.openPage();
 //   const data = await runInPage(page, async () => { … });
-import { rm } from "node:fs/promises";
 import { startBrowser } from "./browser.js";
 import { startServer } from "./server.js";
-import { makeSite } from "./site.js";
+import { makeSite, removeSite } from "./site.js";
 
 export { runInPage } from "./browser.js";
 export { startServer } from "./server.js";
-export { BLANK_PAGE, makeSite, repository } from "./site.js";
+export { BLANK_PAGE, makeSite, removeSite, repository } from "./site.js";
 
 /**
  * Starts everything.
@@ -20,7 +19,6 @@ export { BLANK_PAGE, makeSite, repository } from "./site.js";
  */
 export async function startWorld({ site, kind } = {}) {
   site ??= await makeSite();
-  const removeSite = () => rm(site, { recursive: true, force: true });
   let server;
   let browser;
   try {
@@ -28,7 +26,7 @@ export async function startWorld({ site, kind } = {}) {
     browser = await startBrowser();
   } catch (error) {
     await server?.stop();
-    await removeSite();
+    await removeSite(site);
     throw error;
   }
   return {
@@ -46,7 +44,7 @@ export async function startWorld({ site, kind } = {}) {
     async close() {
       await browser.close();
       await server.stop();
-      await removeSite();
+      await removeSite(site);
     },
   };
 }

@@ -1,5 +1,5 @@
 // The sites that tests serve: folders with the npm package and a few pages.
-import { cp, mkdtemp, writeFile } from "node:fs/promises";
+import { cp, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -14,7 +14,7 @@ export const BLANK_PAGE = "<!doctype html><html lang=en><title>manysocket test</
  * Makes a folder to serve: the package under `pkg/`, an empty `index.html`, and what else is wanted.
  * @param {{ folders?: string[], files?: Record<string, string> }} [extra] folders of the repository whose contents are
  *   copied in, and files by name
- * @returns {Promise<string>} the folder; the caller removes it
+ * @returns {Promise<string>} the folder; the caller has it removed by `removeSite`
  */
 export async function makeSite({ folders = [], files = {} } = {}) {
   const site = await mkdtemp(join(tmpdir(), "manysocket-site-"));
@@ -24,3 +24,6 @@ export async function makeSite({ folders = [], files = {} } = {}) {
   for (const [name, text] of Object.entries(files)) await writeFile(join(site, name), text);
   return site;
 }
+
+/** Removes such a folder. */
+export const removeSite = (site) => rm(site, { recursive: true, force: true });

@@ -23,7 +23,7 @@ const STEPS: [Step; 6] = [
     Step { name: "clippy", purpose: "lints, natively and for wasm32", run: clippy },
     Step { name: "native", purpose: "Rust tests and documentation examples", run: native },
     Step { name: "wasm", purpose: "Rust tests as wasm32 in headless Chromium", run: wasm },
-    Step { name: "browser", purpose: "pages in Chromium against the real server", run: browser },
+    Step { name: "browser", purpose: "pages in Chromium and Firefox against the real server", run: browser },
     Step { name: "package", purpose: "the npm package, installed in an empty project", run: package },
 ];
 
@@ -123,15 +123,15 @@ fn wasm() -> Result<()> {
 }
 
 fn browser() -> Result<()> {
-    node_tests("browser")
+    node_tests("browser", setup::browser::firefox()?)
 }
 
 fn package() -> Result<()> {
-    node_tests("package")
+    node_tests("package", None)
 }
 
 /// Runs the tests of one folder below `tests/` with Node's test runner, against the package and the server as built.
-fn node_tests(folder: &str) -> Result<()> {
+fn node_tests(folder: &str, firefox: Option<PathBuf>) -> Result<()> {
     let Browser { chromium, .. } = setup::browser::browser()?;
     build::package()?;
     let files = test_files(folder)?;
@@ -139,6 +139,7 @@ fn node_tests(folder: &str) -> Result<()> {
     node.args(["--test", "--test-reporter=spec"]).args(files);
     // The flags and programs come from here, so that each is named once.
     node.env("CHROMIUM", chromium).env("CHROMIUM_FLAGS", CHROMIUM_FLAGS.join(" "));
+    node.envs(firefox.map(|program| ("FIREFOX", program)));
     node.env("MANYSOCKET_SERVER", server("manysocket-server")?);
     node.env("MANYSOCKET_TEST_SERVER", server("manysocket-test-server")?);
     command::run(&mut node)

@@ -1,4 +1,4 @@
-//! Chromium and its WebDriver, for the tests.
+//! The browsers of the tests: Chromium with its WebDriver, and Firefox, which needs none.
 
 use super::debian;
 use crate::workspace;
@@ -21,6 +21,21 @@ pub(crate) fn browser() -> Result<Browser> {
          CHROMEDRIVER",
     )?;
     find()?.context("Chromium and its driver were installed, but are not on PATH")
+}
+
+/// Finds Firefox, by the variable FIREFOX or else on PATH; installs it where that is possible. Without it there is less to
+/// test, which one line says.
+pub(crate) fn firefox() -> Result<Option<PathBuf>> {
+    let find = || named("FIREFOX", &["firefox-esr", "firefox"]);
+    if let Some(program) = find()? {
+        return Ok(Some(program));
+    }
+    if let Err(error) = debian::install(&["firefox-esr"], "the second browser that runs the tests") {
+        println!(
+            "Firefox is missing, its tests are skipped: {error:#}, or name its program in the variable FIREFOX"
+        );
+    }
+    find()
 }
 
 fn find() -> Result<Option<Browser>> {
