@@ -14,6 +14,9 @@ export const EVENT_OPEN = 1;
 export const EVENT_ERROR = 2;
 export const EVENT_CLOSE = 3;
 
+/** Bytes of a close reason (RFC 6455 §5.5): 125 less the code. */
+export const MAX_REASON = 123;
+
 /** RFC 6455 §7.4.1: no close frame came. */
 const ABNORMAL = { code: 1006, reason: "", wasClean: false };
 
@@ -30,6 +33,8 @@ export class Channel {
     this.offered = offered;
     this.readyState = CONNECTING;
     this.protocol = "";
+    /** What a link negotiates is the link's affair; a native socket in its place tells its own. */
+    this.extensions = "";
     this.binaryType = "blob";
     /** Event handler attributes by event type. */
     this.handlers = new Map();

@@ -96,7 +96,8 @@ function listener(index, first) {
     } else if (index === 1 && checkpoints === undefined) {
       checkpoints = checkpointSeen;
     }
-    if (head === queue.length || (index === 1 && !checkpoints)) return endTask(event);
+    // Nor are there any for an event that a page, or another copy of this package, dispatches.
+    if (head === queue.length || (index === 1 && !(checkpoints && event.isTrusted))) return endTask(event);
     if (held.size > 0 && performance.now() - heldSince > HOLD) flushHeld();
     if (index === LISTENERS - 1) {
       // No listener comes after this one's checkpoint: what it and its continuations send goes out
@@ -117,5 +118,10 @@ function listen(target, first) {
 
 /** Has `receive` take in the messages of a physical socket, and delivers from its own task. */
 export function receiveFrom(physical, receive) {
-  listen(physical, (event) => receive(event.data));
+  if (physical instanceof EventTarget) return listen(physical, (event) => receive(event.data));
+  // Node's package `ws` has listeners of its own kind.
+  physical.addEventListener("message", ({ data }) => {
+    receive(data);
+    deliverLater();
+  });
 }

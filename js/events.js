@@ -71,4 +71,12 @@ export class Bytes {
 /** @param {string | Bytes} data */
 export const messageEvent = (data, origin, binaryType) => new VirtualMessageEvent(data, origin, binaryType === "blob");
 
+// Node.js has the event from version 23 on.
+const CloseEvent = globalThis.CloseEvent ?? class CloseEvent extends Event {
+  constructor(type, { code, reason, wasClean }) {
+    super(type);
+    Object.assign(this, { code, reason, wasClean });
+  }
+};
+
 export const closeEvent = ({ code, reason, wasClean }) => new CloseEvent("close", { code, reason, wasClean });

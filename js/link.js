@@ -2,16 +2,13 @@
 // whoever needs another makes one.
 import { Connection, Outgoing } from "./manysocket.js";
 import { Bytes } from "./events.js";
-import { EVENT_MESSAGE } from "./channel.js";
+import { CONNECTING, EVENT_MESSAGE, MAX_REASON, OPEN } from "./channel.js";
 import { Payloads } from "./payloads.js";
 import { deliverLater, enqueue, flushLater, receiveFrom } from "./delivery.js";
 import { decode, encodeInto, utf8Length } from "./utf8.js";
 import { memoryBytes, memoryWords } from "./wasm.js";
 
-// Taken before a page replaces the global by `M.WebSocket`.
-const NativeWebSocket = globalThis.WebSocket;
-
-const SUBPROTOCOL = "manysocket.v1";
+export const SUBPROTOCOL = "manysocket.v1";
 const HANDSHAKE_PARAMETER = "manysocket";
 /** Base64 makes 4,000 characters of it: below what servers allow in a request line, path and all. */
 const HANDSHAKE_BYTES = 3000;
@@ -56,7 +53,8 @@ export class Link {
   /**
    * Dials at the end of this task: what is opened until then rides in the handshake.
    * @param {string} url
-   * @param {{ idleTimeout: number, onopen: () => void, onclose: (event: CloseEvent) => void }} options
+   * @param {object} options `WebSocket`, the native class; `idleTimeout`; `onopen`; `onclose`; `fallback`, null or what
+   *   takes over the channels of a handshake that failed
    */
   constructor(url, options) {
     this.#options = options;
@@ -64,7 +62,7 @@ export class Link {
   }
 
   get readyState() {
-    return this.#physical?.readyState ?? NativeWebSocket.CONNECTING;
+    return this.#physical?.readyState ?? CONNECTING;
   }
 
   /** Channels that have not ended. */
@@ -154,6 +152,7 @@ export class Link {
 
   /** Ends the link; channels that are still there are lost. */
   end(code, reason) {
+    this.#options.fallback = null;
     if (this.#physical === null) this.#ending = [code, reason];
     else this.#physical.close(code, reason);
   }
@@ -166,9 +165,12 @@ export class Link {
     const dialled = new URL(url);
     const base64url = btoa(String.fromCharCode(...batch)).replace(/=+$/, "").replaceAll("+", "-").replaceAll("/", "_");
     dialled.searchParams.append(HANDSHAKE_PARAMETER, base64url);
-    const physical = new NativeWebSocket(dialled, SUBPROTOCOL);
+    const physical = new this.#options.WebSocket(dialled, SUBPROTOCOL);
     physical.binaryType = "arraybuffer";
     physical.addEventListener("open", () => {
+      // Firefox opens a socket whose server chose no subprotocol.
+      if (physical.protocol !== SUBPROTOCOL) return this.#giveUp(`the server does not speak ${SUBPROTOCOL}`);
+      this.#options.fallback = null;
       this.#options.onopen();
       this.flush();
     });
@@ -186,8 +188,9 @@ export class Link {
     clearTimeout(this.#idle);
     for (const channel of this.#channels) {
       if (channel === undefined) continue;
-      // Native: a handshake that does not end well fails; an open connection that ends is only closed.
-      if (this.#failed || !channel.accepted) channel.fail();
+      if (this.#options.fallback !== null) this.#options.fallback(channel);
+      // Native: a handshake that does not end well fails; an open connection that ends is closed.
+      else if (this.#failed || !channel.accepted) channel.fail();
       else channel.lost();
     }
     this.#channels = [];
@@ -235,7 +238,7 @@ export class Link {
   flush() {
     this.#flushing = false;
     this.#pending = 0;
-    if (this.#physical?.readyState !== NativeWebSocket.OPEN) return;
+    if (this.#physical?.readyState !== OPEN) return;
     const sent = this.bytesSent();
     for (;;) {
       switch (this.#core.transmit()) {
@@ -344,7 +347,7 @@ export class Link {
   // ---- receiving ----
 
   #receive(data) {
-    if (this.#physical.readyState !== NativeWebSocket.OPEN) return;
+    if (this.#physical.readyState !== OPEN) return;
     if (typeof data === "string") this.#receiveText(data);
     else if (this.#core.expectsRaw(data.byteLength)) {
       const taken = this.#core.receiveRaw(performance.now(), data.byteLength);
@@ -415,7 +418,10 @@ export class Link {
         ended.push([channel, tag, words[i + 4], text.slice(start, start + units)]);
       }
     }
-    for (const [channel, tag, code, reason] of ended) this.#ended(channel, tag, code, reason);
+    for (const [channel, tag, code, reason] of ended) {
+      if (tag === CLOSED && utf8Length(reason) > MAX_REASON) return this.#giveUp("CLOSE with a reason of more than 123 bytes");
+      this.#ended(channel, tag, code, reason);
+    }
     if (this.#keepalive === 0) this.#keepAlive();
     if (taken) this.#flushSoon(0);
     else this.#giveUp(this.#core.violation());

@@ -1,8 +1,9 @@
 // `MultiWebSocket`: the page's handle on one multiplexer, and on the link to it while there is one.
 import { defineWebSocket, webSocketUrl } from "./websocket.js";
+import { CLOSED, OPEN } from "./channel.js";
+import { Direct } from "./direct.js";
+import { closeEvent } from "./events.js";
 import { Link } from "./link.js";
-
-const NativeWebSocket = globalThis.WebSocket;
 
 /** How long a link without sockets is kept: long enough for a page that closes one to open the next. */
 const IDLE_TIMEOUT = 10_000;
@@ -10,24 +11,35 @@ const IDLE_TIMEOUT = 10_000;
 class Multiplexer extends EventTarget {
   #url;
   #idleTimeout;
+  /** The part of the site that the server lets virtual sockets reach, with a slash at its end. */
+  #jail;
+  /** What the global `WebSocket` is when this is made: the native class, or one that the page has put in its place. */
+  #Native;
+  #fallback;
+  /** Whether the server turned out not to have a multiplexer. */
+  #hasNone = false;
   /** @type {Link | null} */
   #link = null;
 
   /**
    * @param {string | URL} url where the server answers with the `manysocket.v1` subprotocol, relative to
    *   the document's base URL
-   * @param {{ idleTimeout?: number }} [options] `idleTimeout`: milliseconds for which a link without
-   *   sockets is kept (default 10,000)
+   * @param {{ idleTimeout?: number, jail?: string, fallback?: boolean }} [options] `idleTimeout`: milliseconds for which
+   *   a link without sockets is kept (default 10,000); `jail`: the path below which the server lets virtual sockets reach
+   *   (default: the multiplexer's folder, as the server's); `fallback`: whether sockets become native where the multiplexer's
+   *   handshake fails (default false)
    */
-  constructor(url, { idleTimeout = IDLE_TIMEOUT } = {}) {
+  constructor(url, { idleTimeout = IDLE_TIMEOUT, jail = ".", fallback = false } = {}) {
     super();
+    this.#Native = globalThis.WebSocket;
+    if (this.#Native === undefined) {
+      throw new TypeError("Failed to construct 'MultiWebSocket': There is no WebSocket here. Browsers have one, and Node.js from version 22 on; set globalThis.WebSocket elsewhere.");
+    }
     this.#url = webSocketUrl(`${url}`);
     this.#idleTimeout = idleTimeout;
-    const WebSocket = defineWebSocket(
-      (target) => target.origin === this.#url.origin,
-      (channel) => this.#dialled().open(channel),
-      NativeWebSocket,
-    );
+    this.#jail = new URL(jail, this.#url).pathname.replace(/\/*$/, "/");
+    this.#fallback = fallback;
+    const WebSocket = defineWebSocket((channel, target) => this.#open(channel, target), this.#Native);
     Object.defineProperty(this, "WebSocket", { value: WebSocket, enumerable: true });
   }
 
@@ -38,7 +50,7 @@ class Multiplexer extends EventTarget {
 
   /** The state of the link, with the numbers of `WebSocket.readyState`: 3 while there is none. */
   get readyState() {
-    return this.#link?.readyState ?? NativeWebSocket.CLOSED;
+    return this.#link?.readyState ?? CLOSED;
   }
 
   /** How many virtual sockets the link carries. */
@@ -52,15 +64,29 @@ class Multiplexer extends EventTarget {
     this.#link = null;
   }
 
+  #open(channel, target) {
+    if (this.#hasNone || !this.#carries(target)) new Direct(channel, this.#Native);
+    else this.#dialled().open(channel);
+  }
+
+  /** Whether the server would open this URL (server/src/guard.rs has the other half), and sees of it what it would natively. */
+  #carries({ origin, username, password, pathname }) {
+    if (origin !== this.#url.origin || username !== "" || password !== "") return false;
+    return `${pathname}/`.startsWith(this.#jail) && !/%2f|%5c/i.test(pathname);
+  }
+
   #dialled() {
-    if (this.#link === null || this.#link.readyState > NativeWebSocket.OPEN) {
+    if (this.#link === null || this.#link.readyState > OPEN) {
       const link = new Link(this.url, {
+        WebSocket: this.#Native,
         idleTimeout: this.#idleTimeout,
         onopen: () => this.dispatchEvent(new Event("open")),
-        onclose: ({ code, reason, wasClean }) => {
+        onclose: (close) => {
           if (this.#link === link) this.#link = null;
-          this.dispatchEvent(new CloseEvent("close", { code, reason, wasClean }));
+          this.dispatchEvent(closeEvent(close));
         },
+        // Only a native socket that opens shows that the server is there, and has no multiplexer.
+        fallback: this.#fallback ? (channel) => new Direct(channel, this.#Native, () => (this.#hasNone = true)) : null,
       });
       this.#link = link;
     }

@@ -1,14 +1,12 @@
 // The face of a virtual socket: the `WebSocket` interface of the WHATWG standard, word for word.
-import { Channel, CLOSED, CLOSING, CONNECTING, OPEN } from "./channel.js";
+import { Channel, CLOSED, CLOSING, CONNECTING, MAX_REASON, OPEN } from "./channel.js";
+import { SUBPROTOCOL } from "./link.js";
 import { scalar, utf8Length } from "./utf8.js";
 
 const STATES = { CONNECTING, OPEN, CLOSING, CLOSED };
 
 /** RFC 9110 §5.6.2, as RFC 6455 §4.1 asks of a subprotocol. */
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
-
-/** RFC 6455 §5.5: 125 bytes less the code. */
-const MAX_REASON = 123;
 
 /**
  * Keeps the channel in a private field of an object that another constructor made. Unlike a WeakMap's,
@@ -42,9 +40,7 @@ const members = {
     return channelOf(this).bufferedAmount;
   },
   get extensions() {
-    // What the link negotiated is the link's affair.
-    channelOf(this);
-    return "";
+    return channelOf(this).extensions;
   },
   get protocol() {
     return channelOf(this).protocol;
@@ -196,11 +192,10 @@ function checkProtocols(protocols) {
 /**
  * Makes a `WebSocket` class.
  *
- * @param {(url: URL) => boolean} isVirtual whether the multiplexer carries this URL
- * @param {(channel: Channel) => void} open
- * @param {typeof WebSocket} native the class for all other URLs
+ * @param {(channel: Channel, url: URL) => void} open
+ * @param {typeof WebSocket} native
  */
-export function defineWebSocket(isVirtual, open, native) {
+export function defineWebSocket(open, native) {
   // A function and not a class: the founding text leaves `new` out.
   function WebSocket(url) {
     if (arguments.length === 0) {
@@ -211,11 +206,12 @@ export function defineWebSocket(isVirtual, open, native) {
     const protocols = toProtocols(arguments[1]);
     const parsed = webSocketUrl(given);
     checkProtocols(protocols);
-    if (!isVirtual(parsed)) return new native(parsed, protocols);
+    // A link, dialled by another copy of this package after the page has replaced the global.
+    if (protocols.includes(SUBPROTOCOL)) return new native(parsed, protocols);
     const socket = Reflect.construct(EventTarget, [], new.target ?? WebSocket);
     const channel = new Channel(socket, parsed, protocols);
     new Stamp(socket, channel);
-    open(channel);
+    open(channel, parsed);
     return socket;
   }
   Object.setPrototypeOf(WebSocket, EventTarget);

@@ -2,6 +2,16 @@
 export interface MultiWebSocketOptions {
   /** How long a connection without sockets is kept, in milliseconds. Default: 10,000. */
   idleTimeout?: number;
+  /**
+   * The path at and below which the server lets virtual sockets reach; sockets of other URLs are native. To be given where the
+   * server has been told (`--jail`, `Multiplexer::jail`). Default: the multiplexer's folder, `/a/b/` for one at `/a/b/multiplexer`.
+   */
+  jail?: string;
+  /**
+   * Whether sockets become native where the server has no multiplexer: its handshake fails, and then a native socket opens.
+   * Default: false; they fail.
+   */
+  fallback?: boolean;
 }
 
 /** Events of a {@link MultiWebSocket}: those of its one connection. */
@@ -23,8 +33,8 @@ export interface MultiWebSocketEventMap {
  */
 export interface MultiWebSocket extends EventTarget {
   /**
-   * The class of virtual sockets: the native `WebSocket`'s interface and behaviour. URLs that the
-   * multiplexer does not carry, those of another origin, give native sockets.
+   * The class of virtual sockets: the native `WebSocket`'s interface and behaviour. What the multiplexer does not carry, such as
+   * a URL of another origin or outside its jail, has a connection of its own, and is an instance of this class all the same.
    */
   readonly WebSocket: typeof WebSocket;
   /** The URL of the multiplexer. */

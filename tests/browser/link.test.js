@@ -1,6 +1,7 @@
 // The life of the physical connection, and what its end means for the sockets over it.
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
+import { WebSocketServer } from "ws";
 import { runInPage, startServer, startWorld } from "../harness/index.js";
 
 const world = await startWorld();
@@ -94,7 +95,7 @@ test("a link that cannot be made fails every socket, as native does", async () =
       const { code } = await new Promise((resolve) => (socket.onclose = resolve));
       return [...events, code];
     };
-    const M = new MultiWebSocket("/no/multiplexer/here");
+    const M = new MultiWebSocket("/no/multiplexer/here", { jail: "/" });
     return Promise.all([seen(new WebSocket("/no/multiplexer/here")), seen(new M.WebSocket("/demo/echo")), seen(new M.WebSocket("/demo/echo"))]);
   });
   assert.deepEqual(events, [["error", 1006], ["error", 1006], ["error", 1006]]);
@@ -154,5 +155,30 @@ test("on SIGTERM the server closes every socket with 1001", async () => {
   });
   assert.equal(await server.stop(), 0);
   assert.deepEqual(await runInPage(page, () => allClosed), Array(5).fill("1001 true"));
+  await page.close();
+});
+
+test("a close reason of more than 123 bytes is a breach of the protocol, however few characters it has", async (t) => {
+  const server = new WebSocketServer({ port: 0, host: "127.0.0.1" });
+  t.after(() => server.close());
+  server.on("connection", (socket) => {
+    // HELLO, ACCEPT and CLOSE of channel 1 (docs/protocol.md §5), with 62 characters, 124 bytes, of text.
+    const headers = [0x0b, 0, 0x17, 0, 0x19, 0xe8, 0x07, 62];
+    socket.send(Buffer.concat([Buffer.from([headers.length, 124, ...headers]), Buffer.from("é".repeat(62))]));
+  });
+  const page = await world.openPage();
+  const printed = [];
+  page.on("console", (message) => printed.push(message.text()));
+  const [opened, { code, reason }] = await runInPage(page, async (port) => {
+    const { MultiWebSocket } = await import("/pkg/index.js");
+    const M = new MultiWebSocket(`ws://127.0.0.1:${port}/multiplexer`);
+    const socket = new M.WebSocket(`ws://127.0.0.1:${port}/x`);
+    let opened = false;
+    socket.onopen = () => (opened = true);
+    const { code, reason } = await new Promise((resolve) => (socket.onclose = resolve));
+    return [opened, { code, reason }];
+  }, server.address().port);
+  assert.deepEqual([opened, code, reason], [true, 1006, ""]);
+  assert.ok(printed.some((line) => line.includes("more than 123 bytes")), printed.join("\n"));
   await page.close();
 });

@@ -11,10 +11,10 @@ await cp(join(repository, "tests/parity"), join(site, "parity"), { recursive: tr
 const world = await startWorld({ site, kind: "test" });
 after(() => world.close());
 
-/** Runs the suite by `run` in a page of a server, and compares. */
-async function suite(t, server, hash, run) {
+/** Runs the suite by `run` in a page of a server, and compares. `wish` is for tests/parity/main.js. */
+async function suite(t, server, wish, run) {
   const page = await world.browser.newPage();
-  await page.goto(`${server.origin}/${hash}`);
+  await page.goto(`${server.origin}/#${new URLSearchParams(wish)}`);
   const results = await page.evaluate(run);
   assert.ok(results.length >= 200, `${results.length} cases`);
   for (const [name, native, virtual] of results) {
@@ -28,10 +28,10 @@ async function suite(t, server, hash, run) {
 
 const inWindow = async () => (await import("/parity/main.js")).default;
 
-test("in a window", (t) => suite(t, world.server, "", inWindow));
+test("in a window", (t) => suite(t, world.server, {}, inWindow));
 
 test("in a worker", (t) =>
-  suite(t, world.server, "", () =>
+  suite(t, world.server, {}, () =>
     new Promise((resolve, reject) => {
       const worker = new Worker("/parity/main.js", { type: "module" });
       worker.onmessage = ({ data }) => resolve(data);
@@ -42,6 +42,17 @@ test("in a worker", (t) =>
 test("through the gateway, against native sockets that go straight to its upstream", async (t) => {
   const upstream = new URL(world.server.origin).host;
   const gateway = await startServer(site, { more: ["--upstream", `/test=ws://${upstream}/test`] });
-  after(() => gateway.stop());
-  await suite(t, gateway, `#${upstream}`, inWindow);
+  t.after(() => gateway.stop());
+  await suite(t, gateway, { native: upstream }, inWindow);
 });
+
+test("to another origin, which falls through", async (t) => {
+  const other = await startServer(site, { kind: "test" });
+  t.after(() => other.stop());
+  const { host } = new URL(other.origin);
+  await suite(t, world.server, { native: host, virtual: host }, inWindow);
+});
+
+test("where there is no multiplexer, with the fallback", (t) =>
+  suite(t, world.server, { multiplexer: "/none", fallback: "" }, inWindow));
+

@@ -55,6 +55,7 @@ test("path parameters, query, headers and subprotocol are the same", async () =>
     "room blue room",
     "uri /test/rooms/blue%20room?a=1&b=%C3%A9",
     "cookie user=ada",
+    "authorization -",
     `origin http://${host}`,
     `host ${host}`,
     "upgrade websocket",

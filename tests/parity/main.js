@@ -1,10 +1,11 @@
-// Runs the suite in this realm; the results go to whoever asked.
+// Runs the suite in this realm; the results go to whoever asked. The fragment of its URL may say, as a query does:
+// `native` and `virtual`, the hosts that sockets connect to; `multiplexer`, a path; `fallback`.
 import { MultiWebSocket } from "/pkg/index.js";
 import { compare } from "./run.js";
 
-// The page may name another host for native sockets: the upstream of a gateway.
-const host = globalThis.location.hash.slice(1) || undefined;
-const results = compare(new MultiWebSocket("/multiplexer").WebSocket, host);
+const wish = new URLSearchParams(globalThis.location.hash.slice(1));
+const M = new MultiWebSocket(wish.get("multiplexer") ?? "/multiplexer", { fallback: wish.has("fallback") });
+const results = compare(M.WebSocket, wish.get("native") ?? undefined, wish.get("virtual") ?? undefined);
 if (typeof document === "undefined") postMessage(await results);
 
 export default results;

@@ -6,7 +6,8 @@ import { cases as interface_ } from "./cases/interface.js";
 import { cases as receiving } from "./cases/receiving.js";
 import { cases as sending } from "./cases/sending.js";
 
-const all = Object.entries({ interface: interface_, construction, sending, receiving, closing }).flatMap(([file, cases]) =>
+// Construction last: see there.
+const all = Object.entries({ interface: interface_, sending, receiving, closing, construction }).flatMap(([file, cases]) =>
   Object.entries(cases).map(([name, run]) => [`${file}: ${name}`, run]),
 );
 
@@ -33,12 +34,13 @@ async function logOf(run, WebSocket, host) {
 /**
  * Gives [name, native log, other log] of each case. One at a time: cases listen to the realm's own events.
  * @param {string} [nativeHost] where native sockets connect, if not to the page's own server
+ * @param {string} [otherHost] where the others do
  */
-export async function compare(other, nativeHost = location.host) {
+export async function compare(other, nativeHost = location.host, otherHost = location.host) {
   const native = globalThis.WebSocket;
   const results = [];
   for (const [name, run] of all) {
-    results.push([name, await logOf(run, native, nativeHost), await logOf(run, other, location.host)]);
+    results.push([name, await logOf(run, native, nativeHost), await logOf(run, other, otherHost)]);
   }
   return results;
 }

@@ -2,7 +2,7 @@
 import { MultiWebSocket, type MultiWebSocketOptions } from "manysocket";
 import { initialise, MultiWebSocket as Manual } from "manysocket/manual";
 
-const options: MultiWebSocketOptions = { idleTimeout: 1000 };
+const options: MultiWebSocketOptions = { idleTimeout: 1000, jail: "/", fallback: true };
 const M = new MultiWebSocket("/multiplexer", options);
 const withoutNew: MultiWebSocket = MultiWebSocket(new URL("ws://example.com/multiplexer"));
 const manual: typeof MultiWebSocket = Manual;

@@ -208,6 +208,7 @@ async fn room(
         format!("room {room}"),
         format!("uri {uri}"),
         format!("cookie {}", shown(header::COOKIE)),
+        format!("authorization {}", shown(header::AUTHORIZATION)),
         format!("origin {}", shown(header::ORIGIN)),
         format!("host {}", shown(header::HOST)),
         format!("upgrade {}", shown(header::UPGRADE)),

@@ -1,0 +1,72 @@
+// A native socket in the place of a link, for the one channel that it carries: what the multiplexer does not reach.
+//
+// The page's object stays a virtual one, fed by the native: so it is an instance of `M.WebSocket`, or of the page's class that
+// extends it, and so a socket that waited for a multiplexer which is not there can go on as this.
+import { EVENT_ERROR, EVENT_MESSAGE } from "./channel.js";
+import { deliverLater, enqueue, receiveFrom } from "./delivery.js";
+import { Bytes } from "./events.js";
+
+export class Direct {
+  #native;
+  /** Bytes ever handed to the native socket. */
+  #handed = 0;
+
+  /**
+   * Dials at once, and throws what the native class throws.
+   * @param {import("./channel.js").Channel} channel
+   * @param {typeof WebSocket} Native
+   * @param {() => void} [onopen]
+   */
+  constructor(channel, Native, onopen) {
+    const native = new Native(channel.url, channel.offered);
+    native.binaryType = "arraybuffer";
+    this.#native = native;
+    channel.link = this;
+    // Once the channel has been given up, nothing that still comes is for it.
+    const on = (type, act) => native.addEventListener(type, (event) => {
+      if (channel.link !== this) return;
+      act(event);
+      deliverLater();
+    });
+    on("open", () => {
+      onopen?.();
+      channel.extensions = native.extensions;
+      channel.opened(native.protocol);
+    });
+    on("error", () => enqueue(channel, EVENT_ERROR, null));
+    on("close", (event) => channel.closed(event));
+    receiveFrom(native, (data) => {
+      if (channel.link !== this) return;
+      enqueue(channel, EVENT_MESSAGE, typeof data === "string" ? data : new Bytes(data, 0, data.byteLength));
+    });
+  }
+
+  /** Bytes that the native socket has sent. */
+  bytesSent() {
+    return this.#handed - this.#native.bufferedAmount;
+  }
+
+  /** @param {string | Uint8Array} data */
+  send(channel, data) {
+    const before = this.#native.bufferedAmount;
+    this.#native.send(data);
+    const bytes = this.#native.bufferedAmount - before;
+    this.#handed += bytes;
+    channel.handOver(bytes, this.#handed, this.bytesSent());
+  }
+
+  /** The native socket has no credit to give back. */
+  consumed() {}
+
+  close(_, code, reason) {
+    if (code === 0) this.#native.close();
+    else this.#native.close(code, reason);
+  }
+
+  /** Fails the channel: `error`, then `close` 1006. */
+  fail(channel) {
+    this.#native.close();
+    channel.fail();
+    deliverLater();
+  }
+}
