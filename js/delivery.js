@@ -6,8 +6,11 @@
 // running script). So every message of a port, and of a physical socket, has many listeners, and each
 // of them delivers one event at 0.57 µs.
 
+// Not where EventTarget is itself written in JavaScript, as in Node.js: there, a task for each event.
+const NATIVE = String(EventTarget).includes("[native code]");
+
 // Listeners for one message. 32 was the fastest of 8 to 128; page code waits for at most as many events.
-const LISTENERS = 32;
+const LISTENERS = NATIVE ? 32 : 1;
 
 // While events are delivered, what their handlers send is held to go out together; no longer than this
 // many milliseconds, so that slow handlers do not hold up what others have sent.
@@ -19,12 +22,13 @@ let head = 0;
 
 // Made when it is first needed: merely importing the package starts nothing.
 let sender;
+let receiver;
 let posted = false;
 let pumping = false;
 let heldSince = 0;
 const held = new Set();
 
-// Whether checkpoints happen between listeners: not where EventTarget is itself written in JavaScript.
+// Whether checkpoints happen between listeners: not where a library has put its own dispatch between.
 let checkpoints;
 let checkpointSeen = false;
 
@@ -38,16 +42,20 @@ export function deliverLater() {
   if (!posted && head < queue.length) {
     posted = true;
     sender ??= openPort();
+    // In Node.js a port keeps the process alive: while events wait, and no longer.
+    receiver.ref?.();
     sender.postMessage(0);
   }
 }
 
 function openPort() {
   const { port1, port2 } = new MessageChannel();
-  listen(port1, () => (posted = false));
-  port1.start();
-  // In Node a port that listens keeps the process alive.
-  port1.unref?.();
+  receiver = port1;
+  listen(receiver, () => {
+    posted = false;
+    receiver.unref?.();
+  });
+  receiver.start();
   return port2;
 }
 
@@ -118,10 +126,10 @@ function listen(target, first) {
 
 /** Has `receive` take in the messages of a physical socket, and delivers from its own task. */
 export function receiveFrom(physical, receive) {
-  if (physical instanceof EventTarget) return listen(physical, (event) => receive(event.data));
-  // Node's package `ws` has listeners of its own kind.
-  physical.addEventListener("message", ({ data }) => {
-    receive(data);
+  if (NATIVE) return listen(physical, (event) => receive(event.data));
+  // Several messages may come in one task; and the package `ws` has listeners of its own kind.
+  physical.addEventListener("message", (event) => {
+    receive(event.data);
     deliverLater();
   });
 }

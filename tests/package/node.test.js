@@ -1,0 +1,59 @@
+// The package in Node.js, over its own WebSocket (a global from version 22 on) and over that of the package `ws`.
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { after, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { makeSite, removeSite, startServer } from "../harness/index.js";
+
+const site = await makeSite();
+after(() => removeSite(site));
+
+const PROGRAM = fileURLToPath(new URL("client.mjs", import.meta.url));
+// Longer than any of the programs takes, shorter than the suite's patience.
+const PATIENCE = 30_000;
+
+/** Runs the program; `onLine` sees each of its lines. Resolves with all of them when it has ended by itself. */
+async function run(words, onLine = () => {}) {
+  const flags = typeof WebSocket === "undefined" ? ["--experimental-websocket"] : [];
+  const child = spawn(process.execPath, [...flags, ...words], { stdio: ["ignore", "pipe", "pipe"] });
+  let output = "";
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding("utf8").on("data", (chunk) => {
+      output += chunk;
+      chunk.split("\n").forEach(onLine);
+    });
+  }
+  const late = setTimeout(() => child.kill("SIGKILL"), PATIENCE);
+  const [code, signal] = await once(child, "close");
+  clearTimeout(late);
+  assert.deepEqual([code, signal], [0, null], output);
+  return output.split("\n").filter((line) => line !== "" && !line.includes("ExperimentalWarning") && !line.includes("--trace-warnings"));
+}
+
+const ROUND = ["grüße", "1,2,3", "2100000", "blob", "49", "CloseEvent true 3000 bye true", "CloseEvent true 3001 bye true"];
+
+for (const [name, which] of [["Node's own WebSocket", "global"], ["the package ws", "ws"]]) {
+  test(`over ${name}: opens, sends, receives, closes, and the process ends`, async (t) => {
+    const server = await startServer(site);
+    t.after(() => server.stop());
+    // The second round goes to another origin.
+    assert.deepEqual(await run([PROGRAM, server.origin, which, "echo"]), [...ROUND, ...ROUND, "end of the program"]);
+  });
+
+  test(`over ${name}: a process whose server has gone sees \`close\` before it ends`, async (t) => {
+    const server = await startServer(site);
+    t.after(() => server.stop());
+    const lines = await run([PROGRAM, server.origin, which, "cut"], (line) => line === "open" && server.kill());
+    assert.deepEqual(lines, ["open", "close 1006 false", "end of the program"]);
+  });
+}
+
+test("without a WebSocket it can be imported, and says what is missing when it is used", async () => {
+  const entry = new URL("../../pkg/index.js", import.meta.url);
+  const code = `delete globalThis.WebSocket;
+    const { MultiWebSocket } = await import(${JSON.stringify(entry)});
+    try { new MultiWebSocket("ws://localhost/"); } catch (error) { console.log(String(error)); }`;
+  const [line] = await run(["--input-type=module", "--eval", code]);
+  assert.match(line, /^TypeError: Failed to construct 'MultiWebSocket': There is no WebSocket here/);
+});
