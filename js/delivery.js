@@ -99,13 +99,18 @@ function endTask(event) {
 function listener(index, first) {
   return (event) => {
     if (index === 0) {
+      if (NATIVE && !event.isTrusted) {
+        // Of another virtual socket, where a page has replaced the global: no checkpoints follow, and this may be inside a delivery.
+        first(event);
+        event.stopImmediatePropagation();
+        return deliverLater();
+      }
       pumping = true;
       first(event);
     } else if (index === 1 && checkpoints === undefined) {
       checkpoints = checkpointSeen;
     }
-    // Nor are there any for an event that a page, or another copy of this package, dispatches.
-    if (head === queue.length || (index === 1 && !(checkpoints && event.isTrusted))) return endTask(event);
+    if (head === queue.length || (index === 1 && !checkpoints)) return endTask(event);
     if (held.size > 0 && performance.now() - heldSince > HOLD) flushHeld();
     if (index === LISTENERS - 1) {
       // No listener comes after this one's checkpoint: what it and its continuations send goes out

@@ -126,20 +126,35 @@ function clamp(value) {
   return up ? floor + 1 : floor;
 }
 
+// Buffers and Blobs of other realms, such as a frame's, are none of this realm's classes, but they pass the checks of its getters.
+const getterOf = ({ prototype }, name) => Object.getOwnPropertyDescriptor(prototype, name).get;
+const bufferLength = getterOf(ArrayBuffer, "byteLength");
+const blobSize = getterOf(Blob, "size");
+
+function passes(getter, object) {
+  try {
+    getter.call(object);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** WebIDL `(BufferSource or Blob or USVString)`, without [AllowShared] and [AllowResizable]. */
 function toPayload(data) {
-  if (typeof data === "string") return scalar(data);
+  if (typeof data !== "object" || data === null) return scalar(`${data}`);
   const isView = ArrayBuffer.isView(data);
-  if (isView || data instanceof ArrayBuffer) {
+  if (isView || passes(bufferLength, data)) {
     const buffer = isView ? data.buffer : data;
-    if (!(buffer instanceof ArrayBuffer) || buffer.resizable) {
+    if ((isView && !passes(bufferLength, buffer)) || buffer.resizable) {
       throw new TypeError("Failed to execute 'send' on 'WebSocket': The buffer must be neither shared nor resizable.");
     }
     // A detached buffer has no bytes (WebIDL, "get a copy of the bytes held by the buffer source").
     if (data.byteLength === 0) return new Uint8Array(0);
     return isView ? new Uint8Array(buffer, data.byteOffset, data.byteLength) : new Uint8Array(buffer);
   }
-  return data instanceof Blob ? data : scalar(`${data}`);
+  if (passes(blobSize, data)) return data instanceof Blob ? data : new Blob([data]);
+  return scalar(`${data}`);
 }
 
 /** WHATWG, "obtain a WebSocket URL": resolved against the base of this realm. @param {string} given */

@@ -1,5 +1,5 @@
-// A page cannot tell a virtual socket from a native one: every case of tests/parity runs over both, in a window and in
-// a worker, and what it records must be the same line by line.
+// A page cannot tell a virtual socket from a native one: every case of tests/parity runs over both, in a window, a frame and
+// workers, and what it records must be the same line by line.
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { makeSite, repository, startServer, startWorld } from "../harness/index.js";
@@ -39,6 +39,25 @@ test("in a worker", (t) =>
     }),
   ));
 
+test("in a shared worker", (t) =>
+  suite(t, world.server, {}, () =>
+    new Promise((resolve, reject) => {
+      const worker = new SharedWorker("/parity/main.js", { type: "module" });
+      worker.port.onmessage = ({ data }) => resolve(data);
+      worker.onerror = ({ message }) => reject(new Error(message));
+    }),
+  ));
+
+test("in a frame", (t) =>
+  suite(t, world.server, {}, async () => {
+    const frame = Object.assign(document.createElement("iframe"), { src: "/" });
+    await new Promise((resolve) => {
+      frame.onload = resolve;
+      document.body.append(frame);
+    });
+    return (await frame.contentWindow.eval('import("/parity/main.js")')).default;
+  }));
+
 test("through the gateway, against native sockets that go straight to its upstream", async (t) => {
   const upstream = new URL(world.server.origin).host;
   const gateway = await startServer(site, { more: ["--upstream", `/test=ws://${upstream}/test`] });
@@ -52,7 +71,3 @@ test("to another origin, which falls through", async (t) => {
   const { host } = new URL(other.origin);
   await suite(t, world.server, { native: host, virtual: host }, inWindow);
 });
-
-test("where there is no multiplexer, with the fallback", (t) =>
-  suite(t, world.server, { multiplexer: "/none", fallback: "" }, inWindow));
-
