@@ -6,11 +6,11 @@
 // running script). So every message of a port, and of a physical socket, has many listeners, and each
 // of them delivers one event at 0.57 µs.
 
-// Not where EventTarget is itself written in JavaScript, as in Node.js: there, a task for each event.
+// Not where EventTarget is itself written in JavaScript, as in Node.js and Deno: there, a task for each event.
 const NATIVE = String(EventTarget).includes("[native code]");
 
 // Listeners for one message. 32 was the fastest of 8 to 128; page code waits for at most as many events.
-const LISTENERS = NATIVE ? 32 : 1;
+const LISTENERS = 32;
 
 // While events are delivered, what their handlers send is held to go out together; no longer than this
 // many milliseconds, so that slow handlers do not hold up what others have sent.
@@ -22,7 +22,6 @@ let head = 0;
 
 // Made when it is first needed: merely importing the package starts nothing.
 let sender;
-let receiver;
 let posted = false;
 let pumping = false;
 let heldSince = 0;
@@ -39,24 +38,28 @@ export function enqueue(channel, kind, value) {
 
 /** Has the queue delivered in a later task. */
 export function deliverLater() {
-  if (!posted && head < queue.length) {
-    posted = true;
+  if (posted || head === queue.length) return;
+  posted = true;
+  if (NATIVE) {
     sender ??= openPort();
-    // In Node.js a port keeps the process alive: while events wait, and no longer.
-    receiver.ref?.();
     sender.postMessage(0);
+  } else {
+    // A port would keep the process alive, with nothing to wait for.
+    (globalThis.setImmediate ?? setTimeout)(deliverOne);
   }
 }
 
 function openPort() {
   const { port1, port2 } = new MessageChannel();
-  receiver = port1;
-  listen(receiver, () => {
-    posted = false;
-    receiver.unref?.();
-  });
-  receiver.start();
+  listen(port1, () => (posted = false));
+  port1.start();
   return port2;
+}
+
+function deliverOne() {
+  posted = false;
+  deliverNext();
+  deliverLater();
 }
 
 /** Has `link.flush()` called once all that is sent in this task has been queued. */
@@ -99,7 +102,7 @@ function endTask(event) {
 function listener(index, first) {
   return (event) => {
     if (index === 0) {
-      if (NATIVE && !event.isTrusted) {
+      if (!event.isTrusted) {
         // Of another virtual socket, where a page has replaced the global: no checkpoints follow, and this may be inside a delivery.
         first(event);
         event.stopImmediatePropagation();

@@ -9,7 +9,7 @@ const headers = { Origin: origin };
 globalThis.WebSocket =
   which === "ws"
     ? class extends Ws { constructor(url, protocols) { super(url, protocols, { headers }); } }
-    : class extends WebSocket { constructor(url, protocols) { super(url, { protocols, headers }); } };
+    : class extends WebSocket { constructor(url, protocols) { super(url, { protocols: [protocols].flat(), headers }); } };
 
 const base = origin.replace("http", "ws");
 const M = new MultiWebSocket(`${base}/multiplexer`, { idleTimeout: 0 });
