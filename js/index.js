@@ -1,8 +1,9 @@
 // The entry "manysocket": ready on import. The wasm is inlined and compiled at once, so that neither an
 // init call nor a loader is needed; a page without `wasm-unsafe-eval` in its CSP cannot compile any wasm.
 import wasm from "./manysocket_inline.js";
+import { toBytes } from "./inline.js";
 import { initialise } from "./wasm.js";
 
-initialise(Uint8Array.from(atob(wasm), (character) => character.charCodeAt(0)));
+initialise(toBytes(wasm));
 
 export { MultiWebSocket } from "./multiwebsocket.js";

@@ -34,7 +34,7 @@ let scratch = new Uint8Array(64 * 1024);
 
 export class Link {
   #payloads = new Payloads();
-  #core = new Connection(this.#payloads, performance.now());
+  #core = new Connection(performance.now());
   /** By number. */
   #channels = [];
   #physical = null;
@@ -205,7 +205,7 @@ export class Link {
     const at = this.#core.pollTimeout();
     if (at === Infinity) return;
     this.#keepalive = setTimeout(() => {
-      if (!this.#core.handleTimeout(performance.now())) return this.#giveUp(this.#core.violation());
+      if (!this.#core.handleTimeout(performance.now())) return this.#giveUp(this.#violation());
       this.flush();
       this.#keepAlive();
     }, Math.max(0, at - performance.now()));
@@ -219,6 +219,11 @@ export class Link {
     this.#physical.close(4002, reason);
     // Not at its close event: a browser waits for the answer of a dead server for long.
     this.#lost({ code: 1006, reason: "", wasClean: false });
+  }
+
+  #violation() {
+    const from = this.#core.violationPointer();
+    return decode(memoryBytes().subarray(from, from + this.#core.violationLength()));
   }
 
   // ---- sending ----
@@ -320,18 +325,24 @@ export class Link {
   #takePiece(at) {
     const words = memoryWords();
     const slot = words[at];
-    const start = words[at + 1];
-    const units = words[at + 2];
     const ends = words[at + 3] === 1;
     if (slot === 0) return { value: new Uint8Array(0), row: null, units: 0, ends };
     const row = this.#payloads.rows[slot];
     let { value } = row;
+    const start = row.sent;
+    let end = words[at + 1] + words[at + 2];
     if (start > 0 || !ends) {
-      value = typeof value === "string" ? value.slice(start, start + units) : value.subarray(start, start + units);
+      if (typeof value === "string") {
+        // A pair is not cut (docs/protocol.md §2.2): wasm leaves room for its second half (src/payload.rs).
+        if (isPair(value, end)) end++;
+        value = value.slice(start, end);
+      } else {
+        value = value.subarray(start, end);
+      }
     }
-    row.sent = start + units;
+    row.sent = end;
     if (ends) this.#payloads.remove(slot);
-    return { value, row, units, ends };
+    return { value, row, units: end - start, ends };
   }
 
   #sentPiece({ row, ends }, bytes, sent) {
@@ -424,7 +435,7 @@ export class Link {
     }
     if (this.#keepalive === 0) this.#keepAlive();
     if (taken) this.#flushSoon(0);
-    else this.#giveUp(this.#core.violation());
+    else this.#giveUp(this.#violation());
   }
 
   #arrived(channel, piece, fin) {
@@ -476,6 +487,9 @@ export class Link {
     this.#idle = setTimeout(() => this.end(1000, "idle"), this.#options.idleTimeout);
   }
 }
+
+/** Whether a surrogate pair lies across `at`. */
+const isPair = (text, at) => text.codePointAt(at - 1) > 0xffff;
 
 /** An integer as docs/protocol.md §2.1 has it. */
 function integer(value) {

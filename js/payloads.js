@@ -32,12 +32,4 @@ export class Payloads {
     this.rows[slot] = null;
     this.free.push(slot);
   }
-
-  /** Called by wasm: whether a surrogate pair lies across `at`. */
-  cutsPair(slot, at) {
-    const text = this.rows[slot].value;
-    const before = text.charCodeAt(at - 1);
-    const after = text.charCodeAt(at);
-    return before >= 0xd800 && before <= 0xdbff && after >= 0xdc00 && after <= 0xdfff;
-  }
 }

@@ -8,13 +8,10 @@
 mod payload;
 mod words;
 
-use std::rc::Rc;
-
 use manysocket_protocol::connection::{self, Side};
 use manysocket_protocol::{Millis, Settings, Transmit, Violation};
 use wasm_bindgen::prelude::*;
 
-pub use payload::Payloads;
 use payload::Slot;
 
 // Half the size of the default allocator, whose thread support a page has no use for (KB gzip: 9.0
@@ -43,7 +40,6 @@ pub enum Outgoing {
 #[derive(Debug)]
 pub struct Connection {
     inner: connection::Connection<Slot>,
-    payloads: Rc<Payloads>,
     /// The headers of the batch being received or sent.
     headers: Vec<u8>,
     /// Events, or what to send.
@@ -55,12 +51,11 @@ pub struct Connection {
 impl Connection {
     /// A link that is about to be dialled. Times are milliseconds of any monotonic clock.
     #[wasm_bindgen(constructor)]
-    pub fn new(payloads: Payloads, now: f64) -> Connection {
+    pub fn new(now: f64) -> Connection {
         // The server pings: a timer in a page sleeps when its tab does (§8).
         let settings = Settings { ping_interval: 0, ..Settings::default() };
         Connection {
             inner: connection::Connection::new(Side::Client, settings, false, millis(now)),
-            payloads: Rc::new(payloads),
             headers: Vec::new(),
             words: Vec::new(),
             violation: None,
@@ -75,15 +70,15 @@ impl Connection {
 
     /// Opens a channel; 0 if the server does not allow any more.
     pub fn open(&mut self, target: u32, target_units: u32, protocols: u32, protocols_units: u32) -> u32 {
-        let target = self.text(target, target_units);
-        let protocols = self.text(protocols, protocols_units);
+        let target = Slot::text(target, target_units);
+        let protocols = Slot::text(protocols, protocols_units);
         self.inner.open(target, protocols).unwrap_or(0)
     }
 
     /// Queues a text; false if the channel does not take any more.
     #[wasm_bindgen(js_name = sendText)]
     pub fn send_text(&mut self, channel: u32, slot: u32, units: u32) -> bool {
-        let text = self.text(slot, units);
+        let text = Slot::text(slot, units);
         self.inner.send(channel, manysocket_protocol::Kind::Text, text)
     }
 
@@ -95,7 +90,7 @@ impl Connection {
 
     /// Closes a channel after what is queued; code 0: none.
     pub fn close(&mut self, channel: u32, code: u16, reason: u32, reason_units: u32) {
-        let reason = self.text(reason, reason_units);
+        let reason = Slot::text(reason, reason_units);
         self.inner.close(channel, (code != 0).then_some(code), reason);
     }
 
@@ -144,9 +139,16 @@ impl Connection {
         self.keep(received)
     }
 
-    /// What the server did wrong, for the console.
-    pub fn violation(&self) -> Option<String> {
-        self.violation.map(|violation| violation.reason().to_owned())
+    /// Where in memory stands what the server did wrong, for the console: ASCII.
+    #[wasm_bindgen(js_name = violationPointer)]
+    pub fn violation_pointer(&self) -> *const u8 {
+        self.violation.map_or("", |violation| violation.reason()).as_ptr()
+    }
+
+    /// The length of that.
+    #[wasm_bindgen(js_name = violationLength)]
+    pub fn violation_length(&self) -> u32 {
+        self.violation.map_or(0, |violation| violation.reason().len() as u32)
     }
 
     /// Writes all events as words; tells how many words. See [`words::event`].
@@ -219,10 +221,6 @@ impl Connection {
 }
 
 impl Connection {
-    fn text(&self, slot: u32, units: u32) -> Slot {
-        Slot::text(slot, units, &self.payloads)
-    }
-
     fn keep(&mut self, result: Result<(), Violation>) -> bool {
         self.violation = result.err();
         self.violation.is_none()

@@ -1,20 +1,6 @@
 //! Payloads as places in a table that JavaScript keeps.
 
-use std::rc::Rc;
-
-use manysocket_protocol::Payload;
-use wasm_bindgen::prelude::*;
-
-#[wasm_bindgen]
-extern "C" {
-    /// The table, as far as wasm has to ask it.
-    #[derive(Debug)]
-    pub type Payloads;
-
-    /// Whether the text in `slot` has a surrogate pair across `at`.
-    #[wasm_bindgen(method, js_name = cutsPair)]
-    fn cuts_pair(this: &Payloads, slot: u32, at: u32) -> bool;
-}
+use manysocket_protocol::{Payload, Side};
 
 /// A payload, or what is left of it to send.
 #[derive(Debug, Default)]
@@ -25,30 +11,31 @@ pub(crate) struct Slot {
     pub(crate) units: u32,
     /// Whether it reaches to the payload's end.
     pub(crate) ends: bool,
-    /// Of a text: where to ask about surrogate pairs.
-    table: Option<Rc<Payloads>>,
+    is_text: bool,
 }
 
 impl Slot {
-    pub(crate) fn text(slot: u32, units: u32, table: &Rc<Payloads>) -> Self {
-        Self { slot, start: 0, units, ends: true, table: Some(Rc::clone(table)) }
+    pub(crate) fn text(slot: u32, units: u32) -> Self {
+        Self { slot, start: 0, units, ends: true, is_text: true }
     }
 
     pub(crate) fn binary(slot: u32, bytes: u32) -> Self {
-        Self { slot, start: 0, units: bytes, ends: true, table: None }
+        Self { slot, start: 0, units: bytes, ends: true, is_text: false }
     }
 }
 
 impl Payload for Slot {
+    const SIDE: Option<Side> = Some(Side::Client);
+
     fn units(&self) -> u32 {
         self.units
     }
 
+    /// Leaves room for one unit in the piece of a text: whoever has the text cuts behind a surrogate pair when the
+    /// cut would go through it, and the next piece has one fewer. To ask here would cost an import.
     fn split_to(&mut self, units: u32) -> Self {
-        let cuts_pair =
-            self.table.as_ref().is_some_and(|table| table.cuts_pair(self.slot, self.start + units));
-        let units = if cuts_pair { units - 1 } else { units };
-        let head = Self { slot: self.slot, start: self.start, units, ends: false, table: None };
+        let units = if self.is_text { units - 1 } else { units };
+        let head = Self { slot: self.slot, start: self.start, units, ends: false, is_text: self.is_text };
         self.start += units;
         self.units -= units;
         head

@@ -17,7 +17,7 @@ function download(entry, seen = new Set()) {
   if (seen.has(entry)) return seen;
   seen.add(entry);
   const source = readFileSync(join(folder, entry), "utf8");
-  for (const [, file] of source.matchAll(/^\s*(?:import|export)\b[^"';]*["']\.\/([^"']+)["']/gm)) download(file, seen);
+  for (const [, file] of source.matchAll(/\b(?:import|from)\s*["']\.\/([^"']+)["']/g)) download(file, seen);
   return seen;
 }
 

@@ -3,6 +3,7 @@
 mod build;
 mod command;
 mod demo;
+mod inline;
 mod setup;
 mod test;
 mod workspace;

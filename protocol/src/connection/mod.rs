@@ -114,7 +114,7 @@ impl<P: Payload> Connection<P> {
     pub fn open(&mut self, target: P, protocols: P) -> Option<Channel> {
         // Before the HELLO nobody knows the limit: `write_control` finds out.
         let limit = self.peer.map_or(u32::MAX, |peer| peer.max_channels);
-        if self.side == Side::Server || self.live >= limit {
+        if self.side() == Side::Server || self.live >= limit {
             return None;
         }
         let fresh = self.channels.len() as Channel + 1;
@@ -139,7 +139,7 @@ impl<P: Payload> Connection<P> {
 
     /// Refuses an open with an HTTP status and a reason for the log.
     pub fn refuse(&mut self, channel: Channel, status: u16, reason: P) {
-        if self.side == Side::Server
+        if self.side() == Side::Server
             && let Some(state) = self.get(channel)
             && matches!(state.sending, Sending::Opening)
         {
@@ -192,7 +192,7 @@ impl<P: Payload> Connection<P> {
     /// Gives the channel up: drops what is queued and what still comes. The peer sees 1006. No
     /// event of this channel follows those that already wait.
     pub fn abort(&mut self, channel: Channel) {
-        let side = self.side;
+        let side = self.side();
         let Some(state) = self.get(channel) else {
             return;
         };
@@ -250,6 +250,10 @@ impl<P: Payload> Connection<P> {
         }
     }
 
+    fn side(&self) -> Side {
+        P::SIDE.unwrap_or(self.side)
+    }
+
     // ---- the table of channels ----
 
     fn state(&self, channel: Channel) -> Option<&ChannelState<P>> {
@@ -276,7 +280,7 @@ impl<P: Payload> Connection<P> {
     fn remove(&mut self, channel: Channel) {
         self.channels[channel as usize - 1] = None;
         self.live -= 1;
-        if self.side == Side::Client {
+        if self.side() == Side::Client {
             self.free.push(Reverse(channel));
         }
     }

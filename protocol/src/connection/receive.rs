@@ -114,7 +114,7 @@ impl<P: Payload> Connection<P> {
     }
 
     fn on_open(&mut self, channel: Channel, target: Span, protocols: Span) -> Result<(), Violation> {
-        if self.side == Side::Client {
+        if self.side() == Side::Client {
             return Err(Violation::protocol("a server does not open channels").on(channel));
         }
         if channel == 0 || channel as usize > self.channels.len() + 1 {
@@ -139,7 +139,7 @@ impl<P: Payload> Connection<P> {
     fn on_accept(&mut self, channel: Channel, protocol: Span) -> Result<(), Violation> {
         let window = Window::new(self.settings.window);
         let credit = self.peer.map_or(0, |peer| peer.window);
-        let side = self.side;
+        let side = self.side();
         let state = self.expect(channel)?;
         match (&state.sending, &state.receiving) {
             _ if side == Side::Server => {
@@ -157,7 +157,7 @@ impl<P: Payload> Connection<P> {
     }
 
     fn on_refuse(&mut self, channel: Channel, status: u32, reason: Span) -> Result<(), Violation> {
-        let side = self.side;
+        let side = self.side();
         let state = self.expect(channel)?;
         let event = match state.receiving {
             _ if side == Side::Server => {
@@ -187,7 +187,7 @@ impl<P: Payload> Connection<P> {
         if reason.units > 0 && matches!(code, 0 | ABORTED) {
             return Err(Violation::protocol("CLOSE with a reason but no code").on(channel));
         }
-        let side = self.side;
+        let side = self.side();
         let state = self.expect(channel)?;
         match state.receiving {
             Receiving::Ended => return Err(Violation::protocol("CLOSE after CLOSE").on(channel)),

@@ -54,6 +54,16 @@ const BLOBS = {
 };
 
 export const cases = {
+  // Longer than what may be sent at once, and cut at odd places unless care is taken.
+  "surrogate pairs of a long string stay whole": async ({ WebSocket, log, url }) => {
+    const socket = new WebSocket(url("/echo"));
+    await fired(socket, "open");
+    for (const text of ["😀".repeat(600_000), `x${"😀".repeat(600_000)}`]) {
+      socket.send(text);
+      log(`whole: ${(await fired(socket, "message")).data === text}`);
+    }
+    socket.close();
+  },
   ...Object.fromEntries(
     [...Object.entries(STRINGS).map(([name, text]) => [`string, ${name}`, () => text]), ...Object.entries(VALUES), ...Object.entries(BUFFERS), ...Object.entries(BLOBS)].map(
       ([name, make]) => [
