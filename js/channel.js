@@ -18,7 +18,7 @@ export const EVENT_CLOSE = 3;
 export const MAX_REASON = 123;
 
 /** RFC 6455 §7.4.1: no close frame came. */
-const ABNORMAL = { code: 1006, reason: "", wasClean: false };
+export const ABNORMAL = { code: 1006, reason: "", wasClean: false };
 
 // The page may have replaced them, on the prototype or on the socket.
 const { dispatchEvent } = EventTarget.prototype;

@@ -1,8 +1,8 @@
 // One physical WebSocket and the channels over it, from dialling to its end. A link is never used again:
 // whoever needs another makes one.
 import { Connection, Outgoing } from "./manysocket.js";
-import { Bytes } from "./events.js";
-import { CONNECTING, EVENT_MESSAGE, MAX_REASON, OPEN } from "./channel.js";
+import { Bytes, join } from "./events.js";
+import { ABNORMAL, CONNECTING, EVENT_MESSAGE, MAX_REASON, OPEN } from "./channel.js";
 import { Payloads } from "./payloads.js";
 import { deliverLater, enqueue, flushLater, receiveFrom } from "./delivery.js";
 import { decode, encodeInto, utf8Length } from "./utf8.js";
@@ -44,7 +44,6 @@ export class Link {
   #flushing = false;
   /** Bytes ever handed to the physical socket. */
   #handed = 0;
-  #failed = false;
   /** How to end, if that was asked for before dialling. */
   #ending = null;
   #keepalive = 0;
@@ -165,7 +164,15 @@ export class Link {
     const dialled = new URL(url);
     const base64url = btoa(String.fromCharCode(...batch)).replace(/=+$/, "").replaceAll("+", "-").replaceAll("/", "_");
     dialled.searchParams.append(HANDSHAKE_PARAMETER, base64url);
-    const physical = new this.#options.WebSocket(dialled, SUBPROTOCOL);
+    let physical;
+    try {
+      physical = new this.#options.WebSocket(dialled, SUBPROTOCOL);
+    } catch (error) {
+      // What Firefox throws where a Content Security Policy forbids it; it would for each native socket.
+      console.error(`manysocket: ${url} cannot be connected to: ${error}`);
+      this.#options.fallback = null;
+      return this.#lost(ABNORMAL, true);
+    }
     physical.binaryType = "arraybuffer";
     physical.addEventListener("open", () => {
       // Firefox opens a socket whose server chose no subprotocol.
@@ -174,15 +181,17 @@ export class Link {
       this.#options.onopen();
       this.flush();
     });
-    physical.addEventListener("error", () => (this.#failed = true));
-    physical.addEventListener("close", (event) => this.#lost(event));
+    // Not at `close`: where a Content Security Policy forbids the connection, Chromium fires none.
+    physical.addEventListener("error", () => this.#lost(ABNORMAL, true));
+    physical.addEventListener("close", (event) => this.#lost(event, false));
     receiveFrom(physical, (data) => this.#receive(data));
     this.#physical = physical;
     if (this.#ending !== null) this.end(...this.#ending);
   }
 
-  #lost(event) {
-    // Already, if this side gave the link up.
+  /** The connection has ended; `failed`: as one that fails does (WHATWG), with an error. */
+  #lost(event, failed) {
+    // Already, if it failed, or this side gave it up.
     if (this.#core === null) return;
     clearTimeout(this.#keepalive);
     clearTimeout(this.#idle);
@@ -190,7 +199,7 @@ export class Link {
       if (channel === undefined) continue;
       if (this.#options.fallback !== null) this.#options.fallback(channel);
       // Native: a handshake that does not end well fails; an open connection that ends is closed.
-      else if (this.#failed || !channel.accepted) channel.fail();
+      else if (failed || !channel.accepted) channel.fail();
       else channel.lost();
     }
     this.#channels = [];
@@ -214,11 +223,10 @@ export class Link {
   /** Ends the link because of what the server did, or did not do. */
   #giveUp(reason) {
     console.error(`manysocket: the link to ${this.#physical.url.split("?")[0]} was given up: ${reason}`);
-    this.#failed = true;
     // 4002: a page may not send 1002, "protocol error", itself.
     this.#physical.close(4002, reason);
     // Not at its close event: a browser waits for the answer of a dead server for long.
-    this.#lost({ code: 1006, reason: "", wasClean: false });
+    this.#lost(ABNORMAL, true);
   }
 
   #violation() {
@@ -497,16 +505,4 @@ function integer(value) {
   for (; value > 0x7f; value >>>= 7) bytes.push((value & 0x7f) | 0x80);
   bytes.push(value);
   return bytes;
-}
-
-/** The pieces of a message as one. */
-function join(pieces) {
-  if (typeof pieces[0] === "string") return pieces.join("");
-  const whole = new Uint8Array(pieces.reduce((length, piece) => length + piece.length, 0));
-  let at = 0;
-  for (const { buffer, start, length } of pieces) {
-    whole.set(new Uint8Array(buffer, start, length), at);
-    at += length;
-  }
-  return new Bytes(whole.buffer, 0, whole.length);
 }

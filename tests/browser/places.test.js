@@ -38,6 +38,12 @@ async function suite(t, openPage, departures = []) {
       assert.equal(state, 1, "the sockets were on a link");
     });
   }
+  await t.test("a page whose policy forbids the connection: it fails, and does not wait for ever", async (t) => {
+    const page = await openPage(`${server.origin}/`);
+    t.after(() => page.close());
+    const run = async () => (await import("/places/places.js")).forbidden();
+    assert.deepEqual(await page.evaluate(run), ["error in state 3", 1006]);
+  });
 }
 
 test("in Chromium", async (t) => {

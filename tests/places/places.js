@@ -66,3 +66,14 @@ export const places = {
     return new Promise((resolve) => (port1.onmessage = ({ data }) => resolve(data)));
   },
 };
+
+/** Where a page's Content Security Policy forbids it to connect: what a virtual socket then fires. */
+export async function forbidden() {
+  const inner = await frame({ src: "/places/forbidden.html" });
+  const { MultiWebSocket } = await inner.eval('import("/pkg/index.js")');
+  const socket = new (new MultiWebSocket("/multiplexer").WebSocket)("/test/echo");
+  const events = [];
+  socket.onerror = () => events.push(`error in state ${socket.readyState}`);
+  const { code } = await new Promise((resolve) => (socket.onclose = resolve));
+  return [...events, code];
+}
