@@ -38,12 +38,15 @@ async function suite(t, openPage, departures = []) {
       assert.equal(state, 1, "the sockets were on a link");
     });
   }
-  await t.test("a page whose policy forbids the connection: it fails, and does not wait for ever", async (t) => {
+  const alone = async (t, name) => {
     const page = await openPage(`${server.origin}/`);
     t.after(() => page.close());
-    const run = async () => (await import("/places/places.js")).forbidden();
-    assert.deepEqual(await page.evaluate(run), ["error in state 3", 1006]);
-  });
+    return page.evaluate(async (name) => (await import("/places/places.js"))[name](), name);
+  };
+  await t.test("a page whose policy forbids the connection: it fails, and does not wait for ever", async (t) =>
+    assert.deepEqual(await alone(t, "forbidden"), ["error in state 3", 1006]));
+  await t.test("a server that answers without the subprotocol is one without a multiplexer", async (t) =>
+    assert.equal(await alone(t, "mute"), "hello"));
 }
 
 test("in Chromium", async (t) => {

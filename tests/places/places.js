@@ -77,3 +77,12 @@ export async function forbidden() {
   const { code } = await new Promise((resolve) => (socket.onclose = resolve));
   return [...events, code];
 }
+
+/** Where a server opens the link without choosing its subprotocol, which Firefox lets pass: what a socket with the fallback gets. */
+export async function mute() {
+  const { MultiWebSocket } = await import("/pkg/index.js");
+  const socket = new (new MultiWebSocket("/test/echo", { fallback: true }).WebSocket)("/test/echo");
+  await new Promise((resolve) => (socket.onopen = resolve));
+  socket.send("hello");
+  return (await new Promise((resolve) => (socket.onmessage = resolve))).data;
+}
