@@ -6,6 +6,9 @@ import { after, test } from "node:test";
 import { firefox, startFirefox } from "../harness/firefox.js";
 import { makeSite, removeSite, repository, startServer } from "../harness/index.js";
 
+// Several times what the suite takes; it ends one that has lost its page.
+const PATIENCE = 120_000;
+
 /** Where Firefox 153 departs from the standard, and so from virtual sockets, which follow it. */
 const DEPARTURES = {
   "construction: protocols of every type": "WebIDL GetMethod: an @@iterator that is null is as good as none",
@@ -31,7 +34,7 @@ test("in Firefox", { skip: firefox === null && "Firefox is not installed" }, asy
   const browser = await startFirefox();
   t.after(() => browser.close());
   for (const [place, run] of Object.entries({ "in a window": inWindow, "in a worker": inWorker })) {
-    await t.test(place, async (t) => {
+    await t.test(place, { timeout: PATIENCE }, async (t) => {
       const page = await browser.openPage(`${server.origin}/`);
       const results = await page.evaluate(run);
       assert.ok(results.length >= 200, `${results.length} cases`);

@@ -20,12 +20,15 @@ after(async () => {
   await removeSite(site);
 });
 
+// Far more than a place takes; it ends one in which an event never comes.
+const PATIENCE = 30_000;
+
 /** Where Firefox 153 resolves relative URLs against the page, and not, as HTML asks for, against the worker's own URL. */
 const DEPARTURES = ["a module worker from a blob: URL", "a classic worker from a blob: URL"];
 
 async function suite(t, openPage, departures = []) {
   for (const name of Object.keys(places)) {
-    await t.test(name, async (t) => {
+    await t.test(name, { timeout: PATIENCE }, async (t) => {
       const page = await openPage(`${server.origin}/`);
       t.after(() => page.close());
       const run = async ([name, base]) => (await import("/places/places.js")).places[name](base);
@@ -43,9 +46,9 @@ async function suite(t, openPage, departures = []) {
     t.after(() => page.close());
     return page.evaluate(async (name) => (await import("/places/places.js"))[name](), name);
   };
-  await t.test("a page whose policy forbids the connection: it fails, and does not wait for ever", async (t) =>
+  await t.test("a page whose policy forbids the connection: it fails, and does not wait for ever", { timeout: PATIENCE }, async (t) =>
     assert.deepEqual(await alone(t, "forbidden"), ["error in state 3", 1006]));
-  await t.test("a server that answers without the subprotocol is one without a multiplexer", async (t) =>
+  await t.test("a server that answers without the subprotocol is one without a multiplexer", { timeout: PATIENCE }, async (t) =>
     assert.equal(await alone(t, "mute"), "hello"));
 }
 
