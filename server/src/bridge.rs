@@ -1,79 +1,148 @@
 //! Joins a WebSocket that speaks frames to a virtual one: messages, closes and losses pass in both directions.
 
+use std::time::Duration;
+
 use axum::extract::ws::{CloseFrame, Message};
 use futures_util::future::{Either, select};
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::{Error as WireError, ProtocolError};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{self as ts, CloseFrame as WireCloseFrame};
 
 use crate::socket::WebSocket;
+
+/// What the other side has to answer a close, as in Chromium; then the page sees 1006.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Runs until both sides have closed, or one is lost; then drops both, so that the other side sees the loss.
 pub(crate) async fn bridge<S: AsyncRead + AsyncWrite + Unpin>(socket: WebSocket, wire: WebSocketStream<S>) {
     let (mut to_page, mut from_page) = socket.split();
     let (mut to_wire, mut from_wire) = wire.split();
-    {
+    let ended = {
         // Each direction waits for its own receiver only: together they could wait for each other.
         let up = std::pin::pin!(forward(&mut from_page, &mut to_wire, to_wire_message));
         let down = std::pin::pin!(forward(&mut from_wire, &mut to_page, from_wire_message));
-        // A close has passed in one direction: the answer passes in the other. After a loss nothing does.
         match select(up, down).await {
-            Either::Left((true, down)) => drop(down.await),
-            Either::Right((true, up)) => drop(up.await),
-            _ => {}
+            // A close has passed in one direction: the answer passes in the other. After a loss nothing does.
+            Either::Left((Ok(()), down)) => timeout(CLOSE_TIMEOUT, down).await.unwrap_or(Err(None)),
+            Either::Left((Err(_), _)) => Err(None),
+            Either::Right((down, _)) => down,
+        }
+    };
+    let mut socket = to_page.reunite(from_page).expect("two halves of one");
+    match ended {
+        Ok(()) => {
+            // The library that speaks frames answers a close by itself, but only when it is used again.
+            let _ = to_wire.flush().await;
+            // What the page sent before it read the close has nowhere to go; were it left unread, the end of the
+            // connection would be a reset, and could overtake the close.
+            let answered = async { while socket.next().await.is_some_and(|next| is_message(&next)) {} };
+            let _ = timeout(CLOSE_TIMEOUT, answered).await;
+        }
+        Err(code) => {
+            socket.lose();
+            if let Some(code) = code {
+                // It did not keep to RFC 6455, and is told (§7.1.7).
+                let frame = WireCloseFrame { code, reason: "".into() };
+                let _ = to_wire.send(ts::Message::Close(Some(frame))).await;
+            }
         }
     }
-    // The library that speaks frames answers a close by itself, but only when it is used again.
-    let _ = to_wire.flush().await;
+}
+
+/// Whether more can follow.
+fn is_message(next: &Result<Message, axum::Error>) -> bool {
+    matches!(next, Ok(message) if !matches!(message, Message::Close(_)))
 }
 
 /// Forwards up to a close, whose answer is left to the other direction: the virtual socket would answer by itself if
-/// it were read again. False if a side is lost.
-async fn forward<From, To, M, N, E>(from: &mut From, to: &mut To, convert: fn(M) -> Option<(N, bool)>) -> bool
+/// it were read again. An error if a side is lost, with the code to close with if it broke the protocol.
+async fn forward<From, To, M, N, E>(
+    from: &mut From,
+    to: &mut To,
+    convert: fn(M) -> Passed<N>,
+) -> Result<(), Option<CloseCode>>
 where
     From: Stream<Item = Result<M, E>> + Unpin,
     To: Sink<N> + Unpin,
+    E: Fault,
 {
-    while let Some(Ok(message)) = from.next().await {
-        let Some((message, is_close)) = convert(message) else { continue };
-        if to.send(message).await.is_err() {
-            return false;
-        }
-        if is_close {
-            return true;
+    loop {
+        let message = from.next().await.ok_or(None)?.map_err(|error| error.code())?;
+        match convert(message) {
+            Passed::Message(message) => to.send(message).await.map_err(|_| None)?,
+            Passed::Close(close) => return to.send(close).await.map_err(|_| None),
+            Passed::Nothing => {}
+            Passed::Broken => return Err(None),
         }
     }
-    false
 }
 
-/// The message for the other side, and whether it is a close; `None` if it does not concern it.
-fn to_wire_message(message: Message) -> Option<(ts::Message, bool)> {
-    Some(match message {
-        Message::Text(text) => (ts::Message::Text(ts_text(text.as_str())), false),
-        Message::Binary(bytes) => (ts::Message::Binary(bytes), false),
+/// What an error of a connection says of its peer.
+trait Fault {
+    /// The code to close with, if the peer broke the protocol (RFC 6455 §7.4.1).
+    fn code(&self) -> Option<CloseCode>;
+}
+
+impl Fault for WireError {
+    fn code(&self) -> Option<CloseCode> {
+        match self {
+            Self::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
+            Self::Protocol(_) => Some(CloseCode::Protocol),
+            Self::Utf8(_) => Some(CloseCode::Invalid),
+            _ => None,
+        }
+    }
+}
+
+impl Fault for axum::Error {
+    fn code(&self) -> Option<CloseCode> {
+        None
+    }
+}
+
+/// A message in the other side's terms.
+enum Passed<M> {
+    Message(M),
+    Close(M),
+    /// It does not concern the other side.
+    Nothing,
+    /// It ends the connection without a close.
+    Broken,
+}
+
+fn to_wire_message(message: Message) -> Passed<ts::Message> {
+    match message {
+        Message::Text(text) => Passed::Message(ts::Message::Text(ts_text(text.as_str()))),
+        Message::Binary(bytes) => Passed::Message(ts::Message::Binary(bytes)),
         Message::Close(frame) => {
-            let frame = frame.map(|CloseFrame { code, reason }| WireCloseFrame {
+            Passed::Close(ts::Message::Close(frame.map(|CloseFrame { code, reason }| WireCloseFrame {
                 code: code.into(),
                 reason: ts_text(reason.as_str()),
-            });
-            (ts::Message::Close(frame), true)
+            })))
         }
-        Message::Ping(_) | Message::Pong(_) => return None,
-    })
+        Message::Ping(_) | Message::Pong(_) => Passed::Nothing,
+    }
 }
 
-fn from_wire_message(message: ts::Message) -> Option<(Message, bool)> {
-    Some(match message {
-        ts::Message::Text(text) => (Message::Text(text.as_str().into()), false),
-        ts::Message::Binary(bytes) => (Message::Binary(bytes), false),
-        ts::Message::Close(frame) => {
-            let frame = frame
-                .map(|frame| CloseFrame { code: frame.code.into(), reason: frame.reason.as_str().into() });
-            (Message::Close(frame), true)
+fn from_wire_message(message: ts::Message) -> Passed<Message> {
+    match message {
+        ts::Message::Text(text) => Passed::Message(Message::Text(text.as_str().into())),
+        ts::Message::Binary(bytes) => Passed::Message(Message::Binary(bytes)),
+        // What the library makes of a code that must not be sent (RFC 6455 §7.4): a browser fails the connection.
+        ts::Message::Close(Some(WireCloseFrame { code: CloseCode::Protocol, reason }))
+            if reason.as_str() == "Protocol violation" =>
+        {
+            Passed::Broken
         }
-        ts::Message::Ping(_) | ts::Message::Pong(_) | ts::Message::Frame(_) => return None,
-    })
+        ts::Message::Close(frame) => Passed::Close(Message::Close(
+            frame.map(|frame| CloseFrame { code: frame.code.into(), reason: frame.reason.as_str().into() }),
+        )),
+        ts::Message::Ping(_) | ts::Message::Pong(_) | ts::Message::Frame(_) => Passed::Nothing,
+    }
 }
 
 fn ts_text(text: &str) -> tokio_tungstenite::tungstenite::Utf8Bytes {

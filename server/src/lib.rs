@@ -42,6 +42,7 @@ mod pipe;
 mod socket;
 mod stats;
 mod upgrade;
+mod upstream;
 
 pub use gateway::Gateway;
 pub use manysocket_protocol::{SUBPROTOCOL, Settings};

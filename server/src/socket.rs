@@ -54,6 +54,13 @@ impl WebSocket {
         SinkExt::send(self, message).await
     }
 
+    /// Leaves a close of the page's without an answer: to the page, the connection is lost.
+    pub(crate) fn lose(&mut self) {
+        if let Inner::Virtual(socket) = &mut self.0 {
+            socket.answer = None;
+        }
+    }
+
     /// The subprotocol that was chosen.
     pub fn protocol(&self) -> Option<&HeaderValue> {
         match &self.0 {

@@ -1,0 +1,275 @@
+//! Dials the upstream server of a gateway: TCP, TLS for `wss:`, and the opening handshake (RFC 6455 §4.1).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::uri::PathAndQuery;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use percent_encoding::percent_decode_str;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_accept_key};
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_util::task::AbortOnDropHandle;
+
+/// What a server has to answer a handshake, with the time to reach it: what reverse proxies allow, and much longer
+/// than a server that lives needs.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The read buffer of a connection: 8 KiB holds the common message; the library's 128 KiB would be most of what an
+/// idle socket costs.
+const READ_BUFFER: usize = 8 * 1024;
+
+pub(crate) type Wire = WebSocketStream<TokioIo<Upgraded>>;
+
+/// A server, by what comes before the path in its URL.
+#[derive(Clone)]
+pub(crate) struct Upstream {
+    /// Without the brackets of an IPv6 address.
+    host: String,
+    port: u16,
+    /// Host and port as written, for the Host header.
+    authority: HeaderValue,
+    /// The URL's user and password, for requests that bring none of their own.
+    authorization: Option<HeaderValue>,
+    tls: Option<TlsConnector>,
+}
+
+/// What the server answered.
+pub(crate) enum Answer {
+    /// With the headers of its 101.
+    Open(Box<Wire>, HeaderMap),
+    Refused(Response<Incoming>),
+}
+
+/// Why there is no answer to pass on.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) status: StatusCode,
+    pub(crate) why: String,
+}
+
+impl Failure {
+    fn new(why: impl ToString) -> Self {
+        Self { status: StatusCode::BAD_GATEWAY, why: why.to_string() }
+    }
+}
+
+impl Upstream {
+    /// Takes the server's part of a URL; what is wrong with it otherwise.
+    pub(crate) fn new(url: &Uri) -> Result<Self, String> {
+        let (default_port, tls) = match url.scheme_str() {
+            Some("ws") => (80, None),
+            Some("wss") => (443, Some(TlsConnector::from(system_tls()?))),
+            _ => return Err("it does not begin with ws:// or wss://".into()),
+        };
+        let authority = url.authority().ok_or("it names no host")?;
+        let (user, server) = match authority.as_str().rsplit_once('@') {
+            Some((user, server)) => (user, server),
+            None => ("", authority.as_str()),
+        };
+        if authority.host().is_empty() {
+            return Err("it names no host".into());
+        }
+        Ok(Self {
+            host: authority.host().trim_matches(['[', ']']).to_owned(),
+            port: authority.port_u16().unwrap_or(default_port),
+            authority: HeaderValue::from_str(server).map_err(|error| error.to_string())?,
+            authorization: basic(user),
+            tls,
+        })
+    }
+
+    /// Sends a request with these headers and those of the handshake, and checks the answer as a browser would.
+    ///
+    /// To drop the future is to give up: the connection ends with it.
+    pub(crate) async fn dial(&self, target: PathAndQuery, headers: HeaderMap) -> Result<Answer, Failure> {
+        let timeout = tokio::time::timeout(DIAL_TIMEOUT, self.handshake(target, headers));
+        timeout.await.unwrap_or_else(|_| {
+            let why = format!("no answer within {} s", DIAL_TIMEOUT.as_secs());
+            Err(Failure { status: StatusCode::GATEWAY_TIMEOUT, why })
+        })
+    }
+
+    async fn handshake(&self, target: PathAndQuery, headers: HeaderMap) -> Result<Answer, Failure> {
+        let key = generate_key();
+        let mut request = Request::new(Body::empty());
+        *request.uri_mut() = Uri::from(target);
+        *request.headers_mut() = headers;
+        self.complete(request.headers_mut(), &key);
+        let offered =
+            request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().cloned().collect::<Vec<_>>();
+
+        let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(Failure::new)?;
+        stream.set_nodelay(true).map_err(Failure::new)?;
+        let mut response = match &self.tls {
+            None => ask(stream, request).await,
+            Some(tls) => {
+                let name = ServerName::try_from(self.host.clone()).map_err(Failure::new)?;
+                ask(tls.connect(name, stream).await.map_err(Failure::new)?, request).await
+            }
+        }?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(Answer::Refused(response));
+        }
+        verify(response.headers(), &key, &offered).map_err(Failure::new)?;
+        let upgraded = hyper::upgrade::on(&mut response).await.map_err(Failure::new)?;
+        // Messages pass through: their size is limited where they are made and where they are read.
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            .max_message_size(None)
+            .max_frame_size(None);
+        let wire = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, Some(config)).await;
+        Ok(Answer::Open(Box::new(wire), response.into_parts().0.headers))
+    }
+
+    /// Adds the headers that speak of this connection.
+    fn complete(&self, headers: &mut HeaderMap, key: &str) {
+        for (name, value) in [
+            (header::CONNECTION, "Upgrade"),
+            (header::UPGRADE, "websocket"),
+            (header::SEC_WEBSOCKET_VERSION, "13"),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        headers.insert(header::HOST, self.authority.clone());
+        headers.insert(header::SEC_WEBSOCKET_KEY, HeaderValue::from_str(key).expect("base64"));
+        if let Some(authorization) = &self.authorization {
+            headers.entry(header::AUTHORIZATION).or_insert(authorization.clone());
+        }
+    }
+}
+
+impl std::fmt::Display for Upstream {
+    /// The server, without the password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let scheme = if self.tls.is_some() { "wss" } else { "ws" };
+        write!(f, "{scheme}://{}", self.authority.to_str().unwrap_or_default())
+    }
+}
+
+impl std::fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Upstream({self})")
+    }
+}
+
+/// Sends a request, and waits for the head of the response.
+async fn ask<S>(stream: S, request: Request<Body>) -> Result<Response<Incoming>, Failure>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = http1::Builder::new()
+        .title_case_headers(true)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(Failure::new)?;
+    let connection = AbortOnDropHandle::new(tokio::spawn(connection.with_upgrades()));
+    let response = sender.send_request(request).await.map_err(Failure::new)?;
+    // It goes on for the body of a refusal, and ends with that or with the upgrade.
+    drop(connection.detach());
+    Ok(response)
+}
+
+/// Checks a 101 as a browser would (WHATWG WebSockets, "establish a WebSocket connection"; RFC 6455 §4.1).
+fn verify(headers: &HeaderMap, key: &str, offered: &[HeaderValue]) -> Result<(), String> {
+    let has = |name: HeaderName, token: &str| {
+        tokens(headers.get_all(name).iter()).any(|given| given.eq_ignore_ascii_case(token))
+    };
+    if !has(header::UPGRADE, "websocket") || !has(header::CONNECTION, "upgrade") {
+        return Err("its 101 does not upgrade to WebSocket".into());
+    }
+    let accept = headers.get(header::SEC_WEBSOCKET_ACCEPT);
+    if accept.is_none_or(|accept| accept.as_bytes() != derive_accept_key(key.as_bytes()).as_bytes()) {
+        return Err("its Sec-WebSocket-Accept does not fit the key".into());
+    }
+    if let Some(extensions) = headers.get(header::SEC_WEBSOCKET_EXTENSIONS) {
+        return Err(format!("it chose the extensions {extensions:?}, and none were offered"));
+    }
+    let chosen = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().collect::<Vec<_>>();
+    match chosen[..] {
+        [] if offered.is_empty() => Ok(()),
+        [] => Err("it chose none of the subprotocols that were offered".into()),
+        [one] if tokens(offered.iter()).any(|offer| one == offer) => Ok(()),
+        _ => Err(format!("it chose the subprotocol {chosen:?}, which was not offered")),
+    }
+}
+
+fn tokens<'a>(values: impl Iterator<Item = &'a HeaderValue>) -> impl Iterator<Item = &'a str> {
+    values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).map(str::trim)
+}
+
+/// The user and password of a URL as a header (RFC 7617 §2).
+fn basic(user: &str) -> Option<HeaderValue> {
+    let (name, password) = user.split_once(':').unwrap_or((user, ""));
+    if name.is_empty() && password.is_empty() {
+        return None;
+    }
+    let mut credentials = percent_decode_str(name).collect::<Vec<u8>>();
+    credentials.push(b':');
+    credentials.extend(percent_decode_str(password));
+    let mut value = HeaderValue::from_str(&format!("Basic {}", BASE64.encode(credentials))).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// TLS that trusts whom the system trusts, or the file in `SSL_CERT_FILE`.
+fn system_tls() -> Result<Arc<ClientConfig>, String> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(found.certs);
+    if added == 0 {
+        let errors = found.errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        return Err(format!("it asks for TLS, and the system has no root certificates ({errors})"));
+    }
+    // The provider is named here, so that an application's own choice of another is left alone.
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_user_of_a_url_becomes_a_header() {
+        for (user, expected) in [
+            ("", None),
+            (":", None),
+            ("ada:secret", Some("ada:secret")),
+            ("ada", Some("ada:")),
+            (":secret", Some(":secret")),
+            ("a%40b:p%3A%C3%A4", Some("a@b:p:ä")),
+        ] {
+            let expected = expected.map(|plain| format!("Basic {}", BASE64.encode(plain)));
+            assert_eq!(
+                basic(user).map(|value| value.to_str().expect("ASCII").to_owned()),
+                expected,
+                "{user}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_server_is_shown_without_its_password() {
+        let url = "ws://ada:secret@[::1]:9000/x".parse().expect("a URL");
+        let upstream = Upstream::new(&url).expect("an upstream");
+        assert_eq!(upstream.to_string(), "ws://[::1]:9000");
+        assert_eq!((upstream.host.as_str(), upstream.port), ("::1", 9000));
+        assert!(!format!("{upstream:?}").contains("secret"));
+    }
+}

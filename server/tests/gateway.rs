@@ -1,0 +1,294 @@
+//! Whatever an upstream server does, a page sees it through the gateway as it would see it directly.
+
+mod common;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use common::{KINDS, Kind, Link, Received, Server, Socket, told};
+use futures_util::{FutureExt, StreamExt};
+use manysocket_protocol::{Event, Message};
+use manysocket_server::Gateway;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::{self as ts};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+/// Starts an upstream server that does the same with each connection, once it has read the request's head.
+async fn upstream<F>(serve: impl Fn(TcpStream, String) -> F + Clone + Send + 'static) -> SocketAddr
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let serve = serve.clone();
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await.expect("a request"));
+                }
+                serve(stream, String::from_utf8(head).expect("ASCII")).await;
+            });
+        }
+    });
+    address
+}
+
+async fn gateway(upstream: SocketAddr) -> Server {
+    let gateway = Gateway::new("/up", &format!("ws://{upstream}")).expect("a gateway");
+    Server::start(gateway.mount(Router::new())).await
+}
+
+/// A header's value in a request's head, whatever its case.
+fn value<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    let mut lines = head.lines().filter_map(|line| line.split_once(": "));
+    lines.find(|(given, _)| given.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+}
+
+/// A correct 101, with more header lines.
+fn accepting(head: &str, more: &str) -> String {
+    let key = derive_accept_key(value(head, "Sec-WebSocket-Key").expect("a key").as_bytes());
+    format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {key}\r\n{more}\r\n"
+    )
+}
+
+async fn accepted(mut stream: TcpStream, head: &str) -> WebSocketStream<TcpStream> {
+    let protocol = value(head, "Sec-WebSocket-Protocol").and_then(|offered| offered.split(", ").next());
+    let more = protocol.map(|chosen| format!("Sec-WebSocket-Protocol: {chosen}\r\n")).unwrap_or_default();
+    stream.write_all(accepting(head, &more).as_bytes()).await.expect("a client");
+    WebSocketStream::from_raw_socket(stream, Role::Server, None).await
+}
+
+/// A frame as a server sends it; at most 125 bytes.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first, u8::try_from(payload.len()).expect("short")];
+    frame.extend(payload);
+    frame
+}
+
+/// How a page without a gateway sees a handshake end, or its socket.
+async fn dial_straight(upstream: SocketAddr, protocols: &str) -> Result<Socket, String> {
+    let mut request =
+        ts::client::IntoClientRequest::into_client_request(format!("ws://{upstream}/")).expect("a URL");
+    if !protocols.is_empty() {
+        request.headers_mut().insert("sec-websocket-protocol", protocols.parse().expect("a header value"));
+    }
+    match tokio_tungstenite::connect_async(request).await {
+        Ok((wire, _)) => Ok(Socket::Native(Box::new(wire))),
+        Err(ts::Error::Http(response)) => Err(response.status().as_u16().to_string()),
+        Err(_) => Err("failed".into()),
+    }
+}
+
+async fn dial_through(kind: Kind, upstream: SocketAddr, protocols: &str) -> Result<Socket, String> {
+    let server = gateway(upstream).await;
+    let opened = Socket::open(kind, &server, "/up/", "", protocols).await;
+    opened.map(|(socket, _)| socket).map_err(|status| match status {
+        502 => "failed".into(),
+        status => status.to_string(),
+    })
+}
+
+/// What a page sees of a socket to its end. It answers each message with one.
+async fn seen(socket: Result<Socket, String>) -> Vec<String> {
+    let mut socket = match socket {
+        Ok(socket) => socket,
+        Err(why) => return vec![why],
+    };
+    let mut log = Vec::new();
+    loop {
+        match socket.receive().await {
+            Received::Message(message) => {
+                log.push(format!("{message:?}"));
+                socket.send(Message::text("got")).await;
+            }
+            Received::Close(code, reason) => {
+                log.push(format!("closed {code:?} {reason}"));
+                return log;
+            }
+            Received::Lost => {
+                log.push("lost".into());
+                return log;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_handshake_is_a_refusal_or_a_failure() {
+    let wrong =
+        "HTTP/1.1 101 OK\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: x\r\n\r\n";
+    let chosen = |protocol: &str| format!("Sec-WebSocket-Protocol: {protocol}\r\n");
+    // What was offered; the answer as it is, or the lines to add to a correct one; what a page sees. The library
+    // that dials directly here does not look at extensions; browsers do (RFC 6455 §4.1).
+    let cases: [(&str, Result<&str, String>, &str); 12] = [
+        ("", Ok("HTTP/1.1 403 Forbidden\r\nContent-Length: 6\r\n\r\nnobody"), "403"),
+        ("", Ok("HTTP/1.1 302 Found\r\nLocation: /up/else\r\nContent-Length: 0\r\n\r\n"), "302"),
+        ("", Ok("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"), "200"),
+        ("", Ok("HTTP/1.1 503 Busy\r\n\r\nto the end"), "503"),
+        ("", Ok("SSH-2.0-OpenSSH_9.2\r\n\r\n"), "failed"),
+        ("", Ok(""), "failed"),
+        ("", Ok(wrong), "failed"),
+        ("", Err(chosen("unasked")), "failed"),
+        ("a, b", Err(chosen("c")), "failed"),
+        ("a, b", Err(chosen("a, b")), "failed"),
+        ("a, b", Err(String::new()), "failed"),
+        ("", Err("Sec-WebSocket-Extensions: permessage-deflate\r\n".into()), "failed"),
+    ];
+    for (offered, answer, expected) in cases {
+        let of_extensions = answer.as_ref().is_err_and(|more| more.contains("Extensions"));
+        let told = format!("{answer:?}");
+        let answer = answer.map(str::to_owned);
+        let upstream = upstream(move |mut stream, head| {
+            let answer = answer.clone().unwrap_or_else(|more| accepting(&head, &more));
+            async move { stream.write_all(answer.as_bytes()).await.expect("a client") }
+        })
+        .await;
+        if !of_extensions {
+            assert_eq!(seen(dial_straight(upstream, offered).await).await, [expected], "straight: {told}");
+        }
+        for kind in KINDS {
+            let seen = seen(dial_through(kind, upstream, offered).await).await;
+            assert_eq!(seen, [expected], "{kind:?}: {told}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_comes_with_its_headers_and_all_of_its_body() {
+    let upstream = upstream(async |mut stream: TcpStream, _| {
+        let body = "why not ".repeat(50_000);
+        let head = format!(
+            "HTTP/1.1 401 No\r\nX-Why: no\r\nSet-Cookie: a=1\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all((head + &body).as_bytes()).await.expect("a client");
+    })
+    .await;
+    let server = gateway(upstream).await;
+    let mut stream = TcpStream::connect(server.address).await.expect("a server");
+    let request = "GET /up/x HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+                   Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.expect("a server");
+    let mut response = String::new();
+    while !response.ends_with("why not ") || response.len() < 400_000 {
+        let mut part = vec![0; 65536];
+        let length = stream.read(&mut part).await.expect("a response");
+        assert_ne!(length, 0, "{} bytes", response.len());
+        response.push_str(std::str::from_utf8(&part[..length]).expect("ASCII"));
+    }
+    let (head, body) = response.split_once("\r\n\r\n").expect("a head");
+    assert!(head.starts_with("HTTP/1.1 401"), "{head}");
+    assert_eq!((value(head, "x-why"), value(head, "set-cookie")), (Some("no"), Some("a=1")), "{head}");
+    assert_eq!(body, "why not ".repeat(50_000));
+}
+
+/// What an upstream sends after its 101, how the page sees it, and with which code the upstream is told of its fault.
+fn ends() -> Vec<(Vec<u8>, String, Option<u16>)> {
+    let closed = |code: u16, reason: &str| {
+        (
+            frame(0x88, &[&code.to_be_bytes(), reason.as_bytes()].concat()),
+            format!("closed Some({code}) {reason}"),
+            None,
+        )
+    };
+    let broken = |bytes: Vec<u8>, code| (bytes, "lost".to_owned(), Some(code));
+    vec![
+        closed(1000, ""),
+        closed(1001, "moving"),
+        closed(1011, "an error"),
+        closed(3000, "grüße"),
+        closed(4999, &"x".repeat(123)),
+        (frame(0x88, b""), "closed None ".into(), None),
+        // The end of the stream without a close.
+        (vec![], "lost".into(), None),
+        // Reserved bits, an unknown opcode, a masked frame, a continuation of nothing.
+        broken(frame(0xC1, b"x"), 1002),
+        broken(frame(0x83, b"x"), 1002),
+        broken(vec![0x81, 0x81, 1, 2, 3, 4, b'x'], 1002),
+        broken(frame(0x80, b"x"), 1002),
+        // A fragmented ping, a ping of 126 bytes, a message inside a message.
+        broken(frame(0x09, b"x"), 1002),
+        broken([&[0x89, 126, 0, 126][..], &[0; 126]].concat(), 1002),
+        broken([frame(0x01, b"x"), frame(0x81, b"y")].concat(), 1002),
+        // Text that is not UTF-8, and a close reason.
+        broken(frame(0x81, &[0xFF, 0xFE]), 1007),
+        // A close of one byte.
+        broken(frame(0x88, &[3]), 1002),
+    ]
+}
+
+#[tokio::test]
+async fn every_end_of_a_connection_reaches_the_page() {
+    for (bytes, end, code) in ends() {
+        let (tell, mut heard) = mpsc::unbounded_channel();
+        let sent = bytes.clone();
+        let upstream = upstream(move |mut stream, head| {
+            let (tell, sent) = (tell.clone(), sent.clone());
+            async move {
+                stream.write_all(accepting(&head, "").as_bytes()).await.expect("a client");
+                stream.write_all(&frame(0x81, b"before")).await.expect("a client");
+                stream.write_all(&sent).await.expect("a client");
+                if sent.is_empty() {
+                    stream.shutdown().await.expect("a client");
+                }
+                let mut wire = WebSocketStream::from_raw_socket(stream, Role::Server, None).await;
+                while let Some(Ok(message)) = wire.next().await {
+                    if let ts::Message::Close(frame) = message {
+                        let _ = tell.send(frame.map(|frame| u16::from(frame.code)));
+                    }
+                }
+            }
+        })
+        .await;
+        let expected = ["Text(b\"before\")".to_owned(), end];
+        assert_eq!(seen(dial_straight(upstream, "").await).await, expected, "straight: {bytes:?}");
+        while heard.recv().now_or_never().is_some() {}
+        for kind in KINDS {
+            assert_eq!(seen(dial_through(kind, upstream, "").await).await, expected, "{kind:?}: {bytes:?}");
+            if code.is_some() {
+                assert_eq!(told(&mut heard).await, code, "{kind:?}: {bytes:?}");
+            }
+        }
+    }
+}
+
+/// A browser fails the connection; the library would make a clean close of it.
+#[tokio::test]
+async fn a_code_that_must_not_be_sent_is_a_loss() {
+    for code in [0_u16, 999, 1004, 1005, 1006, 1015, 2000, 5000] {
+        let upstream = upstream(move |mut stream: TcpStream, head: String| async move {
+            stream.write_all(accepting(&head, "").as_bytes()).await.expect("a client");
+            stream.write_all(&frame(0x88, &code.to_be_bytes())).await.expect("a client");
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        })
+        .await;
+        for kind in KINDS {
+            assert_eq!(seen(dial_through(kind, upstream, "").await).await, ["lost"], "{kind:?} {code}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_vanishes_is_a_loss() {
+    let upstream = upstream(async |stream: TcpStream, head: String| {
+        let mut wire = accepted(stream, &head).await;
+        futures_util::SinkExt::send(&mut wire, ts::Message::text("a")).await.expect("a client");
+        wire.next().await.expect("an answer").expect("an answer");
+        wire.get_ref().set_zero_linger().expect("a socket");
+    })
+    .await;
+    let expected = ["Text(b\"a\")", "lost"];
+    assert_eq!(seen(dial_straight(upstream, "").await).await, expected);
+    for kind in KINDS {
+        assert_eq!(seen(dial_through(kind, upstream, "").await).await, expected, "{kind:?}");
+    }
+}
