@@ -38,7 +38,8 @@ struct Options {
     #[arg(long = "static", value_name = "DIR")]
     files: Option<PathBuf>,
 
-    /// Upstream WebSocket server for a path and all below it; may be given several times, the longest prefix wins.
+    /// Upstream WebSocket server (ws: or wss:) for a path and all below it; may be given several times, the longest
+    /// prefix wins.
     #[arg(long, value_name = "PREFIX=ws://HOST:PORT/PATH", value_parser = gateway)]
     upstream: Vec<Gateway>,
 

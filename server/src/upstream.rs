@@ -1,5 +1,6 @@
 //! Dials the upstream server of a gateway: TCP, TLS for `wss:`, and the opening handshake (RFC 6455 §4.1).
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,9 +62,9 @@ pub(crate) struct Failure {
     pub(crate) why: String,
 }
 
-impl Failure {
-    fn new(why: impl ToString) -> Self {
-        Self { status: StatusCode::BAD_GATEWAY, why: why.to_string() }
+impl<E: Display> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self { status: StatusCode::BAD_GATEWAY, why: error.to_string() }
     }
 }
 
@@ -112,20 +113,20 @@ impl Upstream {
         let offered =
             request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().cloned().collect::<Vec<_>>();
 
-        let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(Failure::new)?;
-        stream.set_nodelay(true).map_err(Failure::new)?;
+        let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        stream.set_nodelay(true)?;
         let mut response = match &self.tls {
             None => ask(stream, request).await,
             Some(tls) => {
-                let name = ServerName::try_from(self.host.clone()).map_err(Failure::new)?;
-                ask(tls.connect(name, stream).await.map_err(Failure::new)?, request).await
+                let name = ServerName::try_from(self.host.clone())?;
+                ask(tls.connect(name, stream).await?, request).await
             }
         }?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(Answer::Refused(response));
         }
-        verify(response.headers(), &key, &offered).map_err(Failure::new)?;
-        let upgraded = hyper::upgrade::on(&mut response).await.map_err(Failure::new)?;
+        verify(response.headers(), &key, &offered)?;
+        let upgraded = hyper::upgrade::on(&mut response).await?;
         // Messages pass through: their size is limited where they are made and where they are read.
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
@@ -152,7 +153,7 @@ impl Upstream {
     }
 }
 
-impl std::fmt::Display for Upstream {
+impl Display for Upstream {
     /// The server, without the password.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let scheme = if self.tls.is_some() { "wss" } else { "ws" };
@@ -171,13 +172,10 @@ async fn ask<S>(stream: S, request: Request<Body>) -> Result<Response<Incoming>,
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (mut sender, connection) = http1::Builder::new()
-        .title_case_headers(true)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(Failure::new)?;
+    let (mut sender, connection) =
+        http1::Builder::new().title_case_headers(true).handshake(TokioIo::new(stream)).await?;
     let connection = AbortOnDropHandle::new(tokio::spawn(connection.with_upgrades()));
-    let response = sender.send_request(request).await.map_err(Failure::new)?;
+    let response = sender.send_request(request).await?;
     // It goes on for the body of a refusal, and ends with that or with the upgrade.
     drop(connection.detach());
     Ok(response)

@@ -3,6 +3,8 @@
 // Each test uses a part of it.
 #![allow(dead_code)]
 
+pub(crate) mod upstream;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -31,6 +33,11 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) async fn start(app: Router) -> Self {
         Self::with(Multiplexer::new("/multiplexer"), app).await
+    }
+
+    /// One that runs in another process.
+    pub(crate) fn at(address: SocketAddr) -> Self {
+        Self { address, stats: Multiplexer::new("/").stats(), shutdown: CancellationToken::new() }
     }
 
     pub(crate) async fn with(multiplexer: Multiplexer, app: Router) -> Self {
