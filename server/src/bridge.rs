@@ -1,5 +1,6 @@
 //! Joins a WebSocket that speaks frames to a virtual one: messages, closes and losses pass in both directions.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message};
@@ -21,10 +22,11 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) async fn bridge<S: AsyncRead + AsyncWrite + Unpin>(socket: WebSocket, wire: WebSocketStream<S>) {
     let (mut to_page, mut from_page) = socket.split();
     let (mut to_wire, mut from_wire) = wire.split();
+    let closing = AtomicBool::new(false);
     let ended = {
         // Each direction waits for its own receiver only: together they could wait for each other.
-        let up = std::pin::pin!(forward(&mut from_page, &mut to_wire, to_wire_message));
-        let down = std::pin::pin!(forward(&mut from_wire, &mut to_page, from_wire_message));
+        let up = std::pin::pin!(forward(&mut from_page, &mut to_wire, to_wire_message, &closing));
+        let down = std::pin::pin!(forward(&mut from_wire, &mut to_page, from_wire_message, &closing));
         match select(up, down).await {
             // A close has passed in one direction: the answer passes in the other. After a loss nothing does.
             Either::Left((Ok(()), down)) => timeout(CLOSE_TIMEOUT, down).await.unwrap_or(Err(None)),
@@ -64,6 +66,7 @@ async fn forward<From, To, M, N, E>(
     from: &mut From,
     to: &mut To,
     convert: fn(M) -> Passed<N>,
+    closing: &AtomicBool,
 ) -> Result<(), Option<CloseCode>>
 where
     From: Stream<Item = Result<M, E>> + Unpin,
@@ -73,8 +76,20 @@ where
     loop {
         let message = from.next().await.ok_or(None)?.map_err(|error| error.code())?;
         match convert(message) {
-            Passed::Message(message) => to.send(message).await.map_err(|_| None)?,
-            Passed::Close(close) => return to.send(close).await.map_err(|_| None),
+            Passed::Message(message) => {
+                // To a native socket that has closed nothing can be sent; the close is still to come.
+                if to.send(message).await.is_err() && !closing.load(Ordering::Relaxed) {
+                    return Err(None);
+                }
+            }
+            Passed::Close(close) => {
+                closing.store(true, Ordering::Relaxed);
+                if to.send(close).await.is_err() {
+                    // It is closing already: its own answer goes out now.
+                    to.flush().await.map_err(|_| None)?;
+                }
+                return Ok(());
+            }
             Passed::Nothing => {}
             Passed::Broken => return Err(None),
         }

@@ -3,76 +3,19 @@
 mod common;
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use axum::Router;
-use common::{KINDS, Kind, Link, Received, Server, Socket, told};
-use futures_util::{FutureExt, StreamExt};
-use manysocket_protocol::{Event, Message};
+use common::upstream::{accepted, accepting, frame, gateway, pass, upstream, value};
+use common::{KINDS, Kind, Received, Server, Socket, told};
+use futures_util::{FutureExt, SinkExt, StreamExt};
+use manysocket_protocol::Message;
 use manysocket_server::Gateway;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{self as ts};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
-
-/// Starts an upstream server that does the same with each connection, once it has read the request's head.
-async fn upstream<F>(serve: impl Fn(TcpStream, String) -> F + Clone + Send + 'static) -> SocketAddr
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let address = listener.local_addr().expect("an address");
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let serve = serve.clone();
-            tokio::spawn(async move {
-                let mut head = Vec::new();
-                while !head.ends_with(b"\r\n\r\n") {
-                    head.push(stream.read_u8().await.expect("a request"));
-                }
-                serve(stream, String::from_utf8(head).expect("ASCII")).await;
-            });
-        }
-    });
-    address
-}
-
-async fn gateway(upstream: SocketAddr) -> Server {
-    let gateway = Gateway::new("/up", &format!("ws://{upstream}")).expect("a gateway");
-    Server::start(gateway.mount(Router::new())).await
-}
-
-/// A header's value in a request's head, whatever its case.
-fn value<'a>(head: &'a str, name: &str) -> Option<&'a str> {
-    let mut lines = head.lines().filter_map(|line| line.split_once(": "));
-    lines.find(|(given, _)| given.eq_ignore_ascii_case(name)).map(|(_, value)| value)
-}
-
-/// A correct 101, with more header lines.
-fn accepting(head: &str, more: &str) -> String {
-    let key = derive_accept_key(value(head, "Sec-WebSocket-Key").expect("a key").as_bytes());
-    format!(
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Accept: {key}\r\n{more}\r\n"
-    )
-}
-
-async fn accepted(mut stream: TcpStream, head: &str) -> WebSocketStream<TcpStream> {
-    let protocol = value(head, "Sec-WebSocket-Protocol").and_then(|offered| offered.split(", ").next());
-    let more = protocol.map(|chosen| format!("Sec-WebSocket-Protocol: {chosen}\r\n")).unwrap_or_default();
-    stream.write_all(accepting(head, &more).as_bytes()).await.expect("a client");
-    WebSocketStream::from_raw_socket(stream, Role::Server, None).await
-}
-
-/// A frame as a server sends it; at most 125 bytes.
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![first, u8::try_from(payload.len()).expect("short")];
-    frame.extend(payload);
-    frame
-}
 
 /// How a page without a gateway sees a handshake end, or its socket.
 async fn dial_straight(upstream: SocketAddr, protocols: &str) -> Result<Socket, String> {
@@ -281,7 +224,7 @@ async fn a_code_that_must_not_be_sent_is_a_loss() {
 async fn an_upstream_that_vanishes_is_a_loss() {
     let upstream = upstream(async |stream: TcpStream, head: String| {
         let mut wire = accepted(stream, &head).await;
-        futures_util::SinkExt::send(&mut wire, ts::Message::text("a")).await.expect("a client");
+        wire.send(ts::Message::text("a")).await.expect("a client");
         wire.next().await.expect("an answer").expect("an answer");
         wire.get_ref().set_zero_linger().expect("a socket");
     })
@@ -291,4 +234,119 @@ async fn an_upstream_that_vanishes_is_a_loss() {
     for kind in KINDS {
         assert_eq!(seen(dial_through(kind, upstream, "").await).await, expected, "{kind:?}");
     }
+}
+
+#[tokio::test]
+async fn a_close_waits_for_the_upstreams_answer() {
+    for kind in KINDS {
+        let (tell, mut heard) = mpsc::unbounded_channel();
+        let (answer, answers) = tokio::sync::watch::channel(false);
+        let upstream = upstream(move |stream, head| {
+            let (tell, mut answers) = (tell.clone(), answers.clone());
+            async move {
+                let mut stream = accepted(stream, &head).await.into_inner();
+                // The page's Close frame: 2 bytes of header, 4 of the mask, and what it covers.
+                let mut close = [0; 2 + 4 + 2 + 4];
+                stream.read_exact(&mut close).await.expect("a close");
+                let _ = tell.send(close[0]);
+                answers.wait_for(|&now| now).await.expect("the test goes on");
+                let _ =
+                    stream.write_all(&frame(0x88, &[&4001_u16.to_be_bytes()[..], b"mine"].concat())).await;
+                let _ = stream.read_to_end(&mut Vec::new()).await;
+            }
+        })
+        .await;
+        let mut socket = dial_through(kind, upstream, "").await.expect("open");
+        socket.close(Some(4000), "done").await;
+        assert_eq!(told(&mut heard).await, 0x88);
+        answer.send_replace(true);
+        // axum's own socket answers a close with its code, as soon as it sends anything.
+        let expected = match kind {
+            Kind::Native => Received::Close(Some(4000), "done".into()),
+            Kind::Virtual => Received::Close(Some(4001), "mine".into()),
+        };
+        assert_eq!(socket.receive().await, expected, "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_close_that_is_never_answered_is_a_loss() {
+    for kind in KINDS {
+        let (tell, mut heard) = mpsc::unbounded_channel();
+        let upstream = upstream(move |stream, head| {
+            let tell = tell.clone();
+            async move {
+                let mut stream = accepted(stream, &head).await.into_inner();
+                let _ = stream.read_exact(&mut [0; 12]).await;
+                let _ = tell.send("close");
+                let _ = stream.read_to_end(&mut Vec::new()).await;
+                let _ = tell.send("end");
+            }
+        })
+        .await;
+        let mut socket = dial_through(kind, upstream, "").await.expect("open");
+        socket.close(Some(4000), "done").await;
+        assert_eq!(told(&mut heard).await, "close");
+        pass(61).await;
+        assert_eq!(told(&mut heard).await, "end");
+        assert_eq!(socket.receive().await, Received::Lost, "{kind:?}");
+    }
+}
+
+/// An upstream that accepts, sends the head that it was asked with, and keeps what follows.
+async fn telling_head() -> SocketAddr {
+    upstream(async |mut stream: TcpStream, head: String| {
+        let answer = accepting(&head, "Set-Cookie: a=1\r\nSet-Cookie: b=2\r\n");
+        stream.write_all(answer.as_bytes()).await.expect("a client");
+        let mut wire = WebSocketStream::from_raw_socket(stream, Role::Server, None).await;
+        wire.send(ts::Message::text(head)).await.expect("a client");
+        while let Some(Ok(_)) = wire.next().await {}
+    })
+    .await
+}
+
+async fn head(socket: &mut Socket) -> String {
+    match socket.receive().await {
+        Received::Message(Message::Text(head)) => String::from_utf8(head.to_vec()).expect("UTF-8"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn the_upstream_learns_who_asks_for_what() {
+    let upstream = telling_head().await;
+    let url = format!("ws://ada:p%40ss@{upstream}/base");
+    let server = Server::start(Gateway::new("/up", &url).expect("a gateway").mount(Router::new())).await;
+    let origin = format!("http://{}", server.address);
+    for kind in KINDS {
+        let path = "/up/a%20b/;x=1?q=%C3%A9&q&=?";
+        let mut socket = Socket::open(kind, &server, path, "c=1; d=2", "").await.expect("open").0;
+        let head = head(&mut socket).await;
+        assert!(head.starts_with("GET /base/a%20b/;x=1?q=%C3%A9&q&=? HTTP/1.1\r\n"), "{head}");
+        for (name, expected) in [
+            ("host", upstream.to_string()),
+            ("cookie", "c=1; d=2".into()),
+            ("origin", origin.clone()),
+            ("authorization", "Basic YWRhOnBAc3M=".into()),
+            ("x-forwarded-for", "127.0.0.1".into()),
+            ("x-forwarded-host", server.address.to_string()),
+            ("x-forwarded-proto", "http".into()),
+        ] {
+            assert_eq!(value(&head, name), Some(expected.as_str()), "{kind:?} {name}: {head}");
+        }
+    }
+    // The page's own authorization comes first.
+    let own = [("authorization", "Bearer own"), ("origin", origin.as_str())];
+    let wire = common::dial(&server, "/up/", &own).await.expect("open");
+    let head = head(&mut Socket::Native(Box::new(wire))).await;
+    assert_eq!(value(&head, "authorization"), Some("Bearer own"));
+}
+
+#[tokio::test]
+async fn the_cookies_of_a_101_reach_a_native_page() {
+    let server = gateway(telling_head().await).await;
+    let url = format!("ws://{}/up/", server.address);
+    let (_, response) = tokio_tungstenite::connect_async(url).await.expect("open");
+    let cookies = response.headers().get_all("set-cookie").iter().collect::<Vec<_>>();
+    assert_eq!(cookies, ["a=1", "b=2"]);
 }
