@@ -1,5 +1,6 @@
-//! The project's commands: `cargo xtask build`, `demo` and `test`. Each does its own set-up.
+//! The project's commands: `cargo xtask build`, `demo`, `test` and `bench`. Each does its own set-up.
 
+mod bench;
 mod build;
 mod command;
 mod demo;
@@ -14,6 +15,8 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 cargo xtask build                    build the npm package into pkg/ and print its sizes
 cargo xtask demo [--listen ADDRESS]  build everything and serve the demo (default address 127.0.0.1:8080)
+cargo xtask bench [--quick] [NAME]…  measure against native sockets and peers, and write docs/benchmarks.md;
+                                     or only the named workloads of bench/workloads.mjs, which writes nothing
 cargo xtask test [STEP]…             run all tests, or only the named steps:
                                      fmt clippy native wasm browser package";
 
@@ -35,6 +38,7 @@ fn run(arguments: &[String]) -> Result<()> {
         ["demo"] => demo::demo(demo::DEFAULT_ADDRESS),
         ["demo", "--listen", address] => demo::demo(address),
         ["test", steps @ ..] => test::test(steps),
+        ["bench", arguments @ ..] => bench::bench(arguments),
         [] | ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             Ok(())

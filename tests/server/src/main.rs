@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
+use futures_util::SinkExt;
 use manysocket_server::{Multiplexer, Settings, WebSocket, WebSocketUpgrade};
 use serde::Deserialize;
 use tower_http::services::ServeDir;
@@ -58,6 +59,7 @@ fn routes() -> Router {
     let secret = Router::new().route("/echo", any(echo)).layer(middleware::from_fn(only_with_session));
     Router::new()
         .route("/test/echo", any(echo))
+        .route("/test/echo-axum", any(echo_axum))
         .route("/test/protocol", any(protocol))
         .route("/test/refuse", any(refuse))
         .route("/test/late", any(late))
@@ -68,6 +70,7 @@ fn routes() -> Router {
         .route("/test/drop-on-message", any(drop_on_message))
         .route("/test/deaf", any(deaf))
         .route("/test/sink", any(sink))
+        .route("/test/push", any(push))
         .route("/test/rooms/{room}", any(room))
         .nest("/test/secret", secret)
 }
@@ -93,6 +96,18 @@ async fn echo_all(mut socket: WebSocket) {
 
 async fn echo(upgrade: WebSocketUpgrade) -> Response {
     upgrade.on_upgrade(echo_all)
+}
+
+/// The same by axum's own extractor.
+async fn echo_axum(upgrade: axum::extract::ws::WebSocketUpgrade) -> Response {
+    upgrade.on_upgrade(async |mut socket| {
+        while let Some(Ok(message)) = socket.recv().await {
+            let is_data = matches!(message, Message::Text(_) | Message::Binary(_));
+            if is_data && socket.send(message).await.is_err() {
+                return;
+            }
+        }
+    })
 }
 
 /// Chooses the subprotocol that the query names.
@@ -189,6 +204,31 @@ async fn sink(upgrade: WebSocketUpgrade) -> Response {
                 _ => continue,
             };
             if socket.send(answer).await.is_err() {
+                return;
+            }
+        }
+    })
+}
+
+/// Answers `100 32` with 100 texts of 32 bytes, `100 32 binary` with as many binary messages, as quickly as they are taken.
+async fn push(upgrade: WebSocketUpgrade) -> Response {
+    upgrade.on_upgrade(async |mut socket| {
+        while let Some(Ok(Message::Text(wish))) = socket.recv().await {
+            let mut words = wish.split(' ');
+            let mut number = || words.next().and_then(|word| word.parse::<usize>().ok()).unwrap_or_default();
+            let (count, size) = (number(), number());
+            let message = match words.next() {
+                Some(_) => Message::Binary(vec![7; size].into()),
+                None => Message::Text("x".repeat(size).into()),
+            };
+            for _ in 0..count {
+                // Passed on at once, and flushed when the handler has to wait or has done: as a server does that has
+                // much to say.
+                if socket.feed(message.clone()).await.is_err() {
+                    return;
+                }
+            }
+            if socket.flush().await.is_err() {
                 return;
             }
         }

@@ -1,0 +1,101 @@
+// Who is measured: each opens sockets with the part of the WebSocket API that the workloads use.
+//
+// `native` and `manysocket` are the classes themselves. The peers have interfaces of their own; the objects around
+// them do no more than give them the same names.
+import { MultiWebSocket } from "/pkg/index.js";
+
+const parameters = new URLSearchParams(location.search);
+const PATH = "/test";
+
+/** Resolves with the socket once it is open. */
+const opened = (socket) =>
+  new Promise((resolve, reject) => {
+    socket.binaryType = "arraybuffer";
+    socket.onopen = () => resolve(socket);
+    socket.onerror = () => reject(new Error(`${socket.url} does not open`));
+  });
+
+const ofClass = (WebSocket, end) => ({
+  open: (path) => opened(new WebSocket(`ws://${location.host}${PATH}${path}`)),
+  close: (socket) =>
+    new Promise((resolve) => {
+      socket.onclose = resolve;
+      socket.close();
+    }),
+  end,
+});
+
+const script = (src) =>
+  new Promise((resolve, reject) => {
+    const element = Object.assign(document.createElement("script"), { src, onload: resolve, onerror: reject });
+    document.head.append(element);
+  });
+
+/** Its channels are names that the server knows; it says that a channel is open before the server has heard of it. */
+async function websocketMultiplex() {
+  await script("/peers/multiplex_client.js");
+  let multiplexer = null;
+  let number = 0;
+  return {
+    open: () =>
+      new Promise((resolve) => {
+        multiplexer ??= new globalThis.WebSocketMultiplex(new WebSocket(`ws://${parameters.get("peers")}/multiplex`));
+        const channel = multiplexer.channel(`echo${number++ % 20_000}`);
+        channel.onopen = () => resolve(channel);
+      }),
+    close: (channel) => channel.close(),
+    end: () => {
+      multiplexer?.ws.close();
+      multiplexer = null;
+    },
+  };
+}
+
+/** A namespace for a channel, all over one WebSocket. */
+async function socketIo() {
+  await script("/peers/socket.io.min.js");
+  let manager = null;
+  let number = 0;
+  return {
+    open: () =>
+      new Promise((resolve, reject) => {
+        manager ??= new globalThis.io.Manager(`http://${parameters.get("peers")}`, { transports: ["websocket"], reconnection: false });
+        const socket = manager.socket(`/echo${number++}`);
+        const face = { send: (data) => socket.emit("m", data), onmessage: null, socket };
+        socket.on("m", (data) => face.onmessage({ data }));
+        socket.on("connect", () => resolve(face));
+        socket.on("connect_error", reject);
+      }),
+    close: ({ socket }) => socket.disconnect(),
+    end: () => {
+      manager?.engine.close();
+      manager = null;
+    },
+  };
+}
+
+let multiplexer = null;
+
+const makers = {
+  native: () => ofClass(WebSocket, () => {}),
+  manysocket: () => {
+    const M = (multiplexer = new MultiWebSocket("/multiplexer"));
+    // A link of its own for whoever comes after `end()`.
+    return ofClass(M.WebSocket, () => M.close());
+  },
+  "websocket-multiplex": websocketMultiplex,
+  "socket.io": socketIo,
+};
+
+const made = new Map();
+
+/** @param {string} name @returns {Promise<{ open(path: string): Promise<any>, close(socket: any): any, end(): void }>} */
+export async function contestant(name) {
+  if (!made.has(name)) made.set(name, await makers[name]());
+  return made.get(name);
+}
+
+/** Resolves once no link is up. */
+export async function unlinked() {
+  while (multiplexer !== null && multiplexer.readyState !== WebSocket.CLOSED) await new Promise((next) => setTimeout(next, 5));
+}

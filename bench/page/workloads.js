@@ -1,0 +1,161 @@
+// What is measured, in the page. Each takes a contestant and returns figures; times are in milliseconds.
+import { unlinked } from "./contestants.js";
+
+const percentile = (sorted, share) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))];
+
+/** Opens `count` sockets in one task. */
+async function openAll(who, count, path = "/echo") {
+  return Promise.all(Array.from({ length: count }, () => who.open(path)));
+}
+
+async function closeAll(who, sockets) {
+  await Promise.all(sockets.map((socket) => who.close(socket)));
+}
+
+/** Until all of `count` sockets are open, on a link that has to be dialled, or over one that is up (`warm`). */
+export async function opening(who, { count, warm = false }) {
+  who.end();
+  await unlinked();
+  const first = warm ? await who.open("/echo") : null;
+  const start = performance.now();
+  const sockets = await openAll(who, count);
+  const elapsed = performance.now() - start;
+  await closeAll(who, first === null ? sockets : [...sockets, first]);
+  return { ms: elapsed };
+}
+
+/** One message at a time. */
+export async function pingPong(who, { rounds }) {
+  const socket = await who.open("/echo");
+  const times = [];
+  for (let round = 0; round < rounds; round++) {
+    const start = performance.now();
+    await new Promise((resolve) => {
+      socket.onmessage = resolve;
+      socket.send("ping");
+    });
+    times.push(performance.now() - start);
+  }
+  await who.close(socket);
+  times.sort((a, b) => a - b);
+  return { p50: percentile(times, 0.5), p99: percentile(times, 0.99) };
+}
+
+/** A message of so many bytes: a text of ASCII, or binary. */
+const message = (size, binary) => (binary ? new Uint8Array(size).fill(7) : "x".repeat(size));
+
+/** `messages` there and back over `sockets`, of which each keeps `depth` on their way. */
+export async function echo(who, { sockets, messages, size, depth, binary = false }) {
+  const open = await openAll(who, sockets);
+  const data = message(size, binary);
+  let sent = 0;
+  let received = 0;
+  const start = performance.now();
+  await new Promise((resolve) => {
+    for (const socket of open) {
+      socket.onmessage = () => {
+        if (++received === messages) resolve();
+        else if (sent < messages) {
+          sent++;
+          socket.send(data);
+        }
+      };
+    }
+    for (let i = 0; i < depth; i++) {
+      for (const socket of open) {
+        if (sent === messages) return;
+        sent++;
+        socket.send(data);
+      }
+    }
+  });
+  const elapsed = performance.now() - start;
+  await closeAll(who, open);
+  return { rate: (messages / elapsed) * 1000, bytes: ((messages * size) / elapsed) * 1000, messages };
+}
+
+/** Each of `sockets` sends one message; when all have come back, again. */
+export async function turns(who, { sockets, turns, size }) {
+  const open = await openAll(who, sockets);
+  const data = message(size, false);
+  const start = performance.now();
+  for (let turn = 0; turn < turns; turn++) {
+    let left = sockets;
+    await new Promise((resolve) => {
+      for (const socket of open) {
+        socket.onmessage = () => --left === 0 && resolve();
+        socket.send(data);
+      }
+    });
+  }
+  const elapsed = performance.now() - start;
+  await closeAll(who, open);
+  return { rate: ((sockets * turns) / elapsed) * 1000 };
+}
+
+/** The server sends `messages` over `sockets` as quickly as it can. */
+export async function push(who, { sockets, messages, size }) {
+  const open = await openAll(who, sockets, "/push");
+  const each = messages / sockets;
+  let left = messages;
+  const start = performance.now();
+  await new Promise((resolve) => {
+    for (const socket of open) {
+      socket.onmessage = () => --left === 0 && resolve();
+      socket.send(`${each} ${size}`);
+    }
+  });
+  const elapsed = performance.now() - start;
+  await closeAll(who, open);
+  return { rate: (messages / elapsed) * 1000 };
+}
+
+/** Pings on one socket while another moves `total` bytes in messages of `size`, from the server or to it. */
+export async function pingBeside(who, { total, size, up }) {
+  const bulk = await who.open(up ? "/sink" : "/push");
+  const pinger = await who.open("/echo");
+  const count = total / size;
+  const data = message(size, true);
+  let finished = false;
+  const start = performance.now();
+  const moved = new Promise((resolve) => {
+    let left = up ? 1 : count;
+    bulk.onmessage = () => --left === 0 && resolve(performance.now() - start);
+    if (up) {
+      for (let i = 0; i < count; i++) bulk.send(data);
+      bulk.send("?");
+    } else {
+      bulk.send(`${count} ${size} binary`);
+    }
+  }).finally(() => (finished = true));
+  const times = [];
+  while (!finished) {
+    const sent = performance.now();
+    await new Promise((resolve) => {
+      pinger.onmessage = resolve;
+      pinger.send("ping");
+    });
+    times.push(performance.now() - sent);
+    await new Promise((next) => setTimeout(next, 1));
+  }
+  const elapsed = await moved;
+  await closeAll(who, [bulk, pinger]);
+  times.sort((a, b) => a - b);
+  return { p50: percentile(times, 0.5), p99: percentile(times, 0.99), bytes: (total / elapsed) * 1000, pings: times.length };
+}
+
+let idle = [];
+
+/** Opens sockets that then do nothing, until `release`. */
+export async function hold(who, { count }) {
+  idle = await openAll(who, count);
+  return { count };
+}
+
+export async function release(who) {
+  await closeAll(who, idle);
+  idle = [];
+  who.end();
+  await unlinked();
+  return {};
+}

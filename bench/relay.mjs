@@ -1,0 +1,31 @@
+// A TCP relay that delays: every byte takes half a round trip in each direction, and what a client sends first waits
+// for one more, as it would for the handshake of TCP. Bandwidth is not limited.
+import { createServer, connect } from "node:net";
+
+/** Has what comes from one stream written to the other, so many milliseconds later, in order. */
+function delayed(from, to, delay, notBefore) {
+  let last = Promise.resolve();
+  const later = (act) => {
+    const due = Math.max(performance.now(), notBefore) + delay;
+    last = last.then(
+      () => new Promise((resolve) => setTimeout(() => resolve(act()), Math.max(0, due - performance.now()))),
+    );
+  };
+  from.on("data", (chunk) => later(() => to.write(chunk)));
+  from.on("end", () => later(() => to.end()));
+  from.on("error", () => to.destroy());
+}
+
+/** @param {number} port where the server is @param {number} roundTrip milliseconds @returns {Promise<{ port: number, close(): void }>} */
+export function relay(port, roundTrip) {
+  const server = createServer({ noDelay: true }, (client) => {
+    const upstream = connect({ port, host: "127.0.0.1", noDelay: true });
+    delayed(client, upstream, roundTrip / 2, performance.now() + roundTrip);
+    delayed(upstream, client, roundTrip / 2, 0);
+    client.on("close", () => upstream.destroy());
+    upstream.on("close", () => client.destroy());
+  });
+  return new Promise((resolve) =>
+    server.listen(0, "127.0.0.1", () => resolve({ port: server.address().port, close: () => server.close() })),
+  );
+}

@@ -1,0 +1,164 @@
+// The benchmark. `cargo xtask bench [--quick] [WORKLOAD…]` builds what it needs and calls this.
+//
+// All contestants of a workload run in turn, round by round, so that whatever else the machine does hits them alike;
+// a round in which others used much of it is run again. Figures are medians.
+import { spawn } from "node:child_process";
+import { cp, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { loadavg, tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { Chromium } from "./chromium.mjs";
+import { idleBrowser, idleServer, dispatch } from "./idle.mjs";
+import { busySeconds, cpuSeconds, machine } from "./proc.mjs";
+import { relay } from "./relay.mjs";
+import { growth, workloads } from "./workloads.mjs";
+
+/** Enough for a median that one bad round does not move. */
+const ROUNDS = 5;
+/** Opening 100 native sockets takes five seconds and more, and hardly varies. */
+const ROUNDS_IF_SLOW = 3;
+/** More of the machine's time than this used by others spoils a round. */
+const NOISE = 0.1;
+/** How often a spoilt round is repeated; the last counts, and is marked. */
+const REPEATS = 3;
+
+const root = fileURLToPath(new URL("../", import.meta.url));
+const words = process.argv.slice(2);
+const quick = words.includes("--quick");
+const [target, ...wanted] = words.filter((word) => !word.startsWith("--"));
+
+/** Starts a program that prints where it listens. */
+function start(program, parameters) {
+  const child = spawn(program, parameters, { stdio: ["ignore", "pipe", "ignore"] });
+  return new Promise((resolve, reject) => {
+    let printed = "";
+    child.stdout.on("data", (chunk) => {
+      printed += chunk;
+      const port = /listening on .*?(\d+)\n/.exec(printed)?.[1];
+      if (port) resolve({ pid: child.pid, port: Number(port), stop: () => child.kill() });
+    });
+    child.once("error", reject).once("exit", (code) => reject(new Error(`${program} ended with code ${code}`)));
+  });
+}
+
+const site = await mkdtemp(join(tmpdir(), "manysocket-bench-site-"));
+await cp(join(root, "bench/page"), site, { recursive: true });
+await cp(join(root, "pkg"), join(site, "pkg"), { recursive: true });
+
+const server = await start(join(target, "release/manysocket-test-server"), ["--listen", "127.0.0.1:0", "--static", site]);
+let peers = null;
+if (!quick) {
+  const modules = join(root, "bench/node_modules");
+  await cp(join(modules, "websocket-multiplex/multiplex_client.js"), join(site, "peers/multiplex_client.js"));
+  await cp(join(modules, "socket.io-client/dist/socket.io.min.js"), join(site, "peers/socket.io.min.js"));
+  peers = await start(process.execPath, [join(root, "bench/peers/server.mjs")]);
+}
+const browser = await Chromium.start();
+const relays = new Map();
+
+/** A page whose WebSockets have that round trip. */
+async function pageWith(delay) {
+  let { port } = server;
+  if (delay > 0) {
+    if (!relays.has(delay)) relays.set(delay, await relay(port, delay));
+    port = relays.get(delay).port;
+  }
+  return browser.page(`http://127.0.0.1:${port}/?peers=127.0.0.1:${peers?.port ?? 0}`);
+}
+
+/** Runs once and adds what the operating system tells; repeats what others have spoilt. */
+async function measured(page, workload, name, options) {
+  for (let attempt = 1; ; attempt++) {
+    const pids = await browser.processes();
+    const all = [...pids, server.pid, process.pid, ...(peers ? [peers.pid] : [])];
+    const before = [cpuSeconds(pids), cpuSeconds(all), busySeconds(), performance.now()];
+    const result = await page.run(workload, name, options);
+    const [browserTime, ours, busy, elapsed] = [cpuSeconds(pids), cpuSeconds(all), busySeconds(), performance.now()].map((value, at) => value - before[at]);
+    const foreign = (busy - ours) / (elapsed / 1000);
+    const noisy = elapsed > 300 && foreign > NOISE * 2;
+    if (noisy && attempt < REPEATS && !quick) continue;
+    if (result.messages) result.cpuPerMessage = (browserTime / result.messages) * 1e6;
+    return { ...result, noisy };
+  }
+}
+
+const median = (values) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
+
+function summary(runs, figure, scale = 1) {
+  const values = runs.map((run) => run[figure] * scale);
+  return { median: median(values), min: Math.min(...values), max: Math.max(...values), values, noisy: runs.filter((run) => run.noisy).length };
+}
+
+async function runWorkload(key) {
+  const workload = workloads[key];
+  const contestants = workload.contestants.filter((name) => !quick || name === "native" || name === "manysocket");
+  const rounds = quick ? 1 : workload.slow ? ROUNDS_IF_SLOW : ROUNDS;
+  const page = await pageWith(workload.delay ?? 0);
+  const runs = Object.fromEntries(contestants.map((name) => [name, []]));
+  if (workload.warmUp) for (const name of contestants) await page.run(workload.workload, name, workload.warmUp(name));
+  for (let round = 0; round < rounds; round++) {
+    for (const name of contestants) runs[name].push(await measured(page, workload.workload, name, workload.options(name)));
+  }
+  await page.close();
+  return runs;
+}
+
+async function runGrowth(key) {
+  const { points, contestants, workload, options, figure, scale } = growth[key];
+  const page = await pageWith(0);
+  const series = {};
+  for (const point of points) {
+    for (let round = 0; round < ROUNDS_IF_SLOW; round++) {
+      for (const name of contestants(point)) {
+        const result = await measured(page, workload, name, options(name, point));
+        ((series[name] ??= {})[point] ??= []).push(result[figure] * (scale ?? 1));
+      }
+    }
+  }
+  await page.close();
+  return Object.fromEntries(Object.entries(series).map(([name, at]) => [name, Object.entries(at).map(([point, values]) => [Number(point), median(values)])]));
+}
+
+const results = { machine: machine(), browser: await browser.version(), load: loadavg(), date: new Date().toISOString().slice(0, 10), workloads: {}, growth: {} };
+const runs = {};
+let failed = 0;
+try {
+  for (const [key, workload] of Object.entries(workloads)) {
+    const source = workload.sameRunAs ?? key;
+    if (wanted.length > 0 && !wanted.includes(key)) continue;
+    if (quick && workloads[source].slow) continue;
+    runs[source] ??= await runWorkload(source);
+    const figures = Object.fromEntries(Object.entries(runs[source]).map(([name, of]) => [name, summary(of, workload.figure, workload.scale)]));
+    const { native, manysocket } = figures;
+    const ratio = native && (workload.higher ? manysocket.median / native.median : native.median / manysocket.median);
+    results.workloads[key] = { ...figures, ratio };
+    const show = Object.entries(figures).map(([name, { median: value }]) => `${name} ${value.toPrecision(4)}`).join(", ");
+    console.log(`${key}: ${show} ${workload.unit}${ratio ? `; ${ratio.toPrecision(3)} × native` : ""}`);
+    // A smoke test of the tool and of gross mistakes: the figures of a busy machine are worth no more.
+    if (quick && ratio && ratio < (workload.reach ?? 0) / 5) {
+      failed++;
+      console.error(`${key}: ${ratio.toPrecision(3)} is less than a fifth of ${workload.reach}`);
+    }
+  }
+  if (!quick && wanted.length === 0) {
+    for (const key of Object.keys(growth)) {
+      results.growth[key] = await runGrowth(key);
+      console.log(`growth with ${key}: done`);
+    }
+    results.idleBrowser = await idleBrowser(browser, await pageWith(0));
+    console.log("idle sockets in the browser:", results.idleBrowser);
+    results.idleServer = await idleServer(target, site);
+    console.log("idle sockets on the server:", results.idleServer);
+    results.dispatch = await dispatch(target, site);
+    console.log("virtual opens:", results.dispatch);
+    await writeFile(join(root, "docs/benchmarks/results.json"), `${JSON.stringify(results, null, 1)}\n`);
+    await (await import("./report.mjs")).report(results);
+  }
+} finally {
+  await browser.stop();
+  server.stop();
+  peers?.stop();
+  for (const { close } of relays.values()) close();
+  await rm(site, { recursive: true, force: true });
+}
+process.exit(failed > 0 ? 1 : 0);
