@@ -83,12 +83,19 @@ export function join(pieces) {
 /** @param {string | Bytes} data */
 export const messageEvent = (data, origin, binaryType) => new VirtualMessageEvent(data, origin, binaryType === "blob");
 
-// Node.js has the event from version 23 on.
-const CloseEvent = globalThis.CloseEvent ?? class CloseEvent extends Event {
-  constructor(type, { code, reason, wasClean }) {
-    super(type);
-    Object.assign(this, { code, reason, wasClean });
-  }
-};
+/** A global event class, or what serves for it: Node.js has CloseEvent from version 23 on, and no ErrorEvent before 25. */
+const eventClass = (name) => globalThis[name] ?? {
+  [name]: class extends Event {
+    constructor(type, fields) {
+      super(type);
+      Object.assign(this, fields);
+    }
+  },
+}[name];
+const CloseEvent = eventClass("CloseEvent");
+const ErrorEvent = eventClass("ErrorEvent");
 
 export const closeEvent = ({ code, reason, wasClean }) => new CloseEvent("close", { code, reason, wasClean });
+
+/** An `error` event that says why, and carries the message that it is about. */
+export const errorEvent = ({ message, error, data }) => Object.assign(new ErrorEvent("error", { message, error }), { data });

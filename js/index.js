@@ -7,3 +7,5 @@ import { initialise } from "./wasm.js";
 initialise(toBytes(wasm));
 
 export { MultiWebSocket } from "./multiwebsocket.js";
+export { JsonWebSocket } from "./json.js";
+export { RelativeWebSocket } from "./relative.js";

@@ -1,9 +1,11 @@
 // `MultiWebSocket`: the page's handle on one multiplexer, and on the link to it while there is one.
-import { defineWebSocket, webSocketUrl } from "./websocket.js";
+import { defineWebSocket } from "./websocket.js";
 import { CLOSED, OPEN } from "./channel.js";
 import { Direct } from "./direct.js";
 import { closeEvent } from "./events.js";
+import { defineJson } from "./json.js";
 import { Link } from "./link.js";
+import { defineRelative, resolve } from "./relative.js";
 
 /** How long a link without sockets is kept: long enough for a page that closes one to open the next. */
 const IDLE_TIMEOUT = 10_000;
@@ -35,12 +37,16 @@ class Multiplexer extends EventTarget {
     if (this.#Native === undefined) {
       throw new TypeError("Failed to construct 'MultiWebSocket': There is no WebSocket here. Browsers have one, and Node.js from version 22 on; set globalThis.WebSocket elsewhere.");
     }
-    this.#url = webSocketUrl(`${url}`);
+    this.#url = resolve(`${url}`);
     this.#idleTimeout = idleTimeout;
     this.#jail = new URL(jail, this.#url).pathname.replace(/\/*$/, "/");
     this.#fallback = fallback;
     const WebSocket = defineWebSocket((channel, target) => this.#open(channel, target), this.#Native);
-    Object.defineProperty(this, "WebSocket", { value: WebSocket, enumerable: true });
+    const RelativeWebSocket = defineRelative(WebSocket);
+    const JsonWebSocket = defineJson(RelativeWebSocket);
+    for (const [name, value] of Object.entries({ WebSocket, RelativeWebSocket, JsonWebSocket })) {
+      Object.defineProperty(this, name, { value, enumerable: true });
+    }
   }
 
   /** The URL of the multiplexer. */

@@ -12,7 +12,7 @@ const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
  * Keeps the channel in a private field of an object that another constructor made. Unlike a WeakMap's,
  * its check that an object has one is as quick as reading a property.
  */
-class Stamp extends function (object) { return object; } {
+export class Stamp extends function (object) { return object; } {
   #channel;
 
   constructor(object, channel) {
@@ -157,9 +157,11 @@ function toPayload(data) {
   return scalar(`${data}`);
 }
 
-/** WHATWG, "obtain a WebSocket URL": resolved against the base of this realm. @param {string} given */
-export function webSocketUrl(given) {
-  const base = globalThis.document?.baseURI ?? globalThis.location?.href;
+/** What relative URLs of this realm are resolved against. */
+export const realmBase = () => globalThis.document?.baseURI ?? globalThis.location?.href;
+
+/** WHATWG, "obtain a WebSocket URL". @param {string} given */
+export function webSocketUrl(given, base = realmBase()) {
   let url;
   try {
     url = new URL(given, base);
@@ -184,7 +186,7 @@ export function webSocketUrl(given) {
 }
 
 /** WebIDL `(DOMString or sequence<DOMString>) protocols = []`. */
-function toProtocols(input) {
+export function toProtocols(input) {
   if (input === undefined) return [];
   const isObject = (typeof input === "object" && input !== null) || typeof input === "function";
   const isSequence = isObject && input[Symbol.iterator] !== undefined && input[Symbol.iterator] !== null;
@@ -229,14 +231,23 @@ export function defineWebSocket(open, native) {
     open(channel, parsed);
     return socket;
   }
-  Object.setPrototypeOf(WebSocket, EventTarget);
-  const { prototype } = WebSocket;
+  return implement(WebSocket);
+}
+
+/**
+ * Gives a constructor the whole interface. Its objects bear a stamp.
+ *
+ * @param {object} [own] members that differ
+ */
+export function implement(Class, own = {}) {
+  Object.setPrototypeOf(Class, EventTarget);
+  const { prototype } = Class;
   Object.setPrototypeOf(prototype, EventTarget.prototype);
-  Object.defineProperties(prototype, Object.getOwnPropertyDescriptors(members));
+  for (const source of [members, own]) Object.defineProperties(prototype, Object.getOwnPropertyDescriptors(source));
   Object.defineProperty(prototype, Symbol.toStringTag, { value: "WebSocket", configurable: true });
   for (const [name, value] of Object.entries(STATES)) {
-    for (const object of [WebSocket, prototype]) Object.defineProperty(object, name, { value, enumerable: true });
+    for (const object of [Class, prototype]) Object.defineProperty(object, name, { value, enumerable: true });
   }
-  Object.defineProperty(WebSocket, "prototype", { writable: false });
-  return WebSocket;
+  Object.defineProperty(Class, "prototype", { writable: false });
+  return Class;
 }

@@ -50,3 +50,6 @@ export function record(socket, log) {
   }
   return socket;
 }
+
+/** Declares a case to be about another topic than its file's: see `compare`. */
+export const about = (topic, run) => Object.assign(run, { topic });

@@ -1,11 +1,25 @@
 // Runs the suite in this realm; the results go to whoever asked. The fragment of the realm's URL may name, as a query does, the hosts
-// that sockets connect to: `native` and `virtual`.
-import { MultiWebSocket } from "/pkg/index.js";
+// that sockets connect to, `native` and `virtual`, and the `class` that is compared with the native one.
+import { JsonWebSocket, MultiWebSocket, RelativeWebSocket } from "/pkg/index.js";
 import { compare } from "./run.js";
 
 const wish = new URLSearchParams(globalThis.location.hash.slice(1));
 const M = new MultiWebSocket("/multiplexer");
-const results = compare(M.WebSocket, wish.get("native") ?? undefined, wish.get("virtual") ?? undefined);
+
+// Sockets of RelativeWebSocket are instances of the class below it; a JsonWebSocket sends and receives other things.
+const [other, ...except] = {
+  "M.WebSocket": [M.WebSocket],
+  RelativeWebSocket: [RelativeWebSocket, "identity"],
+  "M.RelativeWebSocket": [M.RelativeWebSocket, "identity"],
+  JsonWebSocket: [JsonWebSocket, "identity", "sending", "receiving"],
+  "M.JsonWebSocket": [M.JsonWebSocket, "identity", "sending", "receiving"],
+}[wish.get("class") ?? "M.WebSocket"];
+
+const results = compare(other, {
+  nativeHost: wish.get("native") ?? undefined,
+  otherHost: wish.get("virtual") ?? undefined,
+  except,
+});
 if ("onconnect" in globalThis) onconnect = async ({ ports: [port] }) => port.postMessage(await results);
 else if (!("document" in globalThis)) results.then(postMessage);
 

@@ -8,7 +8,7 @@ import { cases as sending } from "./cases/sending.js";
 
 // Construction last: see there.
 const all = Object.entries({ interface: interface_, sending, receiving, closing, construction }).flatMap(([file, cases]) =>
-  Object.entries(cases).map(([name, run]) => [`${file}: ${name}`, run]),
+  Object.entries(cases).map(([name, run]) => ({ name: `${file}: ${name}`, run, topic: run.topic ?? file })),
 );
 
 // Longer than the slowest case; a case that waits for an event that never comes says so in its log.
@@ -33,13 +33,18 @@ async function logOf(run, WebSocket, host) {
 
 /**
  * Gives [name, native log, other log] of each case. One at a time: cases listen to the realm's own events.
- * @param {string} [nativeHost] where native sockets connect, if not to the page's own server
- * @param {string} [otherHost] where the others do
+ *
+ * A case's topic is its file, or what it declares (`about`): a class that means to differ in a topic leaves it out.
+ * @param {object} [options]
+ * @param {string} [options.nativeHost] where native sockets connect, if not to the page's own server
+ * @param {string} [options.otherHost] where the others do
+ * @param {string[]} [options.except] topics to leave out
  */
-export async function compare(other, nativeHost = location.host, otherHost = location.host) {
+export async function compare(other, { nativeHost = location.host, otherHost = location.host, except = [] } = {}) {
   const native = globalThis.WebSocket;
   const results = [];
-  for (const [name, run] of all) {
+  for (const { name, run, topic } of all) {
+    if (except.includes(topic)) continue;
     results.push([name, await logOf(run, native, nativeHost), await logOf(run, other, otherHost)]);
   }
   return results;

@@ -1,5 +1,5 @@
 // close(), the peer's close, and every other way to end.
-import { event, fired, later, outcome, record, show } from "../log.js";
+import { about, event, fired, later, outcome, record, show } from "../log.js";
 
 async function opened(WebSocket, url, path = "/echo") {
   const socket = new WebSocket(url(path));
@@ -107,23 +107,23 @@ export const cases = {
       },
     ]),
   ),
-  "messages before the server's close come first": async ({ WebSocket, url, log }) => {
+  "messages before the server's close come first": about("receiving", async ({ WebSocket, url, log }) => {
     const socket = record(new WebSocket(url("/close?count=20&code=3003&reason=done")), log);
     await fired(socket, "close");
-  },
-  "messages before the server's close, awaited": async ({ WebSocket, url, log }) => {
+  }),
+  "messages before the server's close, awaited": about("receiving", async ({ WebSocket, url, log }) => {
     const socket = new WebSocket(url("/close?count=20&code=3003"));
     const ended = fired(socket, "close").then((e) => log(`close ${e.code}`));
     for (let n = 0; n < 20; n++) log((await fired(socket, "message")).data);
     await ended;
-  },
-  "the server answers a message with a close": async ({ WebSocket, url, log }) => {
+  }),
+  "the server answers a message with a close": about("receiving", async ({ WebSocket, url, log }) => {
     const socket = record(await opened(WebSocket, url, "/close-on-message?code=4001&reason=enough"), log);
     socket.send("x");
     await fired(socket, "close");
     log(outcome(() => socket.send("late")));
     log(show(socket.bufferedAmount));
-  },
+  }),
   "the server drops the connection": async ({ WebSocket, url, log }) => {
     const socket = record(await opened(WebSocket, url, "/drop-on-message"), log);
     socket.send("x");

@@ -1,5 +1,5 @@
 // The constructor: its conversions, its errors, and the URL that comes of it.
-import { fired, later, outcome, record, show } from "../log.js";
+import { about, fired, later, outcome, record, show } from "../log.js";
 
 /** Constructs, records what came of it, and closes. */
 function attempt(WebSocket, log, ...all) {
@@ -48,14 +48,14 @@ export const cases = {
       await later(20);
     }
   },
-  "userinfo": async ({ WebSocket, url, log }) => {
+  "userinfo": about("receiving", async ({ WebSocket, url, log }) => {
     for (const userinfo of ["ada:lovelace", "ada", ":secret", "gr%C3%BC:%40"]) {
       const socket = new WebSocket(url("/rooms/x").replace("//", `//${userinfo}@`));
       log(show(socket.url));
       log((await fired(socket, "message")).data.match(/authorization .*/)[0]);
       socket.close();
     }
-  },
+  }),
   "blocked ports": async ({ WebSocket, log }) => {
     for (const port of [1, 22, 25, 6000, 6667, 10080]) {
       const socket = record(new WebSocket(`ws://localhost:${port}/`), log);
@@ -66,10 +66,10 @@ export const cases = {
   "another host": async ({ WebSocket, log }) => {
     const socket = record(new WebSocket("ws://nowhere.invalid/x?y"), log);
     log(show([socket.url, socket instanceof WebSocket, Object.getPrototypeOf(socket) === WebSocket.prototype]));
-    log(outcome(() => socket.send("x")));
+    log(outcome(() => socket.send(5)));
     log(outcome(() => socket.close(1)));
     await fired(socket, "close");
-    log(outcome(() => socket.send("x")));
+    log(outcome(() => socket.send(5)));
     log(show(socket.bufferedAmount));
   },
   "refusals": async ({ WebSocket, url, log }) => {
