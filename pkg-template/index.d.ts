@@ -37,6 +37,10 @@ export interface MultiWebSocket extends EventTarget {
    * a URL of another origin or outside its jail, has a connection of its own, and is an instance of this class all the same.
    */
   readonly WebSocket: typeof WebSocket;
+  /** The class of virtual sockets whose URLs may be relative to any base. */
+  readonly RelativeWebSocket: RelativeWebSocketConstructor;
+  /** The class of virtual sockets whose messages are values, as JSON. */
+  readonly JsonWebSocket: JsonWebSocketConstructor;
   /** The URL of the multiplexer. */
   readonly url: string;
   /** The state of the connection, as in `WebSocket.readyState`; 3 (CLOSED) while there is none. */
@@ -68,3 +72,164 @@ export interface MultiWebSocketConstructor {
 }
 
 export const MultiWebSocket: MultiWebSocketConstructor;
+
+/** The states of a socket, as on the native class. */
+interface ReadyStates {
+  readonly CONNECTING: 0;
+  readonly OPEN: 1;
+  readonly CLOSING: 2;
+  readonly CLOSED: 3;
+}
+
+/** Options of a {@link RelativeWebSocket}. */
+export interface RelativeWebSocketOptions {
+  /**
+   * What the URL is relative to: a URL, which may itself be relative to the default, or something that has one, such as another
+   * socket. Its fragment does not count. Default: the document's base URL, with `<base href>`, or a worker's own URL; for
+   * those made of a Blob, whose URL is no base, the root of their origin.
+   */
+  base?: string | URL | { readonly url: string };
+}
+
+/**
+ * A socket whose URL may be relative. It is a socket of the class below: a native `WebSocket`, or of `M.WebSocket` for
+ * `M.RelativeWebSocket`.
+ *
+ * ```js
+ * // on http://example.com/games/Af354BGq/
+ * const pieces = new RelativeWebSocket("pieces/"); // ws://example.com/games/Af354BGq/pieces/
+ * const chat = new M.RelativeWebSocket("../chat", { base: pieces });
+ * ```
+ */
+export interface RelativeWebSocket extends WebSocket {}
+
+/** See {@link RelativeWebSocket}. `new` may be left out. */
+export interface RelativeWebSocketConstructor extends ReadyStates {
+  /** @throws {DOMException} `SyntaxError` for what native sockets refuse, and for a base that cannot be one */
+  new (url: string | URL, protocols?: string | string[], options?: RelativeWebSocketOptions): RelativeWebSocket;
+  new (url: string | URL, options: RelativeWebSocketOptions): RelativeWebSocket;
+  (url: string | URL, protocols?: string | string[], options?: RelativeWebSocketOptions): RelativeWebSocket;
+  (url: string | URL, options: RelativeWebSocketOptions): RelativeWebSocket;
+  readonly prototype: WebSocket;
+}
+
+export const RelativeWebSocket: RelativeWebSocketConstructor;
+
+/** Options of a {@link JsonWebSocket}. */
+export interface JsonWebSocketOptions extends RelativeWebSocketOptions {
+  /** As the second argument of `JSON.stringify`. */
+  replacer?: ((this: any, key: string, value: any) => any) | (string | number)[];
+  /** As the second argument of `JSON.parse`. */
+  reviver?: (this: any, key: string, value: any) => any;
+}
+
+/** What has a form in JSON, as far as a type can tell. `Date`s and classes have one by their `toJSON`. */
+export type JsonSendable = string | number | boolean | null | object;
+
+/** Tells of a message that could not be read as JSON. The socket goes on. */
+export interface JsonErrorEvent extends ErrorEvent {
+  /** The message: its text, or for a binary one a `Blob` or an `ArrayBuffer`, as `binaryType` says. */
+  readonly data: string | Blob | ArrayBuffer;
+}
+
+/** Events of a {@link JsonWebSocket}. */
+export interface JsonWebSocketEventMap<Receive = any> {
+  open: Event;
+  message: MessageEvent<Receive>;
+  error: Event | JsonErrorEvent;
+  close: CloseEvent;
+}
+
+/** What a {@link JsonWebSocket} can be around: a socket of any class with the interface of `WebSocket`. */
+export interface WebSocketLike {
+  readonly url: string;
+  readonly readyState: number;
+  readonly bufferedAmount: number;
+  readonly extensions: string;
+  readonly protocol: string;
+  binaryType: string;
+  send(text: string): void;
+  close(code?: number, reason?: string): void;
+  addEventListener(type: any, listener: (event: any) => void): void;
+}
+
+/**
+ * A socket whose messages are values, as JSON: `send` takes one, `event.data` is one. All else is as with a native socket.
+ *
+ * ```js
+ * const chat = new JsonWebSocket("chat"); // native; a JsonWebSocket takes relative URLs, and `base`, too
+ * const pieces = new M.JsonWebSocket("pieces/"); // over the multiplexer
+ * const moves = new JsonWebSocket(socket); // around a socket that exists
+ *
+ * chat.send({ text: "hello" });
+ * chat.onmessage = ({ data }) => console.log(data.text);
+ * chat.onerror = ({ message, data }) => console.warn(message, data); // what came is not JSON
+ * ```
+ *
+ * @template Send what the page sends
+ * @template Receive what the server sends; believed, not checked
+ */
+export interface JsonWebSocket<Send = JsonSendable, Receive = any>
+  extends Omit<WebSocket, "send" | "onopen" | "onmessage" | "onerror" | "onclose" | "addEventListener" | "removeEventListener"> {
+  /**
+   * Sends a value as JSON. What has no form in JSON throws, and nothing is sent: `undefined`, functions and symbols, cycles,
+   * BigInts.
+   */
+  send(value: Send): void;
+
+  onopen: ((this: JsonWebSocket<Send, Receive>, event: Event) => any) | null;
+  onmessage: ((this: JsonWebSocket<Send, Receive>, event: MessageEvent<Receive>) => any) | null;
+  onerror: ((this: JsonWebSocket<Send, Receive>, event: Event | JsonErrorEvent) => any) | null;
+  onclose: ((this: JsonWebSocket<Send, Receive>, event: CloseEvent) => any) | null;
+
+  addEventListener<K extends keyof JsonWebSocketEventMap>(
+    type: K,
+    listener: (this: JsonWebSocket<Send, Receive>, event: JsonWebSocketEventMap<Receive>[K]) => any,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  addEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject | null,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  removeEventListener<K extends keyof JsonWebSocketEventMap>(
+    type: K,
+    listener: (this: JsonWebSocket<Send, Receive>, event: JsonWebSocketEventMap<Receive>[K]) => any,
+    options?: boolean | EventListenerOptions,
+  ): void;
+  removeEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject | null,
+    options?: boolean | EventListenerOptions,
+  ): void;
+}
+
+/** See {@link JsonWebSocket}. `new` may be left out. */
+export interface JsonWebSocketConstructor extends ReadyStates {
+  /** Opens a socket. */
+  new <Send = JsonSendable, Receive = any>(
+    url: string | URL,
+    protocols?: string | string[],
+    options?: JsonWebSocketOptions,
+  ): JsonWebSocket<Send, Receive>;
+  /** Opens a socket, or takes one that exists. */
+  new <Send = JsonSendable, Receive = any>(
+    urlOrSocket: string | URL | WebSocketLike,
+    options: JsonWebSocketOptions,
+  ): JsonWebSocket<Send, Receive>;
+  /** Takes a socket that exists. */
+  new <Send = JsonSendable, Receive = any>(socket: WebSocketLike): JsonWebSocket<Send, Receive>;
+  <Send = JsonSendable, Receive = any>(
+    url: string | URL,
+    protocols?: string | string[],
+    options?: JsonWebSocketOptions,
+  ): JsonWebSocket<Send, Receive>;
+  <Send = JsonSendable, Receive = any>(
+    urlOrSocket: string | URL | WebSocketLike,
+    options: JsonWebSocketOptions,
+  ): JsonWebSocket<Send, Receive>;
+  <Send = JsonSendable, Receive = any>(socket: WebSocketLike): JsonWebSocket<Send, Receive>;
+  readonly prototype: JsonWebSocket;
+}
+
+export const JsonWebSocket: JsonWebSocketConstructor;

@@ -1,4 +1,4 @@
-export { MultiWebSocket, type MultiWebSocketOptions, type MultiWebSocketEventMap } from "./index.js";
+export * from "./index.js";
 
 /**
  * Starts the package's WebAssembly, to be called once before the first `MultiWebSocket` is made.

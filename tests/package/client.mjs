@@ -1,7 +1,7 @@
-// A program for node.test.js: `client.mjs ORIGIN ws|global echo|cut`. Prints a line for each thing that it sees.
+// A program for node.test.js: `client.mjs ORIGIN ws|global echo|json|cut`. Prints a line for each thing that it sees.
 import { argv } from "node:process";
 import { WebSocket as Ws } from "ws";
-import { MultiWebSocket } from "../../pkg/index.js";
+import { JsonWebSocket, MultiWebSocket } from "../../pkg/index.js";
 
 const [origin, which, task] = argv.slice(2);
 // A server asks for the page's origin, which a program does not send by itself.
@@ -44,6 +44,23 @@ const tasks = {
         say(event.constructor.name, event instanceof Event, event.code, event.reason, event.wasClean);
       }
     }
+  },
+  async json() {
+    const inner = new globalThis.WebSocket(`${base}/demo/echo`);
+    const over = new M.JsonWebSocket("../demo/echo", { base: `${base}/any/where` });
+    const around = new JsonWebSocket(inner);
+    await Promise.all([over, around].map((socket) => fired(socket, "open")));
+    for (const socket of [over, around]) {
+      socket.send({ a: ["ü"] });
+      say("message", JSON.stringify((await fired(socket, "message")).data));
+    }
+    inner.send("{");
+    const { error, data } = await fired(around, "error");
+    say("error", error.name, data);
+    over.close();
+    around.close(3000);
+    const { code, wasClean } = await fired(around, "close");
+    say("close", code, wasClean);
   },
   async cut() {
     const socket = new M.WebSocket(`${base}/demo/echo`);

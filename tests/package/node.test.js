@@ -41,6 +41,13 @@ for (const [name, which] of [["Node's own WebSocket", "global"], ["the package w
     assert.deepEqual(await run([PROGRAM, server.origin, which, "echo"]), [...ROUND, ...ROUND, "end of the program"]);
   });
 
+  test(`over ${name}: JSON, and relative to a base`, async (t) => {
+    const server = await startServer(site);
+    t.after(() => server.stop());
+    const lines = await run([PROGRAM, server.origin, which, "json"]);
+    assert.deepEqual(lines, [...Array(2).fill('message {"a":["ü"]}'), "error SyntaxError {", "close 3000 true", "end of the program"]);
+  });
+
   test(`over ${name}: a process whose server has gone sees \`close\` before it ends`, async (t) => {
     const server = await startServer(site);
     t.after(() => server.stop());
@@ -52,8 +59,13 @@ for (const [name, which] of [["Node's own WebSocket", "global"], ["the package w
 test("without a WebSocket it can be imported, and says what is missing when it is used", async () => {
   const entry = new URL("../../pkg/index.js", import.meta.url);
   const code = `delete globalThis.WebSocket;
-    const { MultiWebSocket } = await import(${JSON.stringify(entry)});
-    try { new MultiWebSocket("ws://localhost/"); } catch (error) { console.log(String(error)); }`;
-  const [line] = await run(["--input-type=module", "--eval", code]);
-  assert.match(line, /^TypeError: Failed to construct 'MultiWebSocket': There is no WebSocket here/);
+    const { JsonWebSocket, MultiWebSocket, RelativeWebSocket } = await import(${JSON.stringify(entry)});
+    for (const Class of [MultiWebSocket, RelativeWebSocket, JsonWebSocket]) {
+      try { new Class("ws://localhost/"); } catch (error) { console.log(String(error)); }
+    }
+    try { new RelativeWebSocket("chat"); } catch (error) { console.log(error.message); }`;
+  const [multi, relative, json, base] = await run(["--input-type=module", "--eval", code]);
+  assert.match(multi, /^TypeError: Failed to construct 'MultiWebSocket': There is no WebSocket here/);
+  for (const line of [relative, json]) assert.match(line, /^TypeError: Failed to construct 'WebSocket': There was no WebSocket when this/);
+  assert.match(base, /The URL 'chat' is not absolute, and 'undefined' cannot be the base of a relative one/);
 });

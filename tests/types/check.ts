@@ -1,5 +1,6 @@
 // What must compile against the package's types, and what must not.
-import { MultiWebSocket, type MultiWebSocketOptions } from "manysocket";
+import { JsonWebSocket, MultiWebSocket, RelativeWebSocket } from "manysocket";
+import type { JsonWebSocketOptions, MultiWebSocketOptions } from "manysocket";
 import { initialise, MultiWebSocket as Manual } from "manysocket/manual";
 
 const options: MultiWebSocketOptions = { idleTimeout: 1000, jail: "/", fallback: true };
@@ -33,4 +34,88 @@ M.readyState = 1;
 // @ts-expect-error: the class is not to be replaced
 M.WebSocket = WebSocket;
 
-export { manual, state, withoutNew };
+// ---- RelativeWebSocket ----
+
+const relative: RelativeWebSocket = new RelativeWebSocket("pieces/");
+const composed: WebSocket[] = [
+  relative,
+  new RelativeWebSocket("x", "v1"),
+  new RelativeWebSocket(new URL("ws://example.com/x"), ["v1"], { base: "/games/" }),
+  new M.RelativeWebSocket("x", { base: relative }),
+  M.RelativeWebSocket("x", { base: new URL("ws://example.com/x") }),
+  RelativeWebSocket("x", [], { base: M }),
+];
+const native: typeof WebSocket = RelativeWebSocket;
+class Pieces extends M.RelativeWebSocket {
+  constructor() {
+    super("pieces/", [], { base: location.href });
+  }
+}
+const relativeState: 1 = RelativeWebSocket.OPEN;
+relative.send(new Uint8Array());
+
+// @ts-expect-error: a URL is required
+new RelativeWebSocket();
+// @ts-expect-error: a base is a URL or has one
+new RelativeWebSocket("x", { base: 5 });
+// @ts-expect-error: no such option
+new RelativeWebSocket("x", [], { bases: "/" });
+// @ts-expect-error: only a JsonWebSocket takes a reviver
+new RelativeWebSocket("x", { reviver: () => 1 });
+
+// ---- JsonWebSocket ----
+
+type Move = { piece: string; to: [number, number] };
+interface Board {
+  pieces: Record<string, [number, number]>;
+}
+const revive: JsonWebSocketOptions = { reviver: (key, value) => (key === "at" ? new Date(value) : value), replacer: ["piece", "to"] };
+const game = new JsonWebSocket<Move, Board>("game");
+game.send({ piece: "a", to: [1, 2] });
+game.onmessage = ({ data }) => data.pieces["a"]?.[0].toFixed();
+game.addEventListener("message", function ({ data }) {
+  const board: Board = data;
+  this.send({ piece: Object.keys(board.pieces)[0] ?? "", to: [0, 0] });
+});
+game.addEventListener("error", (event) => {
+  if ("data" in event) [event.message, event.error, event.data].toString();
+});
+const json = [
+  new M.JsonWebSocket<Move, Board>("pieces/", [], { base: game, ...revive }),
+  new M.JsonWebSocket<Move, Board>("pieces/", { base: "/games/" }),
+  M.JsonWebSocket<Move, Board>("pieces/"),
+  new JsonWebSocket<Move, Board>(new M.RelativeWebSocket("x", { base: game })),
+  new JsonWebSocket<Move, Board>(new WebSocket("ws://example.com/x"), revive),
+  JsonWebSocket<Move, Board>(relative),
+];
+// Drop-in: what takes a native socket takes one.
+const dropIn: WebSocket = new JsonWebSocket("any");
+const anything = new JsonWebSocket("any");
+for (const value of [1, "x", true, null, [1], {}, new Date(), game]) anything.send(value);
+anything.onmessage = ({ data }) => data.whatever;
+class Chat extends M.JsonWebSocket<{ text: string }, { from: string; text: string }> {
+  say(text: string) {
+    this.send({ text });
+  }
+}
+new Chat("chat").onmessage = ({ data: { from, text } }) => from + text;
+const jsonState: 3 = JsonWebSocket.CLOSED;
+
+// @ts-expect-error: this is not a move
+game.send({ piece: "a" });
+// @ts-expect-error: undefined has no form in JSON
+anything.send(undefined);
+// @ts-expect-error: neither has a BigInt
+anything.send(1n);
+// @ts-expect-error: a board has no such field
+game.onmessage = ({ data }) => data.players;
+// @ts-expect-error: a URL or a socket is required
+new JsonWebSocket();
+// @ts-expect-error: this is no socket
+new JsonWebSocket({ send() {} });
+// @ts-expect-error: a socket of moves takes no text
+new JsonWebSocket(game);
+// @ts-expect-error: a reviver is a function
+new JsonWebSocket("x", { reviver: ["a"] });
+
+export { composed, dropIn, json, jsonState, manual, native, Pieces, relativeState, state, withoutNew };
