@@ -18,10 +18,11 @@ struct Counts {
     native: Arc<AtomicUsize>,
 }
 
-/// The endpoints under `/demo/`.
+/// The endpoints under `/demo/`, and the chats of the game rooms.
 pub(crate) fn router(multiplexer: Stats) -> Router {
     Router::new()
         .route("/demo/echo", any(echo))
+        .route("/games/{room}/chat", any(echo))
         .route("/demo/stats", get(stats))
         .with_state(Counts { multiplexer, native: Arc::default() })
 }

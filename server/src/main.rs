@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceBuilder;
-use tower_http::services::ServeDir;
+use tower_http::services::{ServeDir, ServeFile};
 use tower_http::set_header::SetResponseHeaderLayer;
 use tracing::info;
 use tracing_subscriber::EnvFilter;
@@ -70,6 +70,8 @@ async fn main() -> io::Result<()> {
         app = gateway.mount(app);
     }
     if let Some(folder) = options.files {
+        // Every room of the demo is one page, at a path of its own.
+        app = app.route_service("/games/{room}/", ServeFile::new(folder.join("games/room.html")));
         // Files change under a developer's hands, and a cached module beside a new one breaks the page.
         let no_cache =
             SetResponseHeaderLayer::overriding(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
