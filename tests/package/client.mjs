@@ -46,7 +46,7 @@ const tasks = {
     }
   },
   async json() {
-    const inner = new globalThis.WebSocket(`${base}/demo/echo`);
+    const inner = new globalThis.WebSocket(`${base}/demo/echo`, []);
     const over = new M.JsonWebSocket("../demo/echo", { base: `${base}/any/where` });
     const around = new JsonWebSocket(inner);
     await Promise.all([over, around].map((socket) => fired(socket, "open")));
