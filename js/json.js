@@ -85,7 +85,7 @@ export function defineJson(WebSocket) {
     new Stamp(socket, new JsonChannel(socket, inner, options));
     return socket;
   }
-  return implement(JsonWebSocket, own);
+  return implement(JsonWebSocket, "JsonWebSocket", own);
 }
 
 /** Over native sockets. */

@@ -231,22 +231,24 @@ export function defineWebSocket(open, native) {
     open(channel, parsed);
     return socket;
   }
-  return implement(WebSocket);
+  return implement(WebSocket, "WebSocket");
 }
 
 /**
  * Gives a constructor the whole interface. Its objects bear a stamp.
  *
+ * @param {string} name said here, because the source is minified
  * @param {object} [own] members that differ
  */
-export function implement(Class, own = {}) {
+export function implement(Class, name, own = {}) {
+  Object.defineProperty(Class, "name", { value: name });
   Object.setPrototypeOf(Class, EventTarget);
   const { prototype } = Class;
   Object.setPrototypeOf(prototype, EventTarget.prototype);
   for (const source of [members, own]) Object.defineProperties(prototype, Object.getOwnPropertyDescriptors(source));
   Object.defineProperty(prototype, Symbol.toStringTag, { value: "WebSocket", configurable: true });
-  for (const [name, value] of Object.entries(STATES)) {
-    for (const object of [Class, prototype]) Object.defineProperty(object, name, { value, enumerable: true });
+  for (const [state, value] of Object.entries(STATES)) {
+    for (const object of [Class, prototype]) Object.defineProperty(object, state, { value, enumerable: true });
   }
   Object.defineProperty(Class, "prototype", { writable: false });
   return Class;

@@ -222,7 +222,7 @@ inEachForm("a handler that throws is reported and stops nothing", [["Uncaught Ra
   return [reported, got];
 });
 
-inEachForm("a page's own class, and no `new`", [true, true, true, "pong", true], async (make) => {
+inEachForm("a page's own class, and no `new`", [true, true, true, "pong", true, "JsonWebSocket"], async (make) => {
   // The class of this form, as the instances have it.
   const Class = make("/test/echo").constructor;
   class Mine extends Class {
@@ -235,7 +235,7 @@ inEachForm("a page's own class, and no `new`", [true, true, true, "pong", true],
   const answer = await mine.ask("pong");
   mine.close();
   const withoutNew = Class("/test/echo");
-  return [mine instanceof Mine, mine instanceof Class, mine instanceof EventTarget, answer, withoutNew instanceof Class];
+  return [mine instanceof Mine, mine instanceof Class, mine instanceof EventTarget, answer, withoutNew instanceof Class, Class.name];
 });
 
 test("around a socket in each of its states", async () => {
