@@ -78,7 +78,7 @@ test("it ships what is needed and nothing else", () => {
   for (const name of ["README.md", "LICENSE-MIT", "LICENSE-APACHE", "index.js", "index.d.ts", "manual.js", "manual.d.ts"]) {
     assert.ok(names.includes(name), `${name} is missing`);
   }
-  const strange = names.filter((name) => !/^[\w.]+\.(js|d\.ts|wasm)$|^(package\.json|README\.md|LICENSE-\w+)$/.test(name));
+  const strange = names.filter((name) => !/^(shared-)?[\w.]+\.(js|js\.map|d\.ts|wasm)$|^(package\.json|README\.md|LICENSE-\w+)$/.test(name));
   assert.deepEqual(strange, []);
 });
 
