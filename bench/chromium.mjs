@@ -78,7 +78,8 @@ export class Chromium {
       if (exceptionDetails) throw new Error(exceptionDetails.exception?.description ?? exceptionDetails.text);
       return result.value;
     };
-    await evaluate("new Promise((done) => { const look = () => globalThis.bench ? done() : setTimeout(look, 20); look(); })");
+    // It may still be the empty page that comes first.
+    while (!(await evaluate("typeof bench === 'function'").catch(() => false))) await new Promise((next) => setTimeout(next, 20));
     return {
       /** Runs a workload of bench/page/workloads.js. */
       run: (workload, contestant, options = {}) =>

