@@ -16,6 +16,8 @@ use manysocket_protocol::{
     Endpoint, Event, HANDSHAKE_PARAMETER, Message, Physical, SUBPROTOCOL, Settings, Side,
 };
 use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::{self as ts, client::IntoClientRequest};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
@@ -129,20 +131,34 @@ impl Link {
 
 async fn idle(host: &str, kind: &str, links: u32, each: u32) -> Result<()> {
     let start = Instant::now();
-    let (mut open_links, mut open_sockets) = (vec![], vec![]);
+    let (mut open_links, mut open_sockets) = (JoinSet::new(), vec![]);
+    let (go, _) = watch::channel(());
     for _ in 0..links {
         if kind == "native" {
             open_sockets.push(dial(host, "/test/echo", None).await?);
-        } else {
-            let mut link = Link::dial(host).await?;
-            link.open(each).await?;
-            open_links.push(link);
+            continue;
         }
+        let mut link = Link::dial(host).await?;
+        link.open(each).await?;
+        let mut go = go.subscribe();
+        open_links.spawn(async move {
+            // Meanwhile it answers the server's pings.
+            loop {
+                tokio::select! {
+                    told = go.changed() => break told?,
+                    event = link.event() => drop(event?),
+                }
+            }
+            link.echo(each).await?;
+            Ok::<_, anyhow::Error>(link)
+        });
     }
     tell(&format!(r#"{{"opened": {}}}"#, start.elapsed().as_millis()))?;
     let start = Instant::now();
-    for link in &mut open_links {
-        link.echo(each).await?;
+    go.send_replace(());
+    let mut answered = vec![];
+    while let Some(link) = open_links.join_next().await {
+        answered.push(link??);
     }
     for socket in &mut open_sockets {
         socket.send(ts::Message::text("hello")).await?;
