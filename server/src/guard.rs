@@ -1,6 +1,6 @@
 //! Who may open what: the origin of the page, and the part of the site that a multiplexer reaches.
 
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use url::Url;
 
 /// Which pages may connect (RFC 6455 §10.2). A browser sends cookies along wherever a connection comes from, so
@@ -25,6 +25,30 @@ impl Origins {
         let (Some(origin), None) = (given.next(), given.next()) else {
             return Err("the request has no Origin header, or several".into());
         };
+        self.check_origin(origin, headers)
+    }
+
+    /// Checks the headers of a request that only reads. With GET a browser names the origin when another site's page wants to
+    /// read the answer, but not when the server's own does; what it names then is `Sec-Fetch-Site`, and in plain HTTP nothing.
+    /// A request without either has no origin that it acts for, or one that the browser keeps the answer from.
+    ///
+    /// # Errors
+    /// What is wrong, for the refusal's body.
+    pub(crate) fn check_reader(&self, headers: &HeaderMap) -> Result<(), String> {
+        if headers.contains_key(header::ORIGIN) {
+            return self.check(headers);
+        }
+        match headers.get("sec-fetch-site").map(HeaderValue::as_bytes) {
+            // `none`: typed by the user.
+            None | Some(b"same-origin" | b"none") => Ok(()),
+            Some(site) => Err(format!(
+                "the page is of another origin (Sec-Fetch-Site: {})",
+                String::from_utf8_lossy(site).escape_debug()
+            )),
+        }
+    }
+
+    fn check_origin(&self, origin: &HeaderValue, headers: &HeaderMap) -> Result<(), String> {
         let origin = origin.to_str().map_err(|_| "the Origin header is not ASCII")?.to_ascii_lowercase();
         if self.allowed.contains(&origin) {
             return Ok(());

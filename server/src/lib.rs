@@ -31,22 +31,34 @@
 //! native and virtual opens alike. Handlers that use [axum's](axum::extract::ws) work unchanged, too, over a pipe in
 //! memory: with frames at both ends, and so at several times the cost.
 
+mod accept;
 mod bridge;
 mod dispatch;
+mod endpoint;
+mod events;
 mod gateway;
 mod guard;
+mod index;
 mod link;
+mod listing;
 mod mint;
 mod multiplexer;
+mod page;
 mod pipe;
+mod site;
 mod socket;
 mod stats;
+mod tree;
 mod upgrade;
 mod upstream;
 
+pub use endpoint::Endpoint;
+pub use events::{LastEventId, Outgoing, events};
 pub use gateway::Gateway;
+pub use listing::{Change, Changes, Listing};
 pub use manysocket_protocol::{SUBPROTOCOL, Settings};
 pub use multiplexer::Multiplexer;
+pub use site::Site;
 pub use socket::WebSocket;
 pub use stats::Stats;
 pub use upgrade::WebSocketUpgrade;

@@ -1,0 +1,102 @@
+//! Which form of an answer a request asks for: proactive negotiation by `Accept` (RFC 9110 §12.5.1).
+
+use axum::http::{HeaderMap, header};
+
+pub(crate) const JSON: &str = "application/json";
+pub(crate) const HTML: &str = "text/html";
+pub(crate) const EVENTS: &str = "text/event-stream";
+
+/// The form that the request likes best; the first of those it likes the same. `None` if it takes none of them.
+pub(crate) fn choose(headers: &HeaderMap, offered: &[&'static str]) -> Option<&'static str> {
+    let mut ranges = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(Range::parse)
+        .peekable();
+    if ranges.peek().is_none() {
+        // No preference, or none that can be understood.
+        return offered.first().copied();
+    }
+    let ranges: Vec<Range<'_>> = ranges.collect();
+    let liked = offered.iter().rev().map(|form| (quality(form, &ranges), *form));
+    let (quality, form) = liked.max_by_key(|(quality, _)| *quality)?;
+    (quality > 0).then_some(form)
+}
+
+/// The weight of the most specific range that a form is in.
+fn quality(form: &str, ranges: &[Range<'_>]) -> u16 {
+    let matching = ranges.iter().filter(|range| range.specificity(form).is_some());
+    matching.max_by_key(|range| range.specificity(form)).map_or(0, |range| range.quality)
+}
+
+struct Range<'a> {
+    media: &'a str,
+    /// In thousandths: a weight has at most three digits after the point (§12.4.2).
+    quality: u16,
+}
+
+impl<'a> Range<'a> {
+    fn parse(range: &'a str) -> Option<Self> {
+        let mut parts = range.split(';').map(str::trim);
+        let media = parts.next().filter(|media| media.contains('/'))?;
+        let weight = parts
+            .filter_map(|parameter| parameter.split_once('='))
+            .find(|(name, _)| name.trim().eq_ignore_ascii_case("q"));
+        let quality = match weight {
+            // A weight that is none is taken for no preference at all.
+            Some((_, weight)) => {
+                weight.trim().parse::<f32>().ok().filter(|q| (0.0..=1.0).contains(q)).unwrap_or(0.0)
+            }
+            None => 1.0,
+        };
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is from 0 to 1000")]
+        let quality = (quality * 1000.0) as u16;
+        Some(Self { media, quality })
+    }
+
+    fn specificity(&self, form: &str) -> Option<u8> {
+        let kind = form.split('/').next().unwrap_or_default();
+        if self.media.eq_ignore_ascii_case(form) {
+            Some(2)
+        } else if self.media.strip_suffix("/*").is_some_and(|range| range.eq_ignore_ascii_case(kind)) {
+            Some(1)
+        } else {
+            (self.media == "*/*").then_some(0)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_liked_form_is_chosen() {
+        const ALL: [&str; 3] = [JSON, HTML, EVENTS];
+        for (accept, expected) in [
+            (None, Some(JSON)),
+            (Some("*/*"), Some(JSON)),
+            (Some("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"), Some(HTML)),
+            (Some("text/event-stream"), Some(EVENTS)),
+            (Some("TEXT/HTML; charset=utf-8"), Some(HTML)),
+            (Some("text/*"), Some(HTML)),
+            (Some("text/*;q=0.5, application/json;q=0.4"), Some(HTML)),
+            (Some("text/html;q=0.1, */*;q=0.2"), Some(JSON)),
+            (Some("application/json;q=0, */*"), Some(HTML)),
+            (Some("text/html ; Q=0.9 , application/json ; q=0.8"), Some(HTML)),
+            (Some("image/png"), None),
+            (Some("application/json;q=0"), None),
+            (Some("application/json;q=nonsense, text/html;q=0.001"), Some(HTML)),
+            (Some("nonsense"), Some(JSON)),
+            (Some(",,;,"), Some(JSON)),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(accept) = accept {
+                headers.insert(header::ACCEPT, accept.parse().expect("a header"));
+            }
+            assert_eq!(choose(&headers, &ALL), expected, "{accept:?}");
+        }
+    }
+}

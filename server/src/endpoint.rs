@@ -1,0 +1,213 @@
+//! A WebSocket endpoint that tells plain HTTP what lives there.
+
+use axum::extract::{Request, State};
+use axum::handler::Handler;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, any};
+use serde_json::json;
+use std::sync::Arc;
+
+use crate::accept::{self, EVENTS, HTML, JSON};
+use crate::events::{check_reader, share};
+use crate::listing::Listing;
+use crate::page::{escape, page};
+use crate::upgrade::Offer;
+
+/// A WebSocket endpoint of a [`Site`](crate::Site). A request that does not want a WebSocket is told what lives here, as
+/// a page or JSON by `Accept`, with the status 426; or it gets what the endpoint sends as Server-Sent Events, if it asks for
+/// `text/event-stream` and the endpoint [allows it](Endpoint::events).
+///
+/// ```
+/// use axum::{response::Response, routing::any};
+/// use manysocket_server::{Endpoint, Site, WebSocketUpgrade};
+///
+/// async fn echo(upgrade: WebSocketUpgrade) -> Response {
+///     upgrade.on_upgrade(async |mut socket| {
+///         while let Some(Ok(message)) = socket.recv().await {
+///             let _ = socket.send(message).await;
+///         }
+///     })
+/// }
+///
+/// let echo = Endpoint::new(any(echo)).title("Echo").usage("Send text or binary: it comes back.");
+/// let site: Site = Site::new().endpoint("/echo", echo);
+/// ```
+#[derive(Debug, Clone)]
+pub struct Endpoint<S = ()> {
+    socket: MethodRouter<S>,
+    events: Option<MethodRouter<S>>,
+    http: Option<MethodRouter<S>>,
+    listing: Option<Listing>,
+    about: About,
+}
+
+/// What plain HTTP is told.
+#[derive(Debug, Clone, Default)]
+struct About {
+    title: String,
+    usage: String,
+    protocol: Option<String>,
+}
+
+impl<S: Clone + Send + Sync + 'static> Endpoint<S> {
+    /// An endpoint whose WebSockets are answered by `socket`: `any(handler)`.
+    pub fn new(socket: MethodRouter<S>) -> Self {
+        let about = About { title: "A WebSocket endpoint".into(), ..About::default() };
+        Self { socket, events: None, http: None, listing: None, about }
+    }
+
+    /// What lives here, in a few words.
+    #[must_use]
+    pub fn title(mut self, title: &str) -> Self {
+        self.about.title = title.into();
+        self
+    }
+
+    /// What to send and what comes, in a sentence or two.
+    #[must_use]
+    pub fn usage(mut self, usage: &str) -> Self {
+        self.about.usage = usage.into();
+        self
+    }
+
+    /// The URL of a page that describes the messages.
+    #[must_use]
+    pub fn protocol(mut self, url: &str) -> Self {
+        self.about.protocol = Some(url.into());
+        self
+    }
+
+    /// The values that the path's last parameter may have now.
+    #[must_use]
+    pub fn listing(mut self, names: Listing) -> Self {
+        self.listing = Some(names);
+        self
+    }
+
+    /// Allows what the endpoint sends to be read as Server-Sent Events: `get(handler)`, whose handler answers with
+    /// [`events`](crate::events()). Only pages of the server's own origin get them, and
+    /// [those that the site allows](crate::Site::allow_origin).
+    #[must_use]
+    pub fn events(mut self, events: MethodRouter<S>) -> Self {
+        self.events = Some(events);
+        self
+    }
+
+    /// Answers plain HTTP with something better than what lives here: `get(handler)`.
+    #[must_use]
+    pub fn http(mut self, methods: MethodRouter<S>) -> Self {
+        self.http = Some(methods);
+        self
+    }
+
+    /// The handler of all that, and the listing.
+    pub(crate) fn into_parts(mut self) -> (MethodRouter<S>, Option<Listing>) {
+        let listing = self.listing.take();
+        let this = Arc::new(self);
+        let methods = any(async move |State(state): State<S>, request: Request| {
+            let methods = match this.answer(&request) {
+                Answer::Ready(response) => return response,
+                Answer::Events(events) => {
+                    let (parts, body) = request.into_parts();
+                    if let Err(refusal) = check_reader(&parts) {
+                        return refusal;
+                    }
+                    let headers = parts.headers.clone();
+                    let request = Request::from_parts(parts, body);
+                    return share(events.call(request, state).await, &headers);
+                }
+                Answer::By(methods) => methods,
+            };
+            methods.call(request, state).await
+        });
+        (methods, listing)
+    }
+
+    fn answer(&self, request: &Request) -> Answer<S> {
+        if wants_socket(request) {
+            return Answer::By(self.socket.clone());
+        }
+        let forms: &[_] = match self.events {
+            Some(_) => &[JSON, HTML, EVENTS],
+            None => &[JSON, HTML],
+        };
+        let form = accept::choose(request.headers(), forms);
+        match (form, &self.events, &self.http) {
+            (Some(EVENTS), Some(events), _) if request.method() == Method::GET => {
+                Answer::Events(events.clone())
+            }
+            (_, _, Some(http)) => Answer::By(http.clone()),
+            (form, _, _) => Answer::Ready(self.about.respond(form, request, self.events.is_some())),
+        }
+    }
+}
+
+enum Answer<S> {
+    Ready(Response),
+    Events(MethodRouter<S>),
+    By(MethodRouter<S>),
+}
+
+impl About {
+    fn respond(&self, form: Option<&str>, request: &Request, has_events: bool) -> Response {
+        let Self { title, usage, protocol } = self;
+        let path = request.uri().path();
+        let (kind, body) = match form {
+            None => return not_acceptable(has_events),
+            Some(HTML) => ("text/html; charset=utf-8", self.page(path, has_events)),
+            Some(_) => {
+                let about = json!({
+                    "title": title, "usage": usage, "protocol": protocol, "websocket": path, "events": has_events,
+                });
+                (JSON, format!("{about}\n"))
+            }
+        };
+        let headers = [
+            (header::CONTENT_TYPE, kind),
+            (header::VARY, "accept"),
+            (header::UPGRADE, "websocket"),
+            (header::CONNECTION, "upgrade"),
+        ];
+        (StatusCode::UPGRADE_REQUIRED, headers, body).into_response()
+    }
+
+    fn page(&self, path: &str, has_events: bool) -> String {
+        let mut body = format!("<p>{}</p>\n", escape(&self.usage));
+        let code = |class| {
+            format!("<pre>new {class}(new URL({}, location))</pre>\n", escape(&json!(path).to_string()))
+        };
+        body += "<p>This is a WebSocket endpoint. Connect from a page of this site:</p>\n";
+        body += &code("WebSocket");
+        if has_events {
+            body += "<p>Or read what it sends as Server-Sent Events:</p>\n";
+            body += &code("EventSource");
+        }
+        if let Some(protocol) = &self.protocol {
+            body += &format!("<p><a href=\"{}\">The messages</a></p>\n", escape(protocol));
+        }
+        page(&self.title, &body)
+    }
+}
+
+/// Says which forms there are.
+pub(crate) fn not_acceptable(has_events: bool) -> Response {
+    let events = if has_events { ", text/event-stream" } else { "" };
+    let why = format!(
+        "This is a WebSocket endpoint. Plain HTTP gets {JSON}, {HTML}{events}; Accept names none of them.\n"
+    );
+    (StatusCode::NOT_ACCEPTABLE, [(header::VARY, "accept")], why).into_response()
+}
+
+/// Whether a request asks for a WebSocket, native or virtual.
+pub(crate) fn wants_socket(request: &Request) -> bool {
+    request.extensions().get::<Offer>().is_some() || names_websocket(request.headers())
+}
+
+fn names_websocket(headers: &HeaderMap) -> bool {
+    let upgrades =
+        headers.get_all(header::UPGRADE).iter().filter_map(|value: &HeaderValue| value.to_str().ok());
+    upgrades
+        .flat_map(|value| value.split(','))
+        .any(|protocol| protocol.trim().eq_ignore_ascii_case("websocket"))
+}

@@ -1,0 +1,40 @@
+//! Short HTML pages for those who come with a browser.
+
+use std::fmt::Write;
+
+/// A page with a heading; `body` is HTML.
+pub(crate) fn page(title: &str, body: &str) -> String {
+    let title = escape(title);
+    format!(
+        "<!DOCTYPE html>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}</title>\n\
+         <style>body {{ font: 1rem/1.5 system-ui; max-width: 42rem; margin: 2rem auto; padding: 0 1rem }}</style>\n\
+         <h1>{title}</h1>\n{body}"
+    )
+}
+
+/// A list of links.
+pub(crate) fn links<'a>(names: impl Iterator<Item = (&'a str, String)>) -> String {
+    let mut html = String::from("<ul>\n");
+    for (href, text) in names {
+        let _ = writeln!(html, "<li><a href=\"{}\">{}</a>", escape(href), escape(&text));
+    }
+    html + "</ul>\n"
+}
+
+/// Text as HTML, good in quoted attributes, too.
+pub(crate) fn escape(text: &str) -> String {
+    let mut html = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => html.push_str("&amp;"),
+            '<' => html.push_str("&lt;"),
+            '>' => html.push_str("&gt;"),
+            '"' => html.push_str("&quot;"),
+            '\'' => html.push_str("&#39;"),
+            other => html.push(other),
+        }
+    }
+    html
+}

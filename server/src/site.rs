@@ -1,0 +1,212 @@
+//! A router that knows its paths, so that each interior one can list what is below it.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::extract::Request;
+use axum::http::request::Parts;
+use axum::response::IntoResponse;
+use axum::routing::{MethodRouter, Route, get};
+use axum::{Extension, Router};
+use tower::util::MapRequestLayer;
+use tower::{Layer, Service};
+
+use crate::endpoint::Endpoint;
+use crate::guard::Origins;
+use crate::index::{self, Visibility};
+use crate::listing::Listing;
+use crate::tree::Node;
+
+/// Builds an application's [`Router`] from paths, and has each interior path that has no route of its own list what
+/// is below it: over WebSockets, native and virtual, as Server-Sent Events, and over plain HTTP as JSON or HTML.
+///
+/// ```
+/// use axum::Router;
+/// use axum::routing::{any, get};
+/// use manysocket_server::{Endpoint, Listing, Site, WebSocketUpgrade};
+///
+/// # async fn room(upgrade: WebSocketUpgrade) -> axum::response::Response { upgrade.on_upgrade(async |_| {}) }
+/// let rooms = Listing::new();
+/// let data = Site::new()
+///     .route("/geo/raster", get(|| async { "a raster" }))
+///     .endpoint("/rooms/{room}", Endpoint::new(any(room)).title("A chat room").listing(rooms.clone()));
+/// let site = Site::new().nest("/data", data);
+/// rooms.insert("blue");
+/// // `/` lists `data/`, `/data/` lists `geo/` and `rooms/`, `/data/rooms/` lists `blue`, until it is removed.
+/// let app: Router = site.into_router();
+/// ```
+///
+/// An index comes with its path in two forms: at `/data/` it answers, from `/data` plain HTTP is redirected there, so that
+/// links resolve, and a WebSocket gets the list in both. Like axum's, [`layer`](Site::layer),
+/// [`visible`](Site::visible) and [`allow_origin`](Site::allow_origin) are about what has been added before,
+/// indexes included. Fallbacks and whatever else a `Router` can do are for the [finished one](Site::into_router).
+#[derive(Debug)]
+#[must_use = "a site serves nothing until it is made into a router"]
+pub struct Site<S = ()> {
+    tree: Node,
+    routes: Vec<Entry<S>>,
+}
+
+#[derive(Debug)]
+struct Entry<S> {
+    path: String,
+    methods: MethodRouter<S>,
+    is_index: bool,
+}
+
+impl<S: Clone + Send + Sync + 'static> Default for Site<S> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S: Clone + Send + Sync + 'static> Site<S> {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self { tree: Node::default(), routes: Vec::new() }
+    }
+
+    /// Adds a route, as [`Router::route`] does.
+    pub fn route(mut self, path: &str, methods: MethodRouter<S>) -> Self {
+        self.tree.insert(path);
+        self.add(path.to_owned(), methods, false);
+        self
+    }
+
+    /// Adds an endpoint: a route that tells plain HTTP requests what lives there.
+    ///
+    /// # Panics
+    /// The endpoint has a listing, but the path does not end in a parameter.
+    pub fn endpoint(mut self, path: &str, endpoint: Endpoint<S>) -> Self {
+        let (methods, listing) = endpoint.into_parts();
+        if let Some(listing) = listing {
+            self = self.listing(path, listing);
+        }
+        self.route(path, methods)
+    }
+
+    /// Tells the values that the last parameter of a path may have: `/games/{game}` lists its games at `/games/`.
+    ///
+    /// # Panics
+    /// The path does not end in a parameter.
+    pub fn listing(mut self, path: &str, names: Listing) -> Self {
+        self.tree.list(path, names);
+        self
+    }
+
+    /// Adds all of another site below a path. Handlers see the whole path of a request, unlike with [`Router::nest`].
+    ///
+    /// # Panics
+    /// The path does not begin with a slash.
+    pub fn nest(mut self, prefix: &str, site: Self) -> Self {
+        let prefix = prefix.trim_end_matches('/');
+        assert!(
+            prefix.starts_with('/'),
+            "a site is nested below a path that begins with a slash, not {prefix:?}"
+        );
+        self.tree.graft(prefix, site.tree);
+        for entry in site.routes {
+            self.add(format!("{prefix}{}", entry.path), entry.methods, entry.is_index);
+        }
+        self
+    }
+
+    /// Puts a layer around what has been added so far, indexes included.
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<Route> + Clone + Send + Sync + 'static,
+        L::Service: Service<Request> + Clone + Send + Sync + 'static,
+        <L::Service as Service<Request>>::Response: IntoResponse + 'static,
+        <L::Service as Service<Request>>::Error: Into<Infallible> + 'static,
+        <L::Service as Service<Request>>::Future: Send + 'static,
+    {
+        self.index();
+        for entry in &mut self.routes {
+            entry.methods = std::mem::take(&mut entry.methods).layer(layer.clone());
+        }
+        self
+    }
+
+    /// Has indexes show only those children for which `may_open` says yes, given the request for the index and the path of the child.
+    /// Where several have been given, all must say yes. The answer for one requester and one path should
+    /// not change while they watch.
+    ///
+    /// ```
+    /// use axum::http::header;
+    /// use axum::routing::get;
+    /// use manysocket_server::Site;
+    ///
+    /// let site: Site = Site::new()
+    ///     .route("/admin/log", get(|| async { "log" }))
+    ///     .route("/news", get(|| async { "news" }))
+    ///     .visible(|request, path| {
+    ///         !path.starts_with("/admin/") || request.headers.contains_key(header::AUTHORIZATION)
+    ///     });
+    /// ```
+    pub fn visible(self, may_open: impl Fn(&Parts, &str) -> bool + Send + Sync + 'static) -> Self {
+        let may_open = Arc::new(may_open);
+        self.layer(MapRequestLayer::new(move |mut request: Request| {
+            request.extensions_mut().get_or_insert_default::<Visibility>().0.push(may_open.clone());
+            request
+        }))
+    }
+
+    /// Lets pages of another origin read indexes and event streams, besides those of the server's own.
+    pub fn allow_origin(self, origin: &str) -> Self {
+        let origin = origin.to_owned();
+        self.layer(MapRequestLayer::new(move |mut request: Request| {
+            request.extensions_mut().get_or_insert_default::<Origins>().allow(&origin);
+            request
+        }))
+    }
+
+    /// Gives the handlers their state.
+    pub fn with_state<S2>(self, state: S) -> Site<S2> {
+        let routes = self.routes.into_iter().map(|Entry { path, methods, is_index }| Entry {
+            path,
+            methods: methods.with_state(state.clone()),
+            is_index,
+        });
+        Site { tree: self.tree, routes: routes.collect() }
+    }
+
+    /// The router, for layers, fallbacks, and for [`Multiplexer::serve`](crate::Multiplexer::serve).
+    pub fn into_router(mut self) -> Router<S> {
+        self.index();
+        let Self { tree, routes } = self;
+        // What the root would be without its slash is a path only below another.
+        routes.into_iter().filter(|entry| !entry.path.is_empty()).fold(
+            Router::new(),
+            |router, Entry { path, methods, is_index }| {
+                let methods =
+                    if is_index { methods.layer(Extension(Arc::new(tree.entries(&path)))) } else { methods };
+                router.route(&path, methods)
+            },
+        )
+    }
+
+    /// Adds indexes where there are none.
+    fn index(&mut self) {
+        for path in self.tree.interior() {
+            self.add(path, get(index::serve), true);
+        }
+    }
+
+    /// What an application adds takes the place of an index, and an index the place of nothing.
+    fn add(&mut self, path: String, methods: MethodRouter<S>, is_index: bool) {
+        if is_index {
+            if self.routes.iter().any(|entry| entry.path == path) {
+                return;
+            }
+        } else {
+            self.routes.retain(|entry| !(entry.is_index && entry.path == path));
+        }
+        self.routes.push(Entry { path, methods, is_index });
+    }
+}
+
+impl<S: Clone + Send + Sync + 'static> From<Site<S>> for Router<S> {
+    fn from(site: Site<S>) -> Self {
+        site.into_router()
+    }
+}
