@@ -41,7 +41,7 @@ impl From<Message> for Outgoing {
 
 /// A response that gives messages as Server-Sent Events, until the stream ends: text as it is, except that line
 /// ends arrive as `\n`; binary as base64 in events named `binary`; between them a comment every 15 seconds, so that proxies keep
-/// the connection. Pings, pongs and closes are left out.
+/// the connection. Pings, pongs, closes, and texts without a character, which axum's events cannot hold, are left out.
 ///
 /// ```
 /// use axum::{extract::ws::Message, response::Response, routing::{any, get}};
@@ -76,6 +76,10 @@ where
 
 fn event(Outgoing { message, id }: Outgoing) -> Option<Event> {
     let event = match message {
+        // A lone carriage return or a pair would be taken for two line ends, or one, by turns.
+        Message::Text(text) if text.contains('\r') => {
+            Event::default().data(text.replace("\r\n", "\n").replace('\r', "\n"))
+        }
         Message::Text(text) => Event::default().data(text.as_str()),
         Message::Binary(bytes) => Event::default().event("binary").data(STANDARD.encode(bytes)),
         Message::Ping(_) | Message::Pong(_) | Message::Close(_) => return None,

@@ -10,6 +10,7 @@ use axum::http::request::Parts;
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
+use hyper::upgrade::OnUpgrade;
 use percent_encoding::percent_decode_str;
 use serde_json::json;
 
@@ -53,6 +54,8 @@ pub(crate) async fn serve(Extension(entries): Extension<Arc<Entries>>, request: 
         if let (None, Err(refusal)) = (parts.extensions.get::<Offer>(), check_reader(&parts)) {
             return refusal;
         }
+        // The other way to upgrade a virtual open is not to be kept for as long as the socket lasts.
+        parts.extensions.remove::<OnUpgrade>();
         let index = Index::new(&entries, parts, uri.path());
         return upgrade.on_upgrade(|socket| index.run(socket));
     }
