@@ -9,22 +9,30 @@ use axum::extract::ws::Message;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
-use manysocket_server::{Stats, WebSocketUpgrade};
+use manysocket_server::{Endpoint, Site, Stats, WebSocketUpgrade};
 
 /// What `/demo/stats` tells.
 #[derive(Clone)]
-struct Counts {
+pub(crate) struct Counts {
     multiplexer: Stats,
     native: Arc<AtomicUsize>,
 }
 
-/// The endpoints under `/demo/`, and the chats of the game rooms.
-pub(crate) fn router(multiplexer: Stats) -> Router {
-    Router::new()
-        .route("/demo/echo", any(echo))
-        .route("/games/{room}/chat", any(echo))
-        .route("/demo/stats", get(stats))
-        .with_state(Counts { multiplexer, native: Arc::default() })
+impl Counts {
+    pub(crate) fn new(multiplexer: Stats) -> Self {
+        Self { multiplexer, native: Arc::default() }
+    }
+}
+
+/// The endpoints under `/demo/`, with an index of them.
+pub(crate) fn site(counts: Counts) -> Site {
+    let echo = Endpoint::new(any(echo)).title("Echo").usage("Send text or binary: it comes back as it came.");
+    Site::new().endpoint("/demo/echo", echo).route("/demo/stats", get(stats)).with_state(counts)
+}
+
+/// The chats of the game rooms. They have no index: the rest of their folder are files.
+pub(crate) fn games(counts: Counts) -> Router {
+    Router::new().route("/games/{room}/chat", any(echo)).with_state(counts)
 }
 
 /// Sends text and binary back as they came.

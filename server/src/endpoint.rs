@@ -9,7 +9,7 @@ use serde_json::json;
 use std::sync::Arc;
 
 use crate::accept::{self, EVENTS, HTML, JSON};
-use crate::events::{check_reader, share};
+use crate::events::{refuse_reader, share};
 use crate::listing::Listing;
 use crate::page::{escape, page};
 use crate::upgrade::Offer;
@@ -110,7 +110,7 @@ impl<S: Clone + Send + Sync + 'static> Endpoint<S> {
                 Answer::Ready(response) => return response,
                 Answer::Events(events) => {
                     let (parts, body) = request.into_parts();
-                    if let Err(refusal) = check_reader(&parts) {
+                    if let Some(refusal) = refuse_reader(&parts) {
                         return refusal;
                     }
                     let headers = parts.headers.clone();

@@ -104,16 +104,16 @@ impl<S: Send + Sync> FromRequestParts<S> for LastEventId {
     }
 }
 
-/// Refuses readers of other origins, unless they are listed.
-pub(crate) fn check_reader(parts: &Parts) -> Result<(), Response> {
+/// The refusal of a reader of another origin, unless that is listed.
+pub(crate) fn refuse_reader(parts: &Parts) -> Option<Response> {
     let check = match parts.extensions.get::<Origins>() {
         Some(origins) => origins.check_reader(&parts.headers),
         None => Origins::default().check_reader(&parts.headers),
     };
-    check.map_err(|why| (StatusCode::FORBIDDEN, format!("{why}\n")).into_response())
+    check.err().map(|why| (StatusCode::FORBIDDEN, format!("{why}\n")).into_response())
 }
 
-/// Lets the page that has asked read the answer, if it is of another origin: [`check_reader`] has let it through.
+/// Lets the page that has asked read the answer, if it is of another origin: [`refuse_reader`] has let it through.
 pub(crate) fn share(mut response: Response, request: &HeaderMap) -> Response {
     let headers = response.headers_mut();
     if let Some(origin) = request.get(header::ORIGIN) {

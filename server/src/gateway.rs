@@ -7,7 +7,7 @@ use axum::http::request::Parts;
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::any;
+use axum::routing::{MethodRouter, any};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tracing::{debug, warn};
@@ -78,11 +78,23 @@ impl Gateway {
 
     /// Adds the gateway's routes to an application. Of several gateways the one with the longest prefix answers.
     pub fn mount(self, app: Router) -> Router {
-        let (below, at) = (format!("{}/{{*rest}}", self.prefix), format!("{}/", self.prefix));
+        self.routes().fold(app, |app, (path, methods)| app.route(&path, methods))
+    }
+
+    /// Where it is: without a slash at the end, so the whole site is the empty prefix.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// What is at the prefix, with a slash and without, and below it.
+    pub(crate) fn routes<S: Clone + Send + Sync + 'static>(
+        self,
+    ) -> impl Iterator<Item = (String, MethodRouter<S>)> {
+        let prefix = self.prefix.clone();
         let this = Arc::new(self);
         let handler = any(move |request: Request| Arc::clone(&this).forward(request));
-        let app = app.route(&below, handler.clone()).route(&at, handler.clone());
-        if at == "/" { app } else { app.route(at.trim_end_matches('/'), handler) }
+        let paths = [format!("{prefix}/{{*rest}}"), format!("{prefix}/"), prefix];
+        paths.into_iter().filter(|path| !path.is_empty()).map(move |path| (path, handler.clone()))
     }
 
     async fn forward(self: Arc<Self>, request: Request) -> Response {

@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::accept::{self, EVENTS, HTML, JSON};
 use crate::endpoint::{not_acceptable, wants_socket};
-use crate::events::{check_reader, events, share};
+use crate::events::{events, refuse_reader, share};
 use crate::listing::{Change, Changes};
 use crate::page::{links, page};
 use crate::socket::WebSocket;
@@ -51,7 +51,7 @@ pub(crate) async fn serve(Extension(entries): Extension<Arc<Entries>>, request: 
             Err(rejection) => return rejection,
         };
         // Where a virtual one may come from is up to its multiplexer.
-        if let (None, Err(refusal)) = (parts.extensions.get::<Offer>(), check_reader(&parts)) {
+        if let (None, Some(refusal)) = (parts.extensions.get::<Offer>(), refuse_reader(&parts)) {
             return refusal;
         }
         // The other way to upgrade a virtual open is not to be kept for as long as the socket lasts.
@@ -65,7 +65,7 @@ pub(crate) async fn serve(Extension(entries): Extension<Arc<Entries>>, request: 
     let index = Index::new(&entries, parts, uri.path());
     match accept::choose(&index.parts.headers, &[JSON, HTML, EVENTS]) {
         Some(EVENTS) if method == Method::GET => {
-            if let Err(refusal) = check_reader(&index.parts) {
+            if let Some(refusal) = refuse_reader(&index.parts) {
                 return refusal;
             }
             let headers = index.parts.headers.clone();

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use axum::http::{HeaderValue, header};
+use axum::routing::get_service;
 use clap::Parser;
 use manysocket_server::{Gateway, Multiplexer};
 use tokio::net::TcpListener;
@@ -65,18 +66,29 @@ async fn main() -> io::Result<()> {
         multiplexer = multiplexer.allow_origin(origin);
     }
     let stats = multiplexer.stats();
-    let mut app = demo::router(stats.clone());
+    let counts = demo::Counts::new(stats.clone());
+    let mut site = demo::site(counts.clone());
+    let has_gateway_at_root = options.upstream.iter().any(|gateway| gateway.prefix().is_empty());
     for gateway in options.upstream {
-        app = gateway.mount(app);
+        site = site.gateway(gateway);
     }
-    if let Some(folder) = options.files {
-        // Every room of the demo is one page, at a path of its own.
-        app = app.route_service("/games/{room}/", ServeFile::new(folder.join("games/room.html")));
+    let app = if let Some(folder) = options.files {
         // Files change under a developer's hands, and a cached module beside a new one breaks the page.
         let no_cache =
             SetResponseHeaderLayer::overriding(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        app = app.fallback_service(ServiceBuilder::new().layer(no_cache).service(ServeDir::new(folder)));
-    }
+        let files = ServiceBuilder::new().layer(no_cache).service(ServeDir::new(&folder));
+        if !has_gateway_at_root {
+            // The page rather than the index.
+            site = site.route("/", get_service(files.clone()));
+        }
+        site.into_router()
+            // Every room of the demo is one page, at a path of its own.
+            .route_service("/games/{room}/", ServeFile::new(folder.join("games/room.html")))
+            .fallback_service(files)
+    } else {
+        site.into_router()
+    };
+    let app = app.merge(demo::games(counts));
     let app = multiplexer.serve(app);
 
     let listener = TcpListener::bind(options.listen).await.map_err(|error| {

@@ -12,6 +12,7 @@ use tower::util::MapRequestLayer;
 use tower::{Layer, Service};
 
 use crate::endpoint::Endpoint;
+use crate::gateway::Gateway;
 use crate::guard::Origins;
 use crate::index::{self, Visibility};
 use crate::listing::Listing;
@@ -109,6 +110,11 @@ impl<S: Clone + Send + Sync + 'static> Site<S> {
             self.add(format!("{prefix}{}", entry.path), entry.methods, entry.is_index);
         }
         self
+    }
+
+    /// Adds a gateway. What is behind it is not listed.
+    pub fn gateway(self, gateway: Gateway) -> Self {
+        gateway.routes().fold(self, |site, (path, methods)| site.route(&path, methods))
     }
 
     /// Puts a layer around what has been added so far, indexes included.

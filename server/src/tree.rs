@@ -115,9 +115,8 @@ impl Node {
     }
 
     fn collect(&self, path: &str, paths: &mut Vec<String>) {
-        let children = self.children.iter().map(|(name, child)| (name, child));
         let parameter = self.parameter.iter().map(|parameter| (&parameter.0, &parameter.1));
-        for (name, child) in children.chain(parameter) {
+        for (name, child) in self.children.iter().chain(parameter) {
             child.collect(&format!("{path}/{name}"), paths);
         }
         if self.is_interior() {

@@ -9,7 +9,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::Path;
 use axum::extract::ws::Message as WsMessage;
-use axum::http::{HeaderMap, Request, StatusCode, header};
+use axum::http::{HeaderMap, Request, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
@@ -193,7 +193,7 @@ async fn names_resolve_from_the_index_whatever_is_in_them() {
                 Ok((mut socket, _)) => seen.push(text(&mut socket).await),
                 // A multiplexer refuses encoded separators, which some servers take for real ones.
                 Err(400) if kind == Kind::Virtual => {
-                    assert!(url.path().contains("%2F") || url.path().contains("%5C"))
+                    assert!(url.path().contains("%2F") || url.path().contains("%5C"));
                 }
                 Err(status) => panic!("{url}: {status}"),
             }

@@ -11,9 +11,12 @@ use axum::extract::{Path, Query, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::any;
-use futures_util::SinkExt;
-use manysocket_server::{Multiplexer, Settings, WebSocket, WebSocketUpgrade};
+use axum::routing::{any, get, get_service};
+use futures_util::{SinkExt, stream};
+use manysocket_server::{
+    Endpoint, LastEventId, Listing, Multiplexer, Outgoing, Settings, Site, WebSocket, WebSocketUpgrade,
+    events,
+};
 use serde::Deserialize;
 use tower_http::services::ServeDir;
 
@@ -73,6 +76,29 @@ fn routes() -> Router {
         .route("/test/push", any(push))
         .route("/test/rooms/{room}", any(room))
         .nest("/test/secret", secret)
+}
+
+/// A site with rooms that are there for as long as somebody is in them.
+fn site() -> Site {
+    let rooms = Listing::new();
+    let names = rooms.clone();
+    let enter = async move |Path(name): Path<String>, upgrade: WebSocketUpgrade| {
+        upgrade.on_upgrade(async move |mut socket| {
+            names.insert(&name);
+            let _ = socket.send(Message::Text(name.as_str().into())).await;
+            while let Some(Ok(_)) = socket.recv().await {}
+            names.remove(&name);
+        })
+    };
+    let numbers = get(async |LastEventId(last): LastEventId| {
+        let seen: u64 = last.and_then(|last| last.parse().ok()).unwrap_or(0);
+        let text = Outgoing::from(Message::Text(format!("after {seen}").into())).id(seen + 1);
+        events(stream::iter([text, Message::Binary(vec![0, 255].into()).into()]))
+    });
+    Site::new()
+        .endpoint("/rooms/{room}", Endpoint::new(any(enter)).title("A room").listing(rooms))
+        .endpoint("/numbers", Endpoint::new(any(echo)).title("Numbers").events(numbers))
+        .nest("/geo", Site::new().endpoint("/raster", Endpoint::new(any(echo))))
 }
 
 /// Lets in who has the cookie `session=good`: an ordinary layer, which knows nothing of multiplexers.
@@ -271,7 +297,9 @@ async fn main() -> std::io::Result<()> {
         return Err(std::io::Error::other("usage: manysocket-test-server --listen ADDRESS --static DIR"));
     };
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
-    let app = routes().fallback_service(ServeDir::new(files));
+    let files = ServeDir::new(files);
+    let site = Site::new().nest("/test/site", site()).route("/", get_service(files.clone()));
+    let app = routes().merge(site.into_router()).fallback_service(files);
     let mut settings = Settings::default();
     if let Some(milliseconds) = option("--ping-interval").and_then(|text| text.parse().ok()) {
         settings.ping_interval = milliseconds;
