@@ -47,6 +47,7 @@ mod page;
 mod pipe;
 mod site;
 mod socket;
+pub mod state;
 mod stats;
 mod tree;
 mod upgrade;

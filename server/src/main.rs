@@ -4,11 +4,12 @@ mod demo;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use axum::http::{HeaderValue, header};
 use axum::routing::get_service;
 use clap::Parser;
+use manysocket_server::state::Store;
 use manysocket_server::{Gateway, Multiplexer};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceBuilder;
 use tower_http::services::{ServeDir, ServeFile};
 use tower_http::set_header::SetResponseHeaderLayer;
-use tracing::info;
+use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 /// Serves any number of WebSockets over one connection.
@@ -47,6 +48,11 @@ struct Options {
     /// Origin whose pages may connect, besides the server's own; may be given several times.
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
+
+    /// Folder where documents are kept, made if it is not there; without it they are kept in memory, and end with the
+    /// server.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
 }
 
 #[tokio::main]
@@ -67,7 +73,7 @@ async fn main() -> io::Result<()> {
     }
     let stats = multiplexer.stats();
     let counts = demo::Counts::new(stats.clone());
-    let mut site = demo::site(counts.clone());
+    let mut site = demo::site(counts.clone(), &store(options.data.as_deref())?);
     let has_gateway_at_root = options.upstream.iter().any(|gateway| gateway.prefix().is_empty());
     for gateway in options.upstream {
         site = site.gateway(gateway);
@@ -109,6 +115,18 @@ async fn main() -> io::Result<()> {
     }
     ended.abort();
     Ok(())
+}
+
+/// The store in the file `state.redb` of that folder.
+fn store(folder: Option<&Path>) -> io::Result<Store> {
+    let Some(folder) = folder else {
+        warn!("documents are kept in memory only; --data DIR keeps them on disk");
+        return Store::in_memory();
+    };
+    std::fs::create_dir_all(folder).map_err(|error| {
+        io::Error::new(error.kind(), format!("cannot make the folder {}: {error}", folder.display()))
+    })?;
+    Store::open(folder.join("state.redb"))
 }
 
 /// Cancels `shutdown` at SIGTERM or SIGINT.

@@ -1,0 +1,207 @@
+//! JSON documents that pages share, a URL each: connecting gives the document, then every change; a commit is a delta
+//! against a version, applied as a whole or not at all, and on disk before it is acknowledged. `docs/state.md` has the
+//! wire protocol.
+//!
+//! ```no_run
+//! use axum::extract::Path;
+//! use axum::http::Uri;
+//! use axum::{Router, routing::any};
+//! use manysocket_server::WebSocketUpgrade;
+//! use manysocket_server::state::{Documents, Store};
+//! use serde::Deserialize;
+//! use serde_json::json;
+//!
+//! #[derive(Deserialize)]
+//! struct Sheet {
+//!     cells: std::collections::BTreeMap<String, f64>,
+//! }
+//!
+//! # fn app() -> std::io::Result<Router> {
+//! let store = Store::open("documents.redb")?;
+//! let sheets = Documents::new(&store, "sheets").initial(json!({ "cells": {} })).validate(|sheet: Sheet| {
+//!     if sheet.cells.len() > 1000 { Err("a sheet has at most 1,000 cells") } else { Ok(()) }
+//! });
+//! let app = Router::new().route(
+//!     "/sheets/{name}",
+//!     any(async move |Path(name): Path<String>, uri: Uri, upgrade: WebSocketUpgrade| {
+//!         sheets.serve(&name, &uri, upgrade).await
+//!     }),
+//! );
+//! # Ok(app)
+//! # }
+//! ```
+
+mod commit;
+mod connection;
+mod delta;
+mod disk;
+mod document;
+mod store;
+
+use std::fmt;
+use std::sync::Arc;
+
+use axum::http::{StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tracing::error;
+
+use crate::upgrade::WebSocketUpgrade;
+
+use commit::{Check, Rules};
+use connection::Connection;
+pub use store::Store;
+
+/// The largest document, in bytes of JSON. Every commit copies its document once; of this size, that takes milliseconds.
+const MAX_DOCUMENT: usize = 1 << 20;
+
+/// The largest commit, in bytes as it is sent.
+const MAX_COMMIT: usize = 256 << 10;
+
+/// Documents that a store takes on. Each costs disk, and anybody who may commit may make one.
+const MAX_DOCUMENTS: usize = 100_000;
+
+/// The longest name, in bytes: as long as that of a file.
+const MAX_NAME: usize = 255;
+
+/// A collection of documents in a [`Store`], what they may be and what may be done to them. Clones may differ, for
+/// example for users who may only read.
+#[derive(Clone)]
+pub struct Documents {
+    store: Store,
+    collection: String,
+    initial: Arc<Value>,
+    rules: Rules,
+    max_commit: usize,
+    may_create: bool,
+    may_write: bool,
+}
+
+impl fmt::Debug for Documents {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Documents").field("collection", &self.collection).finish_non_exhaustive()
+    }
+}
+
+impl Documents {
+    /// The documents of `store` under a name of their own, which keeps them apart from other collections.
+    pub fn new(store: &Store, collection: impl Into<String>) -> Self {
+        Self {
+            store: store.clone(),
+            collection: collection.into(),
+            initial: Arc::new(json!({})),
+            rules: Rules { checks: Vec::new(), max_bytes: MAX_DOCUMENT, max_documents: MAX_DOCUMENTS },
+            max_commit: MAX_COMMIT,
+            may_create: true,
+            may_write: true,
+        }
+    }
+
+    /// What a document is before its first commit. Default: `{}`.
+    #[must_use]
+    pub fn initial(mut self, value: Value) -> Self {
+        self.initial = Arc::new(value);
+        self
+    }
+
+    /// Refuses commits whose result is not a `T`, or one for which `check` gives a reason. Given several times, all have
+    /// to pass. It runs on the store's thread: a check that takes long holds up everybody's commits.
+    #[must_use]
+    pub fn validate<T, E>(mut self, check: impl Fn(T) -> Result<(), E> + Send + Sync + 'static) -> Self
+    where
+        T: DeserializeOwned,
+        E: fmt::Display,
+    {
+        let check: Arc<Check> = Arc::new(move |value: &Value| {
+            let value = T::deserialize(value).map_err(|error| error.to_string())?;
+            check(value).map_err(|reason| reason.to_string())
+        });
+        self.rules.checks.push(check);
+        self
+    }
+
+    /// The largest document, in bytes as JSON. Default: 1 MiB.
+    #[must_use]
+    pub fn max_document(mut self, bytes: usize) -> Self {
+        self.rules.max_bytes = bytes;
+        self
+    }
+
+    /// The largest commit, in bytes; a larger one ends its socket. Default: 256 KiB.
+    #[must_use]
+    pub fn max_commit(mut self, bytes: usize) -> Self {
+        self.max_commit = bytes;
+        self
+    }
+
+    /// How many documents the store may have, of all collections, for a commit to make another. Default: 100,000.
+    #[must_use]
+    pub fn max_documents(mut self, count: usize) -> Self {
+        self.rules.max_documents = count;
+        self
+    }
+
+    /// Serves documents that exist, and makes none.
+    #[must_use]
+    pub fn existing_only(mut self) -> Self {
+        self.may_create = false;
+        self
+    }
+
+    /// Refuses all commits.
+    #[must_use]
+    pub fn read_only(mut self) -> Self {
+        self.may_write = false;
+        self
+    }
+
+    /// Answers a request for the document `name` by serving its socket. `uri` is the request's: its query may tell what the
+    /// page has already.
+    pub async fn serve(&self, name: &str, uri: &Uri, upgrade: WebSocketUpgrade) -> Response {
+        if name.is_empty() || name.len() > MAX_NAME {
+            let reason = format!("a document's name has 1 to {MAX_NAME} bytes\n");
+            return (StatusCode::BAD_REQUEST, reason).into_response();
+        }
+        let key = format!("{}/{name}", self.collection);
+        let must_exist = !(self.may_create && self.may_write);
+        let document = match self.store.document(key, Arc::clone(&self.initial), must_exist).await {
+            Ok(Some(document)) => document,
+            Ok(None) => return (StatusCode::NOT_FOUND, "there is no such document\n").into_response(),
+            Err(error) => {
+                error!(%error, collection = self.collection, name, "cannot read a document");
+                let reason = "the document cannot be read; the server's log says why\n";
+                return (StatusCode::SERVICE_UNAVAILABLE, reason).into_response();
+            }
+        };
+        let connection = Connection {
+            store: self.store.clone(),
+            document,
+            rules: self.may_write.then(|| self.rules.clone()),
+            known: known(uri),
+        };
+        upgrade.max_message_size(self.max_commit).on_upgrade(|socket| connection.run(socket))
+    }
+
+    /// The names of the documents that have been committed to, in order.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn names(&self) -> std::io::Result<Vec<String>> {
+        self.store.names(format!("{}/", self.collection)).await
+    }
+}
+
+/// What a page that comes back says it has: `?document=…&since=…`.
+fn known(uri: &Uri) -> Option<(String, u64)> {
+    let query = url::form_urlencoded::parse(uri.query()?.as_bytes());
+    let (mut document, mut since) = (None, None);
+    for (name, value) in query {
+        match &*name {
+            "document" => document = Some(value.into_owned()),
+            "since" => since = value.parse().ok(),
+            _ => {}
+        }
+    }
+    Some((document?, since?))
+}

@@ -1,0 +1,418 @@
+//! Documents: what a socket hears, what a commit may do, and what no accident may undo. Every behaviour runs over native
+//! and virtual sockets.
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::Router;
+use axum::extract::Path;
+use axum::http::Uri;
+use axum::routing::any;
+use common::{KINDS, Kind, Link, Received, Server, Socket};
+use manysocket_protocol::{Event, Message};
+use manysocket_server::WebSocketUpgrade;
+use manysocket_server::state::{Documents, Store};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+fn app(documents: Documents) -> Router {
+    let serve = async move |Path((access, name)): Path<(String, String)>, uri: Uri, upgrade: WebSocketUpgrade| {
+        let documents = match access.as_str() {
+            "read" => documents.clone().read_only(),
+            "existing" => documents.clone().existing_only(),
+            _ => documents.clone(),
+        };
+        documents.serve(&name, &uri, upgrade).await
+    };
+    Router::new().route("/{access}/{name}", any(serve))
+}
+
+fn in_memory() -> Documents {
+    Documents::new(&Store::in_memory().expect("a thread"), "test")
+}
+
+async fn start(documents: Documents) -> Server {
+    Server::start(app(documents)).await
+}
+
+/// A socket on a document.
+struct Page(Socket);
+
+impl Page {
+    async fn open(kind: Kind, server: &Server, path: &str) -> Self {
+        Self(Socket::open(kind, server, path, "", "").await.expect("a socket").0)
+    }
+
+    async fn send(&mut self, message: &Value) {
+        self.0.send(Message::text(message.to_string())).await;
+    }
+
+    async fn commit(&mut self, id: &str, base: u64, delta: &Value) {
+        self.send(&json!({"id": id, "base": base, "delta": delta})).await;
+    }
+
+    async fn receive(&mut self) -> Value {
+        match self.0.receive().await {
+            Received::Message(Message::Text(text)) => serde_json::from_slice(&text).expect("JSON"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The first message, which must be the whole document; its name, which differs each time, and the rest.
+    async fn whole(&mut self) -> (String, u64, Value) {
+        let mut message = self.receive().await;
+        let document = message["document"].as_str().expect("a document").to_owned();
+        (document, message["version"].as_u64().expect("a version"), message["data"].take())
+    }
+}
+
+fn set(path: &str, value: impl Into<Value>) -> Value {
+    json!([{"op": "add", "path": path, "value": value.into()}])
+}
+
+#[tokio::test]
+async fn a_commit_is_answered_and_everybody_else_hears_of_it() {
+    for kind in KINDS {
+        // Long enough for deltas to be shorter.
+        let text = "text ".repeat(50);
+        let server = start(in_memory().initial(json!({"cells": {}, "text": text}))).await;
+        let (mut ada, mut bob) =
+            (Page::open(kind, &server, "/any/a").await, Page::open(kind, &server, "/any/a").await);
+        for page in [&mut ada, &mut bob] {
+            let (_, version, data) = page.whole().await;
+            assert_eq!((version, data), (0, json!({"cells": {}, "text": text})), "{kind:?}");
+        }
+        ada.commit("a1", 0, &set("/cells/x", 1)).await;
+        assert_eq!(ada.receive().await, json!({"id": "a1", "version": 1}));
+        assert_eq!(bob.receive().await, json!({"version": 1, "delta": set("/cells/x", 1)}));
+        bob.commit("b1", 1, &set("/cells/y", 2)).await;
+        assert_eq!(bob.receive().await, json!({"id": "b1", "version": 2}));
+        assert_eq!(ada.receive().await, json!({"version": 2, "delta": set("/cells/y", 2)}));
+        let mut late = Page::open(kind, &server, "/any/a").await;
+        assert_eq!(late.whole().await.2["cells"], json!({"x": 1, "y": 2}));
+    }
+}
+
+#[tokio::test]
+async fn commits_against_an_old_version_are_applied_unless_others_touched_the_same() {
+    for kind in KINDS {
+        let server = start(in_memory().initial(json!({"a": 1, "b": 2, "text": "text ".repeat(50)}))).await;
+        let (mut ada, mut bob) =
+            (Page::open(kind, &server, "/any/a").await, Page::open(kind, &server, "/any/a").await);
+        ada.whole().await;
+        bob.whole().await;
+        ada.commit("a1", 0, &set("/a", "ada")).await;
+        ada.receive().await;
+        bob.commit("b1", 0, &set("/b", "bob")).await;
+        assert_eq!(bob.receive().await, json!({"version": 1, "delta": set("/a", "ada")}), "first what came first");
+        assert_eq!(bob.receive().await, json!({"id": "b1", "version": 2}));
+        let delta = json!([{"op": "add", "path": "/new", "value": 1}, {"op": "replace", "path": "/a", "value": "bob"}]);
+        bob.commit("b2", 0, &delta).await;
+        let refusal = bob.receive().await;
+        assert_eq!(refusal["error"], "conflict", "{refusal}");
+        assert_eq!(refusal["conflicts"], json!([{"path": "/a", "yours": "bob", "theirs": "ada"}]));
+        let test = json!([{"op": "test", "path": "/b", "value": 2}, {"op": "remove", "path": "/b"}]);
+        bob.commit("b3", 2, &test).await;
+        let refusal = bob.receive().await;
+        assert_eq!(refusal["conflicts"], json!([{"path": "/b", "yours": 2, "theirs": "bob"}]), "{refusal}");
+        let mut late = Page::open(kind, &server, "/any/a").await;
+        let data = late.whole().await.2;
+        assert_eq!(data["a"], "ada");
+        assert_eq!(data["b"], "bob");
+        assert!(data["new"].is_null(), "all or nothing");
+    }
+}
+
+#[tokio::test]
+async fn a_page_that_comes_back_gets_what_it_missed_or_the_whole_where_that_is_shorter() {
+    for kind in KINDS {
+        let long = "long ".repeat(100);
+        let server = start(in_memory().initial(json!({"text": long}))).await;
+        let mut page = Page::open(kind, &server, "/any/a").await;
+        let (document, ..) = page.whole().await;
+        for n in 0..3 {
+            page.commit(&format!("c{n}"), n, &set("/n", n)).await;
+            page.receive().await;
+        }
+        let back = |since| format!("/any/a?document={document}&since={since}");
+        let greeting = Page::open(kind, &server, &back(1)).await.receive().await;
+        let two = [set("/n", 1)[0].clone(), set("/n", 2)[0].clone()];
+        assert_eq!(greeting, json!({"document": document, "version": 3, "delta": two}));
+        let greeting = Page::open(kind, &server, &back(3)).await.receive().await;
+        assert_eq!(greeting, json!({"document": document, "version": 3, "delta": []}));
+        for path in ["/any/a?document=other&since=1", "/any/a?since=1", &back(4), &back(u64::MAX)] {
+            let (_, version, data) = Page::open(kind, &server, path).await.whole().await;
+            assert_eq!((version, &data["n"]), (3, &json!(2)), "{path}");
+        }
+        page.commit("short", 3, &set("/text", "")).await;
+        page.receive().await;
+        let greeting = Page::open(kind, &server, &back(0)).await.receive().await;
+        assert_eq!(greeting["data"], json!({"n": 2, "text": ""}), "shorter than the way there");
+    }
+}
+
+#[tokio::test]
+async fn a_commit_that_is_sent_again_is_applied_once() {
+    for kind in KINDS {
+        let server = start(in_memory()).await;
+        let mut page = Page::open(kind, &server, "/any/a").await;
+        page.whole().await;
+        page.commit("same", 0, &set("/list", json!([1]))).await;
+        page.receive().await;
+        page.commit("other", 1, &set("/list/-", 2)).await;
+        page.receive().await;
+        let mut again = Page::open(kind, &server, "/any/a").await;
+        again.whole().await;
+        again.commit("same", 0, &set("/list", json!([1]))).await;
+        assert_eq!(again.receive().await, json!({"id": "same", "version": 1}));
+        let mut late = Page::open(kind, &server, "/any/a").await;
+        assert_eq!(late.whole().await.2, json!({"list": [1, 2]}));
+    }
+}
+
+#[tokio::test]
+async fn any_key_is_data() {
+    for kind in KINDS {
+        let server = start(in_memory()).await;
+        let mut page = Page::open(kind, &server, "/any/a").await;
+        page.whole().await;
+        let keys = ["__proto__", "constructor", "prototype", "a/b", "~", "~1", "", "0", "-", "ключ", "\u{0}"];
+        for (version, key) in keys.iter().enumerate() {
+            let path = format!("/{}", key.replace('~', "~0").replace('/', "~1"));
+            page.commit(&format!("c{version}"), version as u64, &set(&path, json!({"__proto__": key}))).await;
+            assert_eq!(page.receive().await["version"], version + 1, "{key}");
+        }
+        let mut late = Page::open(kind, &server, "/any/a").await;
+        let data = late.whole().await.2;
+        for key in keys {
+            assert_eq!(data[key]["__proto__"], key);
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Sheet {
+    cells: std::collections::BTreeMap<String, f64>,
+}
+
+#[tokio::test]
+async fn what_the_hooks_and_limits_refuse_changes_nothing() {
+    for kind in KINDS {
+        let documents = in_memory()
+            .initial(json!({"cells": {}}))
+            .validate(|sheet: Sheet| match sheet.cells.values().find(|value| **value < 0.0) {
+                Some(value) => Err(format!("{value} is below zero")),
+                None => Ok(()),
+            })
+            .validate(|value: Value| {
+                assert!(value["cells"]["panic"].is_null(), "as asked");
+                Ok::<_, String>(())
+            })
+            .max_document(2000)
+            .max_documents(2)
+            .max_commit(4000);
+        let server = start(documents).await;
+        let mut page = Page::open(kind, &server, "/any/a").await;
+        page.whole().await;
+        let nested = "/a".repeat(101);
+        for (delta, error, reason) in [
+            (set("/cells/a", -1.5), "refused", "-1.5 is below zero"),
+            (set("/cells/a", "text"), "refused", "invalid type: string"),
+            (set("/cells/panic", 1), "refused", "could not be validated"),
+            (set("", Value::Null), "refused", "invalid type"),
+            (set("/more", "x".repeat(2000)), "too-large", "may have 2000"),
+            (set(&nested, 1), "too-large", "deep"),
+            (set("/missing/a", 1), "invalid", "path is invalid"),
+            (json!([]), "invalid", "empty"),
+            (json!({"op": "add"}), "invalid", "RFC 6902"),
+            (json!([{"op": "hop", "path": "/a"}]), "invalid", "hop"),
+            (json!([{"op": "add", "path": "a", "value": 1}]), "invalid", "RFC 6902"),
+        ] {
+            page.commit("c", 0, &delta).await;
+            let refusal = page.receive().await;
+            assert_eq!((&refusal["id"], &refusal["error"]), (&json!("c"), &json!(error)), "{delta} {refusal}");
+            let message = refusal["message"].as_str().expect("a message");
+            assert!(message.contains(reason), "{message}");
+        }
+        page.commit("c", 7, &set("/cells/a", 1)).await;
+        assert_eq!(page.receive().await["error"], "invalid", "a base to come");
+        page.commit("fine", 0, &set("/cells/a", 1)).await;
+        assert_eq!(page.receive().await, json!({"id": "fine", "version": 1}));
+        for (name, expected) in [("b", json!({"id": "c", "version": 1})), ("c", json!("too-many"))] {
+            let mut other = Page::open(kind, &server, &format!("/any/{name}")).await;
+            other.whole().await;
+            other.commit("c", 0, &set("/cells/a", 1)).await;
+            let answer = other.receive().await;
+            assert!(answer == expected || answer["error"] == expected, "{name}: {answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn some_may_only_read_and_some_may_make_no_documents() {
+    for kind in KINDS {
+        let server = start(in_memory()).await;
+        for path in ["/read/a", "/existing/a"] {
+            assert_eq!(Socket::open(kind, &server, path, "", "").await.err(), Some(404), "{path}");
+        }
+        let mut page = Page::open(kind, &server, "/any/a").await;
+        page.whole().await;
+        page.commit("c", 0, &set("/a", 1)).await;
+        page.receive().await;
+        let mut reader = Page::open(kind, &server, "/read/a").await;
+        assert_eq!(reader.whole().await.2, json!({"a": 1}));
+        reader.commit("r", 1, &set("/a", 2)).await;
+        assert_eq!(reader.receive().await["error"], "read-only");
+        let mut existing = Page::open(kind, &server, "/existing/a").await;
+        existing.whole().await;
+        existing.commit("e", 1, &set("/a", 3)).await;
+        assert_eq!(existing.receive().await, json!({"id": "e", "version": 2}));
+    }
+}
+
+#[tokio::test]
+async fn messages_that_are_no_commits_end_their_socket_and_tell_why() {
+    for kind in KINDS {
+        let server = start(in_memory().max_commit(1000)).await;
+        let mut other = Page::open(kind, &server, "/any/a").await;
+        other.whole().await;
+        for (message, code) in [
+            (Message::text("hello"), 1008),
+            (Message::text("[1,2]"), 1008),
+            (Message::text(r#"{"base":0,"delta":[]}"#), 1008),
+            (Message::text(r#"{"id":"","base":0,"delta":[]}"#), 1008),
+            (Message::binary(vec![1, 2]), 1003),
+        ] {
+            let mut page = Page::open(kind, &server, "/any/a").await;
+            page.whole().await;
+            page.0.send(message).await;
+            let Received::Close(Some(closed), reason) = page.0.receive().await else { panic!("not closed") };
+            assert_eq!(closed, code, "{reason}");
+            assert!(reason.contains("commit"), "{reason}");
+        }
+        for message in [r#"{"id":"c","delta":[]}"#, r#"{"id":"c","base":-1,"delta":[]}"#, r#"{"id":"c","base":0,"delta":[],"x":1}"#] {
+            other.0.send(Message::text(message)).await;
+            assert_eq!(other.receive().await["error"], "invalid", "{message}");
+        }
+        other.commit("c", 0, &set("/a", 1)).await;
+        assert_eq!(other.receive().await, json!({"id": "c", "version": 1}), "nobody else noticed");
+    }
+}
+
+/// A writer over a virtual socket: what it has to commit, and what was acknowledged.
+struct Writer {
+    channel: u32,
+    number: usize,
+    version: u64,
+    commits: usize,
+    shared: u64,
+    acknowledged: Vec<(u64, Value)>,
+    in_flight: Option<Value>,
+}
+
+impl Writer {
+    /// Commits to a key of its own and, one writer in twenty, to a counter that those share.
+    fn delta(&self) -> Value {
+        let mut delta = set(&format!("/writers/{}", self.number), self.commits);
+        if self.number.is_multiple_of(20)
+            && let Some(operations) = delta.as_array_mut()
+        {
+            operations.push(json!({"op": "replace", "path": "/shared", "value": self.shared + 1}));
+        }
+        delta
+    }
+}
+
+/// Has every writer of a link commit `rounds` times; all acknowledged commits, by version.
+async fn write(server: Arc<Server>, path: &str, link: usize, rounds: usize, conflicts: Arc<AtomicUsize>) -> Vec<(u64, Value)> {
+    let mut link_ = Link::dial(&server).await;
+    let mut writers: Vec<Writer> = (0..50)
+        .map(|n| Writer {
+            channel: link_.endpoint.open(path, "").expect("below the limit"),
+            number: link * 50 + n,
+            version: 0,
+            commits: 0,
+            shared: 0,
+            acknowledged: Vec::new(),
+            in_flight: None,
+        })
+        .collect();
+    while writers.iter().any(|writer| writer.commits < rounds) {
+        let (channel, message) = match link_.event().await.expect("the link lives") {
+            Event::Message { channel, message } => (channel, message),
+            Event::Accepted { .. } | Event::Drained { .. } => continue,
+            other => panic!("{other:?}"),
+        };
+        link_.endpoint.consumed(channel, 1, message.units());
+        let Message::Text(text) = message else { panic!("not text") };
+        let message: Value = serde_json::from_slice(&text).expect("JSON");
+        let writer = writers.iter_mut().find(|writer| writer.channel == channel).expect("a writer");
+        for operation in message["delta"].as_array().into_iter().flatten() {
+            if operation["path"] == "/shared" {
+                writer.shared = operation["value"].as_u64().expect("a number");
+            }
+        }
+        if let Some(shared) = message["data"]["shared"].as_u64() {
+            writer.shared = shared;
+        }
+        let before = writer.version;
+        if let Some(version) = message["version"].as_u64() {
+            writer.version = version.max(before);
+        }
+        if message["id"].is_string() {
+            let delta = writer.in_flight.take().expect("an answer to a commit");
+            if let Some(version) = message["version"].as_u64() {
+                // Otherwise the document came whole, with this commit in it.
+                if let Some(shared) = delta[1]["value"].as_u64()
+                    && version > before
+                {
+                    writer.shared = shared;
+                }
+                writer.acknowledged.push((version, delta));
+                writer.commits += 1;
+            } else {
+                assert_eq!(message["error"], "conflict");
+                conflicts.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        if writer.in_flight.is_none() && writer.commits < rounds {
+            let delta = writer.delta();
+            let id = format!("{}.{}.{}", writer.number, writer.commits, writer.version);
+            let commit = json!({"id": id, "base": writer.version, "delta": delta});
+            writer.in_flight = Some(delta);
+            assert!(link_.endpoint.send(channel, Message::text(commit.to_string())));
+        }
+    }
+    writers.into_iter().flat_map(|writer| writer.acknowledged).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_concurrent_writers_over_twenty_links_lose_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::open(folder.path().join("state.redb")).expect("a store");
+    let initial = json!({"writers": {}, "shared": 0});
+    let server = Arc::new(start(Documents::new(&store, "test").initial(initial.clone())).await);
+    let conflicts = Arc::new(AtomicUsize::new(0));
+    let links: Vec<_> = (0..20)
+        .map(|link| tokio::spawn(write(Arc::clone(&server), "/any/a", link, 2, Arc::clone(&conflicts))))
+        .collect();
+    let mut acknowledged = Vec::new();
+    for link in links {
+        acknowledged.extend(link.await.expect("a link"));
+    }
+    acknowledged.sort_by_key(|(version, _)| *version);
+    assert_eq!(acknowledged.len(), 2000);
+    let mut expected = initial;
+    for (at, (version, delta)) in acknowledged.iter().enumerate() {
+        assert_eq!(*version, at as u64 + 1, "each commit made one version");
+        let delta: json_patch::Patch = serde_json::from_value(delta.clone()).expect("a delta");
+        json_patch::patch(&mut expected, &delta).expect("applies");
+    }
+    let (_, version, data) = Page::open(Kind::Native, &server, "/any/a").await.whole().await;
+    assert_eq!(version, 2000);
+    assert_eq!(data, expected);
+    assert_eq!(data["shared"], 100, "no update of the counter was lost");
+    assert!(conflicts.load(Ordering::Relaxed) > 0, "they did contend");
+}
