@@ -158,7 +158,8 @@ impl Commit {
             return refuse(id, Refusal::invalid(message));
         }
         let Some(since) = log(base) else {
-            let message = format!("too much has been committed since version {base} to tell whether this fits");
+            let message =
+                format!("too much has been committed since version {base} to tell whether this fits");
             return refuse(id, Refusal::new("expired", message));
         };
         // A page that lost its connection before the answer came sends its commit again.
@@ -225,11 +226,8 @@ fn conflicts(delta: &Patch, touches: &[Touch], since: &[Arc<Entry>], value: &Val
         .map(|path| Touch { operation: 0, path: path.clone(), writes: true })
         .collect();
     let overlap = Overlap::new(&theirs);
-    let mut operations: Vec<usize> = touches
-        .iter()
-        .filter(|touch| overlap.with(&touch.path))
-        .map(|touch| touch.operation)
-        .collect();
+    let mut operations: Vec<usize> =
+        touches.iter().filter(|touch| overlap.with(&touch.path)).map(|touch| touch.operation).collect();
     operations.dedup();
     operations.truncate(MAX_CONFLICTS);
     operations.into_iter().map(|operation| conflict(&delta[operation], value)).collect()

@@ -40,8 +40,7 @@ pub(super) fn apply(
 ) -> Result<(), Misfit> {
     let mut work = 0;
     for (operation, patch) in delta.iter().enumerate() {
-        let mut touch =
-            |path: &str, writes| touches.push(Touch { operation, path: path.to_owned(), writes });
+        let mut touch = |path: &str, writes| touches.push(Touch { operation, path: path.to_owned(), writes });
         let path = patch.path().as_str();
         let mut depth = depth_of(path);
         match patch {
@@ -76,8 +75,7 @@ pub(super) fn apply(
                 "{path}: the delta moves more than {MAX_WORK} values about; send the result instead"
             )));
         }
-        json_patch::patch_unsafe(value, std::slice::from_ref(patch))
-            .map_err(|error| {
+        json_patch::patch_unsafe(value, std::slice::from_ref(patch)).map_err(|error| {
             Misfit::Failed(operation, format!("operation {operation} at {path:?}: {}", error.kind))
         })?;
     }
@@ -227,7 +225,8 @@ mod tests {
             panic!("copied a terabyte");
         };
         assert!(reason.contains("deep") || reason.contains("values"), "{reason}");
-        let wide: Vec<Value> = (0..40).map(|n| json!({"op": "copy", "from": "/a", "path": format!("/a{n}")}))
+        let wide: Vec<Value> = (0..40)
+            .map(|n| json!({"op": "copy", "from": "/a", "path": format!("/a{n}")}))
             .chain((0..200).map(|n| json!({"op": "copy", "from": "/big", "path": format!("/b{n}")})))
             .collect();
         assert!(touched(json!({"a": 1, "big": vec![0; 100_000]}), &json!(wide)).is_err());

@@ -40,8 +40,9 @@ pub(super) struct Disk {
 impl Disk {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let mut disk = Self { path: path.to_owned(), database: None };
-        disk.using(|_| Ok(()))
-            .map_err(|error| io::Error::new(error.kind(), format!("cannot open {}: {error}", path.display())))?;
+        disk.using(|_| Ok(())).map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot open {}: {error}", path.display()))
+        })?;
         Ok(disk)
     }
 

@@ -347,7 +347,10 @@ impl Working {
 /// A document as it was written: its snapshot, and the commits since.
 fn restore(key: &str, stored: Stored) -> io::Result<Loaded> {
     let broken = |what: &str, error: &dyn fmt::Display| {
-        io::Error::new(io::ErrorKind::InvalidData, format!("the document {key:?} has a broken {what}: {error}"))
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("the document {key:?} has a broken {what}: {error}"),
+        )
     };
     let snapshot: Snapshot<Value> =
         serde_json::from_slice(&stored.snapshot).map_err(|error| broken("snapshot", &error))?;
@@ -357,8 +360,8 @@ fn restore(key: &str, stored: Stored) -> io::Result<Loaded> {
         let record: Record = serde_json::from_slice(&bytes).map_err(|error| broken("commit", &error))?;
         let entry = Entry::new(number, record);
         if number > version {
-            let delta: json_patch::Patch = serde_json::from_str(entry.record.delta.get())
-                .map_err(|error| broken("commit", &error))?;
+            let delta: json_patch::Patch =
+                serde_json::from_str(entry.record.delta.get()).map_err(|error| broken("commit", &error))?;
             json_patch::patch_unsafe(&mut value, &delta).map_err(|error| broken("commit", &error))?;
             version = number;
             unsaved += entry.bytes();
