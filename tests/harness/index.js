@@ -14,15 +14,15 @@ export { BLANK_PAGE, makeSite, removeSite, repository } from "./site.js";
 
 /**
  * Starts everything.
- * @param {{ site?: string, kind?: "shipped" | "test" }} [options] a folder to serve in place of a fresh site; it is
- *   removed at the end all the same. Which server to start.
+ * @param {{ site?: string, kind?: "shipped" | "test", more?: string[] }} [options] a folder to serve in place of a fresh site;
+ *   it is removed at the end all the same. Which server to start, and more of its command line.
  */
-export async function startWorld({ site, kind } = {}) {
+export async function startWorld({ site, kind, more } = {}) {
   site ??= await makeSite();
   let server;
   let browser;
   try {
-    server = await startServer(site, { kind });
+    server = await startServer(site, { kind, more });
     browser = await startBrowser();
   } catch (error) {
     await server?.stop();

@@ -2,6 +2,7 @@
 import { JsonWebSocket, MultiWebSocket, RelativeWebSocket } from "manysocket";
 import type { JsonWebSocketOptions, MultiWebSocketOptions } from "manysocket";
 import { initialise, MultiWebSocket as Manual } from "manysocket/manual";
+import { state as open, StateError, type Operation, type State } from "manysocket/state";
 
 const options: MultiWebSocketOptions = { idleTimeout: 1000, jail: "/", fallback: true };
 const M = new MultiWebSocket("/multiplexer", options);
@@ -117,5 +118,30 @@ new JsonWebSocket({ send() {} });
 new JsonWebSocket(game);
 // @ts-expect-error: a reviver is a function
 new JsonWebSocket("x", { reviver: ["a"] });
+
+// ---- state ----
+
+interface Sheet {
+  cells: Record<string, number>;
+}
+const sheet: State<Sheet> = await open<Sheet>("/sheets/budget", { WebSocket: M.WebSocket });
+sheet.data.cells.A1 = sheet.version;
+sheet.data = { cells: {} };
+const stop: () => void = sheet.watch((delta: Operation[]) => delta.length);
+sheet.watch("/cells/A1", (value: number, delta) => value + delta.length);
+sheet.addEventListener("close", ({ code }) => code.toFixed());
+const version: number = await sheet.commit().catch((error: StateError) => error.conflicts.length);
+const untyped = await open(new URL("ws://example.com/any"));
+untyped.data.whatever = version;
+stop();
+
+// @ts-expect-error: a cell is a number
+sheet.data.cells.A2 = "two";
+// @ts-expect-error: a URL is required
+open();
+// @ts-expect-error: no such option
+open("/", { retries: 5 });
+// @ts-expect-error: the version is read only
+sheet.version = 1;
 
 export { composed, dropIn, json, jsonState, manual, native, Pieces, relativeState, state, withoutNew };

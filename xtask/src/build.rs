@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 pub(crate) const WASM: &str = "wasm32-unknown-unknown";
 
 /// The entries of the package, as files of `js/`.
-const ENTRIES: [&str; 2] = ["index.js", "manual.js"];
+const ENTRIES: [&str; 3] = ["index.js", "manual.js", "state.js"];
 
 /// What wasm-bindgen names the wasm.
 const WASM_FILE: &str = "manysocket_bg.wasm";
@@ -140,6 +140,8 @@ fn assemble(bindings: &Path, node_modules: &Path) -> Result<()> {
     esbuild.args(ENTRIES.map(|entry| sources.join(entry)));
     esbuild.args(["--bundle", "--splitting", "--minify", "--sourcemap", "--format=esm", "--target=es2022"]);
     esbuild.args(["--log-level=warning", "--chunk-names=shared-[hash]"]);
+    // Where the library is that an entry brings with it.
+    esbuild.env("NODE_PATH", node_modules);
     command::run(esbuild.arg(format!("--outdir={}", package.display())))?;
 
     workspace::copy(&wasm, &package.join(WASM_FILE))?;

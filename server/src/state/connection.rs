@@ -21,6 +21,9 @@ const UNSUPPORTED: u16 = 1003;
 /// RFC 6455 §7.4.1: a message that breaks the endpoint's rules.
 const POLICY: u16 = 1008;
 
+/// RFC 6455 §7.4.1: a message that is larger than the endpoint takes.
+const TOO_LARGE: u16 = 1009;
+
 pub(super) struct Connection {
     pub(super) store: Store,
     pub(super) document: Arc<Document>,
@@ -67,7 +70,9 @@ impl Connection {
                             return Err(Some((UNSUPPORTED, "a commit is text".into())));
                         }
                         Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
-                        Some(Ok(Message::Close(_)) | Err(_)) | None => return Ok(()),
+                        Some(Ok(Message::Close(_))) | None => return Ok(()),
+                        // Or the page is gone, and hears nothing of this.
+                        Some(Err(_)) => return Err(Some((TOO_LARGE, "the commit is too large".into()))),
                     };
                     self.submit(&text, &answer_to).await.map_err(|reason| Some((POLICY, reason)))?;
                     waiting += 1;

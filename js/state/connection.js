@@ -1,0 +1,55 @@
+// A socket that is opened again when it is lost.
+
+// Milliseconds before the first new attempt, and the most that it doubles to: soon enough not to be noticed, and rare enough
+// that a thousand pages do not keep a server down. The actual time is random, so that they do not come all at once.
+const FIRST_DELAY = 100;
+const LAST_DELAY = 10_000;
+
+export class Connection {
+  #socket = null;
+  #timer;
+  #delay = FIRST_DELAY;
+
+  /**
+   * @param {typeof WebSocket} WebSocket
+   * @param {() => URL} url of the next attempt
+   * @param {{ onmessage(message: object): void, onclose(event: CloseEvent): boolean }} handlers `onclose` says whether to
+   *   try again
+   */
+  constructor(WebSocket, url, handlers) {
+    Object.assign(this, { WebSocket, url, handlers });
+    this.#open();
+  }
+
+  #open() {
+    const socket = new this.WebSocket(this.url().href);
+    this.#socket = socket;
+    socket.onmessage = ({ data }) => {
+      if (this.#socket === socket) this.handlers.onmessage(JSON.parse(data));
+    };
+    socket.onclose = (event) => {
+      if (this.#socket !== socket) return;
+      this.#socket = null;
+      if (!this.handlers.onclose(event)) return;
+      this.#timer = setTimeout(() => this.#open(), Math.random() * this.#delay);
+      this.#delay = Math.min(this.#delay * 2, LAST_DELAY);
+    };
+  }
+
+  /** The server answers: the next loss is a new one. */
+  settle() {
+    this.#delay = FIRST_DELAY;
+  }
+
+  send(message) {
+    this.#socket?.send(JSON.stringify(message));
+  }
+
+  /** Ends it; nothing is heard of it any more. */
+  close() {
+    clearTimeout(this.#timer);
+    const socket = this.#socket;
+    this.#socket = null;
+    socket?.close();
+  }
+}

@@ -1,0 +1,135 @@
+// The page's copy of a document: what is committed, what is being committed, and what the page has edited since.
+//
+// They are states one after the other, each with the changes of those before it:
+//
+//   base → commit under way → commits that wait → data
+//
+// A change of somebody else's moves the base, and the others are rebased: each merges what the one before it became.
+import { diff, isSame, merge, patched, snapshot, toPlain, toTree, valueAt } from "./tree.js";
+
+/** Why a commit was refused, or could not be made. What it would have committed is still in the data. */
+export class StateError extends Error {
+  name = "StateError";
+
+  /** @param {string} code @param {string} message @param {{ path: string, mine: unknown, theirs: unknown }[]} [conflicts] */
+  constructor(code, message, conflicts = []) {
+    super(message);
+    this.code = code;
+    this.conflicts = conflicts;
+  }
+}
+
+const conflictError = (conflicts) =>
+  new StateError("conflict", `others have changed ${conflicts.map(({ path }) => path || "the document").join(", ")}`, conflicts);
+
+/** Enough that no two are ever the same: the server takes a commit with a known id for one that is sent again. */
+const newId = () => Array.from(crypto.getRandomValues(new Uint32Array(4)), (number) => number.toString(36)).join("");
+
+export class Replica {
+  /** The document that the server told of, by the name that tells it from its namesakes. */
+  document = null;
+  version = -1;
+  /** What the page reads and edits. */
+  data = null;
+  /** What the server has, as a tree. */
+  #base = null;
+  /** The commits that are not answered yet; the first may be under way. */
+  #commits = [];
+  /** Where the data has edits of the page's that others have changed since. */
+  #conflicts = [];
+
+  /**
+   * Takes in what the server tells of the document.
+   * @returns the delta that the base has moved by
+   */
+  receive({ document = this.document, version, data, delta }) {
+    const before = this.#base;
+    const base = data === undefined ? patched(before, delta) : toTree(data);
+    if (document !== this.document) {
+      // Another document by the same name: nothing that was sent to the old one has reached it.
+      for (const commit of this.#commits) commit.message = null;
+    }
+    const isFirst = this.document === null;
+    [this.document, this.version] = [document, version];
+    if (isFirst) {
+      [this.#base, this.data] = [base, toPlain(base)];
+      return [];
+    }
+    this.#move(base);
+    return delta ?? toPlain(diff(before, base));
+  }
+
+  /**
+   * Takes the data as it is now for a commit.
+   * @returns {Promise<number>} the version that it makes
+   */
+  commit() {
+    const after = snapshot(this.data);
+    const conflicts = this.#conflicts.filter(({ path }) => !isSame(valueAt(after, path), valueAt(this.#base, path)));
+    this.#conflicts = [];
+    if (conflicts.length > 0) throw conflictError(conflicts);
+    return new Promise((resolve, reject) => {
+      this.#commits.push({ after, resolve, reject, conflicts: [], message: null });
+    });
+  }
+
+  /** The message to send next, if there is one: commits are sent one after the other, each against the version it is for. */
+  next() {
+    for (let commit; (commit = this.#commits[0]) !== undefined;) {
+      if (commit.message !== null) return null;
+      if (commit.conflicts.length > 0) {
+        this.refuse(conflictError(commit.conflicts));
+        return null;
+      }
+      const delta = diff(this.#base, commit.after);
+      if (delta.length > 0) {
+        commit.message = { id: newId(), base: this.version, delta };
+        return commit.message;
+      }
+      // Somebody else has made the same change.
+      this.#commits.shift();
+      commit.resolve(this.version);
+    }
+    return null;
+  }
+
+  /** The message that a lost connection leaves in doubt, to be sent again as it was. */
+  get unanswered() {
+    return this.#commits[0]?.message ?? null;
+  }
+
+  /** Takes in the answer to a commit. */
+  answer({ id, version, error, message, conflicts = [] }) {
+    const commit = this.#commits[0];
+    if (commit?.message?.id !== id) return;
+    if (error !== undefined) {
+      const sides = conflicts.map(({ path, yours, theirs }) => ({ path, mine: yours, theirs }));
+      this.refuse(new StateError(error, message, commit.conflicts.length > 0 ? commit.conflicts : sides));
+      return;
+    }
+    this.#commits.shift();
+    const base = version > this.version ? patched(this.#base, commit.message.delta) : this.#base;
+    this.version = Math.max(this.version, version);
+    // What follows was made on top of the commit as the page saw it.
+    this.#base = commit.after;
+    this.#move(base);
+    commit.resolve(version);
+  }
+
+  /** Gives up all commits: the later ones were made on top of the first. Their edits stay in the data. */
+  refuse(error) {
+    for (const { reject } of this.#commits.splice(0)) reject(error);
+  }
+
+  /** Moves the base and rebases what is on top of it. */
+  #move(base) {
+    let [before, after] = [this.#base, base];
+    for (const commit of this.#commits) {
+      const mine = commit.after;
+      commit.after = merge(before, toTree(mine), after, toTree, commit.conflicts);
+      [before, after] = [mine, commit.after];
+    }
+    this.data = merge(before, this.data, after, toPlain, this.#conflicts);
+    this.#base = base;
+  }
+}
