@@ -29,6 +29,8 @@ pub(crate) fn demo(address: &str) -> Result<()> {
     println!("Starting the demo. Open the address below in a browser; Ctrl-C ends it.");
     let mut server = command::program(workspace::built("release", "manysocket-server")?)?;
     server.arg("--listen").arg(address).arg("--static").arg(&site);
+    // What is edited in one demo is there in the next.
+    server.arg("--data").arg(workspace::target()?.join("demo-data"));
     become_program(&mut server)
 }
 

@@ -1,0 +1,159 @@
+// The shared spreadsheet: a grid of inputs over `sheet.data.cells`, which has the text of each cell that has any.
+import { MultiWebSocket } from "./pkg/index.js";
+import { state } from "./pkg/state.js";
+import { evaluator } from "./formula.js";
+
+const COLUMNS = [..."ABCDEF"];
+const ROWS = 12;
+
+/** What a new sheet begins with. */
+const EXAMPLE = {
+  A1: "Item", B1: "Count", C1: "Price", D1: "Total",
+  A2: "Apples", B2: "12", C2: "0.35", D2: "=B2*C2",
+  A3: "Bread", B3: "2", C3: "3.20", D3: "=B3*C3",
+  A4: "Coffee", B4: "1", C4: "7.90", D4: "=B4*C4",
+  A6: "Sum", D6: "=SUM(D2:D4)",
+};
+
+const element = (id) => document.getElementById(id);
+const name = new URLSearchParams(location.search).get("sheet") || "budget";
+element("second").href = `?sheet=${encodeURIComponent(name)}`;
+
+const inputs = new Map();
+buildGrid();
+
+const M = new MultiWebSocket("/multiplexer");
+let sheet;
+try {
+  sheet = await state(`/demo/state/${encodeURIComponent(name)}`, { WebSocket: M.WebSocket });
+} catch (error) {
+  element("status").textContent = `That did not work: ${error.message}`;
+  throw error;
+}
+// Tests reach the document as `sheet`.
+globalThis.sheet = sheet;
+sheet.data.cells ??= {};
+if (sheet.version === 0) {
+  Object.assign(sheet.data.cells, EXAMPLE);
+  await commit();
+}
+sheet.watch((delta) => {
+  draw();
+  for (const { path } of delta) flash(path.split("/")[2]);
+});
+sheet.addEventListener("open", showStatus);
+sheet.addEventListener("close", showStatus);
+draw();
+showStatus();
+
+function buildGrid() {
+  const table = document.querySelector("table");
+  const head = table.createTHead().insertRow();
+  for (const column of ["", ...COLUMNS]) {
+    head.append(Object.assign(document.createElement("th"), { textContent: column, scope: "col" }));
+  }
+  const body = table.createTBody();
+  for (let row = 1; row <= ROWS; row++) {
+    const line = body.insertRow();
+    line.append(Object.assign(document.createElement("th"), { textContent: row, scope: "row" }));
+    for (const column of COLUMNS) {
+      const reference = column + row;
+      const input = Object.assign(document.createElement("input"), { id: reference, autocomplete: "off", disabled: true });
+      input.setAttribute("aria-label", reference);
+      input.addEventListener("focus", () => (input.value = textOf(reference)));
+      input.addEventListener("input", () => edit(reference, input.value));
+      input.addEventListener("blur", () => leave());
+      input.addEventListener("keydown", (event) => move(event, COLUMNS.indexOf(column), row));
+      line.insertCell().append(input);
+      inputs.set(reference, input);
+    }
+  }
+}
+
+function textOf(reference) {
+  const text = sheet.data.cells?.[reference];
+  return typeof text === "string" || typeof text === "number" ? String(text) : "";
+}
+
+/** Shows all cells, but leaves alone the one that is being typed in. */
+function draw() {
+  const valueOf = evaluator(textOf);
+  for (const [reference, input] of inputs) {
+    input.disabled = false;
+    const { text, kind } = valueOf(reference);
+    input.classList.toggle("number", kind === "number");
+    input.classList.toggle("wrong", kind === "wrong");
+    if (input !== document.activeElement && input.value !== text) input.value = text;
+  }
+}
+
+function edit(reference, text) {
+  sheet.data.cells ??= {};
+  if (text === "") delete sheet.data.cells[reference];
+  else sheet.data.cells[reference] = text;
+  inputs.get(reference).parentElement.classList.add("uncommitted");
+}
+
+async function leave() {
+  draw();
+  if (document.querySelector(".uncommitted") !== null) await commit();
+}
+
+async function commit() {
+  const marked = [...document.querySelectorAll(".uncommitted")];
+  try {
+    await sheet.commit();
+    for (const cell of marked) cell.classList.remove("uncommitted");
+    showStatus();
+  } catch (error) {
+    if (error.code === "conflict") showConflict(error.conflicts[0]);
+    else element("status").textContent = `Not committed: ${error.message}`;
+  }
+}
+
+/** Shows both sides of one cell; committing again sends the page's own over the other. */
+function showConflict({ path, mine, theirs }) {
+  const reference = path.split("/")[2] ?? "the sheet";
+  const shown = (value) => (typeof value === "object" ? "…" : value ?? "(empty)");
+  element("conflict-title").textContent = `Somebody else has changed ${reference}, too.`;
+  element("mine").querySelector("b").textContent = shown(mine);
+  element("theirs").querySelector("b").textContent = shown(theirs);
+  element("conflict").hidden = false;
+  const settle = async () => {
+    element("conflict").hidden = true;
+    draw();
+    await commit();
+  };
+  element("mine").onclick = settle;
+  element("theirs").onclick = () => {
+    if (inputs.has(reference)) edit(reference, theirs ?? "");
+    return settle();
+  };
+}
+
+function showStatus() {
+  const isOpen = sheet.readyState === 1;
+  element("status").classList.toggle("open", isOpen);
+  element("status").textContent = isOpen
+    ? `Sheet “${name}”, version ${sheet.version}`
+    : "Connection lost. Go on: your edits are committed when it is back.";
+}
+
+function flash(reference) {
+  showStatus();
+  const cell = inputs.get(reference)?.parentElement;
+  if (!cell) return;
+  cell.classList.remove("changed");
+  // Reading the layout makes the browser see the class go, so that the animation starts anew.
+  void cell.offsetWidth;
+  cell.classList.add("changed");
+}
+
+/** Enter and the vertical arrows go up and down; Escape leaves. */
+function move(event, column, row) {
+  const step = { Enter: event.shiftKey ? -1 : 1, ArrowDown: 1, ArrowUp: -1 }[event.key];
+  if (event.key === "Escape") event.target.blur();
+  const target = step && inputs.get(COLUMNS[column] + (row + step));
+  if (event.key === "Enter") event.target.blur();
+  target?.focus();
+}
