@@ -5,7 +5,7 @@
 //   base → commit under way → commits that wait → data
 //
 // A change of somebody else's moves the base, and the others are rebased: each merges what the one before it became.
-import { diff, isSame, merge, patched, snapshot, toPlain, toTree, valueAt } from "./tree.js";
+import { conform, diff, isSame, merge, patched, snapshot, toPlain, toTree, valueAt } from "./tree.js";
 
 /** Why a commit was refused, or could not be made. What it would have committed is still in the data. */
 export class StateError extends Error {
@@ -65,6 +65,7 @@ export class Replica {
    */
   commit() {
     const after = snapshot(this.data);
+    this.data = conform(this.data, after);
     const conflicts = this.#conflicts.filter(({ path }) => !isSame(valueAt(after, path), valueAt(this.#base, path)));
     this.#conflicts = [];
     if (conflicts.length > 0) throw conflictError(conflicts);

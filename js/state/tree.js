@@ -36,13 +36,31 @@ export const toTree = copyInto(() => Object.create(null));
 export const toPlain = copyInto(() => ({}));
 
 /**
- * The page's data as a tree: as JSON has it, so dates are strings and `undefined` is not there.
+ * The page's data as a tree, as JSON has it.
  * @throws {TypeError} if it is no JSON
  */
 export function snapshot(data) {
   const text = JSON.stringify(data);
   if (text === undefined) throw new TypeError("the data is no JSON value");
   return toTree(JSON.parse(text));
+}
+
+/** Makes of the page's data, in its place, what its snapshot says: dates are strings now, and `undefined` is not there. */
+export function conform(data, tree) {
+  if (isObject(data) && isObject(tree)) {
+    for (const key of Object.keys(data)) if (!Object.hasOwn(tree, key)) delete data[key];
+    for (const key of Object.keys(tree)) {
+      const before = get(data, key);
+      const after = conform(before, tree[key]);
+      if (before !== after) put(data, key, after);
+    }
+    return data;
+  }
+  if (Array.isArray(data) && Array.isArray(tree)) {
+    for (let at = 0; at < tree.length; at++) data[at] = conform(data[at], tree[at]);
+    return data;
+  }
+  return data === tree ? data : toPlain(tree);
 }
 
 /** Whether two values are the same JSON. */

@@ -418,3 +418,54 @@ async fn a_thousand_concurrent_writers_over_twenty_links_lose_nothing() {
     assert_eq!(data["shared"], 50, "no update of the counter was lost");
     assert!(conflicts.load(Ordering::Relaxed) > 0, "they did contend");
 }
+
+/// Has `count` native sockets commit for `SECONDS`, each one after the other; commits in all, each of them answered.
+async fn measure(server: &Server, count: usize, path: fn(usize) -> String) -> usize {
+    const SECONDS: u64 = 3;
+    let end = tokio::time::Instant::now() + std::time::Duration::from_secs(SECONDS);
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..count {
+        let mut page = Page::open(Kind::Native, server, &path(number)).await;
+        let mut base = page.receive().await["version"].as_u64().expect("a version");
+        tasks.spawn(async move {
+            let mut commits = 0;
+            while tokio::time::Instant::now() < end {
+                // 256 bytes, as in the figures of the stores alone.
+                let value = format!("{commits:0>200}");
+                page.commit(&format!("{number}.{commits}"), base, &set(&format!("/cells/{number}"), value))
+                    .await;
+                loop {
+                    let message = page.receive().await;
+                    base = base.max(message["version"].as_u64().expect("accepted"));
+                    if message["id"].is_string() {
+                        break;
+                    }
+                }
+                commits += 1;
+            }
+            commits
+        });
+    }
+    let total: usize = tasks.join_all().await.into_iter().sum();
+    total / usize::try_from(SECONDS).expect("few")
+}
+
+/// The figures of `docs/state.md`: `cargo test --release -p manysocket-server --test state figures -- --ignored --nocapture`
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "measures, and asserts nothing"]
+async fn figures() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let durable = Store::open(folder.path().join("state.redb")).expect("a store");
+    let in_memory = Store::in_memory().expect("a thread");
+    for round in 1..=3 {
+        for (name, store) in [("durable", &durable), ("in memory", &in_memory)] {
+            let server =
+                start(Documents::new(store, format!("round {round}")).initial(json!({"cells": {}}))).await;
+            for count in [1, 64, 256] {
+                let apart = measure(&server, count, |number| format!("/any/own-{number}")).await;
+                let together = measure(&server, count, |_| "/any/one".into()).await;
+                println!("{name}, {count} sockets: {apart}/s to documents of their own, {together}/s to one");
+            }
+        }
+    }
+}

@@ -249,6 +249,7 @@ for (const kind of ["native", "virtual"]) {
       results.push((await failure(s.commit())).code);
       s.data = { when: new Date(0), missing: undefined };
       const version = await s.commit();
+      results.push(s.data.when);
       s.close();
       results.push((await failure(s.commit())).code, s.readyState);
       const other = await failure(open("n".repeat(300)));
@@ -256,7 +257,7 @@ for (const kind of ["native", "virtual"]) {
       return { results, version, other: other.code, data: again.data };
     }, name("errors"));
     assert.equal(seen.results[0].code, "too-large");
-    assert.deepEqual(seen.results.slice(1), ["TypeError", "TypeError", "invalid", "closed", 3]);
+    assert.deepEqual(seen.results.slice(1), ["TypeError", "TypeError", "invalid", "1970-01-01T00:00:00.000Z", "closed", 3]);
     assert.deepEqual([seen.version, seen.other], [1, "unreachable"]);
     assert.deepEqual(seen.data, { when: "1970-01-01T00:00:00.000Z" });
   });

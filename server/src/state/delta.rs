@@ -1,5 +1,6 @@
 //! A delta, RFC 6902 JSON Patch, applied to a document: what it touches, and what it may cost.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use json_patch::PatchOperation;
@@ -17,11 +18,14 @@ const MAX_WORK: usize = 5_000_000;
 pub(super) struct Touch {
     /// The operation's place in the delta.
     pub(super) operation: usize,
-    /// RFC 6901 pointer. An array whose elements shift is touched as a whole; one that is appended to, at `/-`.
+    /// RFC 6901 pointer. An array whose elements shift is touched as a whole; one that is appended to, at [`END`].
     pub(super) path: String,
     /// False where the operation only reads: `test`, and the source of `copy`.
     pub(super) writes: bool,
 }
+
+/// What is touched of an array that is appended to. No pointer ends like that, not even that of a member named `-`.
+const END: &str = "/~-";
 
 /// Why a delta does not fit the document.
 #[derive(Debug)]
@@ -50,10 +54,10 @@ pub(super) fn apply(
                 depth += measure(&replace.value).depth;
             }
             PatchOperation::Add(add) => {
-                touch(place(value, path, &mut work), true);
+                touch(&place(value, path, &mut work), true);
                 depth += measure(&add.value).depth;
             }
-            PatchOperation::Remove(_) => touch(place(value, path, &mut work), true),
+            PatchOperation::Remove(_) => touch(&place(value, path, &mut work), true),
             PatchOperation::Move(_) | PatchOperation::Copy(_) => {
                 let (from, moves) = match patch {
                     PatchOperation::Move(moved) => (moved.from.as_str(), true),
@@ -63,8 +67,9 @@ pub(super) fn apply(
                 let source = value.pointer(from).map_or(Measure::default(), measure);
                 work += source.values;
                 depth += source.depth;
-                touch(if moves { place(value, from, &mut work) } else { from }, moves);
-                touch(place(value, path, &mut work), true);
+                let source = if moves { place(value, from, &mut work) } else { from.into() };
+                touch(&source, moves);
+                touch(&place(value, path, &mut work), true);
             }
         }
         if depth > MAX_DEPTH {
@@ -83,14 +88,15 @@ pub(super) fn apply(
 }
 
 /// What adding or removing at `path` touches: an array as a whole if elements shift.
-fn place<'a>(value: &Value, path: &'a str, work: &mut usize) -> &'a str {
-    let Some((parent, last)) = path.rsplit_once('/') else { return path };
+fn place<'a>(value: &Value, path: &'a str, work: &mut usize) -> Cow<'a, str> {
+    let Some((parent, last)) = path.rsplit_once('/') else { return path.into() };
     match value.pointer(parent) {
-        Some(Value::Array(elements)) if last != "-" => {
+        Some(Value::Array(_)) if last == "-" => format!("{parent}{END}").into(),
+        Some(Value::Array(elements)) => {
             *work += elements.len();
-            parent
+            parent.into()
         }
-        _ => path,
+        _ => path.into(),
     }
 }
 
@@ -151,7 +157,7 @@ impl<'a> Overlap<'a> {
 
     pub(super) fn with(&self, written: &str) -> bool {
         // Both append to the same array: one does so after the other, and each finds its element there.
-        if written.ends_with("/-") && self.touched.contains(written) {
+        if written.ends_with(END) && self.touched.contains(written) {
             return false;
         }
         self.lineage.contains(written) || lineage(written).any(|above| self.touched.contains(above))
@@ -205,6 +211,7 @@ mod tests {
             (set("/list/-"), set("/list/-"), false),
             (set("/list/-"), replace("/list/0"), false),
             (set("/list/-"), remove("/list/0"), true),
+            (set("/cells/-"), set("/cells/-"), true),
             (json!([{"op": "test", "path": "/cells/a", "value": 1}]), set("/cells/a"), true),
             (set("/cells/a"), json!([{"op": "test", "path": "/cells/a", "value": 1}]), false),
             (json!([{"op": "copy", "from": "/cells/a", "path": "/n"}]), set("/cells/a"), true),
