@@ -87,7 +87,10 @@ class State extends EventTarget {
   }
 
   #receive(message) {
-    if (message.id !== undefined) {
+    if (this.#replica.document === null && message?.data === undefined) {
+      this.#connection.close();
+      this.#fail("it answers with something that is no document");
+    } else if (message.id !== undefined) {
       this.#replica.answer(message);
     } else {
       const delta = this.#replica.receive(message);
@@ -106,12 +109,15 @@ class State extends EventTarget {
     this.dispatchEvent(new Event("open"));
   }
 
+  #fail(why) {
+    this.#readyState = 3;
+    this.#opened.reject(new StateError("unreachable", `cannot open ${this.url}: ${why}`));
+  }
+
   /** @returns {boolean} whether to connect again */
   #lose({ code, reason, wasClean }) {
     if (this.#replica.document === null) {
-      const why = reason || (code === 1006 ? "no connection, or the server refuses" : `closed with ${code}`);
-      this.#readyState = 3;
-      this.#opened.reject(new StateError("unreachable", `cannot open ${this.url}: ${why}`));
+      this.#fail(reason || (code === 1006 ? "no connection, or the server refuses" : `closed with ${code}`));
       return false;
     }
     if (Object.hasOwn(REFUSALS, code)) this.#replica.refuse(new StateError(REFUSALS[code], reason));
