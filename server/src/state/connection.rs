@@ -36,10 +36,11 @@ pub(super) struct Connection {
 impl Connection {
     /// Serves the socket until either end closes it.
     pub(super) async fn run(self, mut socket: WebSocket) {
-        if let Err(Some((code, reason))) = self.serve(&mut socket).await {
-            let mut reason = reason;
+        if let Err(Some((code, mut reason))) = self.serve(&mut socket).await {
             // RFC 6455 §5.5: 125 bytes less the code.
-            reason.truncate(reason.floor_char_boundary(123));
+            while reason.len() > 123 {
+                reason.pop();
+            }
             let frame = CloseFrame { code, reason: reason.into() };
             // A page that has gone needs no reason.
             let _ = socket.send(Message::Close(Some(frame))).await;
