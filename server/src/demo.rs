@@ -32,7 +32,8 @@ pub(crate) fn site(counts: Counts, store: &Store) -> Site {
     let state = async move |Path(name): Path<String>, uri: Uri, upgrade: WebSocketUpgrade| {
         documents.serve(&name, &uri, upgrade).await
     };
-    let state = Endpoint::new(any(state)).title("Document").usage("A JSON document that many edit: docs/state.md.");
+    let state =
+        Endpoint::new(any(state)).title("Document").usage("A JSON document that many edit: docs/state.md.");
     Site::new()
         .endpoint("/demo/echo", echo)
         .endpoint("/demo/state/{name}", state)
