@@ -34,6 +34,7 @@
 //! The normative text is `docs/protocol.md`; section numbers in comments refer to it.
 
 mod channel;
+mod churn;
 pub mod connection;
 mod endpoint;
 mod frame;

@@ -32,6 +32,13 @@ pub struct Settings {
     /// faster (§6). 8 MiB fill a path of 300 Mbit/s and 200 ms; it bounds what a link can hold
     /// beyond its windows. Not told to the peer.
     pub window_growth: u32,
+    /// The longest target and subprotocols of an OPEN, together, in units; a longer one is refused with
+    /// 431. 16 KiB is what HTTP servers commonly take for the head of a request. Not told to the peer.
+    pub max_open: u32,
+    /// Opens that may come to nothing in ten seconds: taken back, refused, or closed by a message past
+    /// `max_message`. A further OPEN ends the link with 1008: each cost the server a request, and the
+    /// client two frames. 16,384: a page may give up all that it has at once. Not told to the peer.
+    pub max_churn: u32,
     /// The largest message, in units (text: UTF-16 code units, binary: bytes). A channel that gets
     /// more is closed with 1009. 64 MiB is what servers of native WebSockets commonly allow.
     pub max_message: u32,
@@ -50,6 +57,8 @@ impl Default for Settings {
             max_channels: 16_384,
             window: 256 * 1024,
             window_growth: 8 * 1024 * 1024,
+            max_open: 16 * 1024,
+            max_churn: 16_384,
             max_message: 64 * 1024 * 1024,
             max_fragment: 1024 * 1024,
             ping_interval: 25_000,

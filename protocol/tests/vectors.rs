@@ -48,6 +48,8 @@ fn settings(value: &Value) -> Settings {
         window_growth: 0,
         max_message: or("max_message", defaults.max_message),
         max_fragment: or("max_fragment", defaults.max_fragment),
+        max_open: defaults.max_open,
+        max_churn: defaults.max_churn,
         ping_interval: or("ping_interval", defaults.ping_interval as u32).into(),
     }
 }

@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use crate::channel::{ChannelState, End, Queue, Receiving, Sending, Window};
+use crate::churn::Churn;
 use crate::frame::Kind;
 use crate::keepalive::{Due, Keepalive};
 use crate::path::Path;
@@ -64,6 +65,7 @@ pub struct Connection<P> {
     events: VecDeque<Event>,
     keepalive: Keepalive,
     path: Path,
+    churn: Churn,
     hello_due: bool,
     ping_due: bool,
     pong_due: bool,
@@ -92,6 +94,7 @@ impl<P: Payload> Connection<P> {
             events: VecDeque::new(),
             keepalive: Keepalive::new(settings.ping_interval, now),
             path: Path::default(),
+            churn: Churn::new(settings.max_churn, now),
             hello_due: true,
             ping_due: false,
             pong_due: false,
@@ -145,6 +148,7 @@ impl<P: Payload> Connection<P> {
         {
             if matches!(state.receiving, Receiving::Opening) {
                 state.receiving = Receiving::Discarding;
+                self.churn.count();
             }
             self.end(channel, End::Refuse { status: status.into(), reason });
         }

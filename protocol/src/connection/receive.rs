@@ -126,9 +126,18 @@ impl<P: Payload> Connection<P> {
         if self.state(channel).is_some() {
             return Err(Violation::protocol("OPEN of a channel that has not ended").on(channel));
         }
-        if self.live >= self.settings.max_channels {
-            self.insert(channel, Sending::Opening, Receiving::Discarding);
-            self.end(channel, End::Refuse { status: 503, reason: P::default() });
+        if self.churn.is_exhausted(self.keepalive.last_received()) {
+            return Err(Violation::limit("too many opens that came to nothing").on(channel));
+        }
+        let refusal = if self.live >= self.settings.max_channels {
+            Some(503)
+        } else {
+            // Request Header Fields Too Large (RFC 6585 §5).
+            (target.units.saturating_add(protocols.units) > self.settings.max_open).then_some(431)
+        };
+        if let Some(status) = refusal {
+            self.insert(channel, Sending::Opening, Receiving::Opening);
+            self.refuse(channel, status, P::default());
             return Ok(());
         }
         self.insert(channel, Sending::Opening, Receiving::Opening);
@@ -196,6 +205,9 @@ impl<P: Payload> Connection<P> {
             }
             Receiving::Discarding => {}
             Receiving::Opening | Receiving::Open(_) => {
+                if matches!(state.receiving, Receiving::Opening) {
+                    self.churn.count();
+                }
                 self.events.push_back(Event::Closed { channel, code, reason });
             }
         }
@@ -247,6 +259,7 @@ impl<P: Payload> Connection<P> {
             }
             Err(Rejected::Oversize) => {
                 state.receiving = Receiving::Discarding;
+                self.churn.count();
                 self.events.push_back(Event::Oversize { channel });
             }
         }

@@ -9,6 +9,8 @@ pub(crate) const SETTINGS: Settings = Settings {
     max_channels: 50,
     window: 16 * 1024,
     window_growth: 30_000,
+    max_open: 30,
+    max_churn: 1_000,
     max_message: 40_000,
     max_fragment: 5_000,
     ping_interval: 1_000,
