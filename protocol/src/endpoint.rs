@@ -94,6 +94,7 @@ pub struct Endpoint {
     events: VecDeque<Event>,
     /// Messages of which only a part has come.
     partial: HashMap<Channel, BytesMut>,
+    partial_bytes: usize,
 }
 
 impl Endpoint {
@@ -103,12 +104,19 @@ impl Endpoint {
             connection: Connection::new(side, settings, true, now),
             events: VecDeque::new(),
             partial: HashMap::new(),
+            partial_bytes: 0,
         }
     }
 
     /// The number of channels that have not ended in both directions.
     pub fn channels(&self) -> u32 {
         self.connection.channels()
+    }
+
+    /// Bytes of messages of which only a part has come. A host that bounds what a link may have it
+    /// hold has to count them in: of each channel there may be [`Settings::max_message`].
+    pub fn unfinished(&self) -> usize {
+        self.partial_bytes
     }
 
     /// Opens a channel to a path and query, offering subprotocols (comma-separated). `None` if the
@@ -153,7 +161,7 @@ impl Endpoint {
     /// Gives the channel up: drops what is queued and what still comes. The peer sees 1006. No
     /// event of this channel follows those that already wait.
     pub fn abort(&mut self, channel: Channel) {
-        self.partial.remove(&channel);
+        self.take_partial(channel);
         self.connection.abort(channel);
     }
 
@@ -295,7 +303,7 @@ impl Endpoint {
                     }
                 }
                 connection::Event::Closed { channel, code, reason } => {
-                    self.partial.remove(&channel);
+                    self.take_partial(channel);
                     let code = u16::try_from(code).ok().filter(|&code| code != 0);
                     let reason = runs.string(reason)?;
                     if reason.len() > MAX_REASON as usize {
@@ -304,7 +312,7 @@ impl Endpoint {
                     Event::Closed { channel, close: Close { code, reason } }
                 }
                 connection::Event::Oversize { channel } => {
-                    self.partial.remove(&channel);
+                    self.take_partial(channel);
                     self.close(channel, Some(1009), "the message is larger than the receiver allows");
                     Event::Oversize { channel }
                 }
@@ -315,9 +323,15 @@ impl Endpoint {
         Ok(())
     }
 
+    fn take_partial(&mut self, channel: Channel) -> Option<BytesMut> {
+        let partial = self.partial.remove(&channel)?;
+        self.partial_bytes -= partial.len();
+        Some(partial)
+    }
+
     /// The whole message if this piece completes it.
     fn join(&mut self, channel: Channel, fin: bool, piece: Bytes) -> Option<Bytes> {
-        match self.partial.remove(&channel) {
+        match self.take_partial(channel) {
             None if fin => return Some(piece),
             before => {
                 let mut joined = before.unwrap_or_default();
@@ -325,6 +339,7 @@ impl Endpoint {
                 if fin {
                     return Some(joined.freeze());
                 }
+                self.partial_bytes += joined.len();
                 self.partial.insert(channel, joined);
             }
         }

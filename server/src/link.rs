@@ -3,7 +3,7 @@
 //! It never waits for one of them alone. In particular it reads while it cannot write: two ends that both wait for
 //! the other to read would wait for ever.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,9 +21,10 @@ use tracing::{debug, warn};
 
 use crate::dispatch::{Answer, Dispatcher};
 use crate::guard::Jail;
+use crate::limits::{Budget, Limits, Share, Spending};
 use crate::pipe::{Incoming, Pipe, Signals};
 use crate::socket::WebSocket;
-use crate::stats::Stats;
+use crate::stats::{Counted, Stats};
 
 /// How many physical messages are read before what they caused is written: enough to gather answers into batches,
 /// little enough that a flood from one page does not keep its answers back.
@@ -32,8 +33,13 @@ const READS: usize = 32;
 /// How long the peer has to answer the physical Close frame; a peer that broke the protocol may never.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How many characters of a refused target are logged.
+const LOGGED: usize = 200;
+
 /// A channel, as far as the handlers' side is concerned.
 enum Entry {
+    /// Others are being asked first.
+    Waiting { target: String, protocols: String, _share: Share },
     /// The application is being asked.
     Opening(AbortHandle),
     /// A handler has it, or has left something to be sent.
@@ -48,6 +54,8 @@ enum Ended {
     Closed,
     /// The client broke the protocol, or has been silent for too long.
     Violation(Violation),
+    /// The client went beyond a limit of the server's: the code to close with, and the reason.
+    Limit(u16, &'static str),
     /// The server is going away, and all channels are closed or out of time.
     Shutdown,
 }
@@ -61,7 +69,9 @@ pub(crate) struct Link {
     pub(crate) jail: Jail,
     /// The multiplexer's own path.
     pub(crate) path: Arc<str>,
+    pub(crate) limits: Limits,
     pub(crate) stats: Stats,
+    pub(crate) _counted: Counted,
     pub(crate) shutdown: CancellationToken,
     /// The time that channels have to close when the server goes away.
     pub(crate) drain: Duration,
@@ -72,14 +82,17 @@ impl Link {
     /// Runs the link to its end.
     pub(crate) async fn run(self, first_batch: Option<String>) {
         let id = self.id;
-        let _counted = self.stats.count_link();
         debug!(link = id, "link up");
+        let budget = Arc::new(self.stats.budget());
         let mut task = Task {
             going_away: Box::pin(self.shutdown.clone().cancelled_owned()),
             out_of_time: None,
             timer: Box::pin(tokio::time::sleep_until(self.started)),
             entries: HashMap::new(),
             opens: JoinSet::new(),
+            waiting: VecDeque::new(),
+            spending: Spending::new(self.limits, self.stats.clone(), Arc::clone(&budget)),
+            budget,
             signals: Arc::default(),
             needs_flush: false,
             yielded: false,
@@ -101,6 +114,10 @@ impl Link {
                 warn!(link = id, "link closed: {violation}");
                 Some(CloseFrame { code: violation.code(), reason: violation.reason().into() })
             }
+            Ended::Limit(code, reason) => {
+                warn!(link = id, code, "link closed: {reason}");
+                Some(CloseFrame { code, reason: reason.into() })
+            }
             Ended::Shutdown => Some(CloseFrame { code: 1001, reason: "the server is shutting down".into() }),
         };
         let closing = async {
@@ -121,6 +138,10 @@ struct Task {
     link: Link,
     entries: HashMap<Channel, Entry>,
     opens: JoinSet<(Channel, Answer)>,
+    /// Channels whose entries may be waiting, oldest first.
+    waiting: VecDeque<Channel>,
+    budget: Arc<Budget>,
+    spending: Spending,
     signals: Arc<Signals>,
     timer: Pin<Box<Sleep>>,
     going_away: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -147,6 +168,9 @@ impl Task {
                 self.pull(channel);
                 progress = true;
             }
+            if let Err(ended) = self.check_memory() {
+                return Poll::Ready(ended);
+            }
             if let Err(violation) = self.poll_timer(cx) {
                 return Poll::Ready(Ended::Violation(violation));
             }
@@ -161,13 +185,25 @@ impl Task {
             }
             self.yielded = false;
             match self.poll_write(cx) {
-                Ok(written) => progress |= written,
+                Ok(true) => {
+                    self.spending.written();
+                    progress = true;
+                }
+                Ok(false) => {}
                 Err(ended) => return Poll::Ready(ended),
             }
             if !progress {
-                return Poll::Pending;
+                let idle = self.link.endpoint.channels() == 0;
+                let late = self.spending.poll_deadlines(self.needs_flush, idle, cx);
+                return late.map_or(Poll::Pending, |(code, why)| Poll::Ready(Ended::Limit(code, why)));
             }
         }
+    }
+
+    fn check_memory(&mut self) -> Result<(), Ended> {
+        self.spending
+            .check_memory(self.link.endpoint.unfinished())
+            .map_err(|(code, why)| Ended::Limit(code, why))
     }
 
     // ---- the physical connection ----
@@ -192,6 +228,7 @@ impl Task {
             let received = self.link.endpoint.receive(now, message);
             self.handle_events();
             received.map_err(Ended::Violation)?;
+            self.check_memory()?;
         }
         Ok(progress)
     }
@@ -268,7 +305,7 @@ impl Task {
         while let Some(event) = self.link.endpoint.poll_event() {
             any = true;
             match event {
-                Event::Open { channel, target, protocols } => self.open(channel, &target, &protocols),
+                Event::Open { channel, target, protocols } => self.open(channel, target, protocols),
                 Event::Message { channel, message } => self.push(channel, Incoming::Message(message)),
                 Event::Closed { channel, close } => self.closed_by_page(channel, close),
                 Event::Oversize { channel } => {
@@ -284,7 +321,18 @@ impl Task {
         any
     }
 
-    fn open(&mut self, channel: Channel, target: &str, protocols: &str) {
+    fn open(&mut self, channel: Channel, target: String, protocols: String) {
+        if self.opens.len() < self.link.limits.max_opening {
+            return self.ask(channel, &target, &protocols);
+        }
+        let mut share = Share::new(Arc::clone(&self.budget));
+        share.take(target.len() + protocols.len());
+        self.entries.insert(channel, Entry::Waiting { target, protocols, _share: share });
+        self.waiting.push_back(channel);
+    }
+
+    /// Has the application answer an open.
+    fn ask(&mut self, channel: Channel, target: &str, protocols: &str) {
         let path = target.split('?').next().unwrap_or_default();
         let allowed = if self.out_of_time.is_some() {
             Err((503, "the server is shutting down"))
@@ -304,8 +352,22 @@ impl Task {
                 self.entries.insert(channel, Entry::Opening(handle));
             }
             Err((status, reason)) => {
+                let target: String = target.chars().take(LOGGED).collect();
                 warn!(link = self.link.id, channel, target, status, "open refused: {reason}");
                 self.link.endpoint.refuse(channel, status, reason);
+            }
+        }
+    }
+
+    /// Has the application answer the next ones that wait.
+    fn ask_waiting(&mut self) {
+        while self.opens.len() < self.link.limits.max_opening
+            && let Some(channel) = self.waiting.pop_front()
+        {
+            match self.entries.remove(&channel) {
+                Some(Entry::Waiting { target, protocols, .. }) => self.ask(channel, &target, &protocols),
+                Some(other) => drop(self.entries.insert(channel, other)),
+                None => {}
             }
         }
     }
@@ -322,6 +384,11 @@ impl Task {
             Some(Entry::Opening(handle)) => {
                 handle.abort();
                 self.entries.remove(&channel);
+                self.link.endpoint.abort(channel);
+            }
+            Some(Entry::Waiting { .. }) => {
+                self.entries.remove(&channel);
+                self.waiting.retain(|&waiting| waiting != channel);
                 self.link.endpoint.abort(channel);
             }
             Some(Entry::Open { pipe, closed_by_page, closed_by_us }) => {
@@ -359,6 +426,7 @@ impl Task {
                 // Aborted, because the page gave up.
                 Err(_) => {}
             }
+            self.ask_waiting();
         }
         any
     }
@@ -378,7 +446,12 @@ impl Task {
         self.link
             .endpoint
             .accept(channel, protocol.as_ref().and_then(|name| name.to_str().ok()).unwrap_or_default());
-        let pipe = Arc::new(Pipe::new(channel, Arc::clone(&self.signals), self.link.stats.count_channel()));
+        let pipe = Arc::new(Pipe::new(
+            channel,
+            Arc::clone(&self.signals),
+            self.link.stats.count_channel(),
+            Arc::clone(&self.budget),
+        ));
         let entry = Entry::Open { pipe: Arc::clone(&pipe), closed_by_page: false, closed_by_us: false };
         self.entries.insert(channel, entry);
         if self.out_of_time.is_some() {
@@ -426,7 +499,7 @@ impl Task {
         for (_, entry) in self.entries.drain() {
             match entry {
                 Entry::Open { pipe, closed_by_page: false, .. } => pipe.push(Incoming::Lost),
-                Entry::Open { .. } => {}
+                Entry::Open { .. } | Entry::Waiting { .. } => {}
                 Entry::Opening(handle) => handle.abort(),
             }
         }

@@ -10,7 +10,7 @@ use axum::http::{HeaderValue, header};
 use axum::routing::get_service;
 use clap::Parser;
 use manysocket_server::state::Store;
-use manysocket_server::{Gateway, Multiplexer};
+use manysocket_server::{Gateway, Limits, Multiplexer, Settings, serve};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -53,6 +53,26 @@ struct Options {
     /// server.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+
+    /// Links at once; further ones are refused.
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_links)]
+    max_links: usize,
+
+    /// Channels of a link at once; further ones are refused.
+    #[arg(long, value_name = "N", default_value_t = Settings::default().max_channels)]
+    max_channels: u32,
+
+    /// The largest message, in bytes (text: in UTF-16 code units).
+    #[arg(long, value_name = "BYTES", default_value_t = Settings::default().max_message)]
+    max_message: u32,
+
+    /// What a link may have the server hold for it, in bytes.
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().link_memory)]
+    link_memory: usize,
+
+    /// What all links together may have the server hold for them, in bytes.
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().total_memory)]
+    total_memory: usize,
 }
 
 #[tokio::main]
@@ -71,6 +91,17 @@ async fn main() -> io::Result<()> {
     for origin in &options.allow_origin {
         multiplexer = multiplexer.allow_origin(origin);
     }
+    let settings = Settings {
+        max_channels: options.max_channels,
+        max_message: options.max_message,
+        ..Settings::default()
+    };
+    let limits = Limits {
+        max_links: options.max_links,
+        link_memory: options.link_memory,
+        total_memory: options.total_memory,
+        ..Limits::default()
+    };
     let stats = multiplexer.stats();
     let counts = demo::Counts::new(stats.clone());
     let mut site = demo::site(counts.clone(), &store(options.data.as_deref())?);
@@ -95,7 +126,7 @@ async fn main() -> io::Result<()> {
         site.into_router()
     };
     let app = app.merge(demo::games(counts));
-    let app = multiplexer.serve(app);
+    let app = multiplexer.settings(settings).limits(limits).serve(app);
 
     let listener = TcpListener::bind(options.listen).await.map_err(|error| {
         io::Error::new(error.kind(), format!("cannot listen on {}: {error}", options.listen))
@@ -104,16 +135,12 @@ async fn main() -> io::Result<()> {
     io::stdout().flush()?;
 
     tokio::spawn(cancel_on_signal(shutdown.clone())?);
-    let server = axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
-        .with_graceful_shutdown(shutdown.clone().cancelled_owned());
-    let ended = tokio::spawn(async move { server.await });
-    shutdown.cancelled().await;
+    serve(listener, app, shutdown).await;
     info!(links = stats.links(), "shutting down");
-    // Links close their channels within a time of their own; plain HTTP connections that linger are cut.
+    // Links close their channels within a time of their own; other connections that linger are cut.
     while stats.links() > 0 {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
-    ended.abort();
     Ok(())
 }
 

@@ -17,6 +17,7 @@ use tracing::warn;
 
 use crate::dispatch::Dispatcher;
 use crate::guard::{Jail, Origins};
+use crate::limits::Limits;
 use crate::link::Link;
 use crate::stats::Stats;
 use crate::upgrade::Offer;
@@ -51,6 +52,7 @@ pub struct Multiplexer {
     jail: Jail,
     origins: Origins,
     settings: Settings,
+    limits: Limits,
     stats: Stats,
     shutdown: CancellationToken,
 }
@@ -63,6 +65,7 @@ impl Multiplexer {
             jail: Jail::around(path),
             origins: Origins::default(),
             settings: Settings::default(),
+            limits: Limits::default(),
             stats: Stats::default(),
             shutdown: CancellationToken::new(),
         }
@@ -84,10 +87,17 @@ impl Multiplexer {
         self
     }
 
-    /// Replaces the limits.
+    /// Replaces the limits that the protocol has.
     #[must_use]
     pub fn settings(mut self, settings: Settings) -> Self {
         self.settings = settings;
+        self
+    }
+
+    /// Replaces the limits that the server has besides.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
         self
     }
 
@@ -145,9 +155,14 @@ async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Respons
         );
         return refuse(StatusCode::BAD_REQUEST, why);
     }
+    let counted = multiplexer.stats.count_link();
+    if multiplexer.stats.links() > multiplexer.limits.max_links {
+        let why = format!("there are {} links already", multiplexer.limits.max_links);
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, why);
+    }
     let first_batch = first_batch(parts.uri.query());
     let started = Instant::now();
-    let settings = multiplexer.settings;
+    let (settings, limits) = (multiplexer.settings, multiplexer.limits);
     // A message in one piece, or a batch; text counts in UTF-16 code units of at most three bytes.
     let max_size = 3 * settings.max_fragment as usize + BATCH_OVERHEAD;
     let id = shared.next_link.fetch_add(1, Ordering::Relaxed);
@@ -161,8 +176,20 @@ async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Respons
         .max_frame_size(max_size)
         .on_upgrade(move |socket| {
             let endpoint = Endpoint::new(Side::Server, settings, 0);
-            let link =
-                Link { id, socket, endpoint, dispatcher, jail, path, stats, shutdown, drain: DRAIN, started };
+            let link = Link {
+                id,
+                socket,
+                endpoint,
+                dispatcher,
+                jail,
+                path,
+                limits,
+                stats,
+                _counted: counted,
+                shutdown,
+                drain: DRAIN,
+                started,
+            };
             link.run(first_batch)
         })
 }

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 use futures_util::task::AtomicWaker;
 use manysocket_protocol::{Channel, Close, Message};
 
+use crate::limits::{Budget, Share};
 use crate::stats::Counted;
 
 /// A handler's `send` waits while so many units of its messages have not been passed on: enough to keep the link
@@ -77,6 +78,10 @@ struct State {
 
     outgoing: VecDeque<Message>,
     outgoing_units: u32,
+    /// What this pipe costs, and of that: what is outgoing, and what the link has taken and may still keep.
+    share: Share,
+    outgoing_cost: usize,
+    taken_cost: usize,
     writer: Option<Waker>,
     end: End,
     /// The page has closed: nothing that is sent can arrive any more.
@@ -104,7 +109,12 @@ pub(crate) struct Outgoing {
 }
 
 impl Pipe {
-    pub(crate) fn new(channel: Channel, signals: Arc<Signals>, counted: Counted) -> Self {
+    pub(crate) fn new(
+        channel: Channel,
+        signals: Arc<Signals>,
+        counted: Counted,
+        budget: Arc<Budget>,
+    ) -> Self {
         let state = State {
             incoming: VecDeque::new(),
             reader: None,
@@ -112,6 +122,9 @@ impl Pipe {
             read_units: 0,
             outgoing: VecDeque::new(),
             outgoing_units: 0,
+            share: Share::new(budget),
+            outgoing_cost: 0,
+            taken_cost: 0,
             writer: None,
             end: End::No,
             deaf: false,
@@ -134,6 +147,7 @@ impl Pipe {
             state.incoming = VecDeque::new();
         }
         if let Incoming::Message(message) = &incoming {
+            state.share.give(Share::cost(length(message)));
             state.read_messages += 1;
             state.read_units = state.read_units.saturating_add(message.units());
             if state.read_units.saturating_add(64 * state.read_messages) >= REPORT {
@@ -169,6 +183,7 @@ impl Pipe {
         }
         // An empty message has a place in the queue, too.
         state.outgoing_units = state.outgoing_units.saturating_add(message.units().max(64));
+        state.outgoing_cost += state.share.take(length(&message));
         state.outgoing.push_back(message);
         self.signal(state);
         true
@@ -191,11 +206,15 @@ impl Pipe {
     pub(crate) fn push(&self, incoming: Incoming) {
         let mut state = lock(&self.state);
         let mut writer = None;
-        if !matches!(incoming, Incoming::Message(_)) {
+        if let Incoming::Message(message) = &incoming {
+            state.share.take(length(message));
+        } else {
             // The page has closed: what it was to be sent has nobody to go to.
             state.deaf = true;
             state.outgoing = VecDeque::new();
             state.outgoing_units = 0;
+            let cost = mem::take(&mut state.outgoing_cost);
+            state.share.give(cost);
             writer = state.writer.take();
         }
         state.incoming.push_back(incoming);
@@ -211,6 +230,10 @@ impl Pipe {
         let mut state = lock(&self.state);
         state.signalled = false;
         let messages = if room {
+            // What was taken before has been sent.
+            let cost = mem::take(&mut state.outgoing_cost);
+            let sent = mem::replace(&mut state.taken_cost, cost);
+            state.share.give(sent);
             state.outgoing_units = 0;
             mem::take(&mut state.outgoing)
         } else {
@@ -243,6 +266,11 @@ impl Pipe {
             self.signals.signal(self.channel);
         }
     }
+}
+
+fn length(message: &Message) -> usize {
+    let (Message::Text(bytes) | Message::Binary(bytes)) = message;
+    bytes.len()
 }
 
 /// A panic while one of these locks is held would be a bug; the data stays consistent at every step, so others go on.

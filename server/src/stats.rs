@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::limits::Budget;
+
 /// Counts of what a [`Multiplexer`](crate::Multiplexer) has open now. Clones share their counts.
 #[derive(Debug, Clone, Default)]
 pub struct Stats {
     links: Arc<AtomicUsize>,
     channels: Arc<AtomicUsize>,
+    memory: Arc<AtomicUsize>,
 }
 
 impl Stats {
@@ -19,6 +22,16 @@ impl Stats {
     /// Virtual sockets whose handlers have not finished with them.
     pub fn channels(&self) -> usize {
         self.channels.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that are held for links: messages that nobody has read, unfinished ones, opens that wait.
+    pub fn memory(&self) -> usize {
+        self.memory.load(Ordering::Relaxed)
+    }
+
+    /// The budget of a new link.
+    pub(crate) fn budget(&self) -> Budget {
+        Budget::new(Arc::clone(&self.memory))
     }
 
     pub(crate) fn count_link(&self) -> Counted {

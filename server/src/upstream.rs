@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use manysocket_protocol::Settings;
 use percent_encoding::percent_decode_str;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -127,11 +128,12 @@ impl Upstream {
         }
         verify(response.headers(), &key, &offered)?;
         let upgraded = hyper::upgrade::on(&mut response).await?;
-        // Messages pass through: their size is limited where they are made and where they are read.
+        // Multiplexed pages take no larger messages, either.
+        let max_message = Some(Settings::default().max_message as usize);
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
-            .max_message_size(None)
-            .max_frame_size(None);
+            .max_message_size(max_message)
+            .max_frame_size(max_message);
         let wire = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, Some(config)).await;
         Ok(Answer::Open(Box::new(wire), response.into_parts().0.headers))
     }

@@ -1,0 +1,79 @@
+//! Accepts connections, and gives up those that do not say what they want.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+use tracing::{debug, warn};
+
+/// What a client has to send the head of a request, the first as well as one on a connection that is kept: much
+/// longer than any network takes, and short enough that those who send it byte by byte do not add up.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long to wait when there are no file descriptors left: until some connections have ended.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Serves an application until `shutdown` is cancelled; then it accepts no more, and connections end after their
+/// requests. Unlike [`axum::serve`] it limits how long a request's head may take, and sends small messages at once.
+pub async fn serve(listener: TcpListener, app: Router, shutdown: CancellationToken) {
+    while let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await {
+        match accepted {
+            Ok((stream, remote)) => {
+                tokio::spawn(connection(stream, remote, app.clone(), shutdown.clone()));
+            }
+            Err(error) if is_of_the_peer(&error) => {
+                debug!("a connection ended before it was accepted: {error}");
+            }
+            Err(error) => {
+                warn!("no connection can be accepted for a moment: {error}");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+fn is_of_the_peer(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+async fn connection(stream: TcpStream, remote: SocketAddr, app: Router, shutdown: CancellationToken) {
+    // What is sent has been gathered already: to wait for more (Nagle's algorithm) only costs time.
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(ConnectInfo(remote));
+        let app = app.clone();
+        async move {
+            let Ok(response) = app.oneshot(request).await;
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%remote, "a connection failed: {error}");
+    }
+}
