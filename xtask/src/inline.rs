@@ -36,6 +36,6 @@ mod tests {
             assert!(one.bytes().all(|b| b.is_ascii_graphic() && !b"\"\\".contains(&b)), "{at}: {one}");
             assert_eq!(texts.iter().position(|other| other == one), Some(at));
         }
-        assert_eq!(text(&[0, 88, 89, 255]), "#|}#~p");
+        assert_eq!(text(&[0, 88, 89, 255]), "#|}#~q");
     }
 }
