@@ -1,6 +1,6 @@
 //! A WebSocket endpoint that tells plain HTTP what lives there.
 
-use axum::extract::{Request, State};
+use axum::extract::{OriginalUri, Request, State};
 use axum::handler::Handler;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -152,7 +152,8 @@ enum Answer<S> {
 impl About {
     fn respond(&self, form: Option<&str>, request: &Request, has_events: bool) -> Response {
         let Self { title, usage, protocol } = self;
-        let path = request.uri().path();
+        let original = request.extensions().get::<OriginalUri>();
+        let path = original.map_or(request.uri(), |uri| &uri.0).path();
         let (kind, body) = match form {
             None => return not_acceptable(has_events),
             Some(HTML) => ("text/html; charset=utf-8", self.page(path, has_events)),

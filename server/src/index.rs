@@ -11,7 +11,7 @@ use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use hyper::upgrade::OnUpgrade;
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, percent_decode_str, percent_encode};
 use serde_json::json;
 
 use crate::accept::{self, EVENTS, HTML, JSON};
@@ -20,11 +20,22 @@ use crate::events::{events, refuse_reader, share};
 use crate::listing::{Change, Changes};
 use crate::page::{links, page};
 use crate::socket::WebSocket;
-use crate::tree::{Entries, Forms};
+use crate::tree::{Entries, Forms, SEGMENT};
 use crate::upgrade::{Offer, WebSocketUpgrade};
 
 /// RFC 6455 §7.4.1: a message of a type that the endpoint cannot accept.
 const UNSUPPORTED: u16 = 1003;
+
+/// What cannot stand in a segment as it is (RFC 3986 §3.3).
+const NEEDED: &AsciiSet = &SEGMENT
+    .remove(b':')
+    .remove(b'@')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b';')
+    .remove(b'=');
 
 type MayOpen = dyn Fn(&Parts, &str) -> bool + Send + Sync;
 
@@ -96,11 +107,21 @@ fn redirect(uri: &axum::http::Uri) -> Response {
     (StatusCode::PERMANENT_REDIRECT, [(header::LOCATION, format!("./{last}/{query}"))]).into_response()
 }
 
+/// A path with as few percent-encodings as there can be: a hook that compares paths must not miss one because the requester
+/// spells it otherwise.
+fn canonical(path: &str) -> String {
+    let segments = path.split('/').map(|segment| {
+        let bytes: Vec<u8> = percent_decode_str(segment).collect();
+        percent_encode(&bytes, NEEDED).to_string()
+    });
+    segments.collect::<Vec<_>>().join("/")
+}
+
 /// One requester's view.
 struct Index {
     parts: Parts,
     visibility: Visibility,
-    /// The path, with a slash at the end.
+    /// The path as it was asked for, with a slash at the end.
     path: String,
     fixed: Vec<String>,
     names: Option<(Changes, Forms)>,
@@ -119,7 +140,10 @@ impl Index {
     }
 
     fn shows(&self, name: &str) -> bool {
-        let path = format!("{}{}", self.path, name.trim_start_matches("./"));
+        if self.visibility.0.is_empty() {
+            return true;
+        }
+        let path = canonical(&format!("{}{}", self.path, name.trim_start_matches("./")));
         self.visibility.0.iter().all(|may_open| may_open(&self.parts, &path))
     }
 

@@ -30,6 +30,9 @@
 //! The extractor [`WebSocketUpgrade`] and the [`WebSocket`] it gives have the interface of axum's own, and serve
 //! native and virtual opens alike. Handlers that use [axum's](axum::extract::ws) work unchanged, too, over a pipe in
 //! memory: with frames at both ends, and so at several times the cost.
+//!
+//! A [`Site`] builds the `Router` from paths and has each interior one list what is below it, live; an [`Endpoint`]
+//! tells plain HTTP what lives there.
 
 mod accept;
 mod bridge;

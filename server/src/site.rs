@@ -38,7 +38,7 @@ use crate::tree::Node;
 /// ```
 ///
 /// An index comes with its path in two forms: at `/data/` it answers, from `/data` plain HTTP is redirected there, so that
-/// links resolve, and a WebSocket gets the list in both. Like axum's, [`layer`](Site::layer),
+/// links resolve, and a WebSocket gets the list in both. The root is one, too: with files as a fallback, add a route for `/`. Like axum's, [`layer`](Site::layer),
 /// [`visible`](Site::visible) and [`allow_origin`](Site::allow_origin) are about what has been added before,
 /// indexes included. Fallbacks and whatever else a `Router` can do are for the [finished one](Site::into_router).
 #[derive(Debug)]
@@ -133,7 +133,8 @@ impl<S: Clone + Send + Sync + 'static> Site<S> {
         self
     }
 
-    /// Has indexes show only those children for which `may_open` says yes, given the request for the index and the path of the child.
+    /// Has indexes show only those children for which `may_open` says yes, given the request for the index and the path of the child, in
+    /// which only what must be is percent-encoded.
     /// Where several have been given, all must say yes. The answer for one requester and one path should
     /// not change while they watch.
     ///

@@ -16,7 +16,7 @@ use axum::routing::{any, get};
 use common::{KINDS, Kind, Received, Server, Socket, dial};
 use futures_util::{StreamExt, stream};
 use manysocket_protocol::Message;
-use manysocket_server::{Endpoint, LastEventId, Listing, Outgoing, Site, WebSocketUpgrade, events};
+use manysocket_server::{Endpoint, Gateway, LastEventId, Listing, Outgoing, Site, WebSocketUpgrade, events};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 use url::Url;
@@ -237,6 +237,36 @@ async fn hidden_children_are_not_shown() {
         names.insert("open2");
         assert_eq!(value(&mut anyone).await, json!({ "added": ["open2"], "removed": [] }));
     }
+}
+
+#[tokio::test]
+async fn another_spelling_of_a_path_shows_no_more() {
+    let site = Site::new().route("/{tenant}/a:b", get(|| async { "ok" }));
+    let app = site.visible(|_, path| path == "/open &/a:b".replace(' ', "%20")).into_router();
+    for (path, listed) in [
+        ("/secret/", "[]"),
+        ("/open%20&/", r#"["./a:b"]"#),
+        ("/%6fpen%20%26/", r#"["./a:b"]"#),
+        ("/open%2520&/", "[]"),
+        ("/open%20&%2f/", "[]"),
+        ("/%ff/", "[]"),
+    ] {
+        assert_eq!(body(request(&app, path, &[]).await).await, listed, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn gateways_take_the_place_of_indexes() {
+    let gateway = |prefix| Gateway::new(prefix, "ws://127.0.0.1:1").expect("a gateway");
+    let ok = || get(|| async { "ok" });
+    let site = Site::new().route("/demo/x", ok()).route("/y/z", ok());
+    let app = site.gateway(gateway("/demo")).gateway(gateway("/up")).into_router();
+    assert_eq!(body(request(&app, "/demo/x", &[]).await).await, "ok");
+    assert_eq!(request(&app, "/demo/", &[]).await.status(), 400, "the gateway wants a WebSocket");
+    assert_eq!(body(request(&app, "/", &[]).await).await, r#"["demo","demo/","up","up/","y/"]"#);
+    let app = Site::new().route("/y/z", ok()).gateway(gateway("/")).into_router();
+    assert_eq!(request(&app, "/", &[]).await.status(), 400);
+    assert_eq!(body(request(&app, "/y/", &[]).await).await, r#"["z"]"#);
 }
 
 #[tokio::test]
