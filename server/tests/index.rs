@@ -3,7 +3,7 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -134,7 +134,7 @@ async fn thousands_of_rapid_changes_are_few_messages() {
             }
             names.insert("last");
         });
-        let mut messages = 0;
+        let (began, mut messages) = (Instant::now(), 0);
         while !listed.contains("last") {
             messages += 1;
             match value(&mut socket).await {
@@ -149,7 +149,8 @@ async fn thousands_of_rapid_changes_are_few_messages() {
         let expected: BTreeSet<_> =
             (5_000..15_000).map(|n| format!("{n:05}")).chain(["last".into()]).collect();
         assert_eq!(listed, expected);
-        assert!(messages < 100, "10,001 changes in {messages} messages");
+        let most = 2 + began.elapsed().as_millis() / 100;
+        assert!(messages <= most, "10,001 changes in {messages} messages, at most {most}");
     }
 }
 
