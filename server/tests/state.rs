@@ -12,10 +12,12 @@ use axum::http::Uri;
 use axum::routing::any;
 use common::{KINDS, Kind, Link, Received, Server, Socket};
 use manysocket_protocol::{Event, Message};
-use manysocket_server::WebSocketUpgrade;
 use manysocket_server::state::{Documents, Store};
+use manysocket_server::{Site, WebSocketUpgrade};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 fn app(documents: Documents) -> Router {
     let serve =
@@ -311,6 +313,53 @@ async fn messages_that_are_no_commits_end_their_socket_and_tell_why() {
         }
         other.commit("c", 0, &set("/a", 1)).await;
         assert_eq!(other.receive().await, json!({"id": "c", "version": 1}), "nobody else noticed");
+    }
+}
+
+/// What plain HTTP gets from a path, until it ends or `until` is in it.
+async fn fetch(server: &Server, path: &str, headers: &str, until: &str) -> String {
+    let mut wire = TcpStream::connect(server.address).await.expect("a connection");
+    let request =
+        format!("GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n{headers}\r\n", server.address);
+    wire.write_all(request.as_bytes()).await.expect("sent");
+    let (mut text, mut buffer) = (String::new(), [0; 4096]);
+    while !text.contains(until) {
+        match wire.read(&mut buffer).await.expect("an answer") {
+            0 => break,
+            count => text.push_str(&String::from_utf8_lossy(&buffer[..count])),
+        }
+    }
+    text
+}
+
+#[tokio::test]
+async fn documents_are_listed_and_their_changes_are_events_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("state.redb");
+    for (round, stores) in [(0, Store::in_memory()), (1, Store::open(&file))] {
+        let store = stores.expect("a store");
+        let other = Documents::new(&store, "other");
+        let site = Site::new().endpoint("/other/{name}", other.endpoint()).endpoint(
+            "/docs/{name}",
+            Documents::new(&store, "test").initial(json!({"a": [1, 2, 3, 4, 5]})).endpoint(),
+        );
+        let server = Server::start(site.into_router()).await;
+        let mut index = Page::open(Kind::Native, &server, "/docs/").await;
+        assert_eq!(index.receive().await, json!([]), "what is only looked at is not there");
+        let mut page = Page::open(Kind::Virtual, &server, "/docs/one%20more").await;
+        let (document, ..) = page.whole().await;
+        page.commit("c1", 0, &set("/a/-", round)).await;
+        page.receive().await;
+        assert_eq!(index.receive().await, json!({"added": ["one%20more"], "removed": []}));
+        let get = "accept: text/event-stream\r\n";
+        let (text, ()) = tokio::join!(fetch(&server, "/docs/one%20more", get, ":2\n"), async {
+            page.commit("c2", 1, &set("/a/-", 0)).await;
+            page.receive().await;
+        });
+        assert!(text.contains(&format!("id: {document}:2\n")), "{text}");
+        let again = format!("{get}last-event-id: {document}:1\r\n");
+        let text = fetch(&server, "/docs/one%20more", &again, "}\n").await;
+        assert!(!text.contains("\"data\""), "only what is missing: {text}");
     }
 }
 

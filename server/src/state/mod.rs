@@ -3,10 +3,7 @@
 //! wire protocol.
 //!
 //! ```no_run
-//! use axum::extract::Path;
-//! use axum::http::Uri;
-//! use axum::{Router, routing::any};
-//! use manysocket_server::WebSocketUpgrade;
+//! use manysocket_server::Site;
 //! use manysocket_server::state::{Documents, Store};
 //! use serde::Deserialize;
 //! use serde_json::json;
@@ -16,17 +13,12 @@
 //!     cells: std::collections::BTreeMap<String, f64>,
 //! }
 //!
-//! # fn app() -> std::io::Result<Router> {
+//! # fn app() -> std::io::Result<axum::Router> {
 //! let store = Store::open("documents.redb")?;
 //! let sheets = Documents::new(&store, "sheets").initial(json!({ "cells": {} })).validate(|sheet: Sheet| {
 //!     if sheet.cells.len() > 1000 { Err("a sheet has at most 1,000 cells") } else { Ok(()) }
 //! });
-//! let app = Router::new().route(
-//!     "/sheets/{name}",
-//!     any(async move |Path(name): Path<String>, uri: Uri, upgrade: WebSocketUpgrade| {
-//!         sheets.serve(&name, &uri, upgrade).await
-//!     }),
-//! );
+//! let app = Site::new().endpoint("/sheets/{name}", sheets.endpoint()).into_router();
 //! # Ok(app)
 //! # }
 //! ```
@@ -41,16 +33,24 @@ mod store;
 use std::fmt;
 use std::sync::Arc;
 
+use axum::extract::Path;
+use axum::extract::ws::Message;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get};
+use futures_util::{Stream, StreamExt, stream};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tracing::error;
 
+use crate::endpoint::Endpoint;
+use crate::events::{LastEventId, Outgoing, events};
+use crate::listing::Listing;
 use crate::upgrade::WebSocketUpgrade;
 
 use commit::{Check, Rules};
 use connection::Connection;
+use document::Document;
 pub use store::Store;
 
 /// The largest document, in bytes of JSON. Every commit copies its document once; of this size, that takes milliseconds.
@@ -156,23 +156,12 @@ impl Documents {
         self
     }
 
-    /// Answers a request for the document `name` by serving its socket. `uri` is the request's: its query may tell what the
-    /// page has already.
+    /// Answers a request for the document `name` by serving its socket, for handlers that decide about names or access.
+    /// `uri` is the request's: its query may tell what the page has already.
     pub async fn serve(&self, name: &str, uri: &Uri, upgrade: WebSocketUpgrade) -> Response {
-        if name.is_empty() || name.len() > MAX_NAME {
-            let reason = format!("a document's name has 1 to {MAX_NAME} bytes\n");
-            return (StatusCode::BAD_REQUEST, reason).into_response();
-        }
-        let key = format!("{}/{name}", self.collection);
-        let must_exist = !(self.may_create && self.may_write);
-        let document = match self.store.document(key, Arc::clone(&self.initial), must_exist).await {
-            Ok(Some(document)) => document,
-            Ok(None) => return (StatusCode::NOT_FOUND, "there is no such document\n").into_response(),
-            Err(error) => {
-                error!(%error, collection = self.collection, name, "cannot read a document");
-                let reason = "the document cannot be read; the server's log says why\n";
-                return (StatusCode::SERVICE_UNAVAILABLE, reason).into_response();
-            }
+        let document = match self.open(name).await {
+            Ok(document) => document,
+            Err(refusal) => return refusal,
         };
         let connection = Connection {
             store: self.store.clone(),
@@ -183,13 +172,87 @@ impl Documents {
         upgrade.max_message_size(self.max_commit).on_upgrade(|socket| connection.run(socket))
     }
 
-    /// The names of the documents that have been committed to, in order.
-    ///
-    /// # Errors
-    /// The store cannot be read.
-    pub async fn names(&self) -> std::io::Result<Vec<String>> {
-        self.store.names(format!("{}/", self.collection)).await
+    /// The names of the documents that have been committed to, for an index.
+    pub fn listing(&self) -> Listing {
+        self.store.listing(format!("{}/", self.collection))
     }
+
+    /// An endpoint for a path with one parameter, the document's name. It lists the documents, and gives their changes as
+    /// Server-Sent Events, too.
+    ///
+    /// ```
+    /// use manysocket_server::Site;
+    /// use manysocket_server::state::{Documents, Store};
+    ///
+    /// # fn site() -> std::io::Result<()> {
+    /// let store = Store::in_memory()?;
+    /// let site: Site = Site::new().endpoint("/sheets/{name}", Documents::new(&store, "sheets").endpoint());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn endpoint<S: Clone + Send + Sync + 'static>(self) -> Endpoint<S> {
+        let listing = self.listing();
+        let reader = self.clone();
+        let socket = async move |Path(name): Path<String>, uri: Uri, upgrade: WebSocketUpgrade| {
+            self.serve(&name, &uri, upgrade).await
+        };
+        let changes = async move |Path(name): Path<String>, LastEventId(last): LastEventId| match reader
+            .open(&name)
+            .await
+        {
+            Ok(document) => events(follow(document, last.as_deref())),
+            Err(refusal) => refusal,
+        };
+        Endpoint::new(any(socket))
+            .title("A JSON document")
+            .usage("Connect to get it and every change to it; send a commit to change it.")
+            .listing(listing)
+            .events(get(changes))
+    }
+
+    async fn open(&self, name: &str) -> Result<Arc<Document>, Response> {
+        if name.is_empty() || name.len() > MAX_NAME {
+            let reason = format!("a document's name has 1 to {MAX_NAME} bytes\n");
+            return Err((StatusCode::BAD_REQUEST, reason).into_response());
+        }
+        let key = format!("{}/{name}", self.collection);
+        let must_exist = !(self.may_create && self.may_write);
+        match self.store.document(key, Arc::clone(&self.initial), must_exist).await {
+            Ok(Some(document)) => Ok(document),
+            Ok(None) => Err((StatusCode::NOT_FOUND, "there is no such document\n").into_response()),
+            Err(error) => {
+                error!(%error, collection = self.collection, name, "cannot read a document");
+                let reason = "the document cannot be read; the server's log says why\n";
+                Err((StatusCode::SERVICE_UNAVAILABLE, reason).into_response())
+            }
+        }
+    }
+}
+
+/// What a socket hears that never commits. A position is the document's id and the version.
+fn follow(document: Arc<Document>, last: Option<&str>) -> impl Stream<Item = Outgoing> + use<> {
+    let changed = document.subscribe();
+    let (heard, id, greeting) = {
+        let mut state = document.state();
+        let known = last.and_then(|last| last.split_once(':'));
+        let known = known.and_then(|(document, version)| Some((document, version.parse().ok()?)));
+        (state.version, state.incarnation.clone(), state.greeting(known))
+    };
+    let first = stream::iter([Outgoing::from(Message::Text(greeting)).id(format!("{id}:{heard}"))]);
+    let rest = stream::unfold((document, changed, heard), move |(document, mut changed, mut heard)| {
+        let id = id.clone();
+        async move {
+            // The document holds the sender.
+            changed.changed().await.ok()?;
+            let news = document.news(&mut heard, || None);
+            let news: Vec<Outgoing> = news
+                .into_iter()
+                .map(|text| Outgoing::from(Message::Text(text)).id(format!("{id}:{heard}")))
+                .collect();
+            Some((stream::iter(news), (document, changed, heard)))
+        }
+    });
+    first.chain(rest.flatten())
 }
 
 /// What a page that comes back says it has: `?document=…&since=…`.

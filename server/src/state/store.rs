@@ -14,6 +14,8 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info};
 
+use crate::listing::Listing;
+
 use super::commit::{Answer, Applied, Commit, Refusal, Rules};
 use super::disk::{Change, Disk, Stored};
 use super::document::{Document, Entry, Record, Snapshot, State};
@@ -43,9 +45,18 @@ impl fmt::Debug for Store {
 
 /// What the thread is asked to do.
 pub(super) enum Job {
-    Open { key: String, initial: Arc<Value>, must_exist: bool, reply: oneshot::Sender<io::Result<Opened>> },
+    Open {
+        key: String,
+        initial: Arc<Value>,
+        must_exist: bool,
+        reply: oneshot::Sender<io::Result<Opened>>,
+    },
     Commit(Submission),
-    Names { prefix: String, reply: oneshot::Sender<io::Result<Vec<String>>> },
+    /// Fill the listing with the names of the documents whose keys begin with `prefix`, and keep it up.
+    List {
+        prefix: String,
+        listing: Listing,
+    },
 }
 
 /// An open document; `None` if there is none and none is to be made.
@@ -82,7 +93,7 @@ impl Store {
 
     fn start(disk: Option<Disk>, count: usize) -> io::Result<Self> {
         let (jobs, queue) = mpsc::channel(QUEUE);
-        let worker = Worker { disk, documents: HashMap::new(), count, sweep_at: 1024 };
+        let worker = Worker { disk, documents: HashMap::new(), count, sweep_at: 1024, listings: Vec::new() };
         thread::Builder::new().name("state".into()).spawn(move || worker.run(queue))?;
         Ok(Self { jobs })
     }
@@ -98,19 +109,20 @@ impl Store {
         initial: Arc<Value>,
         must_exist: bool,
     ) -> io::Result<Opened> {
-        self.ask(|reply| Job::Open { key, initial, must_exist, reply }).await
-    }
-
-    /// The documents whose keys begin with `prefix`.
-    pub(super) async fn names(&self, prefix: String) -> io::Result<Vec<String>> {
-        self.ask(|reply| Job::Names { prefix, reply }).await
-    }
-
-    async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<io::Result<T>>) -> Job) -> io::Result<T> {
         let (reply, answer) = oneshot::channel();
         let gone = || io::Error::other("the store has ended");
-        self.jobs.send(job(reply)).await.map_err(|_| gone())?;
+        self.jobs.send(Job::Open { key, initial, must_exist, reply }).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
+    }
+
+    /// The documents whose keys begin with `prefix`, from soon on.
+    pub(super) fn listing(&self, prefix: String) -> Listing {
+        let listing = Listing::new();
+        // Applications are put together before anybody is served, so that the queue has room.
+        if self.jobs.try_send(Job::List { prefix, listing: listing.clone() }).is_err() {
+            error!("too much waits for the store: a listing of documents stays empty");
+        }
+        listing
     }
 }
 
@@ -124,6 +136,8 @@ struct Worker {
     count: usize,
     /// At so many loaded documents, those that nobody has open are let go.
     sweep_at: usize,
+    /// Who wants to know of new documents, and with which keys.
+    listings: Vec<(String, Listing)>,
 }
 
 struct Loaded {
@@ -153,7 +167,7 @@ impl Worker {
                         // Whoever asked may be gone.
                         let _ = reply.send(self.open(key, &initial, must_exist));
                     }
-                    Job::Names { prefix, reply } => drop(reply.send(self.names(&prefix))),
+                    Job::List { prefix, listing } => self.list(prefix, listing),
                 }
             }
             self.commit(commits);
@@ -195,17 +209,23 @@ impl Worker {
         self.sweep_at = (self.documents.len() * 2).max(1024);
     }
 
-    fn names(&mut self, prefix: &str) -> io::Result<Vec<String>> {
-        match &mut self.disk {
-            Some(disk) => disk.names(prefix),
+    fn list(&mut self, prefix: String, listing: Listing) {
+        let names = match &mut self.disk {
+            Some(disk) => disk.names(&prefix),
             None => {
                 let committed = self.documents.iter().filter(|(_, loaded)| loaded.snapshot.is_some());
-                let names = committed.filter_map(|(key, _)| key.strip_prefix(prefix)).map(str::to_owned);
-                let mut names: Vec<String> = names.collect();
-                names.sort();
-                Ok(names)
+                Ok(committed.filter_map(|(key, _)| key.strip_prefix(&prefix)).map(str::to_owned).collect())
             }
+        };
+        match names {
+            Ok(names) => {
+                for name in names {
+                    listing.insert(&name);
+                }
+            }
+            Err(error) => error!(%error, "cannot read the names of the documents"),
         }
+        self.listings.push((prefix, listing));
     }
 
     /// Applies commits in their order, writes what passed in one transaction, then tells everybody.
@@ -297,6 +317,13 @@ impl Worker {
             snapshot: None,
             unsaved: 0,
         });
+        if loaded.snapshot.is_none() {
+            for (prefix, listing) in &self.listings {
+                if let Some(name) = working.document.key.strip_prefix(prefix) {
+                    listing.insert(name);
+                }
+            }
+        }
         let before = loaded.snapshot.unwrap_or(0);
         if loaded.is_snapshot_due(&working) {
             (loaded.snapshot, loaded.unsaved) = (Some(working.version), 0);
