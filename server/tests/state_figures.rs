@@ -1,0 +1,83 @@
+//! The figures of `docs/state.md`:
+//! `cargo test --release -p manysocket-server --test state_figures -- --ignored --nocapture`
+
+mod common;
+
+use std::sync::Arc;
+
+use common::{Link, Server};
+use manysocket_protocol::{Event, Message};
+use manysocket_server::Site;
+use manysocket_server::state::{Documents, Store};
+use serde::Deserialize;
+use serde_json::json;
+
+/// Has so many virtual sockets over each of so many links commit, each one after the other; commits a second in all.
+async fn measure(server: &Arc<Server>, links: usize, sockets: usize, path: fn(usize) -> String) -> usize {
+    #[derive(Deserialize)]
+    struct Received {
+        id: Option<String>,
+        /// Not there if the last commit of the measurement before, which nobody waited for, was in the way.
+        version: Option<u64>,
+    }
+    const SECONDS: u64 = 3;
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..links {
+        let server = Arc::clone(server);
+        tasks.spawn(async move {
+            let mut link = Link::dial(&server).await;
+            let first = number * sockets;
+            let mut channels = std::collections::HashMap::new();
+            for socket in first..first + sockets {
+                let channel = link.endpoint.open(&path(socket), "").expect("below the limit");
+                channels.insert(channel, (socket, 0, false));
+            }
+            let mut commits = 0;
+            let end = tokio::time::Instant::now() + std::time::Duration::from_secs(SECONDS);
+            while tokio::time::Instant::now() < end {
+                let Event::Message { channel, message } = link.event().await.expect("the link lives") else {
+                    continue;
+                };
+                link.endpoint.consumed(channel, 1, message.units());
+                let Message::Text(text) = message else { panic!("not text") };
+                let received: Received = serde_json::from_slice(&text).expect("JSON");
+                let (socket, version, has_begun) = channels.get_mut(&channel).expect("a channel");
+                *version = received.version.unwrap_or_default().max(*version);
+                let is_greeting = !std::mem::replace(has_begun, true);
+                if received.id.is_none() && !is_greeting {
+                    continue;
+                }
+                commits += usize::from(!is_greeting && received.version.is_some());
+                // 256 bytes of delta, as in the figures of the stores alone.
+                let delta = json!([{"op": "add", "path": format!("/cells/{socket}"), "value": format!("{commits:0>200}")}]);
+                let commit =
+                    json!({"id": format!("{socket}.{commits}.{version}"), "base": *version, "delta": delta});
+                assert!(link.endpoint.send(channel, Message::text(commit.to_string())));
+            }
+            commits
+        });
+    }
+    let total: usize = tasks.join_all().await.into_iter().sum();
+    total / usize::try_from(SECONDS).expect("few")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "measures, and asserts nothing"]
+async fn figures() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let durable = Store::open(folder.path().join("state.redb")).expect("a store");
+    let in_memory = Store::in_memory().expect("a thread");
+    for round in 1..=5 {
+        for (name, store) in [("durable", &durable), ("in memory", &in_memory)] {
+            let documents = Documents::new(store, format!("round {round}")).initial(json!({"cells": {}}));
+            let site = Site::new().endpoint("/any/{name}", documents.endpoint());
+            let server = Arc::new(Server::start(site.into_router()).await);
+            let own: fn(usize) -> String = |number| format!("/any/own-{number}");
+            let one = measure(&server, 1, 1, own).await;
+            let many = measure(&server, 1, 64, own).await;
+            let most = measure(&server, 4, 64, own).await;
+            let shared = measure(&server, 1, 64, |_| "/any/shared".into()).await;
+            println!("{name}: 1 socket {one}/s, 64 {many}/s, 256 {most}/s; 64 on one document {shared}/s");
+        }
+    }
+}
