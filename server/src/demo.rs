@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;
+use axum::extract::State;
 use axum::extract::ws::Message;
-use axum::extract::{Path, State};
-use axum::http::{Uri, header};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use manysocket_server::state::{Documents, Store};
@@ -28,15 +28,9 @@ impl Counts {
 /// The endpoints under `/demo/`, with an index of them.
 pub(crate) fn site(counts: Counts, store: &Store) -> Site {
     let echo = Endpoint::new(any(echo)).title("Echo").usage("Send text or binary: it comes back as it came.");
-    let documents = Documents::new(store, "demo");
-    let state = async move |Path(name): Path<String>, uri: Uri, upgrade: WebSocketUpgrade| {
-        documents.serve(&name, &uri, upgrade).await
-    };
-    let state =
-        Endpoint::new(any(state)).title("Document").usage("A JSON document that many edit: docs/state.md.");
     Site::new()
         .endpoint("/demo/echo", echo)
-        .endpoint("/demo/state/{name}", state)
+        .endpoint("/demo/state/{name}", Documents::new(store, "demo").endpoint())
         .route("/demo/stats", get(stats))
         .with_state(counts)
 }
