@@ -10,7 +10,11 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use manysocket_server::state::{Documents, Store};
+use manysocket_server::topic::Topics;
 use manysocket_server::{Endpoint, Site, Stats, WebSocketUpgrade};
+
+/// Messages that who comes late to a chat gets: about a screen of them.
+const HISTORY: usize = 20;
 
 /// What `/demo/stats` tells.
 #[derive(Clone)]
@@ -31,13 +35,14 @@ pub(crate) fn site(counts: Counts, store: &Store) -> Site {
     Site::new()
         .endpoint("/demo/echo", echo)
         .endpoint("/demo/state/{name}", Documents::new(store, "demo").endpoint())
+        .endpoint("/demo/topics/{name}", Topics::new().history(HISTORY).endpoint())
         .route("/demo/stats", get(stats))
         .with_state(counts)
 }
 
 /// The chats of the game rooms. They have no index: the rest of their folder are files.
-pub(crate) fn games(counts: Counts) -> Router {
-    Router::new().route("/games/{room}/chat", any(echo)).with_state(counts)
+pub(crate) fn games() -> Router {
+    Router::new().route_service("/games/{room}/chat", Topics::new().history(HISTORY))
 }
 
 /// Sends text and binary back as they came.

@@ -54,6 +54,7 @@ mod site;
 mod socket;
 pub mod state;
 mod stats;
+pub mod topic;
 mod tree;
 mod upgrade;
 mod upstream;

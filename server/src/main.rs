@@ -103,8 +103,7 @@ async fn main() -> io::Result<()> {
         ..Limits::default()
     };
     let stats = multiplexer.stats();
-    let counts = demo::Counts::new(stats.clone());
-    let mut site = demo::site(counts.clone(), &store(options.data.as_deref())?);
+    let mut site = demo::site(demo::Counts::new(stats.clone()), &store(options.data.as_deref())?);
     let has_gateway_at_root = options.upstream.iter().any(|gateway| gateway.prefix().is_empty());
     for gateway in options.upstream {
         site = site.gateway(gateway);
@@ -125,7 +124,7 @@ async fn main() -> io::Result<()> {
     } else {
         site.into_router()
     };
-    let app = app.merge(demo::games(counts));
+    let app = app.merge(demo::games());
     let app = multiplexer.settings(settings).limits(limits).serve(app);
 
     let listener = TcpListener::bind(options.listen).await.map_err(|error| {

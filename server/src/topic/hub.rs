@@ -1,0 +1,137 @@
+//! The topics that there are: made for their first subscriber, gone with their last.
+//!
+//! A topic is a ring of messages that all of its subscribers share. What a subscriber costs is its place in the ring,
+//! however far behind it is.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::extract::ws::Message;
+use percent_encoding::percent_decode_str;
+use tokio::sync::broadcast;
+
+use crate::listing::Listing;
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Messages that a subscriber may be behind.
+    pub(super) backlog: usize,
+    /// Messages that a new subscriber gets.
+    pub(super) history: usize,
+    pub(super) max_message: usize,
+}
+
+/// The topics by their paths, and their names.
+#[derive(Debug, Default)]
+pub(super) struct Hub {
+    topics: Mutex<HashMap<Arc<str>, Arc<Topic>>>,
+    /// Changed under the lock of the topics.
+    listing: Listing,
+}
+
+#[derive(Debug)]
+pub(super) struct Topic {
+    ring: broadcast::Sender<Message>,
+    keep: usize,
+    /// Locked while a message goes into the ring: all subscribers get all messages in one order, new ones each once.
+    history: Mutex<VecDeque<Message>>,
+}
+
+/// A subscriber's place in a topic. Fields are dropped in this order: whoever leaves last finds nobody there.
+#[derive(Debug)]
+pub(super) struct Subscription {
+    pub(super) receiver: broadcast::Receiver<Message>,
+    /// What was there before it came.
+    pub(super) history: VecDeque<Message>,
+    pub(super) place: Place,
+}
+
+/// Keeps a topic among the others while it has subscribers.
+#[derive(Debug)]
+pub(super) struct Place {
+    hub: Arc<Hub>,
+    path: Arc<str>,
+    pub(super) topic: Arc<Topic>,
+}
+
+impl Hub {
+    pub(super) fn subscribe(self: &Arc<Self>, path: &str, limits: Limits) -> Subscription {
+        let mut topics = lock(&self.topics);
+        let (path, topic) = match topics.get_key_value(path) {
+            Some((path, topic)) => (Arc::clone(path), Arc::clone(topic)),
+            None => {
+                let (path, topic) = (Arc::from(path), Arc::new(Topic::new(limits)));
+                topics.insert(Arc::clone(&path), Arc::clone(&topic));
+                self.listing.insert(&name(&path));
+                (path, topic)
+            }
+        };
+        // Under both locks: a topic that has a subscriber stays, and nothing comes in between.
+        let kept = lock(&topic.history);
+        let (history, receiver) = (kept.clone(), topic.ring.subscribe());
+        drop(kept);
+        Subscription { receiver, history, place: Place { hub: Arc::clone(self), path, topic } }
+    }
+
+    pub(super) fn get(&self, path: &str) -> Option<Arc<Topic>> {
+        lock(&self.topics).get(path).cloned()
+    }
+
+    pub(super) fn listing(&self) -> Listing {
+        self.listing.clone()
+    }
+
+    pub(super) fn paths(&self) -> Vec<String> {
+        let mut paths: Vec<String> = lock(&self.topics).keys().map(ToString::to_string).collect();
+        paths.sort_unstable();
+        paths
+    }
+}
+
+impl Topic {
+    fn new(limits: Limits) -> Self {
+        // One of the two ends that come with a ring is not wanted: subscribers make theirs.
+        let (ring, _) = broadcast::channel(limits.backlog.max(1));
+        Self { ring, keep: limits.history, history: Mutex::default() }
+    }
+
+    /// Gives a message to all subscribers; how many there are.
+    pub(super) fn publish(&self, message: Message) -> usize {
+        let mut history = lock(&self.history);
+        if self.keep > 0 {
+            if history.len() == self.keep {
+                history.pop_front();
+            }
+            history.push_back(message.clone());
+        }
+        // An error says that nobody is there.
+        self.ring.send(message).unwrap_or_default()
+    }
+
+    pub(super) fn subscribers(&self) -> usize {
+        self.ring.receiver_count()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut topics = lock(&self.hub.topics);
+        let is_last = self.topic.subscribers() == 0;
+        // The place may be another topic's by now, made after this one ended.
+        if is_last && topics.get(&self.path).is_some_and(|topic| Arc::ptr_eq(topic, &self.topic)) {
+            topics.remove(&self.path);
+            self.hub.listing.remove(&name(&self.path));
+        }
+    }
+}
+
+/// The last segment of a path, decoded.
+fn name(path: &str) -> Cow<'_, str> {
+    percent_decode_str(path.rsplit('/').next().unwrap_or_default()).decode_utf8_lossy()
+}
+
+/// A panic while one of these locks is held would be a bug; the data stays consistent at every step, so others go on.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

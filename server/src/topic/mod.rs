@@ -1,0 +1,336 @@
+//! Topics: connecting subscribes, sending publishes, and every socket on the URL gets the message, the sender's too.
+//! `docs/topics.md` has the wire protocol.
+//!
+//! ```
+//! use axum::Router;
+//! use manysocket_server::topic::Topics;
+//!
+//! let rooms = Topics::new().history(50);
+//! let app: Router = Router::new().route_service("/chatrooms/{room}", rooms.clone());
+//! // From anywhere in the server:
+//! rooms.publish("/chatrooms/rust", "the server restarts at noon");
+//! ```
+//!
+//! What may be done in them is up to [`Rules`]:
+//!
+//! ```
+//! use axum::extract::ws::Message;
+//! use axum::http::{StatusCode, header, request::Parts};
+//! use axum::response::{IntoResponse, Response};
+//! use axum::{Router, routing::any_service};
+//! use manysocket_server::topic::{Rules, Topics, Verdict};
+//!
+//! struct Members;
+//!
+//! impl Rules for Members {
+//!     /// The name.
+//!     type Subscriber = String;
+//!
+//!     async fn accept(&self, _topic: &str, request: &Parts) -> Result<String, Response> {
+//!         let name = request.headers.get("x-user").and_then(|name| name.to_str().ok());
+//!         name.map(str::to_owned).ok_or_else(|| StatusCode::FORBIDDEN.into_response())
+//!     }
+//!
+//!     fn publish(&self, name: &String, message: Message) -> Verdict {
+//!         match message {
+//!             Message::Text(text) => Verdict::Publish(format!("{name}: {text}").into()),
+//!             _ => Verdict::Close("text only".into()),
+//!         }
+//!     }
+//! }
+//!
+//! let app: Router = Router::new().route("/members/{room}", any_service(Topics::with(Members)));
+//! ```
+
+mod hub;
+mod subscriber;
+
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::extract::ws::Message;
+use axum::extract::{FromRequestParts, OriginalUri, Request};
+use axum::http::request::Parts;
+use axum::response::Response;
+use axum::routing::{any_service, get};
+use futures_util::future::BoxFuture;
+use futures_util::stream;
+use tower::Service;
+use tracing::warn;
+
+use crate::endpoint::Endpoint;
+use crate::events::{events, refuse_reader};
+use crate::listing::Listing;
+use crate::upgrade::WebSocketUpgrade;
+
+use hub::{Hub, Limits};
+use subscriber::Subscriber;
+
+/// Messages that a subscriber may be behind: some seconds of a busy chat.
+const BACKLOG: usize = 256;
+
+/// The largest message, in bytes. A topic holds at most its backlog and history of such, by default 16 MiB.
+const MAX_MESSAGE: usize = 64 * 1024;
+
+/// What may be done in topics. Each method has a default that allows it.
+pub trait Rules: Send + Sync + 'static {
+    /// What there is to know about a subscriber: a name, say.
+    type Subscriber: Send + Sync + 'static;
+
+    /// Takes a subscriber on, or refuses it with a response: a status such as 403. A page sees of that what it sees of any
+    /// refused WebSocket: `error`, then `close`.
+    fn accept(
+        &self,
+        topic: &str,
+        request: &Parts,
+    ) -> impl Future<Output = Result<Self::Subscriber, Response>> + Send;
+
+    /// What becomes of a message that a subscriber sends. It is text or binary.
+    fn publish(&self, from: &Self::Subscriber, message: Message) -> Verdict {
+        let _ = from;
+        Verdict::Publish(message)
+    }
+
+    /// Whether a subscriber gets a message. Called for each subscriber and message: it should be quick.
+    fn deliver(&self, to: &Self::Subscriber, message: &Message) -> bool {
+        let (_, _) = (to, message);
+        true
+    }
+}
+
+/// What becomes of a message.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// All subscribers get this, the sender included: the message as it came, or another in its place.
+    Publish(Message),
+    /// Nothing comes of it.
+    Ignore,
+    /// The sender's socket is closed with 1008 (policy violation) and this reason.
+    Close(String),
+}
+
+/// Everybody may subscribe and publish.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Anyone;
+
+impl Rules for Anyone {
+    type Subscriber = ();
+
+    async fn accept(&self, _topic: &str, _request: &Parts) -> Result<(), Response> {
+        Ok(())
+    }
+}
+
+/// What happens to a subscriber that is further behind than the [backlog](Topics::backlog).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Slow {
+    /// It misses the oldest messages, and in their place gets the text `{"dropped":17}`.
+    #[default]
+    Drop,
+    /// Its socket is closed with 1013 (try again later), and a reason that says how many messages it missed.
+    Close,
+}
+
+/// Topics, each at a URL of its own: a [`Service`] for a route with a parameter. Clones share the topics and may differ in
+/// what they let a subscriber do. Pages of other origins may subscribe natively if the
+/// [`Site`](crate::Site::allow_origin) lets them, and over multiplexers that let them.
+///
+/// A topic is made for its first subscriber and ends with its last; its name is the path of the URL.
+pub struct Topics<R = Anyone> {
+    hub: Arc<Hub>,
+    rules: Arc<R>,
+    limits: Limits,
+    slow: Slow,
+    read_only: bool,
+}
+
+impl Topics {
+    /// Topics in which everybody may do everything.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with(Anyone)
+    }
+}
+
+impl Default for Topics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<R: Rules> Topics<R> {
+    /// Topics with rules.
+    #[must_use]
+    pub fn with(rules: R) -> Self {
+        Self {
+            hub: Arc::default(),
+            rules: Arc::new(rules),
+            limits: Limits { backlog: BACKLOG, history: 0, max_message: MAX_MESSAGE },
+            slow: Slow::default(),
+            read_only: false,
+        }
+    }
+
+    /// Gives each new subscriber the last `messages`, of the time since the topic was made. Default: none.
+    #[must_use]
+    pub fn history(mut self, messages: usize) -> Self {
+        self.limits.history = messages;
+        self
+    }
+
+    /// The largest message that a subscriber may send, in bytes; a larger one closes its socket with 1009. Default: 64 KiB.
+    #[must_use]
+    pub fn max_message_size(mut self, bytes: usize) -> Self {
+        self.limits.max_message = bytes;
+        self
+    }
+
+    /// How many messages a subscriber may be behind, rounded up to a power of two. A topic keeps so many, once for all
+    /// subscribers, while somebody has still to read them. Default: 256.
+    #[must_use]
+    pub fn backlog(mut self, messages: usize) -> Self {
+        self.limits.backlog = messages;
+        self
+    }
+
+    /// What happens to a subscriber that is further behind than that. Default: it misses messages, and is told how many.
+    #[must_use]
+    pub fn slow(mut self, slow: Slow) -> Self {
+        self.slow = slow;
+        self
+    }
+
+    /// Lets only the server publish: a subscriber that sends is closed with 1008.
+    #[must_use]
+    pub fn read_only(mut self) -> Self {
+        self.read_only = true;
+        self
+    }
+
+    /// Publishes from the server, past the [rules](Rules::publish) for subscribers, on the topic with the path `topic`.
+    /// Returns how many subscribers it has; where there are none, nobody gets the message, later ones neither.
+    pub fn publish(&self, topic: &str, message: impl Into<Message>) -> usize {
+        match message.into() {
+            message @ (Message::Text(_) | Message::Binary(_)) => {
+                self.hub.get(topic).map_or(0, |topic| topic.publish(message))
+            }
+            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => 0,
+        }
+    }
+
+    /// How many subscribers the topic with the path `topic` has.
+    pub fn subscribers(&self, topic: &str) -> usize {
+        self.hub.get(topic).map_or(0, |topic| topic.subscribers())
+    }
+
+    /// The paths of the topics that there are now, sorted.
+    pub fn topics(&self) -> Vec<String> {
+        self.hub.paths()
+    }
+
+    /// The names of the topics that there are now: the last segments of their paths.
+    pub fn listing(&self) -> Listing {
+        self.hub.listing()
+    }
+
+    /// An endpoint of a [`Site`](crate::Site), for a path that ends in a parameter: its parent lists the topics that there
+    /// are, and who asks for Server-Sent Events may read along.
+    pub fn endpoint<S: Clone + Send + Sync + 'static>(&self) -> Endpoint<S> {
+        let reader = self.clone();
+        let read = get(async move |request: Request| reader.read(request).await);
+        Endpoint::new(any_service(self.clone()))
+            .title("A topic")
+            .usage(
+                "To subscribe, connect; to publish, send. Everybody here gets every message, the sender too.",
+            )
+            .listing(self.listing())
+            .events(read)
+    }
+
+    async fn subscriber(
+        self,
+        path: &str,
+        parts: &Parts,
+    ) -> Result<impl FnOnce() -> Subscriber<R> + Send + 'static, Response> {
+        let about = self.rules.accept(path, parts).await?;
+        let path = path.to_owned();
+        Ok(move || {
+            let subscription = self.hub.subscribe(&path, self.limits);
+            Subscriber::new(subscription, self.rules, about, self.slow, self.read_only)
+        })
+    }
+
+    /// Answers an open.
+    async fn answer(self, request: Request) -> Response {
+        let (mut parts, _) = request.into_parts();
+        let path = path(&parts);
+        let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
+            Ok(upgrade) => upgrade,
+            Err(refusal) => return refusal,
+        };
+        // A virtual open has been checked by its multiplexer.
+        if !upgrade.is_virtual()
+            && let Some(refusal) = refuse_reader(&parts)
+        {
+            warn!(path, "subscriber refused: its page is of another origin");
+            return refusal;
+        }
+        let upgrade = upgrade.max_message_size(self.limits.max_message);
+        match self.subscriber(&path, &parts).await {
+            Ok(subscribe) => upgrade.on_upgrade(move |socket| subscribe().run(socket)),
+            Err(refusal) => refusal,
+        }
+    }
+
+    /// Answers who wants to read along.
+    async fn read(self, request: Request) -> Response {
+        let (parts, _) = request.into_parts();
+        match self.subscriber(&path(&parts), &parts).await {
+            Ok(subscribe) => events(stream::unfold(subscribe(), async |mut subscriber| {
+                let message = subscriber.next().await.ok()?;
+                Some((message, subscriber))
+            })),
+            Err(refusal) => refusal,
+        }
+    }
+}
+
+/// The path as the client gave it, wherever in the application the service is.
+fn path(parts: &Parts) -> String {
+    parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |uri| &uri.0).path().to_owned()
+}
+
+impl<R> Clone for Topics<R> {
+    fn clone(&self) -> Self {
+        Self {
+            hub: Arc::clone(&self.hub),
+            rules: Arc::clone(&self.rules),
+            limits: self.limits,
+            slow: self.slow,
+            read_only: self.read_only,
+        }
+    }
+}
+
+impl<R> fmt::Debug for Topics<R> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Topics").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+impl<R: Rules> Service<Request> for Topics<R> {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let topics = self.clone();
+        Box::pin(async move { Ok(topics.answer(request).await) })
+    }
+}

@@ -1,0 +1,192 @@
+//! One socket on a topic. It reads while it cannot write, and is never waited for.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::extract::ws::{CloseFrame, Message};
+use futures_util::{SinkExt, StreamExt};
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite;
+use tracing::debug;
+
+use crate::socket::WebSocket;
+
+use super::hub::Subscription;
+use super::{Rules, Slow, Verdict};
+
+/// RFC 6455 §7.4.1: a message that breaks the endpoint's rules.
+const POLICY: u16 = 1008;
+
+/// RFC 6455 §7.4.1: a message that is larger than the endpoint takes.
+const TOO_LARGE: u16 = 1009;
+
+/// Try again later, of IANA's registry of close codes.
+const TRY_AGAIN: u16 = 1013;
+
+/// How long a page has to answer a close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+pub(super) struct Subscriber<R: Rules> {
+    subscription: Subscription,
+    rules: Arc<R>,
+    about: R::Subscriber,
+    slow: Slow,
+    read_only: bool,
+}
+
+/// How a socket ends.
+pub(super) enum End {
+    /// The page closed it, or is gone.
+    Left,
+    /// For a reason that the page is told.
+    Close(u16, String),
+}
+
+/// What a socket is ready for.
+enum Ready {
+    Incoming(Option<Result<Message, axum::Error>>),
+    /// It takes a message.
+    Room,
+}
+
+impl<R: Rules> Subscriber<R> {
+    pub(super) fn new(
+        subscription: Subscription,
+        rules: Arc<R>,
+        about: R::Subscriber,
+        slow: Slow,
+        read_only: bool,
+    ) -> Self {
+        Self { subscription, rules, about, slow, read_only }
+    }
+
+    /// Serves the socket until either end closes it.
+    pub(super) async fn run(mut self, mut socket: WebSocket) {
+        let Err(end) = self.serve(&mut socket).await;
+        // It counts no longer, however long closing takes.
+        drop(self);
+        if let End::Close(code, mut reason) = end {
+            // RFC 6455 §5.5: a Close frame has 125 bytes, and two of them are the code.
+            while reason.len() > 123 {
+                reason.pop();
+            }
+            let frame = CloseFrame { code, reason: reason.into() };
+            let _ = timeout(CLOSE_TIMEOUT, socket.send(Message::Close(Some(frame)))).await;
+        }
+        // The closing handshake to its end.
+        let _ = timeout(CLOSE_TIMEOUT, async { while let Some(Ok(_)) = socket.recv().await {} }).await;
+    }
+
+    async fn serve(&mut self, socket: &mut WebSocket) -> Result<Infallible, End> {
+        loop {
+            if let Ready::Incoming(incoming) = poll_fn(|cx| poll_room(socket, cx)).await {
+                self.take(incoming)?;
+                continue;
+            }
+            // There is room for one.
+            let message = match self.waiting()? {
+                Some(message) => message,
+                None => tokio::select! {
+                    biased;
+                    incoming = poll_fn(|cx| poll_idle(socket, cx)) => {
+                        self.take(incoming)?;
+                        continue;
+                    }
+                    message = self.next() => message?,
+                },
+            };
+            // What comes together goes out together: it is flushed where the socket idles.
+            socket.feed(message).await.map_err(|_| End::Left)?;
+        }
+    }
+
+    /// The next message for this subscriber. Nothing is lost if the future is dropped.
+    pub(super) async fn next(&mut self) -> Result<Message, End> {
+        loop {
+            if let Some(message) = self.waiting()? {
+                return Ok(message);
+            }
+            match self.subscription.receiver.recv().await {
+                Ok(message) if self.rules.deliver(&self.about, &message) => return Ok(message),
+                Ok(_) => {}
+                Err(RecvError::Lagged(missed)) => return self.missed(missed),
+                // The place holds the topic, and that the sender.
+                Err(RecvError::Closed) => return Err(End::Left),
+            }
+        }
+    }
+
+    /// What is there already for this subscriber.
+    fn waiting(&mut self) -> Result<Option<Message>, End> {
+        loop {
+            let message = match self.subscription.history.pop_front() {
+                Some(message) => message,
+                None => match self.subscription.receiver.try_recv() {
+                    Ok(message) => message,
+                    Err(TryRecvError::Empty | TryRecvError::Closed) => return Ok(None),
+                    Err(TryRecvError::Lagged(missed)) => return self.missed(missed).map(Some),
+                },
+            };
+            if self.rules.deliver(&self.about, &message) {
+                return Ok(Some(message));
+            }
+        }
+    }
+
+    /// What comes in the place of messages that were too old to be kept.
+    fn missed(&self, count: u64) -> Result<Message, End> {
+        debug!(count, "a slow subscriber missed messages");
+        match self.slow {
+            Slow::Drop => Ok(Message::Text(format!("{{\"dropped\":{count}}}").into())),
+            Slow::Close => Err(End::Close(TRY_AGAIN, format!("too slow: missed {count} messages"))),
+        }
+    }
+
+    /// Publishes what the page sent.
+    fn take(&self, incoming: Option<Result<Message, axum::Error>>) -> Result<(), End> {
+        let message = match incoming {
+            Some(Ok(message @ (Message::Text(_) | Message::Binary(_)))) => message,
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => return Ok(()),
+            Some(Ok(Message::Close(_))) | None => return Err(End::Left),
+            Some(Err(error)) => return Err(failure(error)),
+        };
+        if self.read_only {
+            return Err(End::Close(POLICY, "only the server publishes here".into()));
+        }
+        match self.rules.publish(&self.about, message) {
+            Verdict::Publish(message @ (Message::Text(_) | Message::Binary(_))) => {
+                self.subscription.place.topic.publish(message);
+            }
+            Verdict::Publish(_) | Verdict::Ignore => {}
+            Verdict::Close(reason) => return Err(End::Close(POLICY, reason)),
+        }
+        Ok(())
+    }
+}
+
+/// Ready with what the page sent, or when it may be sent something.
+fn poll_room(socket: &mut WebSocket, cx: &mut Context<'_>) -> Poll<Ready> {
+    if let Poll::Ready(incoming) = socket.poll_next_unpin(cx) {
+        return Poll::Ready(Ready::Incoming(incoming));
+    }
+    // A socket that fails tells the reader why.
+    socket.poll_ready_unpin(cx).map(|_| Ready::Room)
+}
+
+/// Writes what there is, and is ready with what the page sent.
+fn poll_idle(socket: &mut WebSocket, cx: &mut Context<'_>) -> Poll<Option<Result<Message, axum::Error>>> {
+    let _ = socket.poll_flush_unpin(cx);
+    socket.poll_next_unpin(cx)
+}
+
+/// A virtual socket has been closed already if its message was too large; a native one has not.
+fn failure(error: axum::Error) -> End {
+    match error.into_inner().downcast_ref() {
+        Some(tungstenite::Error::Capacity(_)) => End::Close(TOO_LARGE, "the message is too large".into()),
+        _ => End::Left,
+    }
+}

@@ -1,0 +1,272 @@
+//! Topics: what subscribers get, over native and virtual sockets alike.
+
+mod common;
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ws::Message as WsMessage;
+use axum::http::{StatusCode, header, request::Parts};
+use axum::response::{IntoResponse, Response};
+use common::{KINDS, Kind, Received, Server, Socket, dial};
+use manysocket_protocol::Message;
+use manysocket_server::topic::{Rules, Slow, Topics, Verdict};
+
+async fn serve<R: Rules>(topics: &Topics<R>) -> Server {
+    Server::start(Router::new().route_service("/rooms/{room}", topics.clone())).await
+}
+
+async fn subscribe(kind: Kind, server: &Server, path: &str) -> Socket {
+    Socket::open(kind, server, path, "", "").await.expect("open").0
+}
+
+/// A subscriber, once the topic knows of it.
+async fn subscribed<R: Rules>(kind: Kind, server: &Server, topics: &Topics<R>, path: &str) -> Socket {
+    let before = topics.subscribers(path);
+    let socket = subscribe(kind, server, path).await;
+    until(|| topics.subscribers(path) > before).await;
+    socket
+}
+
+/// Waits for something that no socket tells.
+async fn until(condition: impl Fn() -> bool) {
+    let wait = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), wait).await.expect("in time");
+}
+
+fn text(text: &str) -> Message {
+    Message::text(text)
+}
+
+fn got(text: &str) -> Received {
+    Received::Message(Message::text(text))
+}
+
+#[tokio::test]
+async fn everybody_gets_it_the_sender_too() {
+    for kind in KINDS {
+        let topics = Topics::new();
+        let server = serve(&topics).await;
+        let mut sender = subscribed(kind, &server, &topics, "/rooms/a").await;
+        let mut others = Vec::new();
+        for kind in KINDS {
+            others.push(subscribed(kind, &server, &topics, "/rooms/a").await);
+        }
+        let mut elsewhere = subscribed(kind, &server, &topics, "/rooms/b").await;
+        assert_eq!(topics.topics(), ["/rooms/a", "/rooms/b"]);
+
+        let binary = Message::Binary(vec![0, 255, 1].into());
+        sender.send(text("grüezi")).await;
+        sender.send(binary.clone()).await;
+        for socket in [&mut sender].into_iter().chain(&mut others) {
+            assert_eq!(socket.receive().await, got("grüezi"), "{kind:?}");
+            assert_eq!(socket.receive().await, Received::Message(binary.clone()), "{kind:?}");
+        }
+        assert_eq!(topics.publish("/rooms/a", "from the server"), 3);
+        assert_eq!(others[0].receive().await, got("from the server"));
+        assert_eq!(topics.publish("/rooms/b", "the first here"), 1);
+        assert_eq!(elsewhere.receive().await, got("the first here"));
+        assert_eq!(topics.publish("/rooms/nowhere", "nobody"), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_topic_ends_with_its_last_subscriber_and_its_history_with_it() {
+    for kind in KINDS {
+        let topics = Topics::new().history(3);
+        let server = serve(&topics).await;
+        let mut first = subscribed(kind, &server, &topics, "/rooms/a").await;
+        for n in 1..=5 {
+            first.send(text(&n.to_string())).await;
+            assert_eq!(first.receive().await, got(&n.to_string()));
+        }
+        let mut second = subscribed(kind, &server, &topics, "/rooms/a").await;
+        first.send(text("6")).await;
+        for n in 3..=6 {
+            assert_eq!(
+                second.receive().await,
+                got(&n.to_string()),
+                "{kind:?}: the last three, then what comes"
+            );
+        }
+        assert_eq!(first.receive().await, got("6"));
+        first.close(Some(1000), "bye").await;
+        let answer = first.receive().await;
+        assert!(matches!(answer, Received::Close(Some(1000), _)), "{kind:?}: {answer:?}");
+        until(|| topics.subscribers("/rooms/a") == 1).await;
+        second.vanish();
+        until(|| topics.topics().is_empty()).await;
+        let mut third = subscribed(kind, &server, &topics, "/rooms/a").await;
+        topics.publish("/rooms/a", "new");
+        assert_eq!(third.receive().await, got("new"), "{kind:?}");
+    }
+}
+
+/// The name is in a cookie; who has none may not come in.
+struct Members;
+
+impl Rules for Members {
+    type Subscriber = String;
+
+    async fn accept(&self, topic: &str, request: &Parts) -> Result<String, Response> {
+        assert!(topic.starts_with("/rooms/"), "{topic}");
+        let cookie = request.headers.get(header::COOKIE).and_then(|cookie| cookie.to_str().ok());
+        let name = cookie.and_then(|cookie| cookie.strip_prefix("name="));
+        name.map(str::to_owned).ok_or_else(|| StatusCode::FORBIDDEN.into_response())
+    }
+
+    fn publish(&self, from: &String, message: WsMessage) -> Verdict {
+        match message {
+            WsMessage::Text(text) if text == "spam" => Verdict::Ignore,
+            WsMessage::Text(text) => Verdict::Publish(format!("{from}: {text}").into()),
+            // Longer than a Close frame may be.
+            _ => Verdict::Close("no binary messages, please ü".repeat(20)),
+        }
+    }
+
+    fn deliver(&self, to: &String, message: &WsMessage) -> bool {
+        !matches!(message, WsMessage::Text(text) if text.contains("secret") && to != "ada")
+    }
+}
+
+#[tokio::test]
+async fn rules_say_who_may_come_in_what_becomes_of_a_message_and_who_gets_it() {
+    for kind in KINDS {
+        let topics = Topics::with(Members).history(10);
+        let server = serve(&topics).await;
+        assert_eq!(Socket::open(kind, &server, "/rooms/a", "", "").await.err(), Some(403), "{kind:?}");
+        let mut ada = Socket::open(kind, &server, "/rooms/a", "name=ada", "").await.expect("open").0;
+        let mut bob = Socket::open(kind, &server, "/rooms/a", "name=bob", "").await.expect("open").0;
+        until(|| topics.subscribers("/rooms/a") == 2).await;
+        for message in ["spam", "the secret", "hello"] {
+            bob.send(text(message)).await;
+        }
+        assert_eq!(ada.receive().await, got("bob: the secret"));
+        assert_eq!(ada.receive().await, got("bob: hello"));
+        assert_eq!(bob.receive().await, got("bob: hello"), "{kind:?}: neither the spam nor the secret");
+        let mut late = Socket::open(kind, &server, "/rooms/a", "name=eve", "").await.expect("open").0;
+        assert_eq!(late.receive().await, got("bob: hello"), "{kind:?}: nor does the history tell it");
+        bob.send(Message::Binary(vec![1].into())).await;
+        let Received::Close(Some(1008), reason) = bob.receive().await else { panic!("{kind:?}: not closed") };
+        assert!(reason.starts_with("no binary messages, please ü") && reason.len() <= 123, "{reason}");
+        ada.send(text("still here")).await;
+        assert_eq!(ada.receive().await, got("ada: still here"));
+    }
+}
+
+#[tokio::test]
+async fn a_read_only_topic_is_the_servers() {
+    for kind in KINDS {
+        let topics = Topics::new();
+        let readers = topics.clone().read_only();
+        let app =
+            Router::new().route_service("/rooms/{room}", readers).nest_service("/editors", topics.clone());
+        let server = Server::start(app).await;
+        let mut reader = subscribed(kind, &server, &topics, "/rooms/a").await;
+        topics.publish("/rooms/a", "news");
+        assert_eq!(reader.receive().await, got("news"));
+        reader.send(text("mine")).await;
+        let expected = Received::Close(Some(1008), "only the server publishes here".into());
+        assert_eq!(reader.receive().await, expected, "{kind:?}");
+        // A topic's name is the whole path, however its service is mounted.
+        let mut editor = subscribed(kind, &server, &topics, "/editors/a").await;
+        editor.send(text("mine")).await;
+        assert_eq!(editor.receive().await, got("mine"));
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large_ends_its_senders_socket_only() {
+    for kind in KINDS {
+        let topics = Topics::new().max_message_size(10);
+        let server = serve(&topics).await;
+        let mut other = subscribed(kind, &server, &topics, "/rooms/a").await;
+        let mut sender = subscribed(kind, &server, &topics, "/rooms/a").await;
+        sender.send(text("1234567890")).await;
+        assert_eq!(sender.receive().await, got("1234567890"));
+        sender.send(text("12345678901")).await;
+        let expected = Received::Close(Some(1009), "the message is too large".into());
+        assert_eq!(sender.receive().await, expected, "{kind:?}");
+        until(|| topics.subscribers("/rooms/a") == 1).await;
+        other.send(text("ok")).await;
+        assert_eq!(other.receive().await, got("1234567890"));
+        assert_eq!(other.receive().await, got("ok"), "{kind:?}");
+    }
+}
+
+/// More than all buffers on the way hold, so that a subscriber that does not read falls behind.
+const MANY: usize = 300;
+
+/// Publishes while one subscriber reads and one does not; the slow one.
+async fn leave_behind(kind: Kind, topics: &Topics, server: &Server) -> Socket {
+    let slow = subscribed(kind, server, topics, "/rooms/a").await;
+    let mut fast = subscribed(kind, server, topics, "/rooms/a").await;
+    for n in 0..MANY {
+        let content = format!("{n:>5}{}", "x".repeat(60_000));
+        topics.publish("/rooms/a", content.as_str());
+        assert_eq!(fast.receive().await, got(&content), "{kind:?}: the fast one waits for nobody");
+    }
+    slow
+}
+
+#[tokio::test]
+async fn a_slow_subscriber_misses_the_oldest_and_is_told_how_many() {
+    for kind in KINDS {
+        let topics = Topics::new().backlog(4);
+        let server = serve(&topics).await;
+        let mut slow = leave_behind(kind, &topics, &server).await;
+        let (mut received, mut dropped) = (Vec::new(), 0);
+        while received.last() != Some(&(MANY - 1)) {
+            let Received::Message(Message::Text(bytes)) = slow.receive().await else { panic!("{kind:?}") };
+            let text = std::str::from_utf8(&bytes).expect("UTF-8");
+            match text.strip_prefix("{\"dropped\":") {
+                Some(count) => dropped += count.trim_end_matches('}').parse::<usize>().expect("a number"),
+                None => received.push(text[..5].trim().parse().expect("a number")),
+            }
+        }
+        assert!(dropped > 0, "{kind:?}");
+        assert!(received.is_sorted(), "{kind:?}: {received:?}");
+        assert_eq!(received.len() + dropped, MANY, "{kind:?}");
+        assert!(
+            received.ends_with(&[MANY - 4, MANY - 3, MANY - 2, MANY - 1]),
+            "{kind:?}: the newest are kept"
+        );
+    }
+}
+
+#[tokio::test]
+async fn or_is_closed() {
+    for kind in KINDS {
+        let topics = Topics::new().backlog(4).slow(Slow::Close);
+        let server = serve(&topics).await;
+        let mut slow = leave_behind(kind, &topics, &server).await;
+        let (code, reason) = loop {
+            match slow.receive().await {
+                Received::Message(_) => {}
+                Received::Close(code, reason) => break (code, reason),
+                Received::Lost => panic!("{kind:?}: lost"),
+            }
+        };
+        assert_eq!(code, Some(1013), "{kind:?}");
+        assert!(reason.starts_with("too slow: missed "), "{kind:?}: {reason}");
+    }
+}
+
+#[tokio::test]
+async fn pages_of_other_origins_may_not_subscribe_unless_they_are_listed() {
+    let topics = Topics::new().allow_origin("https://friend.example");
+    let server = serve(&topics).await;
+    let open = async |origin: Option<&str>| {
+        let headers: Vec<_> = origin.map(|origin| ("origin", origin)).into_iter().collect();
+        dial(&server, "/rooms/a", &headers).await.err()
+    };
+    assert_eq!(open(Some("https://evil.example")).await, Some(403));
+    assert_eq!(open(Some("null")).await, Some(403));
+    assert_eq!(open(Some("https://friend.example")).await, None);
+    // Not a browser: it has nobody's cookies.
+    assert_eq!(open(None).await, None);
+}
