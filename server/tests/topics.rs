@@ -10,6 +10,7 @@ use axum::http::{StatusCode, header, request::Parts};
 use axum::response::{IntoResponse, Response};
 use common::{KINDS, Kind, Received, Server, Socket, dial};
 use manysocket_protocol::Message;
+use manysocket_server::Site;
 use manysocket_server::topic::{Rules, Slow, Topics, Verdict};
 
 async fn serve<R: Rules>(topics: &Topics<R>) -> Server {
@@ -258,8 +259,8 @@ async fn or_is_closed() {
 
 #[tokio::test]
 async fn pages_of_other_origins_may_not_subscribe_unless_they_are_listed() {
-    let topics = Topics::new().allow_origin("https://friend.example");
-    let server = serve(&topics).await;
+    let site = Site::new().endpoint("/rooms/{room}", Topics::new().endpoint());
+    let server = Server::start(site.allow_origin("https://friend.example").into_router()).await;
     let open = async |origin: Option<&str>| {
         let headers: Vec<_> = origin.map(|origin| ("origin", origin)).into_iter().collect();
         dial(&server, "/rooms/a", &headers).await.err()
@@ -269,4 +270,18 @@ async fn pages_of_other_origins_may_not_subscribe_unless_they_are_listed() {
     assert_eq!(open(Some("https://friend.example")).await, None);
     // Not a browser: it has nobody's cookies.
     assert_eq!(open(None).await, None);
+}
+
+#[tokio::test]
+async fn a_site_lists_the_topics_that_there_are() {
+    let topics = Topics::new();
+    let server = Server::start(Site::new().endpoint("/rooms/{room}", topics.endpoint()).into_router()).await;
+    let mut index = subscribe(Kind::Virtual, &server, "/rooms/").await;
+    assert_eq!(index.receive().await, got("[]"));
+    let mut room = subscribe(Kind::Virtual, &server, "/rooms/caf%C3%A9").await;
+    assert_eq!(index.receive().await, got(r#"{"added":["caf%C3%A9"],"removed":[]}"#));
+    assert_eq!(topics.publish("/rooms/caf%C3%A9", "bonjour"), 1);
+    assert_eq!(room.receive().await, got("bonjour"));
+    room.vanish();
+    assert_eq!(index.receive().await, got(r#"{"added":[],"removed":["caf%C3%A9"]}"#));
 }

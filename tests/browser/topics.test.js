@@ -58,6 +58,32 @@ test("native and virtual sockets share topics: text, binary, history", async () 
   await page.close();
 });
 
+test("an EventSource reads along", async () => {
+  const page = await world.openPage();
+  const heard = await runInPage(page, async () => {
+    const { MultiWebSocket } = await import("/pkg/index.js");
+    const M = new MultiWebSocket("/multiplexer");
+    const socket = new M.WebSocket("/demo/topics/events");
+    await new Promise((resolve) => (socket.onopen = resolve));
+    const heard = [];
+    const index = new M.WebSocket("/demo/topics/");
+    await new Promise((resolve) => (index.onmessage = ({ data }) => resolve(heard.push(JSON.parse(data).includes("events")))));
+    index.close();
+    socket.send("before");
+    const source = new EventSource("/demo/topics/events");
+    const next = (type) => new Promise((resolve) => source.addEventListener(type, ({ data }) => resolve(heard.push(data)), { once: true }));
+    await next("message");
+    for (const message of ["a\nb", new Uint8Array([1, 2])]) {
+      socket.send(message);
+      await next(typeof message === "string" ? "message" : "binary");
+    }
+    source.close();
+    return heard;
+  });
+  assert.deepEqual(heard, [true, "before", "a\nb", "AQI="]);
+  await page.close();
+});
+
 test("what is too large closes its sender with 1009", async () => {
   const page = await world.openPage();
   const codes = await runInPage(page, async () => {
