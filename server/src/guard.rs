@@ -163,6 +163,11 @@ mod tests {
             (Some("http://example.com"), ""),
             (Some("http://user@example.com:80"), "evil.com"),
             (Some("garbage"), "garbage"),
+            (Some(""), "example.com"),
+            (Some("http://example.com"), "user@evil.com"),
+            (Some("http://example.com, http://evil.com"), "example.com"),
+            (Some("http://xn--exmple-cua.com"), "example.com"),
+            (Some("https://example.com:80"), "example.com"),
         ] {
             assert!(origins.check(&headers(origin, host)).is_err(), "{origin:?} at {host}");
         }
@@ -187,6 +192,10 @@ mod tests {
             assert!(matches!(jail.check(outside), Err((403, _))), "{outside}: {:?}", jail.check(outside));
         }
         assert_eq!(Jail::around("/mux").check("/anything"), Ok(()));
+        // Encoded twice is encoded once to whoever decodes: a name with a percent sign, inside the jail.
+        for literal in ["/a/b/%252e%252e/c", "/a/b/;/..;/c", "/a/b//c"] {
+            assert_eq!(jail.check(literal), Ok(()), "{literal}");
+        }
     }
 
     #[test]
@@ -214,6 +223,12 @@ mod tests {
             "http://other/",
             "/a?b#c",
             "/a?b c",
+            "/%2e%2e%2fb",
+            "/a/%2e%2e",
+            "/a/.%2e/b",
+            "/a/%2e./b",
+            "user@host/",
+            "\\\\host/",
         ] {
             assert!(matches!(jail.check(trick), Err((400, _))), "{trick:?}: {:?}", jail.check(trick));
         }

@@ -218,7 +218,8 @@ impl Task {
                 Poll::Ready(Some(Ok(WsMessage::Close(_)))) => return Err(Ended::Closed),
                 Poll::Ready(None) => return Err(Ended::Lost),
                 Poll::Ready(Some(Err(error))) => {
-                    warn!(link = self.link.id, "physical connection failed: {error}");
+                    // What every page does that is left. A flood of it must not become one of log lines.
+                    debug!(link = self.link.id, "physical connection failed: {error}");
                     return Err(Ended::Lost);
                 }
                 Poll::Pending => break,

@@ -2,18 +2,14 @@
 
 mod common;
 
-use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
 
+use common::binary::Binary;
 use common::{KINDS, Kind, Received, Socket};
 use futures_util::{SinkExt, StreamExt};
 use manysocket_protocol::Message;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::net::TcpListener;
-use tokio::process::{Child, ChildStderr, Command};
-use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
@@ -66,49 +62,13 @@ impl Pki {
 }
 
 /// The binary, with one upstream, and one authority in place of the system's.
-struct Binary {
-    server: common::Server,
-    log: Lines<BufReader<ChildStderr>>,
-    _process: Child,
-}
-
 async fn binary(upstream: &str, authority: &str) -> Binary {
     let file = std::env::temp_dir().join(format!("manysocket-{}-{}.pem", std::process::id(), upstream.len()));
     std::fs::write(&file, authority).expect("a temporary file");
-    let mut process = Command::new(env!("CARGO_BIN_EXE_manysocket-server"))
-        .args(["--listen", "127.0.0.1:0", "--upstream", &format!("/up={upstream}")])
-        .env("SSL_CERT_FILE", &file)
-        .env_remove("SSL_CERT_DIR")
-        .env_remove("RUST_LOG")
-        .env("NO_COLOR", "1")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("the binary");
-    let mut output = BufReader::new(process.stdout.take().expect("its output")).lines();
-    let line = output.next_line().await.expect("its output").expect("a line");
+    let variables = [("SSL_CERT_FILE", file.to_str().expect("UTF-8"))];
+    let binary = Binary::start(&["--upstream", &format!("/up={upstream}")], &variables).await;
     std::fs::remove_file(file).expect("the temporary file");
-    let address =
-        line.strip_prefix("listening on http://").expect("the ready line").parse().expect("an address");
-    let log = BufReader::new(process.stderr.take().expect("its log")).lines();
-    Binary { server: common::Server::at(address), log, _process: process }
-}
-
-impl Binary {
-    /// The next line of the log with a text in it.
-    async fn logged(&mut self, text: &str) -> String {
-        timeout(Duration::from_secs(10), async {
-            loop {
-                let line = self.log.next_line().await.expect("its log").expect("a line");
-                if line.contains(text) {
-                    return line;
-                }
-            }
-        })
-        .await
-        .expect("a line in time")
-    }
+    binary
 }
 
 async fn open(binary: &Binary, kind: Kind) -> Result<Socket, u16> {

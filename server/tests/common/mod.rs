@@ -3,6 +3,7 @@
 // Each test uses a part of it.
 #![allow(dead_code)]
 
+pub(crate) mod binary;
 pub(crate) mod upstream;
 
 use std::net::SocketAddr;

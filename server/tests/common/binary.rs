@@ -1,0 +1,71 @@
+//! The server as its users run it: the binary, in a process of its own.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::common::Server;
+
+pub(crate) struct Binary {
+    pub(crate) server: Server,
+    log: mpsc::UnboundedReceiver<String>,
+    process: Child,
+}
+
+impl Binary {
+    /// Starts it on a free port, with arguments and environment variables.
+    pub(crate) async fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_manysocket-server"))
+            .args(["--listen", "127.0.0.1:0"])
+            .args(arguments)
+            .env_remove("RUST_LOG")
+            .env_remove("SSL_CERT_DIR")
+            .env("NO_COLOR", "1")
+            .envs(variables.iter().copied())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the binary");
+        let mut output = BufReader::new(process.stdout.take().expect("its output")).lines();
+        let line = output.next_line().await.expect("its output").expect("a line");
+        let address = line.strip_prefix("listening on http://").expect("the ready line").parse();
+        let (lines, log) = mpsc::unbounded_channel();
+        let mut written = BufReader::new(process.stderr.take().expect("its log")).lines();
+        // All of it is read: a pipe that nobody reads would stop the server.
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = written.next_line().await {
+                let _ = lines.send(line);
+            }
+        });
+        Self { server: Server::at(address.expect("an address")), log, process }
+    }
+
+    /// The next line of the log with a text in it.
+    pub(crate) async fn logged(&mut self, text: &str) -> String {
+        timeout(Duration::from_secs(10), async {
+            loop {
+                let line = self.log.recv().await.expect("a line");
+                if line.contains(text) {
+                    return line;
+                }
+            }
+        })
+        .await
+        .unwrap_or_else(|_| panic!("no line in time with {text:?}"))
+    }
+
+    /// A line of `/proc/PID/status` in kB: `VmRSS`, the memory that it has, or `VmHWM`, the most that it had.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn memory(&self, name: &str) -> usize {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.process.id().expect("it lives")));
+        let status = status.expect("its status");
+        let line = status.lines().find(|line| line.starts_with(name)).expect("a line");
+        line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
+    }
+}
