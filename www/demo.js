@@ -6,6 +6,7 @@
 //     { opened, failed, openMs, echoed, mismatches, sendMs, physical }
 //   await demo.close(which)
 import { MultiWebSocket } from "./pkg/index.js";
+import { compared, grouped, milliseconds } from "./format.js";
 import { Panel, STEP } from "./panel.js";
 import { Run } from "./run.js";
 
@@ -82,15 +83,6 @@ async function busy(description, work) {
     }
     drawNumbers();
   }
-}
-
-const grouped = (value) => value.toLocaleString("en");
-const milliseconds = (value) => `${grouped(value < 10 ? Math.round(value * 10) / 10 : Math.round(value))} ms`;
-const times = (factor) => (factor >= 10 ? grouped(Math.round(factor)) : factor.toFixed(1));
-
-function compared(factor) {
-  if (factor > 1.05) return `${times(factor)} times faster`;
-  return factor < 0.95 ? `${times(1 / factor)} times slower` : "as fast";
 }
 
 const failures = ({ failed }) => `${grouped(failed)} native sockets failed at the browser's limit.`;

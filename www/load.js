@@ -1,92 +1,179 @@
-// One contestant's part of a load test: opens sockets, keeps them busy for a while, and counts.
+// The load of one contestant: messages over its open sockets for a time, each echo checked and timed.
+import { Histogram } from "./histogram.js";
 
-/** Messages that a socket has under way if no rate is set: enough to keep the server busy with few sockets. */
-const DEPTH = 8;
+// Messages under way at full speed, over all sockets. More would make the queue longer, not faster.
+const FULL_SPEED = 1000;
 
-/** With a rate, messages are sent in so many portions a second: finer than a screen's frames. */
-const PORTIONS = 100;
+// The same at a given rate: where the sockets do not keep up, messages wait here until they are sent.
+const BACKLOG = 10_000;
 
-/** Round trips that percentiles are taken of: the last ones. */
-const LATENCIES = 20_000;
+// Bytes under way in either case, so that large messages fit into memory.
+const BYTES = 16 << 20;
+
+// Milliseconds between two portions at a given rate: browsers run no timer more often than every 4 ms.
+const TURN = 10;
+
+// By how much a timer may be late without the page being busy, in milliseconds: they count in whole ones.
+const TIMER = 2;
+
+// How long echoes may stay out after the end, in milliseconds. Later ones count as lost.
+const PATIENCE = 5000;
+
+/** The header of a message: its number, so that no two are the same. */
+const HEADER = 8;
+
+/** Makes messages of `size` bytes, at least `HEADER`: texts and bytes by turns; tells whether an echo is the one due. */
+class Messages {
+  #size;
+  #filler;
+  #bytes;
+
+  constructor(size) {
+    this.#size = size;
+    this.#filler = "manysocket ".repeat(size / 11 + 1).slice(0, size - HEADER);
+    this.#bytes = new TextEncoder().encode(this.#text(0));
+  }
+
+  #text(n) {
+    return String(n % 10 ** HEADER).padStart(HEADER, "0") + this.#filler;
+  }
+
+  make(n) {
+    if (n % 2 === 0) return this.#text(n);
+    new DataView(this.#bytes.buffer).setFloat64(0, n);
+    return this.#bytes;
+  }
+
+  isSame(n, data) {
+    if (n % 2 === 0) return data === this.#text(n);
+    if (!(data instanceof ArrayBuffer) || data.byteLength !== this.#size) return false;
+    new DataView(this.#bytes.buffer).setFloat64(0, n);
+    // By words, or a large message would cost more to compare than to move.
+    const [expected, received] = [new Uint32Array(this.#bytes.buffer), new Uint32Array(data)];
+    for (let i = 0; i < expected.length; i++) if (expected[i] !== received[i]) return false;
+    return true;
+  }
+}
 
 export class Load {
-  #sockets = [];
-  #latencies = [];
-  #stopped = false;
+  #lanes;
+  #messages;
+  #limit;
+  #rate;
+  #began = null;
+  #ended = null;
+  #sent = 0;
+  #over = false;
+  #finish;
+  /** Times of all messages, and of those since the last sample. */
+  #all = new Histogram();
+  #recent = new Histogram();
+  #sampledAt = null;
+  #slowest = 0;
 
-  /** @param {typeof WebSocket} WebSocket @param {{ sockets: number, size: number, rate: number, seconds: number }} options */
-  constructor(WebSocket, url, options) {
-    this.WebSocket = WebSocket;
-    this.url = url;
-    this.options = options;
-    this.opened = 0;
-    this.failed = 0;
-    this.openMs = null;
-    this.sent = 0;
-    this.received = 0;
+  /**
+   * @param {WebSocket[]} sockets open ones, to a handler that echoes
+   * @param {{ size: number, rate: number }} settings bytes of a message, a multiple of four; messages a second over all
+   *   sockets, `Infinity` for as many as come back
+   */
+  constructor(sockets, { size, rate }) {
+    this.#lanes = sockets.map((socket) => this.#lane(socket));
+    this.#messages = new Messages(size);
+    this.#rate = rate;
+    this.#limit = Math.min(rate === Infinity ? FULL_SPEED : BACKLOG, BYTES / size);
+    this.echoed = 0;
+    /** Echoes that were not the message due on their socket. */
+    this.wrong = 0;
+    /** Messages whose echoes had not come when it ended. */
+    this.lost = 0;
   }
 
-  /** Opens, sends for `seconds`, and closes. */
-  async run() {
-    const began = performance.now();
-    const opening = Array.from({ length: this.options.sockets }, () => this.#open());
-    this.#sockets = (await Promise.all(opening)).filter((socket) => socket !== null);
-    this.openMs = performance.now() - began;
-    if (this.#sockets.length === 0) return;
-    const text = "x".repeat(this.options.size);
-    this.started = performance.now();
-    if (this.options.rate === 0) {
-      for (const socket of this.#sockets) for (let i = 0; i < DEPTH; i++) this.#send(socket, text);
+  /** Runs for so many seconds; resolves once the last echo is back, or has been waited for long enough. */
+  async run(seconds) {
+    this.#began = this.#sampledAt = performance.now();
+    const finished = new Promise((finish) => (this.#finish = finish));
+    let timer = null;
+    if (this.#rate < Infinity) timer = setInterval(() => this.#sendDue(), TURN);
+    // Each echo is answered by the next message, so that as many stay under way.
+    else while (this.#sent < this.#limit) this.#sendNext(performance.now());
+    const end = setTimeout(() => this.stop(), seconds * 1000);
+    await finished;
+    clearInterval(timer);
+    clearTimeout(end);
+    this.#ended = performance.now();
+    this.lost = this.#sent - this.echoed;
+  }
+
+  /** Sends no more. */
+  stop() {
+    if (this.#over) return;
+    this.#over = true;
+    if (this.#sent === this.echoed) this.#finish();
+    else setTimeout(this.#finish, PATIENCE);
+  }
+
+  /** Gives a socket its own queue of what is due on it, and the function that sends over it a message timed from `at`. */
+  #lane(socket) {
+    const waiting = [];
+    socket.onmessage = ({ data }) => {
+      const now = performance.now();
+      const [n, at] = waiting.shift() ?? [];
+      if (n === undefined || !this.#messages.isSame(n, data)) this.wrong++;
+      if (n !== undefined) this.#count(now, now - at);
+    };
+    return (at) => {
+      const n = this.#sent++;
+      waiting.push([n, at]);
+      socket.send(this.#messages.make(n));
+    };
+  }
+
+  #count(now, ms) {
+    this.echoed++;
+    this.#all.add(ms);
+    this.#recent.add(ms);
+    if (ms > this.#slowest) this.#slowest = ms;
+    if (!this.#over) {
+      if (this.#rate === Infinity) this.#sendNext(now);
+    } else if (this.#sent === this.echoed) {
+      this.#finish();
     }
-    const end = this.started + this.options.seconds * 1000;
-    while (performance.now() < end) {
-      await new Promise((next) => setTimeout(next, 1000 / PORTIONS));
-      if (this.options.rate > 0) this.#sendDue(text);
+  }
+
+  /** Sends over the socket whose turn it is. */
+  #sendNext(at) {
+    this.#lanes[this.#sent % this.#lanes.length](at);
+  }
+
+  /** Sends what is due by now. */
+  #sendDue() {
+    const now = performance.now();
+    const due = this.#over ? 0 : Math.floor(((now - this.#began) / 1000) * this.#rate);
+    while (this.#sent < due && this.#sent - this.echoed < this.#limit) {
+      // A message that could not go when it was due has waited since: whoever sends it did.
+      const dueAt = this.#began + ((this.#sent + 1) / this.#rate) * 1000;
+      this.#sendNext(now - dueAt > TURN + TIMER ? dueAt : now);
     }
-    this.elapsed = performance.now() - this.started;
-    this.perSecond = (this.received / this.elapsed) * 1000;
-    this.#stopped = true;
-    await Promise.all(this.#sockets.map((socket) => new Promise((closed) => {
-      socket.onclose = closed;
-      socket.close();
-    })));
   }
 
-  #open() {
-    return new Promise((settled) => {
-      const socket = new this.WebSocket(this.url);
-      // When each message was sent: they come back in order.
-      socket.waiting = [];
-      socket.onopen = () => {
-        this.opened++;
-        settled(socket);
-      };
-      socket.onclose = () => {
-        this.failed++;
-        settled(null);
-      };
-      socket.onmessage = ({ data }) => {
-        this.#latencies[this.received++ % LATENCIES] = performance.now() - socket.waiting.shift();
-        if (this.options.rate === 0 && !this.#stopped) this.#send(socket, data);
-      };
-    });
+  /** What happened since the last sample. */
+  sample() {
+    const now = performance.now();
+    const [perSecond, median, p99] = [
+      (this.#recent.total / (now - this.#sampledAt)) * 1000,
+      this.#recent.percentile(0.5),
+      this.#recent.percentile(0.99),
+    ];
+    this.#sampledAt = now;
+    this.#recent.clear();
+    return { perSecond, median, p99 };
   }
 
-  #send(socket, text) {
-    this.sent++;
-    socket.waiting.push(performance.now());
-    socket.send(text);
-  }
-
-  /** Sends what the rate asks for by now, over the sockets in turn. */
-  #sendDue(text) {
-    const due = ((performance.now() - this.started) / 1000) * this.options.rate;
-    while (this.sent < due) this.#send(this.#sockets[this.sent % this.#sockets.length], text);
-  }
-
-  /** Of the last round trips, in milliseconds; null before the first. @param {number} share 0.5 is the median */
-  percentile(share) {
-    const sorted = Float64Array.from(this.#latencies).sort();
-    return sorted.length === 0 ? null : sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))];
+  /** What it came to, until now or in all; times in milliseconds. */
+  get result() {
+    const seconds = ((this.#ended ?? performance.now()) - this.#began) / 1000;
+    const { echoed, wrong, lost } = this;
+    const [median, p90, p99, p999] = [0.5, 0.9, 0.99, 0.999].map((share) => this.#all.percentile(share));
+    return { seconds, echoed, wrong, lost, perSecond: echoed / seconds, median, p90, p99, p999, slowest: this.#slowest };
   }
 }

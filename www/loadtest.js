@@ -1,119 +1,162 @@
-// The load test's page: a form, a panel for each contestant, and what they measured as JSON.
+// The load test: contestants one after the other under the same load.
 //
-// Tests reach it as `loadtest.run({ which: ["native", "virtual"], sockets, size, rate, seconds })`, which gives the results.
+// Tests reach what the button does as `loadtest`:
+//   await loadtest.run({ contestants: ["native", "virtual"], sockets, size, rate, seconds })
+//     gives the report that the page saves as JSON
 import { MultiWebSocket } from "./pkg/index.js";
-import { Chart } from "./chart.js";
+import { compared, grouped, milliseconds, rounded } from "./format.js";
 import { Load } from "./load.js";
+import { LoadPanel } from "./loadpanel.js";
+import { Run } from "./run.js";
 
-/** How often the charts go on: as in the demo, four times a second. */
-const STEP = 250;
+/** Seconds between two samples. */
+const STEP = 0.25;
 
 const M = new MultiWebSocket("/multiplexer");
 const url = `${location.protocol === "https:" ? "wss:" : "ws:"}//${location.host}/demo/echo`;
+
 const element = (id) => document.getElementById(id);
-const [form, status] = [element("load"), element("status")];
+const [form, status, start, stop, save] = [document.forms[0], ...["status", "start", "stop", "save"].map(element)];
 
-class Panel {
-  constructor(id, name, WebSocket) {
-    this.name = name;
-    this.WebSocket = WebSocket;
-    this.panel = element(id);
-    this.rate = new Chart(this.panel.querySelector(".rate"));
-    this.latency = new Chart(this.panel.querySelector(".latency"));
-    this.show(null);
-  }
-
-  show(load) {
-    const number = (value, digits = 0) => (value === null || value === undefined ? "–" : value.toLocaleString("en", { maximumFractionDigits: digits }));
-    const rows = [
-      ["open", load ? `${number(load.opened)} of ${number(load.options.sockets)}${load.failed > 0 ? `, ${number(load.failed)} failed` : ""}` : "–"],
-      ["opened in", load?.openMs ? `${number(load.openMs, 1)} ms` : "–"],
-      ["messages/s", number(load?.perSecond)],
-      ["round trip p50, p99", load && load.percentile(0.5) !== null ? `${number(load.percentile(0.5), 2)}, ${number(load.percentile(0.99), 2)} ms` : "–"],
-      ["page's memory", heap() === null ? "not told" : `${number(heap() / 1e6, 1)} MB`],
-    ];
-    this.panel.querySelector("dl").replaceChildren(...rows.map(([term, value]) => {
-      const row = document.createElement("div");
-      row.append(Object.assign(document.createElement("dt"), { textContent: term }), Object.assign(document.createElement("dd"), { textContent: value }));
-      return row;
-    }));
-  }
-}
-
-const heap = () => performance.memory?.usedJSHeapSize ?? null;
-
-const panels = {
-  native: new Panel("native", "native sockets", WebSocket),
-  virtual: new Panel("virtual", "manysocket", M.WebSocket),
+// The link comes first: a browser that refuses further native sockets refuses the link too until they are gone.
+const contestants = {
+  virtual: { name: "MultiWebSocket", WebSocket: M.WebSocket, counted: "physical", panel: new LoadPanel(element("virtual")) },
+  native: { name: "native sockets", WebSocket, counted: "native", panel: new LoadPanel(element("native")) },
 };
+const panels = Object.values(contestants).map(({ panel }) => panel);
 
-/** Both charts of a kind share a scale, or they would say that both are alike. */
-function draw() {
-  const all = Object.values(panels);
-  for (const [kind, digits] of [["rate", 0], ["latency", 1]]) {
-    const top = Math.max(...all.map((panel) => panel[kind].most));
-    for (const panel of all) panel[kind].draw(top, `${panel[kind].most.toLocaleString("en", { maximumFractionDigits: digits })}`);
+/** The last test's report, for saving. */
+let report = null;
+/** Ends what is under way. */
+let abort = null;
+
+/** The JavaScript heap in bytes, in browsers that tell. */
+const memory = () => performance.memory?.usedJSHeapSize ?? null;
+
+/** How many connections of a kind the server has. */
+async function connections(kind) {
+  const response = await fetch("/demo/stats").catch(() => null);
+  return response?.ok ? (await response.json())[kind] : null;
+}
+
+/** Puts one contestant under the load; gives what it came to. */
+async function measure({ name, WebSocket, counted, panel }, { sockets, size, rate, seconds }, isStopped) {
+  const began = performance.now();
+  const memoryBefore = memory();
+  const run = new Run(WebSocket, url, sockets);
+  let [load, count] = [null, null];
+  const result = () => {
+    const { opened, failed, openMs } = run;
+    const sent = load?.result ?? { echoed: 0, wrong: 0, lost: 0, perSecond: null, median: null, p99: null };
+    const bytesPerSecond = sent.perSecond === null ? null : sent.perSecond * size;
+    return { sockets, opened, failed, openMs, connections: count, ...sent, bytesPerSecond };
+  };
+  const sample = () => {
+    const seconds = (performance.now() - began) / 1000;
+    panel.add({ seconds, opened: run.opened, ...(load?.sample() ?? { perSecond: 0, median: null, p99: null }), memory: memory() });
+    panel.count(result());
+    LoadPanel.draw(panels);
+  };
+  abort = () => (load ? load.stop() : run.close());
+  const timer = setInterval(sample, STEP * 1000);
+  try {
+    status.textContent = `Opening ${grouped(sockets)} sockets: ${name} …`;
+    await run.open();
+    const memoryOpen = memory();
+    count = await connections(counted);
+    const open = run.sockets.filter(({ readyState }) => readyState === 1);
+    if (open.length > 0 && !isStopped()) {
+      const aim = rate === Infinity ? "as many messages as go" : `${grouped(rate)} messages a second`;
+      status.textContent = `Sending ${aim} over ${grouped(open.length)} sockets: ${name} …`;
+      load = new Load(open, { size, rate });
+      await load.run(seconds);
+    }
+    sample();
+    const memoryMost = Math.max(...panel.series.map(({ memory }) => memory));
+    return { ...result(), memoryBefore, memoryOpen, memoryMost: memoryMost || null, series: panel.series };
+  } finally {
+    clearInterval(timer);
+    await run.close();
   }
 }
 
-let results = [];
+async function run({ contestants: chosen, ...settings }) {
+  let stopped = false;
+  const results = {};
+  for (const panel of panels) panel.clear();
+  LoadPanel.draw(panels);
+  for (const [which, contestant] of Object.entries(contestants)) {
+    contestant.panel.element.hidden = !chosen.includes(which);
+  }
+  for (const which of Object.keys(contestants).filter((which) => chosen.includes(which))) {
+    const ended = measure(contestants[which], settings, () => stopped);
+    const end = abort;
+    abort = () => {
+      stopped = true;
+      end();
+    };
+    results[which] = await ended;
+    if (stopped) break;
+  }
+  const rate = settings.rate === Infinity ? "unlimited" : settings.rate;
+  const { userAgent, hardwareConcurrency } = navigator;
+  const date = new Date().toISOString();
+  return { date, userAgent, hardwareConcurrency, settings: { ...settings, rate }, stopped, results };
+}
+globalThis.loadtest = { run };
 
-async function run({ which, ...options }) {
-  results = [];
-  for (const panel of Object.values(panels)) {
-    for (const chart of [panel.rate, panel.latency]) chart.clear();
-    panel.show(null);
+/** What a report says, in a sentence. */
+function verdict({ settings, stopped, results: { native, virtual } }) {
+  if (stopped) return "Stopped.";
+  const alone = native && virtual ? null : (native ?? virtual);
+  if (alone) {
+    const sent = alone.echoed > 0 ? `, ${rounded(alone.perSecond)} messages a second, 99 % within ${milliseconds(alone.p99)}` : "";
+    return `${grouped(alone.opened)} of ${grouped(settings.sockets)} open after ${milliseconds(alone.openMs)}${sent}.`;
   }
-  for (const id of which) {
-    const panel = panels[id];
-    status.textContent = `${panel.name}: ${options.sockets} sockets for ${options.seconds} s …`;
-    const load = new Load(panel.WebSocket, url, options);
-    const before = heap();
-    let received = 0;
-    const timer = setInterval(() => {
-      panel.rate.add(((load.received - received) * 1000) / STEP);
-      panel.latency.add(load.percentile(0.99) ?? 0);
-      received = load.received;
-      panel.show(load);
-      draw();
-    }, STEP);
-    await load.run();
-    clearInterval(timer);
-    panel.show(load);
-    const { opened, failed, openMs, sent, perSecond } = load;
-    results.push({ contestant: id, ...options, opened, failed, openMs, sent, received: load.received, perSecond, p50: load.percentile(0.5), p99: load.percentile(0.99), heapBefore: before, heapAfter: heap() });
-  }
-  draw();
-  const [native, virtual] = ["native", "virtual"].map((id) => results.find((result) => result.contestant === id));
-  status.textContent = native?.perSecond && virtual?.perSecond
-    ? `Over one connection: ${(virtual.perSecond / native.perSecond).toFixed(1)} × the messages, opened ${(native.openMs / virtual.openMs).toFixed(1)} × as fast.`
-    : "Done.";
-  element("export").disabled = false;
-  return results;
+  const silent = native.echoed === 0 ? "native sockets" : virtual.echoed === 0 ? "MultiWebSocket" : null;
+  if (silent) return `No message came back over ${silent}. Is the server running?`;
+  const opening =
+    native.failed > 0
+      ? `opened all ${grouped(virtual.opened)}, of which the browser refused ${grouped(native.failed)} natively,`
+      : `opened ${compared(native.openMs / virtual.openMs)}`;
+  const sending =
+    settings.rate === "unlimited"
+      ? `echoed ${compared(virtual.perSecond / native.perSecond)}`
+      : `had 99 % of its echoes within ${milliseconds(virtual.p99)} (native: ${milliseconds(native.p99)})`;
+  return `MultiWebSocket ${opening} and ${sending}, over one connection.`;
 }
 
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
-  const data = new FormData(form);
-  const which = data.getAll("which");
-  if (which.length === 0) {
+  const chosen = Object.keys(contestants).filter((which) => form.elements[which].checked);
+  if (chosen.length === 0) {
     status.textContent = "Choose a contestant.";
     return;
   }
-  const number = (name) => Number(data.get(name));
-  element("start").disabled = true;
+  const number = (name) => Number(form.elements[name].value);
+  const [sockets, size, rate, seconds] = ["sockets", "size", "rate", "seconds"].map(number);
+  for (const each of [start, save]) each.disabled = true;
+  stop.disabled = false;
   try {
-    await run({ which, sockets: number("sockets"), size: number("size"), rate: number("rate"), seconds: number("seconds") });
+    report = await run({ contestants: chosen, sockets, size, rate, seconds });
+    status.textContent = verdict(report);
+  } catch (error) {
+    status.textContent = `That did not work: ${error.message}`;
+    throw error;
   } finally {
-    element("start").disabled = false;
+    abort = null;
+    start.disabled = false;
+    stop.disabled = true;
+    save.disabled = report === null;
   }
 });
 
-element("export").addEventListener("click", () => {
-  const file = new Blob([JSON.stringify({ browser: navigator.userAgent, date: new Date().toISOString(), results }, null, 1)], { type: "application/json" });
-  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(file), download: "manysocket-loadtest.json" });
-  link.click();
-  URL.revokeObjectURL(link.href);
-});
+stop.addEventListener("click", () => abort?.());
 
-globalThis.loadtest = { run };
+save.addEventListener("click", () => {
+  const blob = new Blob([JSON.stringify(report, null, 2)], { type: "application/json" });
+  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: "manysocket-load-test.json" });
+  link.click();
+  // The download has its own hold on the blob by the next task.
+  setTimeout(() => URL.revokeObjectURL(link.href));
+});

@@ -1,24 +1,20 @@
 // One contestant's panel: cells, counters and two charts, drawn from its `Run`.
 import { Cells } from "./cells.js";
 import { Chart } from "./chart.js";
+import { grouped, milliseconds, orDash, rounded } from "./format.js";
 
 /** Seconds between two points of a chart. */
 export const STEP = 0.25;
 
-const number = new Intl.NumberFormat("en");
-const rounded = (value) => number.format(value < 10 ? Math.round(value * 10) / 10 : Math.round(value));
-const orDash = (value, text) => (value === null ? "–" : text(value));
-const milliseconds = (value) => `${rounded(value)} ms`;
-
 /** What a panel counts, in the order in which it stands there. */
 const COUNTERS = {
-  open: ({ run }) => `${number.format(run.opened)} of ${number.format(run.count)}`,
+  open: ({ run }) => `${grouped(run.opened)} of ${grouped(run.count)}`,
   "opening took": ({ run }) => orDash(run.openMs, milliseconds),
   "messages/s": ({ perSecond }) => orDash(perSecond, rounded),
-  connections: ({ physical }) => orDash(physical, number.format),
-  failed: ({ run }) => number.format(run.failed),
-  "echoes checked": ({ run }) => number.format(run.echoed),
-  "wrong echoes": ({ run }) => number.format(run.mismatches),
+  connections: ({ physical }) => orDash(physical, grouped),
+  failed: ({ run }) => grouped(run.failed),
+  "echoes checked": ({ run }) => grouped(run.echoed),
+  "wrong echoes": ({ run }) => grouped(run.mismatches),
   "median round trip": ({ run }) => orDash(run.median, milliseconds),
 };
 

@@ -31,7 +31,8 @@ const CLOSED = 3;
 export class Run {
   #WebSocket;
   #url;
-  #sockets = [];
+  /** The sockets, for other loads than this one's. */
+  sockets = [];
   #closings = [];
   /** Ends a socket's part in the burst under way. */
   #finish = [];
@@ -71,7 +72,7 @@ export class Run {
   #openOne(i) {
     const socket = new this.#WebSocket(this.#url);
     socket.binaryType = "arraybuffer";
-    this.#sockets[i] = socket;
+    this.sockets[i] = socket;
     return new Promise((settled) => {
       socket.onopen = () => {
         this.opened++;
@@ -94,7 +95,7 @@ export class Run {
 
   /** Sends `total` messages over all open sockets, and checks each echo; resolves when all are back. */
   async send(total) {
-    const open = [...this.#sockets.keys()].filter((i) => this.#sockets[i].readyState === 1);
+    const open = [...this.sockets.keys()].filter((i) => this.sockets[i].readyState === 1);
     if (open.length === 0) return;
     const share = (at) => Math.floor((total * (at + 1)) / open.length) - Math.floor((total * at) / open.length);
     this.active = true;
@@ -105,7 +106,7 @@ export class Run {
   }
 
   #sendOver(i, total) {
-    const socket = this.#sockets[i];
+    const socket = this.sockets[i];
     return new Promise((done) => {
       if (total === 0) return done();
       this.#finish[i] = done;
@@ -131,7 +132,7 @@ export class Run {
   /** Closes all sockets; resolves once each is closed. */
   async close() {
     this.ended = true;
-    for (const socket of this.#sockets) socket.close();
+    for (const socket of this.sockets) socket.close();
     await Promise.all(this.#closings);
   }
 
