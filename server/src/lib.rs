@@ -6,7 +6,7 @@
 //! middleware and handlers.
 //!
 //! ```no_run
-//! use axum::{Router, response::Response, routing::any};
+//! use axum::{Router, response::Response, routing::any, serve::ListenerExt};
 //! use manysocket_server::{Multiplexer, WebSocket, WebSocketUpgrade};
 //!
 //! async fn echo(upgrade: WebSocketUpgrade) -> Response {
@@ -23,6 +23,8 @@
 //! let app = Router::new().route("/echo", any(echo));
 //! let app = Multiplexer::new("/multiplexer").serve(app);
 //! let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
+//! // Small messages go at once: otherwise TCP waits for the answer to the last one (Nagle's algorithm).
+//! let listener = listener.tap_io(|tcp| drop(tcp.set_nodelay(true)));
 //! axum::serve(listener, app).await
 //! # }
 //! ```

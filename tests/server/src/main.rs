@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, get_service};
+use axum::serve::ListenerExt;
 use futures_util::{SinkExt, stream};
 use manysocket_server::{
     Endpoint, LastEventId, Listing, Multiplexer, Outgoing, Settings, Site, WebSocket, WebSocketUpgrade,
@@ -307,6 +308,8 @@ async fn main() -> std::io::Result<()> {
     let app = Multiplexer::new("/multiplexer").settings(settings).serve(app);
     let listener = tokio::net::TcpListener::bind(address).await?;
     println!("listening on http://{}", listener.local_addr()?);
+    // As the shipped server does: small messages go at once.
+    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     tokio::select! {
         result = axum::serve(listener, app) => result,
