@@ -1,5 +1,7 @@
 //! The demo endpoints of the binary.
 
+mod functions;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -32,10 +34,12 @@ impl Counts {
 /// The endpoints under `/demo/`, with an index of them.
 pub(crate) fn site(counts: Counts, store: &Store) -> Site {
     let echo = Endpoint::new(any(echo)).title("Echo").usage("Send text or binary: it comes back as it came.");
+    let topics = Topics::new().history(HISTORY);
     Site::new()
         .endpoint("/demo/echo", echo)
+        .nest("/demo/rpc", functions::site(&topics))
         .endpoint("/demo/state/{name}", Documents::new(store, "demo").endpoint())
-        .endpoint("/demo/topics/{name}", Topics::new().history(HISTORY).endpoint())
+        .endpoint("/demo/topics/{name}", topics.endpoint())
         .route("/demo/stats", get(stats))
         .with_state(counts)
 }

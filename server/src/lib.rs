@@ -51,6 +51,7 @@ mod mint;
 mod multiplexer;
 mod page;
 mod pipe;
+pub mod rpc;
 mod serve;
 mod site;
 mod socket;

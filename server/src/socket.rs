@@ -9,6 +9,7 @@ use axum::extract::ws::{self, CloseFrame, Message, Utf8Bytes};
 use axum::http::HeaderValue;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use manysocket_protocol::{self as protocol, Close};
+use tokio_tungstenite::tungstenite;
 
 use crate::pipe::{Incoming, Pipe};
 
@@ -209,4 +210,11 @@ fn from_protocol(message: protocol::Message) -> Result<Message, Error> {
         protocol::Message::Text(bytes) => Message::Text(Utf8Bytes::try_from(bytes).map_err(Error::new)?),
         protocol::Message::Binary(bytes) => Message::Binary(bytes),
     })
+}
+
+/// Whether a native socket failed because a message was larger than its `max_message_size`: it has not been closed, as a
+/// virtual one has.
+pub(crate) fn is_too_large(error: &Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref());
+    matches!(cause, Some(tungstenite::Error::Capacity(_)))
 }

@@ -13,7 +13,9 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::oneshot;
+use tracing::warn;
 
+use crate::events::refuse_reader;
 use crate::pipe::Pipe;
 use crate::socket::WebSocket;
 
@@ -220,6 +222,21 @@ impl<S: Send + Sync> FromRequestParts<S> for WebSocketUpgrade {
             .await
             .map_err(WebSocketUpgradeRejection::into_response)?;
         Ok(Self(Inner::Native(Box::new(upgrade))))
+    }
+}
+
+impl WebSocketUpgrade {
+    /// For endpoints that serve pages of the server's own origin and those that the site allows. A virtual open has
+    /// been checked by its multiplexer.
+    pub(crate) async fn checked(parts: &mut Parts) -> Result<Self, Response> {
+        let upgrade = Self::from_request_parts(parts, &()).await?;
+        match refuse_reader(parts) {
+            Some(refusal) if !upgrade.is_virtual() => {
+                warn!(path = parts.uri.path(), "open refused: the page is of another origin");
+                Err(refusal)
+            }
+            _ => Ok(upgrade),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 import { JsonWebSocket, MultiWebSocket, RelativeWebSocket } from "manysocket";
 import type { JsonWebSocketOptions, MultiWebSocketOptions } from "manysocket";
 import { initialise, MultiWebSocket as Manual } from "manysocket/manual";
+import { rpc, type RpcError } from "manysocket/rpc";
 import { state as open, StateError, type Operation, type State } from "manysocket/state";
 
 const options: MultiWebSocketOptions = { idleTimeout: 1000, jail: "/", fallback: true };
@@ -143,5 +144,33 @@ open();
 open("/", { retries: 5 });
 // @ts-expect-error: the version is read only
 sheet.version = 1;
+
+// ---- rpc ----
+
+interface Tank {
+  turn(degrees: number): number;
+  name(): Promise<string>;
+  gun: { fire(): void };
+}
+const tank = rpc<Tank>("tank65/", { WebSocket: M.WebSocket, timeout: 1000 });
+const heading: number = await tank.turn(47.9);
+const called: string = await tank.name();
+await tank.gun.fire().catch((error: RpcError) => error.code + error.data.id);
+const patient: typeof tank = rpc(tank, { timeout: Infinity, signal: new AbortController().signal });
+const add = rpc<(left: number, right: number) => number>(new URL("ws://example.com/add"));
+const sum: number = await add(heading, await patient.turn(called.length));
+const whatever = rpc("any");
+await whatever(sum, "x").then(whatever.some.thing);
+
+// @ts-expect-error: degrees are a number
+tank.turn("left");
+// @ts-expect-error: there is no such method
+tank.fly();
+// @ts-expect-error: add takes two
+add(1);
+// @ts-expect-error: no such option
+rpc("any", { retries: 5 });
+// @ts-expect-error: a URL is required
+rpc();
 
 export { composed, dropIn, json, jsonState, manual, native, Pieces, relativeState, state, withoutNew };

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 pub(crate) const WASM: &str = "wasm32-unknown-unknown";
 
 /// The entries of the package, as files of `js/`.
-const ENTRIES: [&str; 3] = ["index.js", "manual.js", "state.js"];
+const ENTRIES: [&str; 4] = ["index.js", "manual.js", "rpc.js", "state.js"];
 
 /// What wasm-bindgen names the wasm.
 const WASM_FILE: &str = "manysocket_bg.wasm";

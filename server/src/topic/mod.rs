@@ -51,17 +51,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::extract::ws::Message;
-use axum::extract::{FromRequestParts, OriginalUri, Request};
+use axum::extract::{OriginalUri, Request};
 use axum::http::request::Parts;
 use axum::response::Response;
 use axum::routing::{any_service, get};
 use futures_util::future::BoxFuture;
 use futures_util::stream;
 use tower::Service;
-use tracing::warn;
 
 use crate::endpoint::Endpoint;
-use crate::events::{events, refuse_reader};
+use crate::events::events;
 use crate::listing::Listing;
 use crate::upgrade::WebSocketUpgrade;
 
@@ -266,17 +265,10 @@ impl<R: Rules> Topics<R> {
     async fn answer(self, request: Request) -> Response {
         let (mut parts, _) = request.into_parts();
         let path = path(&parts);
-        let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
+        let upgrade = match WebSocketUpgrade::checked(&mut parts).await {
             Ok(upgrade) => upgrade,
             Err(refusal) => return refusal,
         };
-        // A virtual open has been checked by its multiplexer.
-        if !upgrade.is_virtual()
-            && let Some(refusal) = refuse_reader(&parts)
-        {
-            warn!(path, "subscriber refused: its page is of another origin");
-            return refusal;
-        }
         let upgrade = upgrade.max_message_size(self.limits.max_message);
         match self.subscriber(&path, &parts).await {
             Ok(subscribe) => upgrade.on_upgrade(move |socket| subscribe().run(socket)),

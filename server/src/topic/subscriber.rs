@@ -10,10 +10,9 @@ use axum::extract::ws::{CloseFrame, Message};
 use futures_util::{SinkExt, StreamExt};
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::timeout;
-use tokio_tungstenite::tungstenite;
 use tracing::debug;
 
-use crate::socket::WebSocket;
+use crate::socket::{WebSocket, is_too_large};
 
 use super::hub::Subscription;
 use super::{Rules, Slow, Verdict};
@@ -151,8 +150,10 @@ impl<R: Rules> Subscriber<R> {
         let message = match incoming {
             Some(Ok(message @ (Message::Text(_) | Message::Binary(_)))) => message,
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => return Ok(()),
-            Some(Ok(Message::Close(_))) | None => return Err(End::Left),
-            Some(Err(error)) => return Err(failure(error)),
+            Some(Err(error)) if is_too_large(&error) => {
+                return Err(End::Close(TOO_LARGE, "the message is too large".into()));
+            }
+            Some(Ok(Message::Close(_)) | Err(_)) | None => return Err(End::Left),
         };
         if self.read_only {
             return Err(End::Close(POLICY, "only the server publishes here".into()));
@@ -181,12 +182,4 @@ fn poll_room(socket: &mut WebSocket, cx: &mut Context<'_>) -> Poll<Ready> {
 fn poll_idle(socket: &mut WebSocket, cx: &mut Context<'_>) -> Poll<Option<Result<Message, axum::Error>>> {
     let _ = socket.poll_flush_unpin(cx);
     socket.poll_next_unpin(cx)
-}
-
-/// A virtual socket has been closed already if its message was too large; a native one has not.
-fn failure(error: axum::Error) -> End {
-    match error.into_inner().downcast_ref() {
-        Some(tungstenite::Error::Capacity(_)) => End::Close(TOO_LARGE, "the message is too large".into()),
-        _ => End::Left,
-    }
 }

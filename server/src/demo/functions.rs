@@ -1,0 +1,99 @@
+//! The functions under `/demo/rpc/`: a few to try calls with, and a tank to drive.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use manysocket_server::Site;
+use manysocket_server::rpc::{Error, rpc};
+use manysocket_server::topic::Topics;
+use serde::Serialize;
+
+/// The longest that `slow` takes: somebody looks on.
+const SLOWEST: u64 = 10_000;
+
+/// The tank's field reaches so far from its middle, in metres.
+const FIELD: f64 = 10.0;
+
+/// The functions, and an object. What the tank does is published on the topic of its name.
+pub(super) fn site<S: Clone + Send + Sync + 'static>(topics: &Topics) -> Site<S> {
+    Site::new()
+        .endpoint("/add", rpc(add).arguments(["left", "right"]).endpoint())
+        .endpoint("/slow", rpc(slow).arguments(["milliseconds"]).endpoint())
+        .endpoint("/fail", rpc(fail).arguments(["message"]).endpoint())
+        .endpoint("/panic", rpc(panics).endpoint())
+        .nest("/tank65", tank(topics))
+}
+
+async fn add(left: f64, right: f64) -> f64 {
+    left + right
+}
+
+/// Answers after a while, with how long that was.
+async fn slow(milliseconds: u64) -> u64 {
+    let milliseconds = milliseconds.min(SLOWEST);
+    tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+    milliseconds
+}
+
+async fn fail(message: String) -> Result<(), Error> {
+    Err(Error::new("failed", message).data("as it was asked to"))
+}
+
+async fn panics() {
+    panic!("as it was asked to");
+}
+
+/// Where a tank is.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+struct Tank {
+    /// Metres to the right of the field's middle.
+    x: f64,
+    /// Metres above it.
+    y: f64,
+    /// Degrees clockwise from straight up.
+    heading: f64,
+    shots: u32,
+}
+
+fn tank<S: Clone + Send + Sync + 'static>(topics: &Topics) -> Site<S> {
+    let (tank, topics) = (Arc::new(Mutex::new(Tank::default())), topics.clone());
+    let change = Arc::new(move |change: &dyn Fn(&mut Tank)| {
+        let mut tank = tank.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut tank);
+        // Under the lock: who watches sees the moves in their order.
+        topics.publish("/demo/topics/tank65", serde_json::json!(*tank).to_string());
+        *tank
+    });
+    let (turned, driven, fired) = (Arc::clone(&change), Arc::clone(&change), Arc::clone(&change));
+    let turn = move |degrees: f64| {
+        let tank = turned(&|tank| tank.heading = (tank.heading + degrees).rem_euclid(360.0));
+        async move { tank }
+    };
+    let drive = move |metres: f64| {
+        let change = Arc::clone(&driven);
+        async move {
+            if metres.abs() > FIELD {
+                let why = format!("a tank drives at most {FIELD} metres at once");
+                return Err(Error::new("too-far", why));
+            }
+            Ok(change(&|tank| {
+                let (sin, cos) = tank.heading.to_radians().sin_cos();
+                tank.x = (tank.x + metres * sin).clamp(-FIELD, FIELD);
+                tank.y = (tank.y + metres * cos).clamp(-FIELD, FIELD);
+            }))
+        }
+    };
+    let fire = move || {
+        let tank = fired(&|tank| tank.shots = tank.shots.wrapping_add(1));
+        async move { tank }
+    };
+    let look = move || {
+        let tank = change(&|_| {});
+        async move { tank }
+    };
+    Site::new()
+        .endpoint("/turn", rpc(turn).arguments(["degrees"]).endpoint())
+        .endpoint("/drive", rpc(drive).arguments(["metres"]).endpoint())
+        .endpoint("/fire", rpc(fire).endpoint())
+        .endpoint("/look", rpc(look).endpoint())
+}

@@ -1,0 +1,58 @@
+//! Why a call has no result.
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+
+use serde_json::{Map, Value};
+use tracing::error;
+
+/// An error that a caller gets: a code for programs, a message for people, and what else there is to know.
+///
+/// What implements [`std::error::Error`] becomes one by `?`. Such an error is the server's own affair: the caller gets the code
+/// `internal` and an id, and the log has the error under that id.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Error {
+    code: String,
+    message: String,
+    data: Option<Value>,
+}
+
+impl Error {
+    /// An error that the caller is told.
+    pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { code: code.into(), message: message.into(), data: None }
+    }
+
+    /// Adds what else there is to know.
+    #[must_use]
+    pub fn data(mut self, data: impl Into<Value>) -> Self {
+        self.data = Some(data.into());
+        self
+    }
+
+    /// An error that only the log is told.
+    pub fn internal(cause: impl fmt::Display) -> Self {
+        // Seeded by the operating system: an id tells nothing of other calls.
+        let id = format!("{:016x}", RandomState::new().hash_one(0));
+        error!(id, "a call failed: {cause}");
+        let message = format!("the call failed; the server's log says why, under {id}");
+        Self::new("internal", message).data(Value::from_iter([("id", id)]))
+    }
+
+    pub(super) fn into_json(self) -> Value {
+        let mut json = Map::new();
+        json.insert("code".into(), self.code.into());
+        json.insert("message".into(), self.message.into());
+        if let Some(data) = self.data {
+            json.insert("data".into(), data);
+        }
+        json.into()
+    }
+}
+
+// `Error` is not one of these, or this would be in conflict with every type's `From` itself.
+impl<E: std::error::Error> From<E> for Error {
+    fn from(cause: E) -> Self {
+        Self::internal(cause)
+    }
+}

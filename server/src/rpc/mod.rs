@@ -1,0 +1,169 @@
+//! Calls: a URL per function. A call is a JSON array of arguments, the answer `{"result": …}` or `{"error": …}`, in order.
+//! `docs/rpc.md` has the wire protocol.
+//!
+//! ```
+//! use axum::Router;
+//! use manysocket_server::Site;
+//! use manysocket_server::rpc::{Error, rpc};
+//!
+//! async fn add(left: f64, right: f64) -> f64 {
+//!     left + right
+//! }
+//!
+//! async fn turn(degrees: f64) -> Result<f64, Error> {
+//!     if degrees.abs() > 180.0 {
+//!         return Err(Error::new("too-far", "a tank turns by at most 180 degrees"));
+//!     }
+//!     Ok(degrees)
+//! }
+//!
+//! // An object is a folder of functions; its index lists them.
+//! let tank = Site::new().endpoint("/turn", rpc(turn).arguments(["degrees"]).endpoint());
+//! let site = Site::new()
+//!     .endpoint("/add", rpc(add).arguments(["left", "right"]).endpoint())
+//!     .nest("/tank65", tank);
+//! let app: Router = site.into_router();
+//! ```
+//!
+//! State is what a closure captures:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use std::sync::atomic::{AtomicU64, Ordering};
+//! use axum::Router;
+//! use manysocket_server::rpc::rpc;
+//!
+//! let count = Arc::new(AtomicU64::new(0));
+//! let next = rpc(move || {
+//!     let count = Arc::clone(&count);
+//!     async move { count.fetch_add(1, Ordering::Relaxed) }
+//! });
+//! let app: Router = Router::new().route_service("/next", next);
+//! ```
+
+mod call;
+mod error;
+mod function;
+
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::extract::Request;
+use axum::extract::ws::{CloseFrame, Message};
+use axum::response::Response;
+use axum::routing::any_service;
+use futures_util::future::BoxFuture;
+use tower::Service;
+
+use crate::endpoint::Endpoint;
+use crate::socket::{WebSocket, is_too_large};
+use crate::upgrade::WebSocketUpgrade;
+
+use call::Call;
+pub use error::Error;
+pub use function::{Answer, Fallible, Function, Plain};
+
+/// The largest call, in bytes: of arguments that are written by hand, ample.
+const MAX_MESSAGE: usize = 256 * 1024;
+
+/// RFC 6455 §7.4.1: a message that is larger than the endpoint takes.
+const TOO_LARGE: u16 = 1009;
+
+/// A function with a URL: a [`Service`] for a route.
+#[derive(Clone)]
+pub struct Rpc {
+    call: Arc<Call>,
+    names: Arc<[String]>,
+    max_message: usize,
+}
+
+/// Makes a function callable: an async function or closure, with up to eight arguments that can be deserialised. It returns a
+/// value that can be serialised, or a `Result` of one with an error that becomes an [`Error`].
+pub fn rpc<F, A, M>(function: F) -> Rpc
+where
+    F: Function<A, M>,
+{
+    Rpc { call: call::erase(function), names: Arc::default(), max_message: MAX_MESSAGE }
+}
+
+impl Rpc {
+    /// Names the arguments, for errors and for who looks at the endpoint. Without names they are known by position.
+    #[must_use]
+    pub fn arguments<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        self.names = names.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The largest call, in bytes; a larger one closes its socket with 1009. Default: 256 KiB.
+    #[must_use]
+    pub fn max_message_size(mut self, bytes: usize) -> Self {
+        self.max_message = bytes;
+        self
+    }
+
+    /// An endpoint of a [`Site`](crate::Site).
+    pub fn endpoint<S: Clone + Send + Sync + 'static>(&self) -> Endpoint<S> {
+        let arguments = self.names.join(", ");
+        let usage = format!(
+            "Send a JSON array of arguments: [{arguments}]. The answer is {{\"result\": …}} or {{\"error\": …}}; answers \
+             come in the order of the calls."
+        );
+        Endpoint::new(any_service(self.clone())).title("A function").usage(&usage)
+    }
+
+    async fn answer(self, request: Request) -> Response {
+        let (mut parts, _) = request.into_parts();
+        let path = parts.uri.path().to_owned();
+        match WebSocketUpgrade::checked(&mut parts).await {
+            Ok(upgrade) => {
+                upgrade.max_message_size(self.max_message).on_upgrade(move |socket| self.serve(socket, path))
+            }
+            Err(refusal) => refusal,
+        }
+    }
+
+    /// Answers calls, one after the other.
+    async fn serve(self, mut socket: WebSocket, path: String) {
+        while let Some(message) = socket.recv().await {
+            let answer = match message {
+                Ok(Message::Text(text)) => call::answer(&self.call, &self.names, &path, &text).await,
+                Ok(Message::Binary(_)) => call::refuse("a call is text, and this message is binary"),
+                // The answer to a close goes out while the socket is read to its end.
+                Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_)) => continue,
+                Err(error) => {
+                    if is_too_large(&error) {
+                        let frame = CloseFrame { code: TOO_LARGE, reason: "the call is too large".into() };
+                        let _ = socket.send(Message::Close(Some(frame))).await;
+                    }
+                    return;
+                }
+            };
+            if socket.send(Message::Text(answer.into())).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Rpc {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Rpc").field("arguments", &self.names).finish_non_exhaustive()
+    }
+}
+
+impl Service<Request> for Rpc {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let rpc = self.clone();
+        Box::pin(async move { Ok(rpc.answer(request).await) })
+    }
+}
