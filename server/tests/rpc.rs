@@ -144,7 +144,7 @@ async fn a_wrong_argument_is_named_and_the_socket_lives_on() {
         assert_eq!(answer(&mut socket).await["error"]["code"], "call");
         assert_eq!(call(&mut socket, "[1,2]").await, json!({ "result": 3 }), "{kind:?}");
 
-        socket.send(Message::text(&format!("[{}]", "1".repeat(200)))).await;
+        socket.send(Message::text(format!("[{}]", "1".repeat(200)))).await;
         let expected = (Some(1009), "the message is too large", "the call is too large");
         let Received::Close(code, reason) = socket.receive().await else { panic!("{kind:?}: not closed") };
         assert!(code == expected.0 && (reason == expected.1 || reason == expected.2), "{kind:?}: {reason}");

@@ -57,6 +57,7 @@ struct Tank {
 
 fn tank<S: Clone + Send + Sync + 'static>(topics: &Topics) -> Site<S> {
     let (tank, topics) = (Arc::new(Mutex::new(Tank::default())), topics.clone());
+    let seen = Arc::clone(&tank);
     let change = Arc::new(move |change: &dyn Fn(&mut Tank)| {
         let mut tank = tank.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut tank);
@@ -88,7 +89,7 @@ fn tank<S: Clone + Send + Sync + 'static>(topics: &Topics) -> Site<S> {
         async move { tank }
     };
     let look = move || {
-        let tank = change(&|_| {});
+        let tank = *seen.lock().unwrap_or_else(PoisonError::into_inner);
         async move { tank }
     };
     Site::new()

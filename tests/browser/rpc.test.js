@@ -1,0 +1,183 @@
+// Calls from a page: with a bare socket, with the client over native and virtual sockets, and the tank of the demo.
+import assert from "node:assert/strict";
+import { after, test } from "node:test";
+import { makeSite, runInPage, startServer, startWorld } from "../harness/index.js";
+
+const world = await startWorld({ site: await makeSite({ folders: ["www"] }) });
+after(() => world.close());
+
+/** Runs code in a fresh page, where `server` has the functions under /demo/rpc/. */
+async function inPage(kind, code, argument) {
+  const page = await world.openPage();
+  await runInPage(page, async (kind) => {
+    const { rpc, RpcError } = await import("/pkg/rpc.js");
+    let Socket = WebSocket;
+    if (kind === "virtual") {
+      const { MultiWebSocket } = await import("/pkg/index.js");
+      globalThis.M = new MultiWebSocket("/multiplexer");
+      Socket = M.WebSocket;
+    }
+    /** The sockets that the client has made. */
+    const sockets = [];
+    const Counted = class extends Socket {
+      constructor(...args) {
+        super(...args);
+        sockets.push(this);
+      }
+    };
+    const failure = (promise) => promise.then((result) => ({ result }), ({ name, code, message, data }) => ({ name, code, message, data }));
+    Object.assign(globalThis, { rpc, RpcError, sockets, Counted, failure, server: rpc("/demo/rpc/", { WebSocket: Counted }) });
+  }, kind);
+  const result = await runInPage(page, code, argument);
+  assert.deepEqual(page.uncaught, []);
+  await page.close();
+  return result;
+}
+
+test("a bare WebSocket does it in ten lines, and no wasm is loaded for the client alone", async () => {
+  const page = await world.openPage();
+  const requests = [];
+  page.on("request", (request) => requests.push(new URL(request.url()).pathname));
+  const results = await runInPage(page, async () => {
+    const ws = new WebSocket("/demo/rpc/add");
+    const waiting = [];
+    ws.onmessage = ({ data }) => waiting.shift()(JSON.parse(data));
+    const add = (...args) => {
+      ws.send(JSON.stringify(args));
+      return new Promise((resolve) => waiting.push(resolve));
+    };
+    await new Promise((resolve) => (ws.onopen = resolve));
+    const bare = await Promise.all([add(1, 2), add(0.5, -1), add(1)]);
+    const { rpc } = await import("/pkg/rpc.js");
+    return [...bare, await rpc("demo/rpc/add")(20, 22)];
+  });
+  assert.deepEqual(results.slice(0, 2), [{ result: 3 }, { result: -0.5 }]);
+  assert.equal(results[2].error.message, "argument 2 (right) is missing: the function takes 2 arguments, and 1 came");
+  assert.equal(results[3], 42);
+  assert.deepEqual(requests.filter((path) => /index|wasm/.test(path)), []);
+  await page.close();
+});
+
+for (const kind of ["native", "virtual"]) {
+  test(`${kind}: functions and objects, each method with a socket of its own, made once`, async () => {
+    const seen = await inPage(kind, async () => {
+      // Made before any socket is open.
+      const sums = await Promise.all([1, 2, 3].map((n) => server.add(n, 1)));
+      const tank = await server.tank65;
+      const { heading } = await tank.look();
+      const turned = await tank.turn(47.9);
+      return {
+        sums,
+        same: server.tank65 === tank,
+        turned: Math.abs(turned.heading - ((heading + 47.9) % 360)) < 1e-9,
+        urls: sockets.map(({ url }) => new URL(url).pathname),
+        text: typeof `${Object(server.add)}`,
+        direct: await rpc("/demo/rpc/add", { WebSocket: Counted })(1, 1),
+      };
+    });
+    assert.deepEqual(seen, {
+      sums: [2, 3, 4],
+      same: true,
+      turned: true,
+      urls: ["/demo/rpc/add", "/demo/rpc/tank65/look", "/demo/rpc/tank65/turn"],
+      text: "string",
+      direct: 2,
+    });
+  });
+
+  test(`${kind}: errors have the function's code, message and data; the server's own have an id that the log has`, async () => {
+    const [own, wrong, panic, alive] = await inPage(kind, async () => [
+      await failure(server.fail("no luck")),
+      await failure(server.add("x", 2)),
+      await failure(server.panic()),
+      await server.add(1, 1),
+    ]);
+    assert.deepEqual(own, { name: "RpcError", code: "failed", message: "no luck", data: "as it was asked to" });
+    assert.equal(wrong.code, "argument");
+    assert.match(wrong.message, /^argument 1 \(left\): invalid type: string "x"/);
+    assert.equal(panic.code, "internal");
+    assert.doesNotMatch(JSON.stringify(panic), /as it was asked/);
+    assert.match(world.server.output(), new RegExp(panic.data.id));
+    assert.equal(alive, 2);
+  });
+
+  test(`${kind}: timeouts and signals reject one call; the answers of the others stay theirs`, async () => {
+    const seen = await inPage(kind, async () => {
+      const controller = new AbortController();
+      const hasty = rpc(server, { timeout: 20 });
+      const stoppable = rpc(server, { signal: controller.signal });
+      const calls = [hasty.slow(150), stoppable.slow(1), server.slow(3)].map(failure);
+      controller.abort(new Error("enough"));
+      const results = await Promise.all(calls);
+      results.push(await failure(stoppable.slow(4)), await server.slow(5), sockets.length);
+      return results;
+    });
+    assert.equal(seen[0].code, "timeout");
+    assert.match(seen[0].message, /\/demo\/rpc\/slow did not answer within 20 ms$/);
+    assert.equal(seen[1].message, "enough");
+    assert.deepEqual(seen[2], { result: 3 });
+    assert.equal(seen[3].message, "enough");
+    assert.deepEqual(seen.slice(4), [5, 1]);
+  });
+
+  test(`${kind}: an idle socket is closed, and the next call opens another`, async () => {
+    const seen = await inPage(kind, async () => {
+      const add = rpc("/demo/rpc/add", { WebSocket: Counted, idleTimeout: 1 });
+      const first = await add(1, 1);
+      await new Promise((resolve) => sockets[0].addEventListener("close", resolve));
+      return [first, await add(2, 2), sockets.length];
+    });
+    assert.deepEqual(seen, [2, 4, 2]);
+  });
+
+  test(`${kind}: what is not a function rejects, and so does a URL where nothing is`, async () => {
+    const [echo, nowhere] = await inPage(kind, async () => [
+      await failure(rpc("/demo/echo", { WebSocket: Counted })(1)),
+      await failure(server.nowhere()),
+    ]);
+    assert.equal(echo.code, "protocol");
+    assert.equal(nowhere.code, "unreachable");
+    assert.match(nowhere.message, /^cannot connect to ws:.*\/demo\/rpc\/nowhere.*The call was not sent$/);
+  });
+}
+
+test("a lost connection rejects what was in flight, sends nothing again, and the next call connects anew", async () => {
+  const { port } = new URL(world.server.origin);
+  for (const kind of ["native", "virtual"]) {
+    const page = await world.openPage();
+    await runInPage(page, async (kind) => {
+      const { rpc } = await import("/pkg/rpc.js");
+      const { MultiWebSocket } = await import("/pkg/index.js");
+      const M = new MultiWebSocket("/multiplexer");
+      const server = rpc("/demo/rpc/", { WebSocket: kind === "native" ? WebSocket : M.WebSocket });
+      globalThis.server = server;
+      await server.slow(0);
+      globalThis.lost = Promise.all([server.slow(9000), server.slow(1)].map((call) => call.catch(({ code, message }) => ({ code, message }))));
+    }, kind);
+    await world.server.kill();
+    for (const { code, message } of await runInPage(page, () => globalThis.lost)) {
+      assert.equal(code, "lost", kind);
+      assert.match(message, /was lost before the answer came.*may have been done, or not$/);
+    }
+    world.server = await startServer(world.site, { listen: `127.0.0.1:${port}` });
+    assert.equal(await runInPage(page, () => server.slow(2)), 2, kind);
+    await page.close();
+  }
+});
+
+test("the tank: two windows see it move", async () => {
+  const [driver, watcher] = [await world.openPage("/tank.html"), await world.openPage("/tank.html")];
+  await watcher.waitForSelector("#readout[data-moves]");
+  await driver.waitForSelector("#readout[data-moves]");
+  const heading = async (page) => Number(/(\d+)°/.exec(await page.textContent("#readout"))[1]);
+  const before = await heading(watcher);
+  await driver.click("button[data-call=right]");
+  await watcher.waitForFunction((before) => !document.querySelector("#readout").textContent.includes(`${before}°`), before);
+  assert.equal((await heading(watcher) - before + 360) % 360, 15);
+  await driver.click("button[data-call=far]");
+  await driver.waitForFunction(() => document.querySelector("#log").textContent.includes("too-far"));
+  for (const page of [driver, watcher]) {
+    assert.deepEqual(page.uncaught, []);
+    await page.close();
+  }
+});
