@@ -74,14 +74,15 @@ async function socketIo() {
   };
 }
 
-let multiplexer = null;
-
 const makers = {
   native: () => ofClass(WebSocket, () => {}),
   manysocket: () => {
-    const M = (multiplexer = new MultiWebSocket("/multiplexer"));
-    // A link of its own for whoever comes after `end()`.
-    return ofClass(M.WebSocket, () => M.close());
+    const M = new MultiWebSocket("/multiplexer");
+    // The next socket finds no link.
+    return ofClass(M.WebSocket, async () => {
+      M.close();
+      while (M.readyState !== WebSocket.CLOSED) await new Promise((next) => setTimeout(next, 5));
+    });
   },
   "websocket-multiplex": websocketMultiplex,
   "socket.io": socketIo,
@@ -89,13 +90,8 @@ const makers = {
 
 const made = new Map();
 
-/** @param {string} name @returns {Promise<{ open(path: string): Promise<any>, close(socket: any): any, end(): void }>} */
+/** @param {string} name @returns {Promise<{ open(path: string): Promise<any>, close(socket: any): any, end(): any }>} */
 export async function contestant(name) {
   if (!made.has(name)) made.set(name, await makers[name]());
   return made.get(name);
-}
-
-/** Resolves once no link is up. */
-export async function unlinked() {
-  while (multiplexer !== null && multiplexer.readyState !== WebSocket.CLOSED) await new Promise((next) => setTimeout(next, 5));
 }

@@ -1,6 +1,4 @@
 // What is measured, in the page. Each takes a contestant and returns figures; times are in milliseconds.
-import { unlinked } from "./contestants.js";
-
 const percentile = (sorted, share) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))];
 
 /** Opens `count` sockets in one task. */
@@ -14,8 +12,7 @@ async function closeAll(who, sockets) {
 
 /** Until all of `count` sockets are open, on a link that has to be dialled, or over one that is up (`warm`). */
 export async function opening(who, { count, warm = false }) {
-  who.end();
-  await unlinked();
+  await who.end();
   const first = warm ? await who.open("/echo") : null;
   const start = performance.now();
   const sockets = await openAll(who, count);
@@ -155,7 +152,6 @@ export async function hold(who, { count }) {
 export async function release(who) {
   await closeAll(who, idle);
   idle = [];
-  who.end();
-  await unlinked();
+  await who.end();
   return {};
 }

@@ -33,8 +33,8 @@ mod store;
 use std::fmt;
 use std::sync::Arc;
 
-use axum::extract::Path;
 use axum::extract::ws::Message;
+use axum::extract::{Path, Request};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
@@ -177,7 +177,8 @@ impl Documents {
         self.store.listing(format!("{}/", self.collection))
     }
 
-    /// An endpoint for a path with one parameter, the document's name. It lists the documents, and gives their changes as
+    /// An endpoint for a path with one parameter, the document's name. Native sockets have to be of the same origin, or of
+    /// one that [`Site::allow_origin`](crate::Site::allow_origin) names. It lists the documents, and gives their changes as
     /// Server-Sent Events, too.
     ///
     /// ```
@@ -193,8 +194,12 @@ impl Documents {
     pub fn endpoint<S: Clone + Send + Sync + 'static>(self) -> Endpoint<S> {
         let listing = self.listing();
         let reader = self.clone();
-        let socket = async move |Path(name): Path<String>, uri: Uri, upgrade: WebSocketUpgrade| {
-            self.serve(&name, &uri, upgrade).await
+        let socket = async move |Path(name): Path<String>, uri: Uri, request: Request| {
+            let (mut parts, _) = request.into_parts();
+            match WebSocketUpgrade::checked(&mut parts).await {
+                Ok(upgrade) => self.serve(&name, &uri, upgrade).await,
+                Err(refusal) => refusal,
+            }
         };
         let changes = async move |Path(name): Path<String>, LastEventId(last): LastEventId| match reader
             .open(&name)
