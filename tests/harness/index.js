@@ -43,7 +43,8 @@ export async function startWorld({ site, kind, more } = {}) {
     },
     async close() {
       await browser.close();
-      await server.stop();
+      // A test may have put another in its place.
+      await this.server.stop();
       await removeSite(site);
     },
   };
