@@ -1,8 +1,8 @@
 // What sockets cost that do nothing, in the browser and on the server, and how many opens a server answers.
 import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { join } from "node:path";
 import { cpuSeconds, memory } from "./proc.mjs";
+import { startServer } from "./start.mjs";
 
 const COUNT = 10_000;
 /** Chromium allows 255 to a host. */
@@ -31,12 +31,11 @@ async function total(browser) {
 
 /** A server of its own for what follows. */
 async function withServer(target, site, use) {
-  const child = spawn(join(target, "release/manysocket-test-server"), ["--listen", "127.0.0.1:0", "--static", site], { stdio: ["ignore", "pipe", "ignore"] });
-  const [line] = await once(child.stdout, "data");
+  const { pid, port, stop } = await startServer(target, site);
   try {
-    return await use(child.pid, /http:\/\/(\S+)/.exec(line)[1]);
+    return await use(pid, `127.0.0.1:${port}`);
   } finally {
-    child.kill("SIGKILL");
+    stop();
   }
 }
 

@@ -2,15 +2,15 @@
 //
 // All contestants of a workload run in turn, round by round, so that whatever else the machine does hits them alike;
 // a round in which others used much of it is run again. Figures are medians.
-import { spawn } from "node:child_process";
 import { cp, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { loadavg, tmpdir } from "node:os";
+import { availableParallelism, loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Chromium } from "./chromium.mjs";
 import { idleBrowser, idleServer, dispatch } from "./idle.mjs";
 import { busySeconds, cpuSeconds, machine } from "./proc.mjs";
 import { relay } from "./relay.mjs";
+import { start, startServer } from "./start.mjs";
 import { growth, workloads } from "./workloads.mjs";
 
 /** Enough for a median that one bad round does not move. */
@@ -27,25 +27,11 @@ const words = process.argv.slice(2);
 const quick = words.includes("--quick");
 const [target, ...wanted] = words.filter((word) => !word.startsWith("--"));
 
-/** Starts a program that prints where it listens. */
-function start(program, parameters) {
-  const child = spawn(program, parameters, { stdio: ["ignore", "pipe", "ignore"] });
-  return new Promise((resolve, reject) => {
-    let printed = "";
-    child.stdout.on("data", (chunk) => {
-      printed += chunk;
-      const port = /listening on .*?(\d+)\n/.exec(printed)?.[1];
-      if (port) resolve({ pid: child.pid, port: Number(port), stop: () => child.kill() });
-    });
-    child.once("error", reject).once("exit", (code) => reject(new Error(`${program} ended with code ${code}`)));
-  });
-}
-
 const site = await mkdtemp(join(tmpdir(), "manysocket-bench-site-"));
 await cp(join(root, "bench/page"), site, { recursive: true });
 await cp(join(root, "pkg"), join(site, "pkg"), { recursive: true });
 
-const server = await start(join(target, "release/manysocket-test-server"), ["--listen", "127.0.0.1:0", "--static", site]);
+const server = await startServer(target, site);
 let peers = null;
 if (!quick) {
   const modules = join(root, "bench/node_modules");
@@ -74,8 +60,9 @@ async function measured(page, workload, name, options) {
     const before = [cpuSeconds(pids), cpuSeconds(all), busySeconds(), performance.now()];
     const result = await page.run(workload, name, options);
     const [browserTime, ours, busy, elapsed] = [cpuSeconds(pids), cpuSeconds(all), busySeconds(), performance.now()].map((value, at) => value - before[at]);
-    const foreign = (busy - ours) / (elapsed / 1000);
-    const noisy = elapsed > 300 && foreign > NOISE * 2;
+    const foreign = (busy - ours) / ((elapsed / 1000) * availableParallelism());
+    // A tick is a hundredth of a second: of less than some tens nothing can be told.
+    const noisy = elapsed > 300 && foreign > NOISE;
     if (noisy && attempt < REPEATS && !quick) continue;
     if (result.messages) result.cpuPerMessage = (browserTime / result.messages) * 1e6;
     return { ...result, noisy };

@@ -1,4 +1,4 @@
-//! What crosses to JavaScript, as 32-bit words. `js/core.js` reads them with the same numbers.
+//! What crosses to JavaScript, as 32-bit words. `js/link.js` reads them with the same numbers.
 
 use manysocket_protocol::connection::Event;
 use manysocket_protocol::{Batch, Kind};

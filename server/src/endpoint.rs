@@ -2,7 +2,7 @@
 
 use axum::extract::{OriginalUri, Request, State};
 use axum::handler::Handler;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any};
 use serde_json::json;
@@ -152,8 +152,7 @@ enum Answer<S> {
 impl About {
     fn respond(&self, form: Option<&str>, request: &Request, has_events: bool) -> Response {
         let Self { title, usage, protocol } = self;
-        let original = request.extensions().get::<OriginalUri>();
-        let path = original.map_or(request.uri(), |uri| &uri.0).path();
+        let path = original_uri(request.extensions(), request.uri()).path();
         let (kind, body) = match form {
             None => return not_acceptable(has_events),
             Some(HTML) => ("text/html; charset=utf-8", self.page(path, has_events)),
@@ -189,6 +188,11 @@ impl About {
         }
         page(&self.title, &body)
     }
+}
+
+/// The URL as the client gave it, wherever in the application the endpoint is: a nested one gets less.
+pub(crate) fn original_uri<'a>(extensions: &'a Extensions, uri: &'a Uri) -> &'a Uri {
+    extensions.get::<OriginalUri>().map_or(uri, |original| &original.0)
 }
 
 /// Says which forms there are.

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::extract::ws::{CloseFrame, Message};
-use axum::extract::{FromRequestParts, OriginalUri, Request};
+use axum::extract::Request;
+use axum::extract::ws::{Message, close_code};
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -15,16 +15,13 @@ use percent_encoding::{AsciiSet, percent_decode_str, percent_encode};
 use serde_json::json;
 
 use crate::accept::{self, EVENTS, HTML, JSON};
-use crate::endpoint::{not_acceptable, wants_socket};
+use crate::endpoint::{not_acceptable, original_uri, wants_socket};
 use crate::events::{events, refuse_reader, share};
 use crate::listing::{Change, Changes};
 use crate::page::{links, page};
-use crate::socket::WebSocket;
+use crate::socket::{WebSocket, close};
 use crate::tree::{Entries, Forms, SEGMENT};
-use crate::upgrade::{Offer, WebSocketUpgrade};
-
-/// RFC 6455 §7.4.1: a message of a type that the endpoint cannot accept.
-const UNSUPPORTED: u16 = 1003;
+use crate::upgrade::WebSocketUpgrade;
 
 /// What cannot stand in a segment as it is (RFC 3986 §3.3).
 const NEEDED: &AsciiSet = &SEGMENT
@@ -54,17 +51,12 @@ pub(crate) async fn serve(Extension(entries): Extension<Arc<Entries>>, request: 
     let wants_socket = wants_socket(&request);
     let method = request.method().clone();
     let (mut parts, _) = request.into_parts();
-    let OriginalUri(uri) =
-        OriginalUri::from_request_parts(&mut parts, &()).await.unwrap_or_else(|never| match never {});
+    let uri = original_uri(&parts.extensions, &parts.uri).clone();
     if wants_socket {
-        let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
+        let upgrade = match WebSocketUpgrade::checked(&mut parts).await {
             Ok(upgrade) => upgrade,
-            Err(rejection) => return rejection,
+            Err(refusal) => return refusal,
         };
-        // Where a virtual one may come from is up to its multiplexer.
-        if let (None, Some(refusal)) = (parts.extensions.get::<Offer>(), refuse_reader(&parts)) {
-            return refusal;
-        }
         // The other way to upgrade a virtual open is not to be kept for as long as the socket lasts.
         parts.extensions.remove::<OnUpgrade>();
         let index = Index::new(&entries, parts, uri.path());
@@ -195,10 +187,10 @@ impl Index {
             let message = tokio::select! {
                 text = self.next() => Message::Text(text.into()),
                 received = socket.recv() => match received {
-                    Some(Ok(Message::Text(_) | Message::Binary(_))) => Message::Close(Some(CloseFrame {
-                        code: UNSUPPORTED,
-                        reason: "an index tells what is below it, and takes no messages".into(),
-                    })),
+                    Some(Ok(Message::Text(_) | Message::Binary(_))) => close(
+                        close_code::UNSUPPORTED,
+                        "an index tells what is below it, and takes no messages",
+                    ),
                     Some(Ok(_)) => continue,
                     Some(Err(_)) | None => return,
                 },

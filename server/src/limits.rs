@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Context;
 use std::time::Duration;
 
+use manysocket_protocol::MESSAGE_OVERHEAD;
 use tokio::time::Sleep;
 
 use crate::stats::Stats;
 
-/// What a message costs to keep besides its content: its place in a queue.
-const OVERHEAD: usize = 64;
+/// What a message costs to keep besides its content.
+const OVERHEAD: usize = MESSAGE_OVERHEAD as usize;
 
 /// Limits of a [`Multiplexer`](crate::Multiplexer). Each crossing is logged, and concerns one open or one link.
 ///

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use futures_util::task::AtomicWaker;
-use manysocket_protocol::{Channel, Close, Message};
+use manysocket_protocol::{Channel, Close, MESSAGE_OVERHEAD, Message};
 
 use crate::limits::{Budget, Share};
 use crate::stats::Counted;
@@ -150,7 +150,7 @@ impl Pipe {
             state.share.give(Share::cost(length(message)));
             state.read_messages += 1;
             state.read_units = state.read_units.saturating_add(message.units());
-            if state.read_units.saturating_add(64 * state.read_messages) >= REPORT {
+            if state.read_units.saturating_add(MESSAGE_OVERHEAD * state.read_messages) >= REPORT {
                 self.signal(state);
             }
         } else {
@@ -182,7 +182,7 @@ impl Pipe {
             return true;
         }
         // An empty message has a place in the queue, too.
-        state.outgoing_units = state.outgoing_units.saturating_add(message.units().max(64));
+        state.outgoing_units = state.outgoing_units.saturating_add(message.units().max(MESSAGE_OVERHEAD));
         state.outgoing_cost += state.share.take(length(&message));
         state.outgoing.push_back(message);
         self.signal(state);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::Error;
-use axum::extract::ws::{self, CloseFrame, Message, Utf8Bytes};
+use axum::extract::ws::{self, CloseCode, CloseFrame, Message, Utf8Bytes};
 use axum::http::HeaderValue;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use manysocket_protocol::{self as protocol, Close};
@@ -210,6 +210,18 @@ fn from_protocol(message: protocol::Message) -> Result<Message, Error> {
         protocol::Message::Text(bytes) => Message::Text(Utf8Bytes::try_from(bytes).map_err(Error::new)?),
         protocol::Message::Binary(bytes) => Message::Binary(bytes),
     })
+}
+
+/// The largest reason of a Close frame, in bytes (RFC 6455 §5.5: 125 less the code).
+const MAX_REASON: usize = 123;
+
+/// A close by the endpoint, with as much of the reason as there is room for.
+pub(crate) fn close(code: CloseCode, reason: impl Into<String>) -> Message {
+    let mut reason = reason.into();
+    while reason.len() > MAX_REASON {
+        reason.pop();
+    }
+    Message::Close(Some(CloseFrame { code, reason: reason.into() }))
 }
 
 /// Whether a native socket failed because a message was larger than its `max_message_size`: it has not been closed, as a

@@ -335,7 +335,9 @@ impl<P: Payload> Connection<P> {
         if let Some(wanted) = window.wanted(&self.path, now) {
             let size = window.size();
             let size = if wanted > size { size + (wanted - size).min(self.growth_left()) } else { wanted };
-            granting(&mut self.channels, channel).into_iter().for_each(|window| window.resize(size));
+            if let Some(window) = granting(&mut self.channels, channel) {
+                window.resize(size);
+            }
         } else if self.settings.window_growth > 0 && self.path.wants_ping() {
             self.ping(now);
         }

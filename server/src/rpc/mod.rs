@@ -51,14 +51,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::extract::Request;
-use axum::extract::ws::{CloseFrame, Message};
+use axum::extract::ws::{Message, close_code};
 use axum::response::Response;
 use axum::routing::any_service;
 use futures_util::future::BoxFuture;
 use tower::Service;
 
 use crate::endpoint::Endpoint;
-use crate::socket::{WebSocket, is_too_large};
+use crate::socket::{WebSocket, close, is_too_large};
 use crate::upgrade::WebSocketUpgrade;
 
 use call::Call;
@@ -67,9 +67,6 @@ pub use function::{Answer, Fallible, Function, Plain};
 
 /// The largest call, in bytes: of arguments that are written by hand, ample.
 const MAX_MESSAGE: usize = 256 * 1024;
-
-/// RFC 6455 §7.4.1: a message that is larger than the endpoint takes.
-const TOO_LARGE: u16 = 1009;
 
 /// A function with a URL: a [`Service`] for a route.
 #[derive(Clone)]
@@ -134,8 +131,7 @@ impl Rpc {
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_)) => continue,
                 Err(error) => {
                     if is_too_large(&error) {
-                        let frame = CloseFrame { code: TOO_LARGE, reason: "the call is too large".into() };
-                        let _ = socket.send(Message::Close(Some(frame))).await;
+                        let _ = socket.send(close(close_code::SIZE, "the call is too large")).await;
                     }
                     return;
                 }

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes};
+use axum::extract::ws::{CloseCode, Message, Utf8Bytes, close_code};
 use futures_util::{SinkExt, StreamExt};
 use tokio::sync::mpsc;
 
-use crate::socket::WebSocket;
+use crate::socket::{WebSocket, close};
 
 use super::commit::{Answer, Commit, Refusal, Rules};
 use super::document::Document;
@@ -14,15 +14,6 @@ use super::store::{Store, Submission};
 
 /// Commits of one socket that wait for their answers. A page that sends more waits, and nobody else does.
 const MAX_WAITING: usize = 64;
-
-/// RFC 6455 §7.4.1: a message of a kind that the endpoint does not take.
-const UNSUPPORTED: u16 = 1003;
-
-/// RFC 6455 §7.4.1: a message that breaks the endpoint's rules.
-const POLICY: u16 = 1008;
-
-/// RFC 6455 §7.4.1: a message that is larger than the endpoint takes.
-const TOO_LARGE: u16 = 1009;
 
 pub(super) struct Connection {
     pub(super) store: Store,
@@ -36,19 +27,14 @@ pub(super) struct Connection {
 impl Connection {
     /// Serves the socket until either end closes it.
     pub(super) async fn run(self, mut socket: WebSocket) {
-        if let Err(Some((code, mut reason))) = self.serve(&mut socket).await {
-            // RFC 6455 §5.5: 125 bytes less the code.
-            while reason.len() > 123 {
-                reason.pop();
-            }
-            let frame = CloseFrame { code, reason: reason.into() };
+        if let Err(Some((code, reason))) = self.serve(&mut socket).await {
             // A page that has gone needs no reason.
-            let _ = socket.send(Message::Close(Some(frame))).await;
+            let _ = socket.send(close(code, reason)).await;
         }
     }
 
     /// Ends with a close code and a reason if the page is to blame.
-    async fn serve(&self, socket: &mut WebSocket) -> Result<(), Option<(u16, String)>> {
+    async fn serve(&self, socket: &mut WebSocket) -> Result<(), Option<(CloseCode, String)>> {
         let (answer_to, mut answers) = mpsc::unbounded_channel::<Answer>();
         let mut changed = self.document.subscribe();
         let (mut heard, greeting) = {
@@ -68,14 +54,14 @@ impl Connection {
                     let text = match message {
                         Some(Ok(Message::Text(text))) => text,
                         Some(Ok(Message::Binary(_))) => {
-                            return Err(Some((UNSUPPORTED, "a commit is text".into())));
+                            return Err(Some((close_code::UNSUPPORTED, "a commit is text".into())));
                         }
                         Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
                         Some(Ok(Message::Close(_))) | None => return Ok(()),
                         // Or the page is gone, and hears nothing of this.
-                        Some(Err(_)) => return Err(Some((TOO_LARGE, "the commit is too large".into()))),
+                        Some(Err(_)) => return Err(Some((close_code::SIZE, "the commit is too large".into()))),
                     };
-                    self.submit(&text, &answer_to).await.map_err(|reason| Some((POLICY, reason)))?;
+                    self.submit(&text, &answer_to).await.map_err(|reason| Some((close_code::POLICY, reason)))?;
                     waiting += 1;
                     continue;
                 }
@@ -111,7 +97,10 @@ impl Connection {
 }
 
 /// Sends messages in as few writes as the socket allows.
-async fn send_all(socket: &mut WebSocket, messages: Vec<Utf8Bytes>) -> Result<(), Option<(u16, String)>> {
+async fn send_all(
+    socket: &mut WebSocket,
+    messages: Vec<Utf8Bytes>,
+) -> Result<(), Option<(CloseCode, String)>> {
     for message in messages {
         socket.feed(Message::Text(message)).await.map_err(|_| None)?;
     }

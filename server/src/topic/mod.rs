@@ -50,8 +50,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use axum::extract::Request;
 use axum::extract::ws::Message;
-use axum::extract::{OriginalUri, Request};
 use axum::http::request::Parts;
 use axum::response::Response;
 use axum::routing::{any_service, get};
@@ -59,7 +59,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream;
 use tower::Service;
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, original_uri};
 use crate::events::events;
 use crate::listing::Listing;
 use crate::upgrade::WebSocketUpgrade;
@@ -289,9 +289,9 @@ impl<R: Rules> Topics<R> {
     }
 }
 
-/// The path as the client gave it, wherever in the application the service is.
+/// What a topic is named by.
 fn path(parts: &Parts) -> String {
-    parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |uri| &uri.0).path().to_owned()
+    original_uri(&parts.extensions, &parts.uri).path().to_owned()
 }
 
 impl<R> Clone for Topics<R> {

@@ -6,25 +6,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::extract::ws::{CloseFrame, Message};
+use axum::extract::ws::{CloseCode, Message, close_code};
 use futures_util::{SinkExt, StreamExt};
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::timeout;
 use tracing::debug;
 
-use crate::socket::{WebSocket, is_too_large};
+use crate::socket::{WebSocket, close, is_too_large};
 
 use super::hub::Subscription;
 use super::{Rules, Slow, Verdict};
-
-/// RFC 6455 §7.4.1: a message that breaks the endpoint's rules.
-const POLICY: u16 = 1008;
-
-/// RFC 6455 §7.4.1: a message that is larger than the endpoint takes.
-const TOO_LARGE: u16 = 1009;
-
-/// Try again later, of IANA's registry of close codes.
-const TRY_AGAIN: u16 = 1013;
 
 /// How long a page has to answer a close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,7 +33,7 @@ pub(super) enum End {
     /// The page closed it, or is gone.
     Left,
     /// For a reason that the page is told.
-    Close(u16, String),
+    Close(CloseCode, String),
 }
 
 /// What a socket is ready for.
@@ -68,13 +59,8 @@ impl<R: Rules> Subscriber<R> {
         let Err(end) = self.serve(&mut socket).await;
         // It counts no longer, however long closing takes.
         drop(self);
-        if let End::Close(code, mut reason) = end {
-            // RFC 6455 §5.5: a Close frame has 125 bytes, and two of them are the code.
-            while reason.len() > 123 {
-                reason.pop();
-            }
-            let frame = CloseFrame { code, reason: reason.into() };
-            let _ = timeout(CLOSE_TIMEOUT, socket.send(Message::Close(Some(frame)))).await;
+        if let End::Close(code, reason) = end {
+            let _ = timeout(CLOSE_TIMEOUT, socket.send(close(code, reason))).await;
         }
         // The closing handshake to its end.
         let _ = timeout(CLOSE_TIMEOUT, async { while let Some(Ok(_)) = socket.recv().await {} }).await;
@@ -141,7 +127,7 @@ impl<R: Rules> Subscriber<R> {
         debug!(count, "a slow subscriber missed messages");
         match self.slow {
             Slow::Drop => Ok(Message::Text(format!("{{\"dropped\":{count}}}").into())),
-            Slow::Close => Err(End::Close(TRY_AGAIN, format!("too slow: missed {count} messages"))),
+            Slow::Close => Err(End::Close(close_code::AGAIN, format!("too slow: missed {count} messages"))),
         }
     }
 
@@ -151,19 +137,19 @@ impl<R: Rules> Subscriber<R> {
             Some(Ok(message @ (Message::Text(_) | Message::Binary(_)))) => message,
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => return Ok(()),
             Some(Err(error)) if is_too_large(&error) => {
-                return Err(End::Close(TOO_LARGE, "the message is too large".into()));
+                return Err(End::Close(close_code::SIZE, "the message is too large".into()));
             }
             Some(Ok(Message::Close(_)) | Err(_)) | None => return Err(End::Left),
         };
         if self.read_only {
-            return Err(End::Close(POLICY, "only the server publishes here".into()));
+            return Err(End::Close(close_code::POLICY, "only the server publishes here".into()));
         }
         match self.rules.publish(&self.about, message) {
             Verdict::Publish(message @ (Message::Text(_) | Message::Binary(_))) => {
                 self.subscription.place.topic.publish(message);
             }
             Verdict::Publish(_) | Verdict::Ignore => {}
-            Verdict::Close(reason) => return Err(End::Close(POLICY, reason)),
+            Verdict::Close(reason) => return Err(End::Close(close_code::POLICY, reason)),
         }
         Ok(())
     }

@@ -13,12 +13,17 @@ const OLDEST_NODE: u32 = 20;
 /// Checks Node.js and installs the packages when the lock file has changed; returns the folder `node_modules`.
 pub(crate) fn packages() -> Result<PathBuf> {
     check_node()?;
-    let tests = workspace::root()?.join("tests");
-    let node_modules = tests.join("node_modules");
-    if !workspace::is_newer(&node_modules.join(STAMP), &[&tests.join("package-lock.json")]) {
-        println!("Installing the npm packages of tests/: wasm-opt and what drives the browser …");
+    install("tests", "wasm-opt and what drives the browser")
+}
+
+/// Installs the packages of a folder of the repository when its lock file has changed; returns its `node_modules`.
+pub(crate) fn install(folder: &str, what: &str) -> Result<PathBuf> {
+    let path = workspace::root()?.join(folder);
+    let node_modules = path.join("node_modules");
+    if !workspace::is_newer(&node_modules.join(STAMP), &[&path.join("package-lock.json")]) {
+        println!("Installing the npm packages of {folder}/: {what} …");
         let mut npm = command::program("npm")?;
-        npm.current_dir(&tests).args(["ci", "--no-audit", "--no-fund"]);
+        npm.current_dir(&path).args(["ci", "--no-audit", "--no-fund"]);
         command::run_quietly(&mut npm)
             .context("the npm packages are missing: npm must reach its registry once")?;
     }
