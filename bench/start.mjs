@@ -18,4 +18,4 @@ export function start(program, parameters) {
 
 /** The Rust server of native and virtual sockets. @param {string} target cargo's target directory */
 export const startServer = (target, site) =>
-  start(join(target, "release/manysocket-test-server"), ["--listen", "127.0.0.1:0", "--static", site]);
+  start(join(target, "release/manysocket-test-server"), ["--listen", "127.0.0.1:0", "--static", site, "--isolated"]);

@@ -1,17 +1,19 @@
 // One physical WebSocket and the channels over it, from dialling to its end. A link is never used again:
 // whoever needs another makes one.
-import { Connection, Outgoing } from "./manysocket.js";
 import { Bytes, join } from "./events.js";
 import { ABNORMAL, CONNECTING, EVENT_MESSAGE, MAX_REASON, OPEN } from "./channel.js";
 import { Payloads } from "./payloads.js";
 import { deliverLater, enqueue, flushLater, receiveFrom } from "./delivery.js";
 import { decode, encodeInto, utf8Length } from "./utf8.js";
-import { memoryBytes, memoryWords } from "./wasm.js";
+import { core, memoryBytes, memoryWords } from "./wasm.js";
 
 export const SUBPROTOCOL = "manysocket.v1";
 const HANDSHAKE_PARAMETER = "manysocket";
 /** Base64 makes 4,000 characters of it: below what servers allow in a request line, path and all. */
 const HANDSHAKE_BYTES = 3000;
+
+/** What a server must not do, by number. */
+const RULES = "https://github.com/manysocket/manysocket/blob/main/docs/protocol.md#9-violations";
 
 /** A batch is not kept waiting for the task to end once it holds this much. */
 const ENOUGH = 32 * 1024;
@@ -29,12 +31,21 @@ const REFUSED = 3;
 const CLOSED = 4;
 const FIN = 1 << 8;
 
+/** The number of no link of the wasm's. */
+const GONE = -1;
+
+// What wasm has to send (src/lib.rs).
+const SEND_TEXT = 1;
+const SEND_BATCH = 2;
+const SEND_RAW = 3;
+
 /** Where batches are put together. Kept: `send()` copies out of it. */
 let scratch = new Uint8Array(64 * 1024);
 
 export class Link {
   #payloads = new Payloads();
-  #core = new Connection(performance.now());
+  /** Its number in wasm. */
+  #core = core.create(performance.now());
   /** By number. */
   #channels = [];
   #physical = null;
@@ -66,7 +77,7 @@ export class Link {
 
   /** Channels that have not ended. */
   get size() {
-    return this.#core?.channels ?? 0;
+    return core.channels(this.#core);
   }
 
   /** Bytes that the physical socket has sent. */
@@ -82,7 +93,7 @@ export class Link {
     const protocols = channel.offered.join(", ");
     const targetSlot = this.#payloads.add(target, null);
     const protocolsSlot = this.#payloads.add(protocols, null);
-    const number = this.#core.open(targetSlot, target.length, protocolsSlot, protocols.length);
+    const number = core.open(this.#core, targetSlot, target.length, protocolsSlot, protocols.length);
     clearTimeout(this.#idle);
     if (number === 0) {
       this.#payloads.remove(targetSlot);
@@ -105,8 +116,8 @@ export class Link {
     // The page may change its buffer; a large one is sent before it can, if credit allows.
     const slot = this.#payloads.add(isText || isLarge ? data : data.slice(), channel);
     const taken = isText
-      ? this.#core.sendText(channel.number, slot, length)
-      : this.#core.sendBinary(channel.number, slot, length);
+      ? core.sendText(this.#core, channel.number, slot, length)
+      : core.sendBinary(this.#core, channel.number, slot, length);
     if (!taken) {
       // The server's close is on its way to the page.
       this.#payloads.remove(slot);
@@ -125,20 +136,20 @@ export class Link {
 
   /** The page took a message. */
   consumed(channel, units) {
-    this.#core.consumed(channel.number, units);
+    core.consumed(this.#core, channel.number, units);
     // A grant may be due. Nobody waits for it in this task.
     this.#flushSoon(0);
   }
 
   close(channel, code, reason) {
-    this.#core.close(channel.number, code, this.#payloads.add(reason, null), reason.length);
+    core.close(this.#core, channel.number, code, this.#payloads.add(reason, null), reason.length);
     this.#flushSoon(0);
   }
 
   /** Gives a channel up without a closing handshake. */
   abort(channel) {
     this.#forget(channel);
-    this.#core.abort(channel.number);
+    core.abort(this.#core, channel.number);
     this.#flushSoon(0);
   }
 
@@ -159,7 +170,7 @@ export class Link {
   // ---- the physical socket ----
 
   #dial(url) {
-    this.#core.handshake(HANDSHAKE_BYTES);
+    core.handshake(this.#core, HANDSHAKE_BYTES);
     const batch = this.#takeBatch().bytes;
     const dialled = new URL(url);
     const base64url = btoa(String.fromCharCode(...batch)).replace(/=+$/, "").replaceAll("+", "-").replaceAll("/", "_");
@@ -192,7 +203,7 @@ export class Link {
   /** The connection has ended; `failed`: as one that fails does (WHATWG), with an error. */
   #lost(event, failed) {
     // Already, if it failed, or this side gave it up.
-    if (this.#core === null) return;
+    if (this.#core === GONE) return;
     clearTimeout(this.#keepalive);
     clearTimeout(this.#idle);
     for (const channel of this.#channels) {
@@ -203,18 +214,18 @@ export class Link {
       else channel.lost();
     }
     this.#channels = [];
-    this.#core.free();
-    this.#core = null;
+    core.release(this.#core);
+    this.#core = GONE;
     this.#options.onclose(event);
     deliverLater();
   }
 
   /** Watches the link, once the server's HELLO has said how often it sends something (docs/protocol.md §8). */
   #keepAlive() {
-    const at = this.#core.pollTimeout();
+    const at = core.pollTimeout(this.#core);
     if (at === Infinity) return;
     this.#keepalive = setTimeout(() => {
-      if (!this.#core.handleTimeout(performance.now())) return this.#giveUp(this.#violation());
+      if (!core.handleTimeout(this.#core, performance.now())) return this.#giveUp(this.#violation());
       this.flush();
       this.#keepAlive();
     }, Math.max(0, at - performance.now()));
@@ -230,8 +241,7 @@ export class Link {
   }
 
   #violation() {
-    const from = this.#core.violationPointer();
-    return decode(memoryBytes().subarray(from, from + this.#core.violationLength()));
+    return `it broke rule ${core.violation(this.#core)} of ${RULES}`;
   }
 
   // ---- sending ----
@@ -254,11 +264,11 @@ export class Link {
     if (this.#physical?.readyState !== OPEN) return;
     const sent = this.bytesSent();
     for (;;) {
-      switch (this.#core.transmit()) {
-        case Outgoing.Text:
+      switch (core.transmit(this.#core)) {
+        case SEND_TEXT:
           this.#sendText(sent);
           break;
-        case Outgoing.Batch: {
+        case SEND_BATCH: {
           const { bytes, texts, binaries, ascii } = this.#takeBatch();
           this.#physical.send(bytes);
           this.#handed += bytes.length;
@@ -266,8 +276,8 @@ export class Link {
           for (const piece of binaries) this.#sentPiece(piece, piece.units, sent);
           break;
         }
-        case Outgoing.Raw: {
-          const piece = this.#takePiece(this.#core.wordsPointer() >>> 2);
+        case SEND_RAW: {
+          const piece = this.#takePiece(core.wordsPointer(this.#core) >>> 2);
           this.#physical.send(piece.value);
           this.#handed += piece.units;
           this.#sentPiece(piece, piece.units, sent);
@@ -281,7 +291,7 @@ export class Link {
 
   /** A physical text message: number, sign, text (docs/protocol.md §2.2). */
   #sendText(sent) {
-    const at = this.#core.wordsPointer() >>> 2;
+    const at = core.wordsPointer(this.#core) >>> 2;
     const words = memoryWords();
     const head = words[at] + (words[at + 1] === 1 ? ":" : "+");
     const piece = this.#takePiece(at + 2);
@@ -294,18 +304,18 @@ export class Link {
 
   /** Puts the batch that wasm has written together (docs/protocol.md §2.3). */
   #takeBatch() {
-    const at = this.#core.wordsPointer() >>> 2;
+    const at = core.wordsPointer(this.#core) >>> 2;
     const texts = this.#takeRun(at);
     const binaries = this.#takeRun(at + 1 + 4 * texts.length);
     let text = "";
-    let needed = PREFIX + this.#core.headersLength();
+    let needed = PREFIX + core.headersLength(this.#core);
     for (const piece of texts) text += piece.value;
     for (const piece of binaries) needed += piece.units;
     needed += 3 * text.length;
     if (scratch.length < needed) scratch = new Uint8Array(needed);
 
-    const from = this.#core.headersPointer();
-    const headers = memoryBytes().subarray(from, from + this.#core.headersLength());
+    const from = core.headersPointer(this.#core);
+    const headers = memoryBytes().subarray(from, from + core.headersLength(this.#core));
     scratch.set(headers, PREFIX);
     let end = PREFIX + headers.length;
     const textBytes = text === "" ? 0 : encodeInto(text, scratch.subarray(end));
@@ -368,8 +378,8 @@ export class Link {
   #receive(data) {
     if (this.#physical.readyState !== OPEN) return;
     if (typeof data === "string") this.#receiveText(data);
-    else if (this.#core.expectsRaw(data.byteLength)) {
-      const taken = this.#core.receiveRaw(performance.now(), data.byteLength);
+    else if (core.expectsRaw(this.#core, data.byteLength)) {
+      const taken = core.receiveRaw(this.#core, performance.now(), data.byteLength);
       this.#takeEvents(taken, "", data, 0);
     } else this.#receiveBatch(data);
   }
@@ -387,7 +397,7 @@ export class Link {
       return this.#giveUp("a text message does not begin with a channel number and ':' or '+'");
     }
     const text = data.slice(at + 1);
-    this.#takeEvents(this.#core.receiveText(performance.now(), number, fin, text.length), text, null, 0);
+    this.#takeEvents(core.receiveText(this.#core, performance.now(), number, fin, text.length), text, null, 0);
   }
 
   #receiveBatch(buffer) {
@@ -407,16 +417,16 @@ export class Link {
     const binaryAt = textAt + lengths[1];
     if (binaryAt > bytes.length) return this.#giveUp("a batch is shorter than its lengths tell");
     const text = lengths[1] === 0 ? "" : decode(bytes.subarray(textAt, binaryAt));
-    const headers = this.#core.headersBuffer(lengths[0]);
+    const headers = core.headersBuffer(this.#core, lengths[0]);
     memoryBytes().set(bytes.subarray(at, textAt), headers);
-    const taken = this.#core.receiveBatch(performance.now(), text.length, bytes.length - binaryAt);
+    const taken = core.receiveBatch(this.#core, performance.now(), text.length, bytes.length - binaryAt);
     this.#takeEvents(taken, text, buffer, binaryAt);
   }
 
   /** Queues what has arrived; `taken` is false if the server broke the protocol. */
   #takeEvents(taken, text, buffer, binaryAt) {
-    const count = this.#core.events();
-    const at = this.#core.wordsPointer() >>> 2;
+    const count = core.events(this.#core);
+    const at = core.wordsPointer(this.#core) >>> 2;
     const words = memoryWords();
     // Answering calls into wasm, which may move its memory: after the words have been read.
     const ended = [];
@@ -460,7 +470,7 @@ export class Link {
     this.#forget(channel);
     if (tag === ACCEPTED) {
       console.error(`WebSocket connection to '${channel.url}' failed: the server chose the subprotocol '${reason}', which is not one that was offered`);
-      this.#core.abort(channel.number);
+      core.abort(this.#core, channel.number);
       channel.fail();
     } else if (tag === REFUSED) {
       // What a browser prints for a handshake that a server refuses.
@@ -468,12 +478,12 @@ export class Link {
       channel.fail();
     } else if (tag === CLOSED) {
       // RFC 6455 §5.5.1: the answer echoes the code. It does nothing if the page closed first.
-      this.#core.close(channel.number, code === 1006 ? 0 : code, 0, 0);
+      core.close(this.#core, channel.number, code === 1006 ? 0 : code, 0, 0);
       if (code === 1006) channel.lost();
       else channel.closed({ code: code === 0 ? 1005 : code, reason, wasClean: true });
     } else {
       // Larger than a string can be.
-      this.#core.close(channel.number, 1009, 0, 0);
+      core.close(this.#core, channel.number, 1009, 0, 0);
       channel.fail();
     }
   }
@@ -491,7 +501,7 @@ export class Link {
 
   #closeIfIdle() {
     clearTimeout(this.#idle);
-    if (this.#core.channels > 0) return;
+    if (core.channels(this.#core) > 0) return;
     this.#idle = setTimeout(() => this.end(1000, "idle"), this.#options.idleTimeout);
   }
 }

@@ -1,23 +1,27 @@
 // The one wasm instance of this copy of the package, and views of its memory.
 import { initSync } from "./manysocket.js";
 
-let memory = null;
+/**
+ * What the wasm exports: functions of numbers (src/lib.rs), called as they are. The functions that wasm-bindgen writes
+ * around them would turn numbers into numbers.
+ */
+export let core = null;
 let words = null;
 let bytes = null;
 
 /** Compiles and starts the wasm, once. @param {BufferSource | WebAssembly.Module} module */
 export function initialise(module) {
-  if (memory === null) memory = initSync({ module }).memory;
+  core ??= initSync({ module });
 }
 
 /** The memory as 32-bit words. Renewed when it has grown; never handed to the page. */
 export function memoryWords() {
-  if (words === null || words.buffer !== memory.buffer) words = new Uint32Array(memory.buffer);
+  if (words === null || words.buffer !== core.memory.buffer) words = new Uint32Array(core.memory.buffer);
   return words;
 }
 
 /** The memory as bytes, likewise. */
 export function memoryBytes() {
-  if (bytes === null || bytes.buffer !== memory.buffer) bytes = new Uint8Array(memory.buffer);
+  if (bytes === null || bytes.buffer !== core.memory.buffer) bytes = new Uint8Array(core.memory.buffer);
   return bytes;
 }

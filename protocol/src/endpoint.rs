@@ -6,12 +6,13 @@ use std::collections::{HashMap, VecDeque};
 use bytes::{Bytes, BytesMut};
 use data_encoding::BASE64URL_NOPAD;
 
-use crate::connection::{self, Connection, LONG_REASON, MAX_REASON, Side, Span};
+use crate::connection::{self, Connection, MAX_REASON, Side, Span};
 use crate::frame::Kind;
 use crate::message::{Data, Message, Physical, encode_batch};
 use crate::settings::Settings;
 use crate::text;
 use crate::varint;
+use crate::violation::Rule;
 use crate::{Channel, Millis, Violation};
 
 /// The first batch fits a request line that every server in front accepts: base64 makes 4,000
@@ -182,9 +183,7 @@ impl Endpoint {
     /// # Errors
     /// A [`Violation`] if it is not base64url or the batch in it breaks the protocol.
     pub fn receive_handshake(&mut self, now: Millis, base64url: &str) -> Result<(), Violation> {
-        let batch = BASE64URL_NOPAD.decode(base64url.as_bytes()).map_err(|_| {
-            Violation::protocol("the first batch in the handshake is not base64url without padding")
-        })?;
+        let batch = BASE64URL_NOPAD.decode(base64url.as_bytes()).map_err(|_| Rule::Handshake.broken())?;
         self.receive_batch(now, &batch.into())
     }
 
@@ -196,8 +195,7 @@ impl Endpoint {
         match message {
             Physical::Text(bytes) => self.receive_text(now, &bytes),
             Physical::Binary(bytes) => {
-                let length =
-                    u32::try_from(bytes.len()).map_err(|_| Violation::limit("a message past 4 GiB"))?;
+                let length = u32::try_from(bytes.len()).map_err(|_| Rule::Huge.broken())?;
                 if self.connection.expects_raw(length) {
                     self.connection.receive_raw(now, length)?;
                     self.take_events(&Runs { text: "", binary: &bytes }.whole(&bytes))
@@ -249,16 +247,15 @@ impl Endpoint {
     }
 
     fn receive_text(&mut self, now: Millis, bytes: &Bytes) -> Result<(), Violation> {
-        const NOT_UTF8: Violation = Violation::data("a physical text message is not UTF-8");
         let (channel, fin, head) = text_head(bytes)?;
         let content = bytes.slice(head..);
-        let text = str::from_utf8(&content).map_err(|_| NOT_UTF8)?;
+        let text = str::from_utf8(&content).map_err(|_| Rule::TextNotUtf8.broken())?;
         self.connection.receive_text(now, channel, fin, text::utf16_len(text))?;
         self.take_events(&Runs { text, binary: &Bytes::new() }.whole(&content))
     }
 
     fn receive_batch(&mut self, now: Millis, bytes: &Bytes) -> Result<(), Violation> {
-        const CUT: Violation = Violation::protocol("a batch is shorter than its lengths tell");
+        const CUT: Violation = Rule::BatchCut.broken();
         let mut rest: &[u8] = bytes;
         let (Some(header_bytes), Some(text_bytes)) = (varint::read(&mut rest), varint::read(&mut rest))
         else {
@@ -266,7 +263,7 @@ impl Endpoint {
         };
         let (headers, rest) = rest.split_at_checked(header_bytes as usize).ok_or(CUT)?;
         let (text, binary) = rest.split_at_checked(text_bytes as usize).ok_or(CUT)?;
-        let text = str::from_utf8(text).map_err(|_| Violation::data("a batch's text run is not UTF-8"))?;
+        let text = str::from_utf8(text).map_err(|_| Rule::RunNotUtf8.broken())?;
         let binary = bytes.slice_ref(binary);
         let received =
             self.connection.receive_batch(now, headers, text::utf16_len(text), binary.len() as u32);
@@ -307,7 +304,7 @@ impl Endpoint {
                     let code = u16::try_from(code).ok().filter(|&code| code != 0);
                     let reason = runs.string(reason)?;
                     if reason.len() > MAX_REASON as usize {
-                        return Err(LONG_REASON.on(channel));
+                        return Err(Rule::CloseReason.on(channel));
                     }
                     Event::Closed { channel, close: Close { code, reason } }
                 }
@@ -361,7 +358,7 @@ fn text_head(bytes: &[u8]) -> Result<(Channel, bool, usize), Violation> {
             _ => break,
         }
     }
-    Err(Violation::protocol("a physical text message does not begin with a channel number and ':' or '+'"))
+    Err(Rule::NoPrefix.broken())
 }
 
 /// The contents of a physical message.
@@ -416,7 +413,7 @@ impl<'a> Contents<'a> {
         let ahead = units.checked_sub(units_before).ok_or(OUTSIDE)?;
         let (bytes, taken) = text::prefix(&self.text[bytes_before..], ahead);
         if taken != ahead {
-            return Err(Violation::data("a text is cut inside a surrogate pair"));
+            return Err(Rule::PairCut.broken());
         }
         self.position.set((units, bytes_before + bytes));
         Ok(bytes_before + bytes)
@@ -444,4 +441,4 @@ impl<'a> Contents<'a> {
     }
 }
 
-const OUTSIDE: Violation = Violation::protocol("a message lies outside its batch");
+const OUTSIDE: Violation = Rule::Outside.broken();

@@ -1,6 +1,7 @@
 //! Frame headers: their encoding and nothing else (§5).
 
 use crate::varint;
+use crate::violation::Rule;
 use crate::{Channel, Violation};
 
 /// Whether a message is text or binary (RFC 6455 §5.6).
@@ -127,7 +128,7 @@ impl<'a> Frame<'a> {
 
     /// Takes one header off the front of `input`, which is not empty.
     pub(crate) fn decode(input: &mut &'a [u8]) -> Result<Self, Violation> {
-        const CUT: Violation = Violation::protocol("a frame header is cut short or a number in it too large");
+        const CUT: Violation = Rule::Cut.broken();
         let mut number = || varint::read(input).ok_or(CUT);
         let tag = number()?;
         let channel = tag >> KIND_BITS;
@@ -158,7 +159,7 @@ impl<'a> Frame<'a> {
                     _ => Frame::Unknown,
                 });
             }
-            _ => return Err(Violation::protocol("unknown frame kind")),
+            _ => return Err(Rule::UnknownKind.broken()),
         };
         Ok(frame)
     }

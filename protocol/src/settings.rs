@@ -1,6 +1,7 @@
 //! What each side accepts, and tells the other in its HELLO (§3.1).
 
 use crate::varint;
+use crate::violation::Rule;
 use crate::{Millis, Violation};
 
 /// What every message and every piece of one costs besides its units (§6). Without it a flood of
@@ -97,7 +98,7 @@ impl Settings {
         let mut settings = Self::default();
         while !body.is_empty() {
             let (Some(key), Some(value)) = (varint::read(&mut body), varint::read(&mut body)) else {
-                return Err(Violation::protocol("HELLO is cut short"));
+                return Err(Rule::HelloCut.broken());
             };
             match key {
                 key::MAX_CHANNELS => settings.max_channels = value,
@@ -109,10 +110,10 @@ impl Settings {
             }
         }
         if settings.window < MIN_WINDOW || settings.window > MAX_CREDIT {
-            return Err(Violation::protocol("HELLO: the window must be 16 KiB to 2 GiB"));
+            return Err(Rule::HelloWindow.broken());
         }
         if settings.max_fragment < MIN_PIECE {
-            return Err(Violation::protocol("HELLO: max_fragment must be 4 KiB or more"));
+            return Err(Rule::HelloFragment.broken());
         }
         Ok(settings)
     }

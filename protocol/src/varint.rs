@@ -12,13 +12,16 @@ pub(crate) fn write(out: &mut Vec<u8>, mut value: u32) {
 /// Takes one integer off the front of `input`; `None` if it is cut short or does not fit 32 bits.
 pub(crate) fn read(input: &mut &[u8]) -> Option<u32> {
     let mut value = 0;
-    for (i, &byte) in input.iter().enumerate().take(5) {
+    let mut rest = *input;
+    for i in 0..5 {
+        let (&byte, tail) = rest.split_first()?;
+        rest = tail;
         if i == 4 && byte > 0x0f {
             return None;
         }
         value |= u32::from(byte & 0x7f) << (7 * i);
         if byte < 0x80 {
-            *input = &input[i + 1..];
+            *input = rest;
             return Some(value);
         }
     }

@@ -11,6 +11,7 @@ use crate::keepalive::{Due, Keepalive};
 use crate::path::Path;
 use crate::settings::Settings;
 use crate::transmit::{Batch, Payload};
+use crate::violation::Rule;
 use crate::{Channel, Millis, Violation};
 
 mod event;
@@ -18,7 +19,7 @@ mod receive;
 mod write;
 
 pub use event::{Event, Span};
-pub(crate) use receive::{LONG_REASON, MAX_REASON};
+pub(crate) use receive::MAX_REASON;
 
 /// The close code that stands for "no closing handshake" (RFC 6455 §7.4.1). On the wire of a
 /// channel it aborts it (§7).
@@ -250,7 +251,7 @@ impl<P: Payload> Connection<P> {
                 self.ping(now);
                 Ok(())
             }
-            Due::Dead => Err(Violation::limit("the peer has been silent for too long")),
+            Due::Dead => Err(Rule::Silent.broken()),
         }
     }
 
@@ -269,20 +270,23 @@ impl<P: Payload> Connection<P> {
     }
 
     fn expect(&mut self, channel: Channel) -> Result<&mut ChannelState<P>, Violation> {
-        self.get(channel).ok_or(Violation::protocol("a frame for a channel that is not open").on(channel))
+        self.get(channel).ok_or(Rule::NoChannel.on(channel))
     }
 
     fn insert(&mut self, channel: Channel, sending: Sending<P>, receiving: Receiving) {
-        let index = channel as usize - 1;
-        if index == self.channels.len() {
-            self.channels.push(None);
+        let state = Some(ChannelState { sending, receiving, scheduled: false });
+        match self.channels.get_mut(channel as usize - 1) {
+            Some(place) => *place = state,
+            // The next number: there are no gaps.
+            None => self.channels.push(state),
         }
-        self.channels[index] = Some(ChannelState { sending, receiving, scheduled: false });
         self.live += 1;
     }
 
     fn remove(&mut self, channel: Channel) {
-        self.channels[channel as usize - 1] = None;
+        if let Some(place) = self.channels.get_mut(channel as usize - 1) {
+            *place = None;
+        }
         self.live -= 1;
         if self.side() == Side::Client {
             self.free.push(Reverse(channel));
@@ -309,6 +313,13 @@ impl<P: Payload> Connection<P> {
         if let Some(state) = self.get(channel)
             && !std::mem::replace(&mut state.scheduled, true)
         {
+            self.ready.push_back(channel);
+        }
+    }
+
+    /// Sends the first in turn behind the others.
+    fn next_turn(&mut self) {
+        if let Some(channel) = self.ready.pop_front() {
             self.ready.push_back(channel);
         }
     }

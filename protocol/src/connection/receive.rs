@@ -5,12 +5,11 @@ use crate::channel::{End, Queue, Receiving, Rejected, Sending, Window};
 use crate::frame::{Frame, Kind};
 use crate::settings::{CHANNEL_SLACK, MAX_CREDIT, Settings};
 use crate::transmit::{LARGE, Payload};
+use crate::violation::Rule;
 use crate::{Channel, Millis, Violation};
 
 /// The longest reason of a close, in bytes (RFC 6455 §5.5: 125 less the code).
 pub(crate) const MAX_REASON: u32 = 123;
-
-pub(crate) const LONG_REASON: Violation = Violation::protocol("CLOSE with a reason of more than 123 bytes");
 
 impl<P: Payload> Connection<P> {
     /// Whether a physical binary message of `length` bytes is a payload rather than a batch: then
@@ -36,7 +35,7 @@ impl<P: Payload> Connection<P> {
         while !headers.is_empty() {
             let frame = Frame::decode(&mut headers)?;
             if self.peer.is_none() && !matches!(frame, Frame::Hello(_)) {
-                return Err(Violation::protocol("the first frame is not HELLO"));
+                return Err(Rule::NoHello.broken());
             }
             match frame {
                 Frame::Data { channel, kind, fin, units } => {
@@ -70,11 +69,7 @@ impl<P: Payload> Connection<P> {
                 Frame::Unknown => {}
             }
         }
-        if text.is_exhausted() && binary.is_exhausted() {
-            Ok(())
-        } else {
-            Err(Violation::protocol("a batch holds more content than its headers tell"))
-        }
+        if text.is_exhausted() && binary.is_exhausted() { Ok(()) } else { Err(Rule::BatchLeftOver.broken()) }
     }
 
     /// Takes in a physical text message: the number and sign in front of it, and the length of
@@ -99,13 +94,13 @@ impl<P: Payload> Connection<P> {
     /// As [`Connection::receive_batch`].
     pub fn receive_raw(&mut self, now: Millis, length: u32) -> Result<(), Violation> {
         self.keepalive.received(now);
-        let (channel, fin) = self.raw_in.ok_or(Violation::protocol("a raw payload without its header"))?;
+        let (channel, fin) = self.raw_in.ok_or(Rule::NoRaw.broken())?;
         self.on_data(channel, Kind::Binary, fin, Span { start: 0, units: length })
     }
 
     fn on_hello(&mut self, body: &[u8]) -> Result<(), Violation> {
         if self.peer.is_some() {
-            return Err(Violation::protocol("a second HELLO"));
+            return Err(Rule::SecondHello.broken());
         }
         let peer = Settings::decode(body)?;
         self.keepalive.peer_promises(peer.ping_interval);
@@ -115,19 +110,19 @@ impl<P: Payload> Connection<P> {
 
     fn on_open(&mut self, channel: Channel, target: Span, protocols: Span) -> Result<(), Violation> {
         if self.side() == Side::Client {
-            return Err(Violation::protocol("a server does not open channels").on(channel));
+            return Err(Rule::OpenByServer.on(channel));
         }
         if channel == 0 || channel as usize > self.channels.len() + 1 {
-            return Err(Violation::protocol("OPEN skips channel numbers").on(channel));
+            return Err(Rule::OpenSkips.on(channel));
         }
         if channel > self.settings.max_channels.saturating_add(CHANNEL_SLACK) {
-            return Err(Violation::limit("OPEN far beyond max_channels").on(channel));
+            return Err(Rule::OpenBeyond.on(channel));
         }
         if self.state(channel).is_some() {
-            return Err(Violation::protocol("OPEN of a channel that has not ended").on(channel));
+            return Err(Rule::OpenTaken.on(channel));
         }
         if self.churn.is_exhausted(self.keepalive.last_received()) {
-            return Err(Violation::limit("too many opens that came to nothing").on(channel));
+            return Err(Rule::Churn.on(channel));
         }
         let refusal = if self.live >= self.settings.max_channels {
             Some(503)
@@ -151,9 +146,7 @@ impl<P: Payload> Connection<P> {
         let side = self.side();
         let state = self.expect(channel)?;
         match (&state.sending, &state.receiving) {
-            _ if side == Side::Server => {
-                Err(Violation::protocol("a client does not accept channels").on(channel))
-            }
+            _ if side == Side::Server => Err(Rule::AcceptByClient.on(channel)),
             (Sending::Opening, Receiving::Opening) => {
                 state.sending = Sending::Open(Queue::new(credit));
                 state.receiving = Receiving::Open(window);
@@ -161,7 +154,7 @@ impl<P: Payload> Connection<P> {
                 Ok(())
             }
             (_, Receiving::Discarding) => Ok(()),
-            _ => Err(Violation::protocol("ACCEPT of a channel that is not opening").on(channel)),
+            _ => Err(Rule::AcceptLate.on(channel)),
         }
     }
 
@@ -170,12 +163,12 @@ impl<P: Payload> Connection<P> {
         let state = self.expect(channel)?;
         let event = match state.receiving {
             _ if side == Side::Server => {
-                return Err(Violation::protocol("a client does not refuse channels").on(channel));
+                return Err(Rule::RefuseByClient.on(channel));
             }
             Receiving::Opening => Some(Event::Refused { channel, status, reason }),
             Receiving::Discarding => None,
             _ => {
-                return Err(Violation::protocol("REFUSE of a channel that is not opening").on(channel));
+                return Err(Rule::RefuseLate.on(channel));
             }
         };
         self.events.extend(event);
@@ -187,21 +180,21 @@ impl<P: Payload> Connection<P> {
 
     fn on_close(&mut self, channel: Channel, code: u32, reason: Span) -> Result<(), Violation> {
         if !(is_close_code(code) || matches!(code, 0 | ABORTED)) {
-            return Err(Violation::protocol("CLOSE with a code that RFC 6455 does not allow").on(channel));
+            return Err(Rule::CloseCode.on(channel));
         }
         // No text has fewer bytes than units. A host that has the bytes checks those.
         if reason.units > MAX_REASON {
-            return Err(LONG_REASON.on(channel));
+            return Err(Rule::CloseReason.on(channel));
         }
         if reason.units > 0 && matches!(code, 0 | ABORTED) {
-            return Err(Violation::protocol("CLOSE with a reason but no code").on(channel));
+            return Err(Rule::CloseWithoutCode.on(channel));
         }
         let side = self.side();
         let state = self.expect(channel)?;
         match state.receiving {
-            Receiving::Ended => return Err(Violation::protocol("CLOSE after CLOSE").on(channel)),
+            Receiving::Ended => return Err(Rule::CloseTwice.on(channel)),
             Receiving::Opening if side == Side::Client || code != ABORTED => {
-                return Err(Violation::protocol("CLOSE of a channel that has not been accepted").on(channel));
+                return Err(Rule::CloseEarly.on(channel));
             }
             Receiving::Discarding => {}
             Receiving::Opening | Receiving::Open(_) => {
@@ -218,18 +211,18 @@ impl<P: Payload> Connection<P> {
     fn on_grant(&mut self, channel: Channel, units: u32) -> Result<(), Violation> {
         let state = self.expect(channel)?;
         if matches!(state.receiving, Receiving::Ended) {
-            return Err(Violation::protocol("GRANT after CLOSE").on(channel));
+            return Err(Rule::GrantLate.on(channel));
         }
         let (Sending::Open(queue) | Sending::Ending(queue, _)) = &mut state.sending else {
             return match state.sending {
                 Sending::Ended => Ok(()),
-                _ => Err(Violation::protocol("GRANT on a channel that has not been accepted").on(channel)),
+                _ => Err(Rule::GrantEarly.on(channel)),
             };
         };
         let credit = queue.credit();
         match credit.checked_add(units).filter(|&sum| sum <= MAX_CREDIT) {
             Some(sum) => *credit = sum,
-            None => return Err(Violation::protocol("GRANT past the largest credit").on(channel)),
+            None => return Err(Rule::GrantExcess.on(channel)),
         }
         if !queue.is_empty() {
             self.schedule(channel);
@@ -245,17 +238,17 @@ impl<P: Payload> Connection<P> {
             Receiving::Open(window) => window,
             Receiving::Discarding => return Ok(()),
             Receiving::Opening => {
-                return Err(Violation::protocol("data on a channel that has not been accepted").on(channel));
+                return Err(Rule::DataEarly.on(channel));
             }
-            Receiving::Ended => return Err(Violation::protocol("data after CLOSE").on(channel)),
+            Receiving::Ended => return Err(Rule::DataLate.on(channel)),
         };
         match window.receive(kind, fin, span.units, max_message) {
             Ok(()) => self.events.push_back(Event::Data { channel, kind, fin, span }),
             Err(Rejected::NoCredit) => {
-                return Err(Violation::limit("data beyond the credit").on(channel));
+                return Err(Rule::NoCredit.on(channel));
             }
             Err(Rejected::Mixed) => {
-                return Err(Violation::protocol("text and binary pieces in one message").on(channel));
+                return Err(Rule::DataMixed.on(channel));
             }
             Err(Rejected::Oversize) => {
                 state.receiving = Receiving::Discarding;
@@ -303,7 +296,7 @@ impl Run {
 
     fn take(&mut self, units: u32) -> Result<Span, Violation> {
         if units > self.end - self.position {
-            return Err(Violation::protocol("headers tell of more content than the batch holds"));
+            return Err(Rule::BatchExceeded.broken());
         }
         let span = Span { start: self.position, units };
         self.position += units;

@@ -155,7 +155,7 @@ impl<P: Payload> Connection<P> {
                         return None;
                     }
                     let payload = queue.take(piece);
-                    self.ready.rotate_left(1);
+                    self.next_turn();
                     return Some(Transmit::Raw(payload));
                 }
                 Kind::Text if piece.units >= LARGE || (alone && !ends && queue.len() == 1) => {
@@ -163,14 +163,14 @@ impl<P: Payload> Connection<P> {
                         return None;
                     }
                     let text = queue.take(piece);
-                    self.ready.rotate_left(1);
+                    self.next_turn();
                     return Some(Transmit::Text { channel, fin: piece.fin, text });
                 }
                 _ => write_piece(batch, channel, piece, queue),
             }
             if batch.max_bytes() - turn_began >= QUANTUM {
                 turn_began = batch.max_bytes();
-                self.ready.rotate_left(1);
+                self.next_turn();
             }
         }
         None
