@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::Millis;
 use crate::frame::Kind;
 use crate::path::{Path, Rate};
-use crate::settings::{MESSAGE_OVERHEAD, MIN_PIECE};
+use crate::settings::{MAX_CREDIT, MESSAGE_OVERHEAD, MIN_PIECE};
 use crate::transmit::Payload;
 
 /// Both directions of a channel. It is gone once both have ended.
@@ -43,6 +43,9 @@ pub(crate) struct Queue<P> {
     items: VecDeque<(Kind, P)>,
     units: u32,
     credit: u32,
+    /// The credit after the last GRANT. With less than half of it left, the next GRANT comes by itself (§6), and a
+    /// message that does not fit waits for it: to cut and join one costs more.
+    granted: u32,
 }
 
 /// What the front of a [`Queue`] may send now.
@@ -55,7 +58,7 @@ pub(crate) struct Piece {
 
 impl<P: Payload> Queue<P> {
     pub(crate) fn new(credit: u32) -> Self {
-        Self { items: VecDeque::new(), units: 0, credit }
+        Self { items: VecDeque::new(), units: 0, credit, granted: credit }
     }
 
     pub(crate) fn push(&mut self, kind: Kind, payload: P) {
@@ -75,23 +78,24 @@ impl<P: Payload> Queue<P> {
         self.items.is_empty()
     }
 
-    pub(crate) fn credit(&mut self) -> &mut u32 {
-        &mut self.credit
+    /// Adds credit; false if that would be more than there may be.
+    pub(crate) fn grant(&mut self, units: u32) -> bool {
+        match self.credit.checked_add(units).filter(|&sum| sum <= MAX_CREDIT) {
+            Some(sum) => (self.credit, self.granted) = (sum, sum),
+            None => return false,
+        }
+        true
     }
 
-    /// The next message whole if credit and `max_fragment` allow, else a piece of it worth sending,
-    /// else nothing.
+    /// The next message, or as much of it as one piece may hold; with less credit a piece of that, if one
+    /// is worth sending; else nothing.
     pub(crate) fn peek(&self, max_fragment: u32) -> Option<Piece> {
         let &(kind, ref payload) = self.items.front()?;
-        let affordable = self.credit.checked_sub(MESSAGE_OVERHEAD)?.min(max_fragment);
-        let units = payload.units();
-        if units <= affordable {
-            Some(Piece { kind, units, fin: true })
-        } else if affordable >= MIN_PIECE {
-            Some(Piece { kind, units: affordable, fin: false })
-        } else {
-            None
-        }
+        let affordable = self.credit.checked_sub(MESSAGE_OVERHEAD)?;
+        let whole = payload.units();
+        let units = whole.min(max_fragment).min(affordable);
+        let waits = units < whole.min(max_fragment) && (self.credit < self.granted / 2 || units < MIN_PIECE);
+        (!waits).then_some(Piece { kind, units, fin: units == whole })
     }
 
     /// Takes what [`Queue::peek`] described, and pays for it.
@@ -136,10 +140,12 @@ pub(crate) struct Window {
     credit: u32,
     /// Units and overhead of whole messages that the reader has not consumed.
     unread: u32,
+    /// What the last message would have taken in one piece, if it came in several.
+    whole: u32,
     /// The message that is being put together: its kind and its units so far.
     partial: Option<(Kind, u32)>,
-    /// Credit to grant in the next GRANT; 0 if none is waiting to be sent.
-    pub(crate) grant_due: u32,
+    /// Credit to grant in the next GRANT, if one is waiting to be sent.
+    pub(crate) grant_due: Option<u32>,
 }
 
 /// Why data was not taken in.
@@ -161,8 +167,9 @@ impl Window {
             rate: Rate::default(),
             credit: size,
             unread: 0,
+            whole: 0,
             partial: None,
-            grant_due: 0,
+            grant_due: None,
         }
     }
 
@@ -190,6 +197,9 @@ impl Window {
         let total =
             before.checked_add(units).filter(|&total| total <= max_message).ok_or(Rejected::Oversize)?;
         if fin {
+            if before > 0 {
+                self.whole = total.saturating_add(MESSAGE_OVERHEAD);
+            }
             self.unread = self.unread.saturating_add(total.saturating_add(MESSAGE_OVERHEAD));
         } else {
             self.partial = Some((kind, total));
@@ -203,18 +213,16 @@ impl Window {
         self.unread = self.unread.saturating_sub(units.saturating_add(overhead));
     }
 
-    /// What to grant, if it is worth a frame: half the window, so that a stream costs two GRANTs
-    /// a window, and a sender never waits for one while it has more than the least piece left.
-    /// A message that is being put together does not count as unread: it may be larger than the
+    /// Whether a GRANT is worth a frame: for half the window, so that a stream costs two GRANTs
+    /// a window. A message that is being put together does not count as unread: it may be larger than the
     /// window, and `max_message` bounds it.
-    fn grant(&self) -> Option<u32> {
-        let grant = self.size.saturating_sub(self.credit.saturating_add(self.unread));
-        (grant >= self.size / 2).then_some(grant)
+    pub(crate) fn wants_grant(&self) -> bool {
+        self.free() >= self.size / 2
     }
 
-    /// Whether a GRANT is worth a frame.
-    pub(crate) fn wants_grant(&self) -> bool {
-        self.grant().is_some()
+    /// What may be granted.
+    fn free(&self) -> u32 {
+        self.size.saturating_sub(self.credit.saturating_add(self.unread))
     }
 
     /// The size that the path asks for, once that can be told.
@@ -226,16 +234,43 @@ impl Window {
         self.size
     }
 
-    /// Changes the size, in bounds: what the peer may send already cannot be taken back.
+    /// What the last message would have taken in one piece, if it came in several; else 0.
+    pub(crate) fn whole(&self) -> u32 {
+        self.whole
+    }
+
+    /// Changes the size, in bounds: what the peer may send already cannot be taken back. A GRANT has to follow.
     pub(crate) fn resize(&mut self, size: u32) {
         self.size = size.max(self.least).max(self.credit.saturating_add(self.unread).min(self.size));
     }
 
-    /// Makes the grant due. True if a GRANT has to be scheduled.
-    pub(crate) fn update_grant(&mut self) -> bool {
-        let Some(grant) = self.grant() else { return false };
-        self.credit += grant;
-        self.grant_due += grant;
-        self.grant_due == grant
+    /// Makes a grant due: of nothing, too, if the window has shrunk, since the sender may be waiting for
+    /// one (§6). True if a GRANT has to be scheduled.
+    pub(crate) fn grant(&mut self) -> bool {
+        let free = self.free();
+        self.credit += free;
+        self.grant_due.replace(self.grant_due.unwrap_or(0) + free).is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn a_window_that_shrinks_grants_all_the_same() {
+        let mut window = Window::new(16 * 1024);
+        window.resize(100_000);
+        assert!(window.grant());
+        assert_eq!(window.grant_due.take(), Some(100_000 - 16 * 1024));
+        // The sender has 45,000 left, and a message of 50,000: less than half of what it was granted last, so it waits.
+        assert_eq!(window.receive(Kind::Binary, true, 55_000 - MESSAGE_OVERHEAD, u32::MAX), Ok(()));
+        window.consumed(1, 55_000 - MESSAGE_OVERHEAD);
+        assert!(window.wants_grant());
+        window.resize(20_000);
+        assert!(window.grant());
+        assert_eq!(window.grant_due.take(), Some(0), "nothing to give, and the sender told");
     }
 }

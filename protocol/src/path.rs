@@ -24,18 +24,21 @@ pub(crate) struct Path {
     round_trip: Option<Millis>,
     /// When the first PING that has no answer yet was asked for.
     pinged: Option<Millis>,
-    /// The channel of the last data, and when it was last another's.
+    /// The channel of the last data, when that came, and when it was last another's.
     speaker: Channel,
-    switched: Millis,
+    heard: Millis,
+    switched: Option<Millis>,
 }
 
 impl Path {
     /// Data has come on a channel.
     pub(crate) fn heard(&mut self, channel: Channel, now: Millis) {
         if channel != self.speaker {
+            // Nobody's before the first.
+            self.switched = (self.speaker != 0).then_some(self.heard);
             self.speaker = channel;
-            self.switched = now;
         }
+        self.heard = now;
     }
 
     /// A PING is to be sent.
@@ -63,7 +66,7 @@ impl Path {
         if elapsed < INTERVAL.max(round_trip) {
             return None;
         }
-        let alone = now - self.switched >= QUIET;
+        let alone = self.switched.is_none_or(|at| now - at >= QUIET);
         // Twice: credit comes back in halves of a window, so that at times only half of it is on its way.
         let hold = 2 * round_trip + if alone { SLACK } else { 0 };
         let window = u64::from(rate.units).saturating_mul(hold) / elapsed;
@@ -112,7 +115,7 @@ mod tests {
     fn slack_is_for_those_who_are_alone() {
         let mut path = path(0);
         for (now, speaker, expected) in
-            [(100, 1, 0), (150, 1, 0), (199, 1, 0), (224, 1, 25_000), (249, 2, 0), (274, 1, 0)]
+            [(100, 1, 25_000), (150, 2, 0), (175, 1, 0), (249, 1, 0), (250, 1, 25_000), (1000, 2, 25_000)]
         {
             let mut rate = Rate { since: now - 25, units: 25_000 };
             path.heard(speaker, now);

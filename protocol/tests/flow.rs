@@ -95,6 +95,21 @@ fn a_message_larger_than_the_window_arrives_whole() {
     assert_eq!(pair.client.queued(1), 0);
 }
 
+#[test]
+fn a_message_waits_for_the_grant_that_is_due_rather_than_being_cut() {
+    let mut pair = open(1);
+    // Less than half of the window is left: the next does not fit, and is not cut.
+    for _ in 0..2 {
+        pair.client.send(1, Message::binary(vec![1; 160 * 1024]));
+    }
+    pair.settle();
+    assert_eq!(arrived(&mut pair.server), [(1, 160 * 1024)]);
+    assert_eq!(pair.client.queued(1), 160 * 1024, "whole");
+    pair.server.consumed(1, 1, 160 * 1024);
+    pair.settle();
+    assert_eq!(arrived(&mut pair.server), [(1, 160 * 1024)]);
+}
+
 /// A millisecond of a link, at whose server a reader takes everything at once. Gives what arrived.
 fn step(pair: &mut Pair) -> Vec<(u32, usize)> {
     pair.now += 1;

@@ -9,7 +9,7 @@ use crate::churn::Churn;
 use crate::frame::Kind;
 use crate::keepalive::{Due, Keepalive};
 use crate::path::Path;
-use crate::settings::Settings;
+use crate::settings::{MESSAGE_OVERHEAD, Settings};
 use crate::transmit::{Batch, Payload};
 use crate::violation::Rule;
 use crate::{Channel, Millis, Violation};
@@ -343,16 +343,20 @@ impl<P: Payload> Connection<P> {
     fn update_grant(&mut self, channel: Channel) {
         let now = self.keepalive.last_received();
         let Some(window) = granting(&mut self.channels, channel) else { return };
-        if let Some(wanted) = window.wanted(&self.path, now) {
-            let size = window.size();
-            let size = if wanted > size { size + (wanted - size).min(self.growth_left()) } else { wanted };
-            if let Some(window) = granting(&mut self.channels, channel) {
-                window.resize(size);
-            }
-        } else if self.settings.window_growth > 0 && self.path.wants_ping() {
+        let (size, whole, wanted) = (window.size(), window.whole(), window.wanted(&self.path, now));
+        // A page joins pieces in its only thread, at the cost of taking them in: messages of 1 MiB came at 213 MB/s in
+        // pieces of 128 KiB and at 240–330 whole (native: 390), while a ping beside them took 2.3 ms and not 1.2.
+        let spared = self.side() == Side::Client && whole <= self.settings.max_fragment + MESSAGE_OVERHEAD;
+        let wanted = wanted.map(|wanted| wanted.max(if spared { whole } else { 0 }));
+        if wanted.is_none() && self.settings.window_growth > 0 && self.path.wants_ping() {
             self.ping(now);
         }
-        if granting(&mut self.channels, channel).is_some_and(Window::update_grant) {
+        let growth = wanted.map_or(0, |wanted| wanted.saturating_sub(size).min(self.growth_left()));
+        let Some(window) = granting(&mut self.channels, channel) else { return };
+        if let Some(wanted) = wanted {
+            window.resize(wanted.min(size + growth));
+        }
+        if window.grant() {
             self.control.push_back(Control::Grant { channel });
         }
     }

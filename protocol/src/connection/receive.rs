@@ -3,7 +3,7 @@
 use super::{ABORTED, Connection, Event, Side, Span, is_close_code};
 use crate::channel::{End, Queue, Receiving, Rejected, Sending, Window};
 use crate::frame::{Frame, Kind};
-use crate::settings::{CHANNEL_SLACK, MAX_CREDIT, Settings};
+use crate::settings::{CHANNEL_SLACK, Settings};
 use crate::transmit::{LARGE, Payload};
 use crate::violation::Rule;
 use crate::{Channel, Millis, Violation};
@@ -219,10 +219,8 @@ impl<P: Payload> Connection<P> {
                 _ => Err(Rule::GrantEarly.on(channel)),
             };
         };
-        let credit = queue.credit();
-        match credit.checked_add(units).filter(|&sum| sum <= MAX_CREDIT) {
-            Some(sum) => *credit = sum,
-            None => return Err(Rule::GrantExcess.on(channel)),
+        if !queue.grant(units) {
+            return Err(Rule::GrantExcess.on(channel));
         }
         if !queue.is_empty() {
             self.schedule(channel);

@@ -105,8 +105,8 @@ impl<P: Payload> Connection<P> {
                     };
                     if let (Receiving::Open(window), false) =
                         (&mut state.receiving, matches!(state.sending, Sending::Ended))
+                        && let Some(units) = window.grant_due.take()
                     {
-                        let units = std::mem::take(&mut window.grant_due);
                         Frame::Grant { channel, units }.encode(&mut batch.headers);
                     }
                 }
