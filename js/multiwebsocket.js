@@ -6,6 +6,7 @@ import { closeEvent } from "./events.js";
 import { defineJson } from "./json.js";
 import { Link } from "./link.js";
 import { defineRelative, resolve } from "./relative.js";
+import { core, failure } from "./wasm.js";
 
 /** How long a link without sockets is kept: long enough for a page that closes one to open the next. */
 const IDLE_TIMEOUT = 10_000;
@@ -18,7 +19,7 @@ class Multiplexer extends EventTarget {
   /** What the global `WebSocket` is when this is made: the native class, or one that the page has put in its place. */
   #Native;
   #fallback;
-  /** Whether the server turned out not to have a multiplexer. */
+  /** Whether the server turned out not to have a multiplexer, or the page has no WebAssembly. */
   #hasNone = false;
   /** @type {Link | null} */
   #link = null;
@@ -29,7 +30,7 @@ class Multiplexer extends EventTarget {
    * @param {{ idleTimeout?: number, jail?: string, fallback?: boolean }} [options] `idleTimeout`: milliseconds for which
    *   a link without sockets is kept (default 10,000); `jail`: the path below which the server lets virtual sockets reach
    *   (default: the multiplexer's folder, as the server's); `fallback`: whether sockets become native where the multiplexer's
-   *   handshake fails (default false)
+   *   handshake fails, or there is no WebAssembly (default false)
    */
   constructor(url, { idleTimeout = IDLE_TIMEOUT, jail = ".", fallback = false } = {}) {
     super();
@@ -41,6 +42,12 @@ class Multiplexer extends EventTarget {
     this.#idleTimeout = idleTimeout;
     this.#jail = new URL(jail, this.#url).pathname.replace(/\/*$/, "/");
     this.#fallback = fallback;
+    if (core === null) {
+      if (!fallback) {
+        throw new TypeError("Failed to construct 'MultiWebSocket': Its WebAssembly has not started. A Content Security Policy must have script-src 'wasm-unsafe-eval', 'manysocket/manual' needs initialise(); { fallback: true } goes on without.", { cause: failure });
+      }
+      this.#hasNone = true;
+    }
     const WebSocket = defineWebSocket((channel, target) => this.#open(channel, target), this.#Native);
     const RelativeWebSocket = defineRelative(WebSocket);
     const JsonWebSocket = defineJson(RelativeWebSocket);

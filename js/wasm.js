@@ -9,9 +9,21 @@ export let core = null;
 let words = null;
 let bytes = null;
 
+/** Why the wasm did not start, if that was tried. */
+export let failure;
+
 /** Compiles and starts the wasm, once. @param {BufferSource | WebAssembly.Module} module */
 export function initialise(module) {
   core ??= initSync({ module });
+}
+
+/** The same, but who needs it is told of a failure, not who imports this. @param {BufferSource} module */
+export function tryToInitialise(module) {
+  try {
+    initialise(module);
+  } catch (error) {
+    failure = error;
+  }
 }
 
 /** The memory as 32-bit words. Renewed when it has grown; never handed to the page. */

@@ -8,8 +8,9 @@ export interface MultiWebSocketOptions {
    */
   jail?: string;
   /**
-   * Whether sockets become native where the server has no multiplexer: its handshake fails, and then a native socket opens.
-   * Default: false; they fail.
+   * Whether sockets become native where the server has no multiplexer: its handshake fails, and then a native socket opens; and
+   * where the page has no WebAssembly, as with a Content Security Policy without `'wasm-unsafe-eval'`. Default: false; sockets fail,
+   * and `new MultiWebSocket` throws.
    */
   fallback?: boolean;
 }

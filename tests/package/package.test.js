@@ -1,70 +1,17 @@
-// The npm package as a user gets it: packed, installed in an empty project, loaded by a page with no bundler.
+// What the npm package is made of, and what tools that check packages say of it.
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
-import { copyFile, mkdtemp, readFile, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { copyFile, readFile, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, test } from "node:test";
+import { checkPackage, createPackageFromTarballData } from "@arethetypeswrong/core";
+import { build } from "esbuild";
 import { publint } from "publint";
-import { repository, startWorld } from "../harness/index.js";
+import { removeSite, repository } from "../harness/index.js";
+import { makeProject, run } from "./project.js";
 
-// Errors carry what the program printed; npm's warnings about the machine's own configuration are not the test's business.
-const run = (folder, program, ...words) =>
-  execFileSync(program, words, { cwd: folder, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
-
-// A name such as a page's import map would have; the folder is the server's site, so that the page has its origin.
-const IMPORT_MAP = {
-  imports: {
-    manysocket: "./node_modules/manysocket/index.js",
-    "manysocket/manual": "./node_modules/manysocket/manual.js",
-  },
-};
-
-const page = (code) => `<!doctype html><html lang=en><title>manysocket</title>
-<script type="importmap">${JSON.stringify(IMPORT_MAP)}</script>
-<script type="module">${code}</script>`;
-
-const ECHO = `
-  const M = new MultiWebSocket("/multiplexer");
-  const echo = (text) => new Promise((resolve, reject) => {
-    const socket = new M.WebSocket("/demo/echo");
-    socket.onopen = () => socket.send(text);
-    socket.onmessage = (event) => resolve(event.data);
-    socket.onclose = (event) => reject(new Error("closed with " + event.code));
-  });
-  globalThis.result = Promise.all(["one", "two", "three"].map(echo));`;
-
-const project = await mkdtemp(join(tmpdir(), "manysocket-project-"));
-const [{ filename, files }] = JSON.parse(
-  run(project, "npm", "pack", "--json", "--pack-destination", project, join(repository, "pkg")),
-);
-await writeFile(join(project, "package.json"), '{ "private": true, "type": "module" }');
-run(project, "npm", "install", "--no-audit", "--no-fund", `./${filename}`);
-const installed = join(project, "node_modules/manysocket");
-
-await writeFile(join(project, "index.html"), page(`import { MultiWebSocket } from "manysocket"; ${ECHO}`));
-await writeFile(
-  join(project, "manual.html"),
-  page(`import { MultiWebSocket, initialise } from "manysocket/manual";
-  const wasm = await fetch("./node_modules/manysocket/manysocket_bg.wasm");
-  initialise(await wasm.arrayBuffer()); ${ECHO}`),
-);
-const world = await startWorld({ site: project });
-after(() => world.close());
-
-for (const [name, path] of [["default", "/index.html"], ["manual", "/manual.html"]]) {
-  test(`a page imports the ${name} entry by name and opens virtual sockets`, async () => {
-    const opened = await world.openPage(path);
-    await opened.waitForFunction(() => globalThis.result);
-    assert.deepEqual(await opened.evaluate(() => globalThis.result), ["one", "two", "three"]);
-    const { physical, virtual } = await world.server.stats();
-    assert.deepEqual({ physical, virtual }, { physical: 1, virtual: 3 });
-    await opened.close();
-    // The server sees the page go a moment later; the next test counts anew.
-    while ((await world.server.stats()).physical > 0) await new Promise((resolve) => setTimeout(resolve, 10));
-  });
-}
+const { folder: project, tarball, files, installed } = await makeProject();
+after(() => removeSite(project));
 
 test("importing it in Node throws nothing", () => {
   const names = run(project, process.execPath, "--input-type=module", "--eval",
@@ -94,6 +41,47 @@ test("its manifest names files that exist, types first, and takes its version fr
   assert.equal(manifest.version, /^version = "(.+)"$/m.exec(cargo)[1]);
   const { messages } = await publint({ pkgDir: installed, strict: true });
   assert.deepEqual(messages.map((message) => message.code), []);
+});
+
+test("its types are what its modules are, in every way of resolving them", async () => {
+  const { problems } = await checkPackage(createPackageFromTarballData(await readFile(tarball)));
+  // The wasm has no types, and only bundlers import it. All modules are ESM: a CommonJS module takes them by `import()`.
+  const others = problems.filter(({ kind, entrypoint }) => kind !== "CJSResolvesToESM" && entrypoint !== "./manysocket_bg.wasm");
+  assert.deepEqual(others, []);
+});
+
+/** How much of the package a bundler keeps of a page's code. */
+async function kept(code) {
+  const { metafile } = await build({
+    stdin: { contents: code, resolveDir: project },
+    bundle: true,
+    minify: true,
+    format: "esm",
+    write: false,
+    metafile: true,
+    logLevel: "silent",
+  });
+  return Object.values(metafile.outputs)[0].bytes;
+}
+
+test("bundlers leave out what a page does not use", async () => {
+  // Compiling the wasm is the default entry's one side effect.
+  assert.ok((await kept('import "manysocket";')) > 30_000);
+  for (const entry of ["manual", "rpc", "state"]) assert.equal(await kept(`import "manysocket/${entry}";`), 0, entry);
+  const calls = await kept('export { rpc } from "manysocket/rpc";');
+  assert.ok(calls < 5_000, `calls do without the multiplexer: ${calls} bytes`);
+});
+
+test("its source maps lead back to the sources, which they carry", async () => {
+  for (const file of (await readdir(installed)).filter((name) => name.endsWith(".js"))) {
+    const code = await readFile(join(installed, file), "utf8");
+    const [, name] = /\n\/\/# sourceMappingURL=(\S+)\n$/.exec(code);
+    const { version, sources, sourcesContent, mappings } = JSON.parse(await readFile(join(installed, name), "utf8"));
+    assert.equal(version, 3);
+    assert.equal(sourcesContent.length, sources.length);
+    assert.equal(mappings === "", sources.length === 0, file);
+    for (const source of sources) assert.doesNotMatch(source, /^\/|home|tmp/, "no path of the machine that built it");
+  }
 });
 
 for (const module of ["nodenext", "preserve"]) {

@@ -127,6 +127,10 @@ fn browser() -> Result<()> {
 }
 
 fn package() -> Result<()> {
+    setup::node::install(
+        "tests/package",
+        "the bundlers that the package is tried with, and other Node.js versions",
+    )?;
     node_tests("package", None)
 }
 
