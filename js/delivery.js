@@ -83,8 +83,8 @@ function deliverNext() {
   head = at + 3;
   if (head === queue.length) {
     queue.length = head = 0;
-  } else if (head >= 3072) {
-    // Give the delivered part back from time to time, not at each event.
+  } else if (head >= 3072 && 2 * head >= queue.length) {
+    // Give the delivered part back from time to time: not at each event, and not while that would move more than it frees.
     queue.splice(0, head);
     head = 0;
   }

@@ -136,9 +136,7 @@ export class Link {
 
   /** The page took a message. */
   consumed(channel, units) {
-    core.consumed(this.#core, channel.number, units);
-    // A grant may be due. Nobody waits for it in this task.
-    this.#flushSoon(0);
+    if (core.consumed(this.#core, channel.number, units)) this.#flushSoon(0);
   }
 
   close(channel, code, reason) {

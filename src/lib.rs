@@ -145,10 +145,10 @@ pub fn abort(link: u32, channel: u32) {
     with(link, |link| link.inner.abort(channel));
 }
 
-/// The page took a message of so many units.
+/// The page took a message of so many units; true if there is something to send for that.
 #[wasm_bindgen]
-pub fn consumed(link: u32, channel: u32, units: u32) {
-    with(link, |link| link.inner.consumed(channel, 1, units));
+pub fn consumed(link: u32, channel: u32, units: u32) -> bool {
+    with(link, |link| link.inner.consumed(channel, 1, units))
 }
 
 /// Makes room for the headers of a batch, and tells where in memory to write them.
