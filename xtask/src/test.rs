@@ -123,6 +123,10 @@ fn wasm() -> Result<()> {
 }
 
 fn browser() -> Result<()> {
+    setup::node::install(
+        "tests/libraries",
+        "the libraries that are tried over a multiplexer, and their servers",
+    )?;
     node_tests("browser", setup::browser::firefox()?)
 }
 
