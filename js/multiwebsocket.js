@@ -11,6 +11,8 @@ import { core, failure } from "./wasm.js";
 /** How long a link without sockets is kept: long enough for a page that closes one to open the next. */
 const IDLE_TIMEOUT = 10_000;
 
+const TROUBLE = "https://github.com/manysocket/manysocket/blob/main/docs/trouble.md";
+
 class Multiplexer extends EventTarget {
   #url;
   #idleTimeout;
@@ -21,6 +23,8 @@ class Multiplexer extends EventTarget {
   #fallback;
   /** Whether the server turned out not to have a multiplexer, or the page has no WebAssembly. */
   #hasNone = false;
+  /** Whether a link has been up, or its failure explained: once is enough for the console. */
+  #isKnown = false;
   /** @type {Link | null} */
   #link = null;
 
@@ -36,7 +40,7 @@ class Multiplexer extends EventTarget {
     super();
     this.#Native = globalThis.WebSocket;
     if (this.#Native === undefined) {
-      throw new TypeError("Failed to construct 'MultiWebSocket': There is no WebSocket here. Browsers have one, and Node.js from version 22 on; set globalThis.WebSocket elsewhere.");
+      throw new TypeError("Failed to construct 'MultiWebSocket': No WebSocket: set globalThis.WebSocket; Node.js has one from version 22 on.");
     }
     this.#url = resolve(`${url}`);
     this.#idleTimeout = idleTimeout;
@@ -44,7 +48,7 @@ class Multiplexer extends EventTarget {
     this.#fallback = fallback;
     if (core === null) {
       if (!fallback) {
-        throw new TypeError("Failed to construct 'MultiWebSocket': Its WebAssembly has not started. A Content Security Policy must have script-src 'wasm-unsafe-eval', 'manysocket/manual' needs initialise(); { fallback: true } goes on without.", { cause: failure });
+        throw new TypeError("Failed to construct 'MultiWebSocket': No WebAssembly: it takes script-src 'wasm-unsafe-eval', or initialise() of manysocket/manual; or the option fallback.", { cause: failure });
       }
       this.#hasNone = true;
     }
@@ -93,9 +97,19 @@ class Multiplexer extends EventTarget {
       const link = new Link(this.url, {
         WebSocket: this.#Native,
         idleTimeout: this.#idleTimeout,
-        onopen: () => this.dispatchEvent(new Event("open")),
+        onopen: () => {
+          this.#isKnown = true;
+          this.dispatchEvent(new Event("open"));
+        },
         onclose: (close) => {
-          if (this.#link === link) this.#link = null;
+          if (this.#link === link) {
+            this.#link = null;
+            // A page cannot see why a handshake fails; its console can, and the causes are few.
+            if (!this.#isKnown && !this.#fallback) {
+              console.warn(`manysocket: no link to ${this.url}. ${TROUBLE}`);
+              this.#isKnown = true;
+            }
+          }
           this.dispatchEvent(closeEvent(close));
         },
         // Only a native socket that opens shows that the server is there, and has no multiplexer.

@@ -152,7 +152,7 @@ for (const [name, options] of Object.entries(WITHOUT)) {
   environment(name, "an error says what to do", async () => {
     const page = await open("esbuild/main.js", options);
     const [error, cause] = await page.evaluate(() => result.catch((error) => [String(error), String(error.cause)]));
-    assert.match(error, /^TypeError: Failed to construct 'MultiWebSocket': Its WebAssembly has not started\. .*'wasm-unsafe-eval'.*fallback/);
+    assert.match(error, /^TypeError: Failed to construct 'MultiWebSocket': No WebAssembly: .*'wasm-unsafe-eval'.*fallback/);
     assert.match(cause, /Content Security Policy|WebAssembly is not defined/);
     await page.close();
   });

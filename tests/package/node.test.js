@@ -65,7 +65,7 @@ test("without a WebSocket it can be imported, and says what is missing when it i
     }
     try { new RelativeWebSocket("chat"); } catch (error) { console.log(error.message); }`;
   const [multi, relative, json, base] = await run(["--input-type=module", "--eval", code]);
-  assert.match(multi, /^TypeError: Failed to construct 'MultiWebSocket': There is no WebSocket here/);
+  assert.match(multi, /^TypeError: Failed to construct 'MultiWebSocket': No WebSocket: set globalThis/);
   for (const line of [relative, json]) assert.match(line, /^TypeError: Failed to construct 'WebSocket': There was no WebSocket when this/);
   assert.match(base, /The URL 'chat' is not absolute, and 'undefined' cannot be the base of a relative one/);
 });
