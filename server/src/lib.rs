@@ -74,3 +74,10 @@ pub use site::Site;
 pub use socket::WebSocket;
 pub use stats::Stats;
 pub use upgrade::WebSocketUpgrade;
+
+/// The Rust examples of the documents for users compile.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../../docs/adopt.md")]
+    mod adopt {}
+}

@@ -2,11 +2,12 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { readFile } from "node:fs/promises";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { join } from "node:path";
 import { build } from "esbuild";
-import { makeSite, startServer } from "../harness/index.js";
+import { makeSite, repository, startServer } from "../harness/index.js";
 import { startBrowser } from "../harness/browser.js";
 
 const site = await makeSite();
@@ -35,14 +36,14 @@ const EXPECTED = {
   "reconnecting-websocket": ["connection 1", 4000, "connection 2"],
   "graphql-ws": [[{ count: 1 }, { count: 2 }, { count: 3 }, { count: 4 }], [{ hello: "world" }]],
   "y-websocket": [true, 12],
-  hocuspocus: [true, 12],
-  trpc: ["world", [1, 2, 3, 4]],
+  "@hocuspocus/provider": [true, 12],
+  "@trpc/client": ["world", [1, 2, 3, 4]],
   partysocket: ["connection 1", 4000, "connection 2"],
   mqtt: ["rooms/1", "hello"],
-  stomp: "hello",
+  "@stomp/stompjs": "hello",
   phoenix: [{ text: "hello" }, { text: "hello" }],
   centrifuge: { text: "hello" },
-  signalr: [5, "Add"],
+  "@microsoft/signalr": [5, "Add"],
   rxjs: [{ n: 1 }, { n: 2 }, { n: 3 }],
   "socket.io-client": ["hello", 5, [1, 2, 3]],
 };
@@ -62,3 +63,9 @@ for (const [library, expected] of Object.entries(EXPECTED)) {
     await page.close();
   });
 }
+
+test("docs/adopt.md names these libraries", async () => {
+  const text = await readFile(join(repository, "docs/adopt.md"), "utf8");
+  const named = [...text.matchAll(/^\| \[([^\]]+)\]\(https:\/\/www\.npmjs\.com\/package\/\1\)/gm)].map(([, name]) => name);
+  assert.deepEqual(named.sort(), Object.keys(EXPECTED).sort());
+});

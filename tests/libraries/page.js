@@ -1,4 +1,4 @@
-// Well-known client libraries, as their packages have them, each doing its job over `M.WebSocket`.
+// Well-known client libraries, as their packages have them, each doing its job over `M.WebSocket`. docs/adopt.md has them all.
 import { MultiWebSocket } from "/pkg/index.js";
 
 const M = new MultiWebSocket("/multiplexer");
@@ -62,7 +62,7 @@ export const jobs = {
     return results;
   },
 
-  async trpc() {
+  async "@trpc/client"() {
     const { createTRPCClient, createWSClient, wsLink } = await import("@trpc/client");
     const ws = createWSClient({ url: `${base}/trpc`, WebSocket: M.WebSocket });
     const client = createTRPCClient({ links: [wsLink({ client: ws })] });
@@ -82,7 +82,7 @@ export const jobs = {
     return converge((doc) => new WebsocketProvider(`${base}/y`, "room", doc, options));
   },
 
-  async hocuspocus() {
+  async "@hocuspocus/provider"() {
     const { HocuspocusProvider, HocuspocusProviderWebsocket } = await import("@hocuspocus/provider");
     return converge((document) => {
       const websocketProvider = new HocuspocusProviderWebsocket({ url: `${base}/hocuspocus`, WebSocketPolyfill: M.WebSocket });
@@ -113,7 +113,7 @@ export const jobs = {
     return got;
   },
 
-  async stomp() {
+  async "@stomp/stompjs"() {
     const { Client } = await import("@stomp/stompjs");
     const client = new Client({ webSocketFactory: () => new M.WebSocket(`${base}/stomp`, ["v12.stomp", "v11.stomp", "v10.stomp"]) });
     const message = new Promise((resolve, reject) => {
@@ -157,7 +157,7 @@ export const jobs = {
     return data;
   },
 
-  async signalr() {
+  async "@microsoft/signalr"() {
     const { HttpTransportType, HubConnectionBuilder, LogLevel } = await import("@microsoft/signalr");
     const options = { WebSocket: M.WebSocket, transport: HttpTransportType.WebSockets, skipNegotiation: true };
     const hub = new HubConnectionBuilder().withUrl(`${location.origin}/signalr`, options).configureLogging(LogLevel.Warning).build();

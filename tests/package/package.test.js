@@ -8,6 +8,7 @@ import { checkPackage, createPackageFromTarballData } from "@arethetypeswrong/co
 import { build } from "esbuild";
 import { publint } from "publint";
 import { removeSite, repository } from "../harness/index.js";
+import { weighEntry } from "../../xtask/weigh.mjs";
 import { makeProject, run } from "./project.js";
 
 const { folder: project, tarball, files, installed } = await makeProject();
@@ -41,6 +42,14 @@ test("its manifest names files that exist, types first, and takes its version fr
   assert.equal(manifest.version, /^version = "(.+)"$/m.exec(cargo)[1]);
   const { messages } = await publint({ pkgDir: installed, strict: true });
   assert.deepEqual(messages.map((message) => message.code), []);
+});
+
+test("its README tells what each entry weighs", async () => {
+  const readme = await readFile(join(installed, "README.md"), "utf8");
+  for (const [name, entry] of [["manysocket", "index"], ["manysocket/manual", "manual"], ["manysocket/rpc", "rpc"], ["manysocket/state", "state"]]) {
+    const [, told] = new RegExp(`^\\| \`${name}\` .*\\| ([\\d.]+) KB \\|$`, "m").exec(readme) ?? [];
+    assert.equal(told, (weighEntry(installed, entry)[2] / 1000).toFixed(1), name);
+  }
 });
 
 test("its types are what its modules are, in every way of resolving them", async () => {

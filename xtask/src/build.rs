@@ -151,5 +151,6 @@ fn assemble(bindings: &Path, node_modules: &Path) -> Result<()> {
     }
     let manifest = package.join("package.json");
     let text = workspace::read(&manifest)?.replace("{{version}}", env!("CARGO_PKG_VERSION"));
-    workspace::write(&manifest, text)
+    workspace::write(&manifest, text)?;
+    command::run(command::program("node")?.args(["xtask/sizes.mjs", "pkg", "--readme"]))
 }
