@@ -9,7 +9,7 @@ import { startServer } from "./server.js";
 import { makeSite, removeSite } from "./site.js";
 
 export { runInPage } from "./browser.js";
-export { startServer } from "./server.js";
+export { startProgram, startServer } from "./server.js";
 export { BLANK_PAGE, makeSite, removeSite, repository } from "./site.js";
 
 /**

@@ -19,18 +19,25 @@ const PATIENCE = 30_000;
  * @param {{ kind?: "shipped" | "test", listen?: string, more?: string[] }} [options] `more`: of its command line
  */
 export async function startServer(site, { kind = "shipped", listen = "127.0.0.1:0", more = [] } = {}) {
-  const program = programs[kind];
+  const server = await startProgram(programs[kind], ["--listen", listen, "--static", site, ...more]);
+  return {
+    ...server,
+    /** What it counts: `{ physical, native, virtual }`, the connections that are open now. */
+    stats: async () => (await fetch(`${server.origin}/demo/stats`)).json(),
+  };
+}
+
+/** Starts a program and waits until it prints where it listens. */
+export async function startProgram(program, words, options = {}) {
   if (!existsSync(program)) {
     throw new Error(`${program} is not there: run \`cargo build\`, or these tests by \`cargo xtask test\``);
   }
-  const child = spawn(program, ["--listen", listen, "--static", site, ...more], {
-    stdio: ["ignore", "pipe", "pipe"],
-  });
+  const child = spawn(program, words, { ...options, stdio: ["ignore", "pipe", "pipe"] });
   let output = "";
   const listening = new Promise((resolve, reject) => {
     const read = (chunk) => {
       output += chunk;
-      const line = /listening on (http:\/\/[^\s/]+)/.exec(output);
+      const line = /listening on ((?:http|ws):\/\/[^\s/]+)/.exec(output);
       if (line) resolve(line[1]);
     };
     child.stdout.setEncoding("utf8").on("data", read);
@@ -51,8 +58,6 @@ export async function startServer(site, { kind = "shipped", listen = "127.0.0.1:
     origin,
     /** Everything that it has printed so far, its log included. */
     output: () => output,
-    /** What it counts: `{ physical, native, virtual }`, the connections that are open now. */
-    stats: async () => (await fetch(`${origin}/demo/stats`)).json(),
     /** Has it stand still, its connections open, until `resume()`: to others a network that has gone away. */
     pause: () => child.kill("SIGSTOP"),
     resume: () => child.kill("SIGCONT"),

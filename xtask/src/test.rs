@@ -127,6 +127,7 @@ fn browser() -> Result<()> {
         "tests/libraries",
         "the libraries that are tried over a multiplexer, and their servers",
     )?;
+    command::run(command::cargo()?.args(["build", "--quiet", "--package", "example-*"]))?;
     node_tests("browser", setup::browser::firefox()?)
 }
 
@@ -148,6 +149,7 @@ fn node_tests(folder: &str, firefox: Option<PathBuf>) -> Result<()> {
     // The flags and programs come from here, so that each is named once.
     node.env("CHROMIUM", chromium).env("CHROMIUM_FLAGS", CHROMIUM_FLAGS.join(" "));
     node.envs(firefox.map(|program| ("FIREFOX", program)));
+    node.env("MANYSOCKET_EXAMPLES", workspace::target()?.join("debug"));
     node.env("MANYSOCKET_SERVER", server("manysocket-server")?);
     node.env("MANYSOCKET_TEST_SERVER", server("manysocket-test-server")?);
     command::run(&mut node)

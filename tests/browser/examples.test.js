@@ -1,0 +1,78 @@
+// Each package below examples/ runs, and its page does what it is there to show.
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { after, test } from "node:test";
+import { startBrowser } from "../harness/browser.js";
+import { repository, startProgram } from "../harness/index.js";
+
+const folder = process.env.MANYSOCKET_EXAMPLES ?? `${repository}target/debug`;
+const browser = await startBrowser();
+after(() => browser.close());
+
+/** Starts an example, and opens its page as often as is wanted; the pages count the WebSockets that the browser made. */
+async function open(t, name, { pages = 1, words = [] } = {}) {
+  const server = await startProgram(`${folder}/example-${name}`, ["127.0.0.1:0", ...words]);
+  t.after(() => server.kill());
+  return Promise.all(Array.from({ length: pages }, async () => {
+    const page = await browser.newPage();
+    page.sockets = 0;
+    page.on("websocket", () => page.sockets++);
+    await page.goto(server.origin);
+    return page;
+  }));
+}
+
+const TIMEOUT = { timeout: 30_000 };
+
+test("echo", TIMEOUT, async (t) => {
+  const [page] = await open(t, "echo");
+  await page.waitForFunction(() => document.querySelector("#log").textContent.split("\n").length > 200);
+  const log = await page.textContent("#log");
+  for (const line of ["1: this is 1", "100: this is 100", "100: hello"]) assert.ok(log.split("\n").includes(line), line);
+  assert.equal(page.sockets, 1);
+});
+
+test("chat", TIMEOUT, async (t) => {
+  const [ada, bob] = await open(t, "chat", { pages: 2 });
+  await ada.fill("#text", "hello");
+  await ada.press("#text", "Enter");
+  await bob.waitForSelector("li:text-is('hello')");
+  await bob.fill("#room", "another");
+  await bob.press("#room", "Tab");
+  await bob.fill("#text", "anybody?");
+  await bob.press("#text", "Enter");
+  await bob.waitForSelector("li:text-is('anybody?')");
+  assert.deepEqual(await ada.locator("li").allTextContents(), ["hello"]);
+  assert.equal(bob.sockets, 1);
+});
+
+test("spreadsheet", TIMEOUT, async (t) => {
+  const [ada, bob] = await open(t, "spreadsheet", { pages: 2 });
+  await bob.waitForSelector("[aria-label='plans B2']");
+  await ada.fill("[aria-label='plans B2']", "42");
+  await ada.press("[aria-label='plans B2']", "Tab");
+  await bob.waitForFunction(() => document.querySelector("[aria-label='plans B2']").value === "42");
+  assert.equal(await bob.inputValue("[aria-label='costs B2']"), "");
+  assert.equal(bob.sockets, 1);
+});
+
+test("behind-auth", TIMEOUT, async (t) => {
+  const [page] = await open(t, "behind-auth");
+  await page.waitForSelector("#log:text-is('not logged in')");
+  await page.fill("#name", "ada");
+  await page.press("#name", "Enter");
+  await page.waitForSelector("#log:text-is('hello ada')");
+  assert.equal(page.sockets, 2);
+});
+
+test("gateway", TIMEOUT, async (t) => {
+  // The example's own backend, in a folder where it finds the package `ws`, on a free port.
+  const program = await readFile(`${repository}examples/gateway/backend.mjs`, "utf8");
+  const words = ["--input-type=module", "--eval", program, "--", "backend.mjs", "0"];
+  const backend = await startProgram(process.execPath, words, { cwd: `${repository}tests` });
+  t.after(() => backend.kill());
+  const [page] = await open(t, "gateway", { words: [backend.origin] });
+  await page.waitForFunction(() => document.querySelector("#log").textContent.split("\n").length > 3);
+  assert.deepEqual((await page.textContent("#log")).trim().split("\n").sort(), ["ada", "bob", "cyd"].map((name) => `${name} got: ${name} says hello`));
+  assert.equal(page.sockets, 1);
+});
