@@ -1,4 +1,10 @@
-/** Options of a {@link MultiWebSocket}. */
+/**
+ * Options of a {@link MultiWebSocket}.
+ *
+ * ```js
+ * new MultiWebSocket("/multiplexer", { fallback: true, idleTimeout: 60_000 });
+ * ```
+ */
 export interface MultiWebSocketOptions {
   /** How long a connection without sockets is kept, in milliseconds. Default: 10,000. */
   idleTimeout?: number;
@@ -17,7 +23,9 @@ export interface MultiWebSocketOptions {
 
 /** Events of a {@link MultiWebSocket}: those of its one connection. */
 export interface MultiWebSocketEventMap {
+  /** The connection is there, and carries sockets. */
   open: Event;
+  /** The connection has ended, or could not be made: `code` 1006. A new socket makes another. */
   close: CloseEvent;
 }
 
@@ -31,6 +39,8 @@ export interface MultiWebSocketEventMap {
  *
  * The connection is made when the first socket is, kept while any is open, and made again when it is
  * next needed. If it breaks, every socket over it gets `close` with code 1006, as if each had been native.
+ *
+ * Make one for a page, and share it: each has a connection of its own.
  */
 export interface MultiWebSocket extends EventTarget {
   /**
@@ -51,11 +61,13 @@ export interface MultiWebSocket extends EventTarget {
   /** Closes the connection. Sockets that are still open get `close` with code 1006; a new one connects again. */
   close(): void;
 
+  /** Listens for `open` and `close` of the connection. */
   addEventListener<K extends keyof MultiWebSocketEventMap>(
     type: K,
     listener: (this: MultiWebSocket, event: MultiWebSocketEventMap[K]) => unknown,
     options?: boolean | AddEventListenerOptions,
   ): void;
+  /** The same for any other name. */
   addEventListener(
     type: string,
     listener: EventListenerOrEventListenerObject | null,
@@ -65,20 +77,31 @@ export interface MultiWebSocket extends EventTarget {
 
 /** See {@link MultiWebSocket}. `new` may be left out. */
 export interface MultiWebSocketConstructor {
-  /** @param url where the server's multiplexer is, relative to the document's base URL */
+  /**
+   * Connects nothing yet.
+   * @param url where the server's multiplexer is, relative to the document's base URL
+   * @throws {TypeError} where there is no `WebSocket`, or no WebAssembly and no `fallback`; the message says what to do
+   * @throws {DOMException} `SyntaxError` for a URL that cannot be one
+   */
   new (url: string | URL, options?: MultiWebSocketOptions): MultiWebSocket;
-  /** @param url where the server's multiplexer is, relative to the document's base URL */
+  /** The same without `new`. */
   (url: string | URL, options?: MultiWebSocketOptions): MultiWebSocket;
+  /** What `instanceof` looks for. */
   readonly prototype: MultiWebSocket;
 }
 
+/** The class of {@link MultiWebSocket}: many WebSockets over one connection. */
 export const MultiWebSocket: MultiWebSocketConstructor;
 
 /** The states of a socket, as on the native class. */
 interface ReadyStates {
+  /** The connection is being made. */
   readonly CONNECTING: 0;
+  /** Messages can be sent. */
   readonly OPEN: 1;
+  /** `close()` has been called, and the other side has not answered. */
   readonly CLOSING: 2;
+  /** The connection has ended, or could not be made. */
   readonly CLOSED: 3;
 }
 
@@ -89,7 +112,10 @@ export interface RelativeWebSocketOptions {
    * socket. Its fragment does not count. Default: the document's base URL, with `<base href>`, or a worker's own URL; for
    * those made of a Blob, whose URL is no base, the root of their origin.
    */
-  base?: string | URL | { readonly url: string };
+  base?: string | URL | {
+    /** An absolute URL, or one that is relative to the default. */
+    readonly url: string;
+  };
 }
 
 /**
@@ -108,12 +134,17 @@ export interface RelativeWebSocket extends WebSocket {}
 export interface RelativeWebSocketConstructor extends ReadyStates {
   /** @throws {DOMException} `SyntaxError` for what native sockets refuse, and for a base that cannot be one */
   new (url: string | URL, protocols?: string | string[], options?: RelativeWebSocketOptions): RelativeWebSocket;
+  /** The same without subprotocols. */
   new (url: string | URL, options: RelativeWebSocketOptions): RelativeWebSocket;
+  /** The same without `new`. */
   (url: string | URL, protocols?: string | string[], options?: RelativeWebSocketOptions): RelativeWebSocket;
+  /** The same without `new` and subprotocols. */
   (url: string | URL, options: RelativeWebSocketOptions): RelativeWebSocket;
+  /** What `instanceof` looks for: that of the class below. */
   readonly prototype: WebSocket;
 }
 
+/** The class of {@link RelativeWebSocket} over native sockets; `M.RelativeWebSocket` is the one over a multiplexer. */
 export const RelativeWebSocket: RelativeWebSocketConstructor;
 
 /** Options of a {@link JsonWebSocket}. */
@@ -135,22 +166,35 @@ export interface JsonErrorEvent extends ErrorEvent {
 
 /** Events of a {@link JsonWebSocket}. */
 export interface JsonWebSocketEventMap<Receive = any> {
+  /** The connection is there. */
   open: Event;
+  /** A message: `data` is the value. */
   message: MessageEvent<Receive>;
+  /** The connection has failed, or, as a {@link JsonErrorEvent}, a message was not JSON. */
   error: Event | JsonErrorEvent;
+  /** The connection has ended. */
   close: CloseEvent;
 }
 
 /** What a {@link JsonWebSocket} can be around: a socket of any class with the interface of `WebSocket`. */
 export interface WebSocketLike {
+  /** Its URL. */
   readonly url: string;
+  /** Its state, as in `WebSocket.readyState`. */
   readonly readyState: number;
+  /** How many bytes wait to be sent. */
   readonly bufferedAmount: number;
+  /** The extensions that the connection uses. */
   readonly extensions: string;
+  /** The subprotocol that the server chose. */
   readonly protocol: string;
+  /** What binary messages are given as: `"blob"` or `"arraybuffer"`. */
   binaryType: string;
+  /** Sends a text message. */
   send(text: string): void;
+  /** Closes the connection. */
   close(code?: number, reason?: string): void;
+  /** Has a listener called for `open`, `message`, `error` or `close`. */
   addEventListener(type: any, listener: (event: any) => void): void;
 }
 
@@ -173,31 +217,40 @@ export interface WebSocketLike {
 export interface JsonWebSocket<Send = JsonSendable, Receive = any>
   extends Omit<WebSocket, "send" | "onopen" | "onmessage" | "onerror" | "onclose" | "addEventListener" | "removeEventListener"> {
   /**
-   * Sends a value as JSON. What has no form in JSON throws, and nothing is sent: `undefined`, functions and symbols, cycles,
-   * BigInts.
+   * Sends a value as JSON.
+   * @throws {TypeError} for what has no form in JSON, and then nothing is sent: `undefined`, functions and symbols, cycles, BigInts
+   * @throws {DOMException} `InvalidStateError` while it is CONNECTING
    */
   send(value: Send): void;
 
+  /** Called for `open`. */
   onopen: ((this: JsonWebSocket<Send, Receive>, event: Event) => any) | null;
+  /** Called for `message`, with the value as `event.data`. */
   onmessage: ((this: JsonWebSocket<Send, Receive>, event: MessageEvent<Receive>) => any) | null;
+  /** Called for `error`: the connection has failed, or a message was not JSON. */
   onerror: ((this: JsonWebSocket<Send, Receive>, event: Event | JsonErrorEvent) => any) | null;
+  /** Called for `close`. */
   onclose: ((this: JsonWebSocket<Send, Receive>, event: CloseEvent) => any) | null;
 
+  /** Listens for `open`, `message`, `error` or `close`. */
   addEventListener<K extends keyof JsonWebSocketEventMap>(
     type: K,
     listener: (this: JsonWebSocket<Send, Receive>, event: JsonWebSocketEventMap<Receive>[K]) => any,
     options?: boolean | AddEventListenerOptions,
   ): void;
+  /** The same for any other name. */
   addEventListener(
     type: string,
     listener: EventListenerOrEventListenerObject | null,
     options?: boolean | AddEventListenerOptions,
   ): void;
+  /** Ends what `addEventListener` began. */
   removeEventListener<K extends keyof JsonWebSocketEventMap>(
     type: K,
     listener: (this: JsonWebSocket<Send, Receive>, event: JsonWebSocketEventMap<Receive>[K]) => any,
     options?: boolean | EventListenerOptions,
   ): void;
+  /** The same for any other name. */
   removeEventListener(
     type: string,
     listener: EventListenerOrEventListenerObject | null,
@@ -220,17 +273,22 @@ export interface JsonWebSocketConstructor extends ReadyStates {
   ): JsonWebSocket<Send, Receive>;
   /** Takes a socket that exists. */
   new <Send = JsonSendable, Receive = any>(socket: WebSocketLike): JsonWebSocket<Send, Receive>;
+  /** The same without `new`. */
   <Send = JsonSendable, Receive = any>(
     url: string | URL,
     protocols?: string | string[],
     options?: JsonWebSocketOptions,
   ): JsonWebSocket<Send, Receive>;
+  /** The same without `new`. */
   <Send = JsonSendable, Receive = any>(
     urlOrSocket: string | URL | WebSocketLike,
     options: JsonWebSocketOptions,
   ): JsonWebSocket<Send, Receive>;
+  /** The same without `new`. */
   <Send = JsonSendable, Receive = any>(socket: WebSocketLike): JsonWebSocket<Send, Receive>;
+  /** What `instanceof` looks for. */
   readonly prototype: JsonWebSocket;
 }
 
+/** The class of {@link JsonWebSocket} over native sockets; `M.JsonWebSocket` is the one over a multiplexer. */
 export const JsonWebSocket: JsonWebSocketConstructor;

@@ -1,7 +1,19 @@
-/** Why a call has no result. */
+/**
+ * Why a call has no result.
+ *
+ * ```js
+ * await turn(400).catch((error) => console.warn(error.code, error.message)); // "too-far", "a tank turns by at most 180 degrees"
+ * ```
+ */
 export class RpcError extends Error {
+  /** As of any error: the name of its class. */
   readonly name: "RpcError";
-  /** The function's own code, or one of these. */
+  /**
+   * The function's own code, or one of these: `argument`, the arguments are not what the function takes; `call`, what was sent is no
+   * call; `internal`, the function has failed, and the server's log says why; `lost`, the connection broke, and the call may have
+   * been carried out; `unreachable`, it was not, since nothing could be connected to; `timeout`; `protocol`, the server answered with
+   * something else.
+   */
   readonly code: "argument" | "call" | "internal" | "lost" | "unreachable" | "timeout" | "protocol" | (string & {});
   /** What else there is to know. */
   readonly data: any;

@@ -29,12 +29,83 @@
 //! # }
 //! ```
 //!
+//! In the page, `const M = new MultiWebSocket("/multiplexer")`, and then `new M.WebSocket("/echo")` wherever it had `new WebSocket`.
+//!
+//! # Handlers
+//!
 //! The extractor [`WebSocketUpgrade`] and the [`WebSocket`] it gives have the interface of axum's own, and serve
 //! native and virtual opens alike. Handlers that use [axum's](axum::extract::ws) work unchanged, too, over a pipe in
 //! memory: with frames at both ends, and so at several times the cost.
 //!
-//! A [`Site`] builds the `Router` from paths and has each interior one list what is below it, live; an [`Endpoint`]
-//! tells plain HTTP what lives there.
+//! A virtual open is a request like any other: path parameters, queries, headers, state, subprotocols and layers are what they are
+//! natively. Cookies and `Authorization` are those of the link's own handshake. What a handler answers in place of an upgrade,
+//! such as 401 or 404, refuses this one socket.
+//!
+//! ```
+//! use axum::extract::{Path, State};
+//! use axum::http::{HeaderMap, StatusCode, header};
+//! use axum::response::{IntoResponse, Response};
+//! use axum::{Router, routing::any};
+//! use manysocket_server::{Multiplexer, WebSocketUpgrade};
+//!
+//! async fn room(State(rooms): State<Vec<String>>, Path(name): Path<String>, headers: HeaderMap, upgrade: WebSocketUpgrade) -> Response {
+//!     if !headers.contains_key(header::COOKIE) {
+//!         return StatusCode::UNAUTHORIZED.into_response();
+//!     }
+//!     if !rooms.contains(&name) {
+//!         return StatusCode::NOT_FOUND.into_response();
+//!     }
+//!     upgrade.protocols(["chat.v1"]).on_upgrade(async move |mut socket| {
+//!         // It fails if the page has gone.
+//!         let _ = socket.send(format!("welcome to {name}").into()).await;
+//!     })
+//! }
+//!
+//! let app = Router::new().route("/rooms/{name}", any(room)).with_state(vec!["blue".to_owned()]);
+//! let app: Router = Multiplexer::new("/multiplexer").serve(app);
+//! ```
+//!
+//! # Who may connect to what
+//!
+//! Pages of the server's own host, and those of [`Multiplexer::allow_origin`]. A multiplexer reaches the paths below the folder that
+//! it is in, unless [`Multiplexer::jail`] says otherwise. What a peer may make the server hold and do is bounded by [`Limits`] and
+//! [`Settings`], each field with its default and the reason for it. [`Stats`] counts what there is.
+//!
+//! # More than sockets
+//!
+//! | | |
+//! | --- | --- |
+//! | [`topic::Topics`] | whatever is sent to a URL goes to every socket on it |
+//! | [`rpc::rpc()`] | an async function at a URL |
+//! | [`state::Documents`] | JSON documents that pages share, with atomic commits |
+//! | [`Gateway`] | WebSocket servers in other languages, at a path |
+//! | [`Site`] | builds the `Router` from paths, and has each interior one list what is below it, live |
+//! | [`Endpoint`] | tells plain HTTP what lives at a WebSocket's URL |
+//! | [`events()`] | a stream as Server-Sent Events |
+//!
+//! ```no_run
+//! use manysocket_server::rpc::rpc;
+//! use manysocket_server::topic::Topics;
+//! use manysocket_server::{Gateway, Multiplexer, Site};
+//! use tokio_util::sync::CancellationToken;
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let site = Site::new()
+//!     .endpoint("/rooms/{room}", Topics::new().history(50).endpoint())
+//!     .endpoint("/add", rpc(async |a: f64, b: f64| a + b).endpoint())
+//!     .gateway(Gateway::new("/legacy", "ws://127.0.0.1:9000/")?);
+//!
+//! // `shutdown.cancel()` then has links close as those of a server that goes away (1001), and `serve` return.
+//! let shutdown = CancellationToken::new();
+//! let app = Multiplexer::new("/multiplexer").shutdown(shutdown.clone()).serve(site.into_router());
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
+//! manysocket_server::serve(listener, app, shutdown).await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The repository has packages that run under `examples/`, and `docs/` for the rest: adopting it step by step, the wire protocol,
+//! security, figures.
 
 mod accept;
 mod bridge;

@@ -25,7 +25,7 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Serves an application until `shutdown` is cancelled; then it accepts no more, and connections end after their
-/// requests. Unlike [`axum::serve`] it limits how long a request's head may take, and sends small messages at once.
+/// requests. Unlike [`axum::serve()`] it limits how long a request's head may take, and sends small messages at once.
 pub async fn serve(listener: TcpListener, app: Router, shutdown: CancellationToken) {
     while let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await {
         match accepted {

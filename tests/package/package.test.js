@@ -93,6 +93,12 @@ test("its source maps lead back to the sources, which they carry", async () => {
   }
 });
 
+test("everything that a user meets has its documentation", async () => {
+  const folder = join(repository, "tests/package");
+  // It throws with what is missing.
+  run(folder, process.execPath, "node_modules/typedoc/bin/typedoc", "--emit", "none", "--treatWarningsAsErrors", "--treatValidationWarningsAsErrors");
+});
+
 for (const module of ["nodenext", "preserve"]) {
   test(`the types compile, and refuse wrong uses, with module ${module}`, async () => {
     await copyFile(join(repository, "tests/types/check.ts"), join(project, "check.ts"));

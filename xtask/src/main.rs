@@ -1,10 +1,11 @@
-//! The project's commands: `cargo xtask build`, `demo`, `test` and `bench`. Each does its own set-up.
+//! The project's commands: `cargo xtask build`, `demo`, `test`, `bench` and `reference`. Each does its own set-up.
 
 mod bench;
 mod build;
 mod command;
 mod demo;
 mod inline;
+mod reference;
 mod setup;
 mod test;
 mod workspace;
@@ -17,6 +18,7 @@ cargo xtask build                    build the npm package into pkg/ and print i
 cargo xtask demo [--listen ADDRESS]  build everything and serve the demo (default address 127.0.0.1:8080)
 cargo xtask bench [--quick] [NAME]…  measure against native sockets and peers, and write docs/benchmarks.md;
                                      or only the named workloads of bench/workloads.mjs, which writes nothing
+cargo xtask reference                write the API reference of the npm package and the crates
 cargo xtask test [STEP]…             run all tests, or only the named steps:
                                      fmt clippy native wasm browser package";
 
@@ -37,6 +39,7 @@ fn run(arguments: &[String]) -> Result<()> {
         ["build"] => build::build(),
         ["demo"] => demo::demo(demo::DEFAULT_ADDRESS),
         ["demo", "--listen", address] => demo::demo(address),
+        ["reference"] => reference::reference(),
         ["test", steps @ ..] => test::test(steps),
         ["bench", arguments @ ..] => bench::bench(arguments),
         [] | ["help" | "--help" | "-h"] => {

@@ -1,0 +1,27 @@
+//! `cargo xtask reference`: the API reference of both languages, as pages to read in a browser.
+
+use crate::{build, command, setup, workspace};
+use anyhow::Result;
+
+/// Writes the reference of the npm package by typedoc, and that of the crates by rustdoc, into cargo's target directory.
+pub(crate) fn reference() -> Result<()> {
+    build::package()?;
+    setup::node::install("tests/package", "typedoc, and what the package is tried with")?;
+    let javascript = workspace::target()?.join("typedoc");
+    let mut typedoc = command::program("node")?;
+    typedoc.current_dir(workspace::root()?.join("tests/package"));
+    command::run(typedoc.args(["node_modules/typedoc/bin/typedoc", "--out"]).arg(&javascript))?;
+    command::run(command::cargo()?.args([
+        "doc",
+        "--quiet",
+        "--no-deps",
+        "--package",
+        "manysocket-server",
+        "--package",
+        "manysocket-protocol",
+    ]))?;
+    println!("the npm package: {}", javascript.join("index.html").display());
+    let rust = workspace::target()?.join("doc/manysocket_server/index.html");
+    println!("the crates:      {}", rust.display());
+    Ok(())
+}
