@@ -211,6 +211,11 @@ impl Endpoint {
         self.events.pop_front()
     }
 
+    /// Whether there may be something to send: cheaper to ask, and nothing is taken.
+    pub fn wants_transmit(&self) -> bool {
+        self.connection.wants_transmit()
+    }
+
     /// The next physical message to send.
     pub fn poll_transmit(&mut self) -> Option<Physical> {
         let transmit = self.connection.poll_transmit();

@@ -30,6 +30,16 @@ impl<P: Payload> Connection<P> {
         batch
     }
 
+    /// Whether there may be something to send: cheaper to ask, and nothing is taken.
+    pub fn wants_transmit(&self) -> bool {
+        self.hello_due
+            || self.ping_due
+            || self.pong_due
+            || self.staged.is_some()
+            || !self.control.is_empty()
+            || !self.ready.is_empty()
+    }
+
     /// The next physical message to send. `None` until there is something, and on a client, but
     /// for the HELLO, until the server's HELLO has come.
     pub fn poll_transmit(&mut self) -> Option<Transmit<P>> {
