@@ -2,6 +2,7 @@
 
 mod functions;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -14,6 +15,7 @@ use axum::routing::{any, get};
 use manysocket_server::state::{Documents, Store};
 use manysocket_server::topic::Topics;
 use manysocket_server::{Endpoint, Site, Stats, WebSocketUpgrade};
+use tower_http::services::ServeFile;
 
 /// Messages that who comes late to a chat gets: about a screen of them.
 const HISTORY: usize = 20;
@@ -44,9 +46,14 @@ pub(crate) fn site(counts: Counts, store: &Store) -> Site {
         .with_state(counts)
 }
 
-/// The chats of the game rooms. They have no index: the rest of their folder are files.
-pub(crate) fn games() -> Router {
-    Router::new().route_service("/games/{room}/chat", Topics::new().history(HISTORY))
+/// The game rooms: their chats, and one page for every room, if the demo's files are there. They have no index: the
+/// rest of their folder are files.
+pub(crate) fn games(files: Option<&Path>) -> Router {
+    let chats = Router::new().route_service("/games/{room}/chat", Topics::new().history(HISTORY));
+    match files {
+        Some(folder) => chats.route_service("/games/{room}/", ServeFile::new(folder.join("games/room.html"))),
+        None => chats,
+    }
 }
 
 /// Sends text and binary back as they came.

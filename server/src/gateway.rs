@@ -63,7 +63,7 @@ impl Gateway {
     /// # Errors
     /// What is wrong with either.
     pub fn new(prefix: &str, upstream: &str) -> Result<Self, String> {
-        if !prefix.starts_with('/') || prefix.contains(['{', '}', '?', '#']) {
+        if !prefix.starts_with('/') || prefix.contains(['{', '}', '*', '?', '#']) || prefix.contains("/:") {
             return Err(format!("the prefix {prefix:?} is not a path that begins with a slash"));
         }
         let url: Uri =

@@ -1,19 +1,123 @@
 //! Who may open what: the origin of the page, and the part of the site that a multiplexer reaches.
 
+use std::fmt::{self, Display, Formatter};
+use std::str::FromStr;
+
 use axum::http::{HeaderMap, HeaderValue, header};
 use url::Url;
+
+/// Pages that may connect besides the server's own: those of one origin, written as browsers do (`https://example.com`),
+/// those of all names below one (`https://*.example.com`), or `*`: everybody, programs that name no origin included. With
+/// that, any page of any site can act for its visitor: for servers that know no visitors.
+///
+/// ```
+/// use manysocket_server::Origin;
+///
+/// assert!("https://*.example.com".parse::<Origin>().is_ok());
+/// assert!("example.com".parse::<Origin>().is_err());
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin(Pattern);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Pattern {
+    Everybody,
+    /// As browsers write it.
+    One(String),
+    /// Names below another, which begins with the dot.
+    Below {
+        scheme: String,
+        name: String,
+        port: Option<u16>,
+    },
+}
+
+impl FromStr for Origin {
+    type Err = String;
+
+    fn from_str(written: &str) -> Result<Self, String> {
+        if written == "*" {
+            return Ok(Self(Pattern::Everybody));
+        }
+        let (scheme, rest) = written.split_once("://").unwrap_or_default();
+        let (is_below, host) = match rest.strip_prefix("*.") {
+            Some(name) => (true, name),
+            None => (false, rest),
+        };
+        let url = Url::parse(&format!("{scheme}://{host}")).ok().filter(|url| {
+            let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+            is_bare && url.origin().is_tuple() && url.username().is_empty() && !host.contains(['*', '@'])
+        });
+        let url = url.ok_or_else(|| {
+            format!(
+                "{written:?} is not an origin: expected scheme://host[:port], scheme://*.host[:port] or *"
+            )
+        })?;
+        Ok(Self(match url.domain() {
+            Some(name) if is_below => Pattern::Below {
+                scheme: url.scheme().into(),
+                name: format!(".{name}"),
+                port: url.port_or_known_default(),
+            },
+            _ if is_below => return Err(format!("{written:?}: there are no names below an address")),
+            _ => Pattern::One(url.origin().ascii_serialization()),
+        }))
+    }
+}
+
+impl Display for Origin {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Pattern::Everybody => f.write_str("*"),
+            Pattern::One(origin) => f.write_str(origin),
+            Pattern::Below { scheme, name, port: None } => write!(f, "{scheme}://*{name}"),
+            Pattern::Below { scheme, name, port: Some(port) } => write!(f, "{scheme}://*{name}:{port}"),
+        }
+    }
+}
+
+impl Origin {
+    /// Whether the pattern fits the value of an Origin header.
+    fn fits(&self, origin: &str) -> bool {
+        match &self.0 {
+            Pattern::Everybody => true,
+            Pattern::One(one) => one == origin,
+            Pattern::Below { scheme, name, port } => Url::parse(origin).is_ok_and(|url| {
+                url.scheme() == scheme
+                    && url.port_or_known_default() == *port
+                    && url.origin().ascii_serialization() == origin
+                    && url.domain().is_some_and(|domain| domain.ends_with(name.as_str()))
+            }),
+        }
+    }
+}
 
 /// Which pages may connect (RFC 6455 §10.2). A browser sends cookies along wherever a connection comes from, so
 /// without this check any page of any site could act for its visitor.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Origins {
-    allowed: Vec<String>,
+    allowed: Vec<Origin>,
 }
 
 impl Origins {
-    /// Allows pages of an origin other than the server's own, written as browsers do: `https://example.com`.
+    /// Allows pages of other origins than the server's own.
+    ///
+    /// # Panics
+    /// It is not written as an [`Origin`] is.
     pub(crate) fn allow(&mut self, origin: &str) {
-        self.allowed.push(origin.trim_end_matches('/').to_ascii_lowercase());
+        match origin.parse() {
+            Ok(origin) => self.allowed.push(origin),
+            Err(why) => panic!("{why}"),
+        }
+    }
+
+    /// Allows what the other allows, too.
+    pub(crate) fn extend(&mut self, other: &Self) {
+        self.allowed.extend_from_slice(&other.allowed);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.allowed.is_empty()
     }
 
     /// Checks the headers of a physical handshake.
@@ -21,6 +125,9 @@ impl Origins {
     /// # Errors
     /// What is wrong, for the log and the refusal's body.
     pub(crate) fn check(&self, headers: &HeaderMap) -> Result<(), String> {
+        if self.allowed.contains(&Origin(Pattern::Everybody)) {
+            return Ok(());
+        }
         let mut given = headers.get_all(header::ORIGIN).iter();
         let (Some(origin), None) = (given.next(), given.next()) else {
             return Err("the request has no Origin header, or several".into());
@@ -35,7 +142,7 @@ impl Origins {
     /// # Errors
     /// What is wrong, for the refusal's body.
     pub(crate) fn check_reader(&self, headers: &HeaderMap) -> Result<(), String> {
-        if headers.contains_key(header::ORIGIN) {
+        if headers.contains_key(header::ORIGIN) || self.allowed.contains(&Origin(Pattern::Everybody)) {
             return self.check(headers);
         }
         match headers.get("sec-fetch-site").map(HeaderValue::as_bytes) {
@@ -50,7 +157,7 @@ impl Origins {
 
     fn check_origin(&self, origin: &HeaderValue, headers: &HeaderMap) -> Result<(), String> {
         let origin = origin.to_str().map_err(|_| "the Origin header is not ASCII")?.to_ascii_lowercase();
-        if self.allowed.contains(&origin) {
+        if self.allowed.iter().any(|allowed| allowed.fits(&origin)) {
             return Ok(());
         }
         let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
@@ -180,6 +287,54 @@ mod tests {
         assert!(origins.check(&headers(Some("https://other.org"), "example.com")).is_ok());
         assert!(origins.check(&headers(Some("http://other.org"), "example.com")).is_err());
         assert!(origins.check(&headers(Some("https://other.org:444"), "example.com")).is_err());
+    }
+
+    #[test]
+    fn names_below_another_may_be_listed() {
+        let mut origins = Origins::default();
+        origins.allow("https://*.other.org");
+        for (origin, expected) in [
+            ("https://a.other.org", true),
+            ("https://a.b.other.org", true),
+            ("https://other.org", false),
+            ("https://another.org", false),
+            ("https://a.other.org.evil.com", false),
+            ("http://a.other.org", false),
+            ("https://a.other.org:444", false),
+            ("https://evil.com/.other.org", false),
+            ("https://evil.com@a.other.org", false),
+            ("null", false),
+        ] {
+            let checked = origins.check(&headers(Some(origin), "example.com"));
+            assert_eq!(checked.is_ok(), expected, "{origin}");
+        }
+    }
+
+    #[test]
+    fn a_star_is_everybody() {
+        let mut origins = Origins::default();
+        origins.allow("*");
+        for origin in [Some("null"), Some("http://evil.com"), None] {
+            assert!(origins.check(&headers(origin, "example.com")).is_ok(), "{origin:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_origin_is_refused_when_it_is_listed() {
+        for bad in
+            ["", "example.com", "null", "https://", "https://a/b", "https://a?b", "https://u@a", "file:///x"]
+        {
+            assert!(bad.parse::<Origin>().is_err(), "{bad}");
+        }
+        for bad in ["https://*", "https://*.", "https://a.*.org", "https://*.127.0.0.1", "https://**.a.org"] {
+            assert!(bad.parse::<Origin>().is_err(), "{bad}");
+        }
+        for good in
+            ["https://a.org", "http://a.org:8080", "https://*.a.org", "http://[::1]:9", "*", "HTTPS://A.org/"]
+        {
+            assert!(good.parse::<Origin>().is_ok(), "{good}");
+        }
+        assert_eq!("HTTPS://A.org:443/".parse::<Origin>().expect("an origin").to_string(), "https://a.org");
     }
 
     #[test]

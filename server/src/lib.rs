@@ -136,6 +136,7 @@ mod upstream;
 pub use endpoint::Endpoint;
 pub use events::{LastEventId, Outgoing, events};
 pub use gateway::Gateway;
+pub use guard::Origin;
 pub use limits::Limits;
 pub use listing::{Change, Changes, Listing};
 pub use manysocket_protocol::{SUBPROTOCOL, Settings};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use axum::Extension;
 use axum::Router;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{FromRequestParts, Request, State};
@@ -78,9 +79,13 @@ impl Multiplexer {
         self
     }
 
-    /// Lets pages of another origin connect, written as browsers do: `https://example.com`. Without any, only pages
-    /// from the host that is connected to may: a browser sends the user's cookies with every connection, whichever
-    /// page makes it (RFC 6455 §10.2).
+    /// Lets pages of another [`Origin`](crate::Origin) connect: `https://example.com`, `https://*.example.com`. Without any,
+    /// only pages from the host that is connected to may: a browser sends the user's cookies with every connection,
+    /// whichever page makes it (RFC 6455 §10.2). It holds for the application's topics, documents, calls, indexes and
+    /// event streams, too, whichever way they are reached.
+    ///
+    /// # Panics
+    /// It is not an origin.
     #[must_use]
     pub fn allow_origin(mut self, origin: &str) -> Self {
         self.origins.allow(origin);
@@ -117,6 +122,7 @@ impl Multiplexer {
     /// virtual opens. Layers of `app` see virtual opens as they see native ones.
     pub fn serve(self, app: Router) -> Router {
         let path = self.path.to_string();
+        let app = if self.origins.is_empty() { app } else { app.layer(Extension(self.origins.clone())) };
         let shared = Arc::new(Shared { multiplexer: self, app: app.clone(), next_link: AtomicU64::new(1) });
         Router::new().route(&path, any(connect)).with_state(shared).fallback_service(app)
     }

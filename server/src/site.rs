@@ -158,11 +158,16 @@ impl<S: Clone + Send + Sync + 'static> Site<S> {
         }))
     }
 
-    /// Lets pages of another origin read indexes and event streams, besides those of the server's own.
+    /// Lets pages of another [`Origin`](crate::Origin) connect to what checks it and read indexes and event streams, besides those
+    /// of the server's own and those that the [`Multiplexer`](crate::Multiplexer) around it lets connect.
+    ///
+    /// # Panics
+    /// It is not an origin.
     pub fn allow_origin(self, origin: &str) -> Self {
-        let origin = origin.to_owned();
+        let mut origins = Origins::default();
+        origins.allow(origin);
         self.layer(MapRequestLayer::new(move |mut request: Request| {
-            request.extensions_mut().get_or_insert_default::<Origins>().allow(&origin);
+            request.extensions_mut().get_or_insert_default::<Origins>().extend(&origins);
             request
         }))
     }

@@ -226,16 +226,16 @@ impl<S: Send + Sync> FromRequestParts<S> for WebSocketUpgrade {
 }
 
 impl WebSocketUpgrade {
-    /// For endpoints that serve pages of the server's own origin and those that the site allows. A virtual open has
-    /// been checked by its multiplexer.
+    /// For endpoints that serve pages of the server's own origin, and those that the site or the multiplexer allows. A
+    /// virtual open brings the origin of its link's handshake, and is held to the same.
     pub(crate) async fn checked(parts: &mut Parts) -> Result<Self, Response> {
         let upgrade = Self::from_request_parts(parts, &()).await?;
         match refuse_reader(parts) {
-            Some(refusal) if !upgrade.is_virtual() => {
+            Some(refusal) => {
                 warn!(path = parts.uri.path(), "open refused: the page is of another origin");
                 Err(refusal)
             }
-            _ => Ok(upgrade),
+            None => Ok(upgrade),
         }
     }
 }

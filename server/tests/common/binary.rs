@@ -33,7 +33,8 @@ impl Binary {
             .expect("the binary");
         let mut output = BufReader::new(process.stdout.take().expect("its output")).lines();
         let line = output.next_line().await.expect("its output").expect("a line");
-        let address = line.strip_prefix("listening on http://").expect("the ready line").parse();
+        let address = line.strip_prefix("listening on http").expect("the ready line");
+        let address = address.trim_start_matches('s').trim_start_matches("://").parse();
         let (lines, log) = mpsc::unbounded_channel();
         let mut written = BufReader::new(process.stderr.take().expect("its log")).lines();
         // All of it is read: a pipe that nobody reads would stop the server.
@@ -57,6 +58,19 @@ impl Binary {
         })
         .await
         .unwrap_or_else(|_| panic!("no line in time with {text:?}"))
+    }
+
+    /// Sends it a signal by name: `TERM`, `HUP`.
+    pub(crate) async fn signal(&self, name: &str) {
+        let id = self.process.id().expect("it lives").to_string();
+        let sent = Command::new("kill").args([&format!("-{name}"), &id]).status().await;
+        assert!(sent.expect("kill").success());
+    }
+
+    /// Waits for its end; whether it ended well.
+    pub(crate) async fn ended(&mut self) -> bool {
+        let waited = timeout(Duration::from_secs(30), self.process.wait()).await;
+        waited.expect("an end in time").expect("a status").success()
     }
 
     /// A line of `/proc/PID/status` in kB: `VmRSS`, the memory that it has, or `VmHWM`, the most that it had.

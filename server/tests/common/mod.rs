@@ -15,6 +15,7 @@ use manysocket_protocol::{
     Endpoint, Event, HANDSHAKE_PARAMETER, Message, Physical, SUBPROTOCOL, Settings, Side,
 };
 use manysocket_server::{Multiplexer, Stats};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -286,6 +287,16 @@ impl Socket {
     pub(crate) fn vanish(self) {
         drop(self);
     }
+}
+
+/// The whole answer to a plain HTTP request.
+pub(crate) async fn get(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.expect("a connection");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("an open connection");
+    let mut answer = String::new();
+    timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("an answer in time").expect("UTF-8");
+    answer
 }
 
 /// What a handler tells the test, or a failure if it does not.
