@@ -1,4 +1,4 @@
-//! The project's commands: `cargo xtask build`, `demo`, `test`, `bench` and `reference`. Each does its own set-up.
+//! The project's commands: `cargo xtask build`, `demo`, `test`, `bench`, `reference` and `release`. Each does its own set-up.
 
 mod bench;
 mod build;
@@ -6,6 +6,7 @@ mod command;
 mod demo;
 mod inline;
 mod reference;
+mod release;
 mod setup;
 mod test;
 mod workspace;
@@ -19,6 +20,7 @@ cargo xtask demo [--listen ADDRESS]  build everything and serve the demo (defaul
 cargo xtask bench [--quick] [NAME]…  measure against native sockets and peers, and write docs/benchmarks.md;
                                      or only the named workloads of bench/workloads.mjs, which writes nothing
 cargo xtask reference                write the API reference of the npm package and the crates
+cargo xtask release --dry-run        check whether a release could be made, and pack it; publishes nothing
 cargo xtask test [STEP]…             run all tests, or only the named steps:
                                      fmt clippy native wasm browser package";
 
@@ -39,6 +41,7 @@ fn run(arguments: &[String]) -> Result<()> {
         ["build"] => build::build(),
         ["demo"] => demo::demo(demo::DEFAULT_ADDRESS),
         ["demo", "--listen", address] => demo::demo(address),
+        ["release", "--dry-run"] => release::dry_run(),
         ["reference"] => reference::reference(),
         ["test", steps @ ..] => test::test(steps),
         ["bench", arguments @ ..] => bench::bench(arguments),
