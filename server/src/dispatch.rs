@@ -1,15 +1,18 @@
 //! A virtual open as an HTTP request to the application, and what its response means.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
+use tokio::sync::oneshot;
 use tower::ServiceExt;
 
 use crate::mint::Minted;
+use crate::pipe::Pipe;
 use crate::upgrade::Offer;
 
 /// Headers of the physical handshake that speak of the page and its user, and so hold for each virtual open.
@@ -29,7 +32,7 @@ const INHERITED: [HeaderName; 8] = [
 const FORWARDED_PREFIX: &str = "x-forwarded-";
 
 /// What the virtual opens of a link have in common.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Dispatcher {
     app: Router,
     headers: HeaderMap,
@@ -40,7 +43,8 @@ pub(crate) struct Dispatcher {
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) protocol: Option<HeaderValue>,
-    pub(crate) offer: Offer,
+    /// Where a handler waits for its pipe.
+    pub(crate) waiting: Option<oneshot::Sender<Arc<Pipe>>>,
     /// For a handler that has taken the upgrade in place of the offer.
     pub(crate) minted: Option<Minted>,
 }
@@ -86,13 +90,22 @@ impl Dispatcher {
     }
 
     /// Has the application answer.
-    pub(crate) async fn call(self, mut request: Request<Body>, offer: Offer) -> Answer {
+    pub(crate) async fn call(self: Arc<Self>, mut request: Request<Body>, offer: Offer) -> Answer {
         let minted = Minted::new().await.map(|(minted, upgrade)| {
             request.extensions_mut().insert(upgrade);
             minted
         });
-        let Ok(response) = self.app.oneshot(request).await;
-        let protocol = response.headers().get(header::SEC_WEBSOCKET_PROTOCOL).cloned();
-        Answer { status: response.status(), protocol, offer, minted }
+        let Ok(response) = self.app.clone().oneshot(request).await;
+        let (status, mut headers) = (response.status(), response.into_parts().0.headers);
+        let protocol = headers.remove(header::SEC_WEBSOCKET_PROTOCOL);
+        let waiting = offer.taken();
+        let minted = match minted {
+            Some(minted) if waiting.is_some() => {
+                minted.put_back().await;
+                None
+            }
+            minted => minted,
+        };
+        Answer { status, protocol, waiting, minted }
     }
 }

@@ -64,7 +64,7 @@ pub(crate) struct Link {
     pub(crate) id: u64,
     pub(crate) socket: ws::WebSocket,
     pub(crate) endpoint: Endpoint,
-    pub(crate) dispatcher: Dispatcher,
+    pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) jail: Jail,
     /// The multiplexer's own path.
     pub(crate) path: Arc<str>,
@@ -215,7 +215,8 @@ impl Task {
     /// would wake another thread to look for work (30 µs of a ping's 200).
     fn others_may_add(&mut self) -> bool {
         let Turns { round, awaited, unasked, had } = self.turns;
-        if had || !self.link.endpoint.wants_transmit() || (awaited == 0 && !unasked && self.opens.is_empty()) {
+        if had || !self.link.endpoint.wants_transmit() || (awaited == 0 && !unasked && self.opens.is_empty())
+        {
             return false;
         }
         self.turns = Turns { round: round + 1, awaited: 0, unasked: false, had: true };
@@ -370,7 +371,7 @@ impl Task {
         });
         match request {
             Ok((request, offer)) => {
-                let answer = self.link.dispatcher.clone().call(request, offer);
+                let answer = Arc::clone(&self.link.dispatcher).call(request, offer);
                 let handle = self.opens.spawn(async move { (channel, answer.await) });
                 self.entries.insert(channel, Entry::Opening(handle));
             }
@@ -464,7 +465,7 @@ impl Task {
             return;
         }
         self.entries.remove(&channel);
-        let Answer { status, protocol, offer, minted } = answer;
+        let Answer { status, protocol, waiting, minted } = answer;
         if status != StatusCode::SWITCHING_PROTOCOLS {
             debug!(link = self.link.id, channel, %status, "open refused by the application");
             let reason = status.canonical_reason().unwrap_or_default();
@@ -479,12 +480,13 @@ impl Task {
             self.link.stats.count_channel(),
             Arc::clone(&self.budget),
         ));
-        let entry = Entry::Open { pipe: Arc::clone(&pipe), closed_by_page: false, closed_by_us: false, woken: 0 };
+        let entry =
+            Entry::Open { pipe: Arc::clone(&pipe), closed_by_page: false, closed_by_us: false, woken: 0 };
         self.entries.insert(channel, entry);
         if self.out_of_time.is_some() {
             pipe.go_away();
         }
-        let pipe = match offer.taken() {
+        let pipe = match waiting {
             Some(waiting) => waiting.send(pipe).err(),
             None => Some(pipe),
         };

@@ -172,7 +172,7 @@ async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     // A message in one piece, or a batch; text counts in UTF-16 code units of at most three bytes.
     let max_size = 3 * settings.max_fragment as usize + BATCH_OVERHEAD;
     let id = shared.next_link.fetch_add(1, Ordering::Relaxed);
-    let dispatcher = Dispatcher::new(shared.app.clone(), &parts);
+    let dispatcher = Arc::new(Dispatcher::new(shared.app.clone(), &parts));
     let (jail, path) = (multiplexer.jail.clone(), Arc::clone(&multiplexer.path));
     let (stats, shutdown) = (multiplexer.stats.clone(), multiplexer.shutdown.clone());
     upgrade
