@@ -116,6 +116,18 @@ impl Violation {
         self.rule.text()
     }
 
+    /// The limit that was crossed, if it was one that this side has set: the name of its setting.
+    pub fn limit(&self) -> Option<&'static str> {
+        match self.rule {
+            Rule::OpenBeyond => Some("max_channels"),
+            Rule::Churn => Some("max_churn"),
+            Rule::NoCredit => Some("window"),
+            Rule::Huge => Some("max_message"),
+            Rule::Silent => Some("ping_interval"),
+            _ => None,
+        }
+    }
+
     /// The channel it happened on, where there is one.
     pub fn channel(&self) -> Option<Channel> {
         self.channel

@@ -119,6 +119,7 @@ mod limits;
 mod link;
 mod listing;
 mod mint;
+mod monitor;
 mod multiplexer;
 mod page;
 mod pipe;
@@ -140,11 +141,12 @@ pub use guard::Origin;
 pub use limits::Limits;
 pub use listing::{Change, Changes, Listing};
 pub use manysocket_protocol::{SUBPROTOCOL, Settings};
+pub use monitor::monitor;
 pub use multiplexer::Multiplexer;
 pub use serve::serve;
 pub use site::Site;
 pub use socket::WebSocket;
-pub use stats::Stats;
+pub use stats::{ANSWER_BUCKETS, Stats, Totals, Traffic};
 pub use upgrade::WebSocketUpgrade;
 
 /// The Rust examples of the documents for users compile.

@@ -127,8 +127,28 @@ impl Drop for Share {
     }
 }
 
-/// The code to close a link with, and why.
-type Crossed = (u16, &'static str);
+/// A limit that a link has crossed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Crossed {
+    /// Its name, as in `docs/security.md`.
+    pub(crate) limit: &'static str,
+    /// The code to close the link with, and why.
+    pub(crate) code: u16,
+    pub(crate) reason: &'static str,
+}
+
+impl Crossed {
+    const LINK_MEMORY: Self =
+        Self { limit: "link_memory", code: 1008, reason: "the link holds more memory than one may" };
+    const TOTAL_MEMORY: Self =
+        Self { limit: "total_memory", code: 1013, reason: "the server's memory is full" };
+    const STALL_TIMEOUT: Self =
+        Self { limit: "stall_timeout", code: 1008, reason: "the peer takes nothing of what it is sent" };
+    const IDLE_TIMEOUT: Self =
+        Self { limit: "idle_timeout", code: 1000, reason: "the link has had no channel for long" };
+    pub(crate) const PHYSICAL_MESSAGE: Self =
+        Self { limit: "physical_message", code: 1009, reason: "a physical message larger than any may be" };
+}
 
 /// Watches the limits of one link.
 #[derive(Debug)]
@@ -158,10 +178,10 @@ impl Spending {
         self.unfinished.set(unfinished);
         let (link, total) = self.budget.taken();
         if link > self.limits.link_memory {
-            return Err((1008, "the link holds more memory than one may"));
+            return Err(Crossed::LINK_MEMORY);
         }
         if total > self.limits.total_memory && link >= total / self.stats.links().max(1) {
-            return Err((1013, "the server's memory is full"));
+            return Err(Crossed::TOTAL_MEMORY);
         }
         Ok(())
     }
@@ -180,9 +200,9 @@ impl Spending {
         cx: &mut Context<'_>,
     ) -> Option<Crossed> {
         if self.stalled.poll(stalled, cx) {
-            return Some((1008, "the peer takes nothing of what it is sent"));
+            return Some(Crossed::STALL_TIMEOUT);
         }
-        self.idle.poll(idle, cx).then_some((1000, "the link has had no channel for long"))
+        self.idle.poll(idle, cx).then_some(Crossed::IDLE_TIMEOUT)
     }
 }
 

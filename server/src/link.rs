@@ -20,10 +20,10 @@ use tracing::{debug, warn};
 
 use crate::dispatch::{Answer, Dispatcher};
 use crate::guard::Jail;
-use crate::limits::{Budget, Limits, Share, Spending};
-use crate::pipe::{Incoming, Pipe, Signals};
-use crate::socket::WebSocket;
-use crate::stats::{Counted, Stats};
+use crate::limits::{Budget, Crossed, Limits, Share, Spending};
+use crate::pipe::{Incoming, Pipe, Signals, length};
+use crate::socket::{WebSocket, is_too_large};
+use crate::stats::{Counted, Stats, Traffic};
 
 /// How many physical messages are read before what they caused is written: enough to gather answers into batches,
 /// little enough that a flood from one page does not keep its answers back.
@@ -53,8 +53,8 @@ enum Ended {
     Closed,
     /// The client broke the protocol, or has been silent for too long.
     Violation(Violation),
-    /// The client went beyond a limit of the server's: the code to close with, and the reason.
-    Limit(u16, &'static str),
+    /// The client went beyond a limit of the server's.
+    Limit(Crossed),
     /// The server is going away, and all channels are closed or out of time.
     Shutdown,
 }
@@ -95,6 +95,8 @@ impl Link {
             signals: Arc::default(),
             needs_flush: false,
             turns: Turns { round: 1, ..Turns::default() },
+            received: Traffic::default(),
+            sent: Traffic::default(),
             link: self,
         };
         let begun = match first_batch {
@@ -102,22 +104,35 @@ impl Link {
             None => Ok(()),
         };
         let ended = match begun {
-            Ok(()) => std::future::poll_fn(|cx| task.poll(cx)).await,
+            Ok(()) => std::future::poll_fn(|cx| task.poll_counted(cx)).await,
             Err(violation) => Ended::Violation(violation),
         };
         task.lose_all();
+        let stats = &task.link.stats;
+        let (code, reason) = match &ended {
+            Ended::Lost => (1006, "the connection was lost"),
+            Ended::Closed => (1000, "the client closed the link"),
+            Ended::Violation(violation) => (violation.code(), violation.reason()),
+            Ended::Limit(crossed) => (crossed.code, crossed.reason),
+            Ended::Shutdown => (1001, "the server is shutting down"),
+        };
+        stats.link_closed(code, reason);
         let frame = match ended {
             Ended::Lost => return debug!(link = id, "link lost"),
             Ended::Closed => None,
             Ended::Violation(violation) => {
                 warn!(link = id, "link closed: {violation}");
+                if let Some(limit) = violation.limit() {
+                    stats.limit_crossed(limit);
+                }
                 Some(CloseFrame { code: violation.code(), reason: violation.reason().into() })
             }
-            Ended::Limit(code, reason) => {
-                warn!(link = id, code, "link closed: {reason}");
+            Ended::Limit(Crossed { limit, .. }) => {
+                warn!(link = id, code, limit, "link closed: {reason}");
+                stats.limit_crossed(limit);
                 Some(CloseFrame { code, reason: reason.into() })
             }
-            Ended::Shutdown => Some(CloseFrame { code: 1001, reason: "the server is shutting down".into() }),
+            Ended::Shutdown => Some(CloseFrame { code, reason: reason.into() }),
         };
         let closing = async {
             if let Some(frame) = frame {
@@ -147,6 +162,9 @@ struct Task {
     out_of_time: Option<Pin<Box<Sleep>>>,
     needs_flush: bool,
     turns: Turns,
+    /// What has not been added to the counts yet.
+    received: Traffic,
+    sent: Traffic,
 }
 
 /// Who may have something to add before the next write.
@@ -167,7 +185,13 @@ impl Task {
         Millis::try_from(self.link.started.elapsed().as_millis()).unwrap_or(Millis::MAX)
     }
 
-    /// Does all that can be done now; ready once the link has ended.
+    /// Does all that can be done now, and counts it; ready once the link has ended.
+    fn poll_counted(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        let polled = self.poll(cx);
+        self.link.stats.exchanged(&mut self.received, &mut self.sent);
+        polled
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         loop {
             let mut progress = match self.poll_physical(cx) {
@@ -206,7 +230,7 @@ impl Task {
             if !progress {
                 let idle = self.link.endpoint.channels() == 0;
                 let late = self.spending.poll_deadlines(self.needs_flush, idle, cx);
-                return late.map_or(Poll::Pending, |(code, why)| Poll::Ready(Ended::Limit(code, why)));
+                return late.map_or(Poll::Pending, |crossed| Poll::Ready(Ended::Limit(crossed)));
             }
         }
     }
@@ -224,9 +248,7 @@ impl Task {
     }
 
     fn check_memory(&mut self) -> Result<(), Ended> {
-        self.spending
-            .check_memory(self.link.endpoint.unfinished())
-            .map_err(|(code, why)| Ended::Limit(code, why))
+        self.spending.check_memory(self.link.endpoint.unfinished()).map_err(Ended::Limit)
     }
 
     // ---- the physical connection ----
@@ -240,6 +262,9 @@ impl Task {
                 Poll::Ready(Some(Ok(WsMessage::Ping(_) | WsMessage::Pong(_)))) => continue,
                 Poll::Ready(Some(Ok(WsMessage::Close(_)))) => return Err(Ended::Closed),
                 Poll::Ready(None) => return Err(Ended::Lost),
+                Poll::Ready(Some(Err(error))) if is_too_large(&error) => {
+                    return Err(Ended::Limit(Crossed::PHYSICAL_MESSAGE));
+                }
                 Poll::Ready(Some(Err(error))) => {
                     // What every page does that is left. A flood of it must not become one of log lines.
                     debug!(link = self.link.id, "physical connection failed: {error}");
@@ -330,16 +355,27 @@ impl Task {
             any = true;
             match event {
                 Event::Open { channel, target, protocols } => self.open(channel, target, protocols),
-                Event::Message { channel, message } => self.push(channel, Incoming::Message(message)),
+                Event::Message { channel, message } => {
+                    self.received.add(length(&message));
+                    self.push(channel, Incoming::Message(message));
+                }
                 Event::Closed { channel, close } => self.closed_by_page(channel, close),
                 Event::Oversize { channel } => {
                     warn!(link = self.link.id, channel, "channel closed: a message larger than max_message");
+                    self.link.stats.limit_crossed("max_message");
                     self.push(channel, Incoming::Oversize);
                     self.entries.remove(&channel);
                 }
                 Event::Drained { channel } => self.pull(channel),
-                // Only a client sees these.
-                Event::Accepted { .. } | Event::Refused { .. } => {}
+                // By the protocol's settings.
+                Event::Refused { channel, status, .. } => {
+                    let limit = if status == 431 { "max_open" } else { "max_channels" };
+                    warn!(link = self.link.id, channel, status, limit, "open refused");
+                    self.link.stats.channel_refused(status);
+                    self.link.stats.limit_crossed(limit);
+                }
+                // Only a client sees it.
+                Event::Accepted { .. } => {}
             }
         }
         any
@@ -349,6 +385,7 @@ impl Task {
         if self.opens.len() < self.link.limits.max_opening {
             return self.ask(channel, &target, &protocols);
         }
+        self.link.stats.limit_crossed("max_opening");
         let mut share = Share::new(Arc::clone(&self.budget));
         share.take(target.len() + protocols.len());
         self.entries.insert(channel, Entry::Waiting { target, protocols, _share: share });
@@ -372,15 +409,25 @@ impl Task {
         match request {
             Ok((request, offer)) => {
                 let answer = Arc::clone(&self.link.dispatcher).call(request, offer);
-                let handle = self.opens.spawn(async move { (channel, answer.await) });
+                let (begun, stats) = (Instant::now(), self.link.stats.clone());
+                let handle = self.opens.spawn(async move {
+                    let answer = answer.await;
+                    stats.answered(begun.elapsed());
+                    (channel, answer)
+                });
                 self.entries.insert(channel, Entry::Opening(handle));
             }
             Err((status, reason)) => {
                 let target: String = target.chars().take(LOGGED).collect();
                 warn!(link = self.link.id, channel, target, status, "open refused: {reason}");
-                self.link.endpoint.refuse(channel, status, reason);
+                self.refuse(channel, status, reason);
             }
         }
+    }
+
+    fn refuse(&mut self, channel: Channel, status: u16, reason: &str) {
+        self.link.stats.channel_refused(status);
+        self.link.endpoint.refuse(channel, status, reason);
     }
 
     /// Has the application answer the next ones that wait.
@@ -448,7 +495,7 @@ impl Task {
                     });
                     if let Some(channel) = found {
                         self.entries.remove(&channel);
-                        self.link.endpoint.refuse(channel, 500, "the handler panicked");
+                        self.refuse(channel, 500, "the handler panicked");
                     }
                 }
                 // Aborted, because the page gave up.
@@ -469,7 +516,7 @@ impl Task {
         if status != StatusCode::SWITCHING_PROTOCOLS {
             debug!(link = self.link.id, channel, %status, "open refused by the application");
             let reason = status.canonical_reason().unwrap_or_default();
-            return self.link.endpoint.refuse(channel, status.as_u16(), reason);
+            return self.refuse(channel, status.as_u16(), reason);
         }
         self.link
             .endpoint
@@ -519,6 +566,7 @@ impl Task {
             self.link.endpoint.consumed(channel, messages, units);
         }
         for message in outgoing.messages {
+            self.sent.add(length(&message));
             self.link.endpoint.send(channel, message);
         }
         if let Some(close) = outgoing.close {

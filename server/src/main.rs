@@ -1,16 +1,18 @@
 //! `manysocket-server`: a multiplexer, static files and demo endpoints.
 
 mod demo;
+mod logs;
 mod options;
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::Path;
 
 use axum::Router;
 use axum::http::{HeaderValue, header};
 use axum::routing::get_service;
 use manysocket_server::state::Store;
-use manysocket_server::{Multiplexer, Site, Stats, serve};
+use manysocket_server::{Multiplexer, Site, Stats, monitor, serve};
 use options::Options;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,15 +21,11 @@ use tower::ServiceBuilder;
 use tower_http::services::ServeDir;
 use tower_http::set_header::SetResponseHeaderLayer;
 use tracing::{info, warn};
-use tracing_subscriber::EnvFilter;
 
 #[tokio::main]
 async fn main() -> io::Result<()> {
     let options = Options::read();
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
-        .with_writer(io::stderr)
-        .init();
+    let _logs = logs::start();
 
     let shutdown = CancellationToken::new();
     let mut multiplexer = Multiplexer::new(&options.multiplexer)
@@ -43,9 +41,14 @@ async fn main() -> io::Result<()> {
     let stats = multiplexer.stats();
     let app = multiplexer.serve(app(&options, &stats)?);
 
-    let listener = TcpListener::bind(options.listen).await.map_err(|error| {
-        io::Error::new(error.kind(), format!("cannot listen on {}: {error}", options.listen))
-    })?;
+    let listener = bind(options.listen).await?;
+    if let Some(address) = options.metrics {
+        let listener = bind(address).await?;
+        info!("metrics on http://{}/metrics", listener.local_addr()?);
+        // Until the end of the program: it tells that the server is draining, too.
+        let monitor = monitor(stats.clone(), shutdown.clone());
+        tokio::spawn(serve(listener, monitor, CancellationToken::new()));
+    }
     println!("listening on http://{}", listener.local_addr()?);
     io::stdout().flush()?;
 
@@ -99,6 +102,11 @@ fn store(folder: Option<&Path>) -> io::Result<Store> {
         io::Error::new(error.kind(), format!("cannot make the folder {}: {error}", folder.display()))
     })?;
     Store::open(folder.join("state.redb"))
+}
+
+async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
 }
 
 /// Cancels `shutdown` at SIGTERM or SIGINT.

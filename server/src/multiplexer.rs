@@ -140,6 +140,7 @@ async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     let multiplexer = &shared.multiplexer;
     let refuse = |status: StatusCode, why: String| {
         warn!(path = %multiplexer.path, %status, "link refused: {why}");
+        multiplexer.stats.link_refused(status.as_u16());
         (status, format!("{why}\n")).into_response()
     };
     if parts.extensions.get::<Offer>().is_some() {
@@ -163,9 +164,11 @@ async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     }
     let counted = multiplexer.stats.count_link();
     if multiplexer.stats.links() > multiplexer.limits.max_links {
+        multiplexer.stats.limit_crossed("max_links");
         let why = format!("there are {} links already", multiplexer.limits.max_links);
         return refuse(StatusCode::SERVICE_UNAVAILABLE, why);
     }
+    multiplexer.stats.link_opened();
     let first_batch = first_batch(parts.uri.query());
     let started = Instant::now();
     let (settings, limits) = (multiplexer.settings, multiplexer.limits);

@@ -42,6 +42,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
 
+    /// Address and port where monitoring finds `/metrics` and `/healthz`; without it, nowhere.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) metrics: Option<SocketAddr>,
+
     /// Links at once; further ones are refused.
     #[arg(long, value_name = "N", default_value_t = Limits::default().max_links)]
     pub(crate) max_links: usize,

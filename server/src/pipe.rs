@@ -268,7 +268,8 @@ impl Pipe {
     }
 }
 
-fn length(message: &Message) -> usize {
+/// The bytes of a message's content.
+pub(crate) fn length(message: &Message) -> usize {
     let (Message::Text(bytes) | Message::Binary(bytes)) = message;
     bytes.len()
 }

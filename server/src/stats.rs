@@ -1,16 +1,67 @@
-//! Counts of what is open now.
+//! What a multiplexer has open now, and what it has done since it started.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::limits::Budget;
 
-/// Counts of what a [`Multiplexer`](crate::Multiplexer) has open now. Clones share their counts.
+/// Counts of a [`Multiplexer`](crate::Multiplexer): what is open now, and [totals](Stats::totals). Clones share
+/// their counts.
 #[derive(Debug, Clone, Default)]
 pub struct Stats {
     links: Arc<AtomicUsize>,
     channels: Arc<AtomicUsize>,
     memory: Arc<AtomicUsize>,
+    counters: Arc<Counters>,
+}
+
+/// Upper ends of the buckets of [`Totals::answered`], in seconds: below the first a handler has not waited for anything,
+/// past the last a page's user has noticed.
+pub const ANSWER_BUCKETS: [f64; 5] = [0.001, 0.01, 0.1, 1.0, 10.0];
+
+/// What a multiplexer has done since it started.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Totals {
+    /// Physical connections that became links.
+    pub links_opened: u64,
+    /// Physical handshakes that were refused, by HTTP status.
+    pub links_refused: BTreeMap<u16, u64>,
+    /// Links that ended, by close code and reason.
+    pub links_closed: BTreeMap<(u16, &'static str), u64>,
+    /// Virtual opens that were accepted.
+    pub channels_opened: u64,
+    /// Virtual opens that were refused, by HTTP status.
+    pub channels_refused: BTreeMap<u16, u64>,
+    /// Messages that pages have sent, and their bytes.
+    pub received: Traffic,
+    /// Messages that handlers have sent, and their bytes.
+    pub sent: Traffic,
+    /// How often each limit has been crossed, by its name in `docs/security.md`.
+    pub limits_crossed: BTreeMap<&'static str, u64>,
+    /// Virtual opens that the application has answered, by the time that took: in each bucket of [`ANSWER_BUCKETS`], and
+    /// beyond the last.
+    pub answered: [u64; ANSWER_BUCKETS.len() + 1],
+    /// The sum of these times.
+    pub answering: Duration,
+}
+
+/// Messages and their contents.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Messages.
+    pub messages: u64,
+    /// Bytes of their contents; text counts in UTF-8.
+    pub bytes: u64,
+}
+
+impl Traffic {
+    pub(crate) fn add(&mut self, bytes: usize) {
+        self.messages += 1;
+        self.bytes += bytes as u64;
+    }
 }
 
 impl Stats {
@@ -29,17 +80,131 @@ impl Stats {
         self.memory.load(Ordering::Relaxed)
     }
 
+    /// What has been done since the start.
+    pub fn totals(&self) -> Totals {
+        let Counters {
+            links_opened,
+            links_refused,
+            links_closed,
+            channels_opened,
+            channels_refused,
+            received,
+            sent,
+            limits_crossed,
+            answered,
+            answering_nanos,
+        } = &*self.counters;
+        Totals {
+            links_opened: links_opened.load(Ordering::Relaxed),
+            links_refused: links_refused.get(),
+            links_closed: links_closed.get(),
+            channels_opened: channels_opened.load(Ordering::Relaxed),
+            channels_refused: channels_refused.get(),
+            received: received.get(),
+            sent: sent.get(),
+            limits_crossed: limits_crossed.get(),
+            answered: answered.each_ref().map(|count| count.load(Ordering::Relaxed)),
+            answering: Duration::from_nanos(answering_nanos.load(Ordering::Relaxed)),
+        }
+    }
+
     /// The budget of a new link.
     pub(crate) fn budget(&self) -> Budget {
         Budget::new(Arc::clone(&self.memory))
     }
 
+    /// One more link, until what is returned is dropped.
     pub(crate) fn count_link(&self) -> Counted {
         Counted::new(&self.links)
     }
 
+    pub(crate) fn link_opened(&self) {
+        self.counters.links_opened.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn link_refused(&self, status: u16) {
+        self.counters.links_refused.add(status);
+    }
+
+    pub(crate) fn link_closed(&self, code: u16, reason: &'static str) {
+        self.counters.links_closed.add((code, reason));
+    }
+
+    /// One more channel, until what is returned is dropped.
     pub(crate) fn count_channel(&self) -> Counted {
+        self.counters.channels_opened.fetch_add(1, Ordering::Relaxed);
         Counted::new(&self.channels)
+    }
+
+    pub(crate) fn channel_refused(&self, status: u16) {
+        self.counters.channels_refused.add(status);
+    }
+
+    pub(crate) fn limit_crossed(&self, limit: &'static str) {
+        self.counters.limits_crossed.add(limit);
+    }
+
+    /// The application has answered an open.
+    pub(crate) fn answered(&self, after: Duration) {
+        let seconds = after.as_secs_f64();
+        let bucket = ANSWER_BUCKETS.iter().position(|&end| seconds <= end).unwrap_or(ANSWER_BUCKETS.len());
+        self.counters.answered[bucket].fetch_add(1, Ordering::Relaxed);
+        let nanos = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
+        self.counters.answering_nanos.fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    /// Adds what a link has received and sent since it last did so: once for each batch, not for each message.
+    pub(crate) fn exchanged(&self, received: &mut Traffic, sent: &mut Traffic) {
+        self.counters.received.add(received);
+        self.counters.sent.add(sent);
+    }
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    links_opened: AtomicU64,
+    links_refused: Tally<u16>,
+    links_closed: Tally<(u16, &'static str)>,
+    channels_opened: AtomicU64,
+    channels_refused: Tally<u16>,
+    received: TrafficCounter,
+    sent: TrafficCounter,
+    limits_crossed: Tally<&'static str>,
+    answered: [AtomicU64; ANSWER_BUCKETS.len() + 1],
+    answering_nanos: AtomicU64,
+}
+
+/// Counts by a key, of what does not happen often.
+#[derive(Debug, Default)]
+struct Tally<K>(Mutex<BTreeMap<K, u64>>);
+
+impl<K: Ord + Clone> Tally<K> {
+    fn add(&self, key: K) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default() += 1;
+    }
+
+    fn get(&self) -> BTreeMap<K, u64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[derive(Debug, Default)]
+struct TrafficCounter {
+    messages: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl TrafficCounter {
+    fn add(&self, traffic: &mut Traffic) {
+        let Traffic { messages, bytes } = std::mem::take(traffic);
+        if messages > 0 {
+            self.messages.fetch_add(messages, Ordering::Relaxed);
+            self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
+    fn get(&self) -> Traffic {
+        Traffic { messages: self.messages.load(Ordering::Relaxed), bytes: self.bytes.load(Ordering::Relaxed) }
     }
 }
 

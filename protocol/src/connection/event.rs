@@ -32,7 +32,7 @@ pub enum Event {
         /// The chosen subprotocol.
         protocol: Span,
     },
-    /// The server refused a channel: it is gone.
+    /// The server refused a channel: it is gone. A server has this event for those that its settings refuse.
     Refused {
         /// The channel.
         channel: Channel,

@@ -17,8 +17,8 @@ pub(crate) struct Binary {
 }
 
 impl Binary {
-    /// Starts it on a free port, with arguments and environment variables.
-    pub(crate) async fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+    /// Starts it, and leaves its log in the pipe.
+    pub(crate) async fn start_unread(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_manysocket-server"))
             .args(["--listen", "127.0.0.1:0"])
             .args(arguments)
@@ -35,15 +35,23 @@ impl Binary {
         let line = output.next_line().await.expect("its output").expect("a line");
         let address = line.strip_prefix("listening on http").expect("the ready line");
         let address = address.trim_start_matches('s').trim_start_matches("://").parse();
+        // Filled when somebody reads the log.
+        let (_, log) = mpsc::unbounded_channel();
+        Self { server: Server::at(address.expect("an address")), log, process }
+    }
+
+    /// Starts it on a free port, with arguments and environment variables.
+    pub(crate) async fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut binary = Self::start_unread(arguments, variables).await;
         let (lines, log) = mpsc::unbounded_channel();
-        let mut written = BufReader::new(process.stderr.take().expect("its log")).lines();
-        // All of it is read: a pipe that nobody reads would stop the server.
+        let mut written = BufReader::new(binary.process.stderr.take().expect("its log")).lines();
         tokio::spawn(async move {
             while let Ok(Some(line)) = written.next_line().await {
                 let _ = lines.send(line);
             }
         });
-        Self { server: Server::at(address.expect("an address")), log, process }
+        binary.log = log;
+        binary
     }
 
     /// The next line of the log with a text in it.

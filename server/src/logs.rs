@@ -1,0 +1,85 @@
+//! The binary's log: lines on standard error, written by a thread of their own and never more than a person can use.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tracing::callsite::Identifier;
+use tracing::{Event, Level, Subscriber, warn};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
+
+/// Lines that may wait to be written; when nobody reads them further ones are left out, and the server goes on. A few
+/// megabytes.
+const WAITING: usize = 16 * 1024;
+
+/// Lines in [`SPAN`] from one place of the code: enough to see who does what, little enough that a peer who crosses limits as
+/// fast as it can does not fill the disk.
+const LINES: u64 = 100;
+
+const SPAN: Duration = Duration::from_secs(1);
+
+/// How often it is told that lines have been left out.
+const REPORT: Duration = Duration::from_secs(10);
+
+/// Starts the log; it is written to its end when the guard is dropped.
+pub(crate) fn start() -> WorkerGuard {
+    let (writer, guard) =
+        NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING).finish(io::stderr());
+    let unwritten = writer.error_counter();
+    let throttle = Throttle::default();
+    let left_out = Arc::clone(&throttle.left_out);
+    tracing_subscriber::registry()
+        .with(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
+        .with(throttle)
+        .with(tracing_subscriber::fmt::layer().with_writer(writer))
+        .init();
+    tokio::spawn(report(left_out, unwritten));
+    guard
+}
+
+/// Says how many lines are missing, while there are more of them.
+async fn report(left_out: Arc<AtomicU64>, unwritten: ErrorCounter) {
+    let mut told = 0;
+    loop {
+        tokio::time::sleep(REPORT).await;
+        let missing = left_out.load(Ordering::Relaxed) + unwritten.dropped_lines() as u64;
+        if missing > told {
+            warn!("{} lines of the log were left out: there were too many", missing - told);
+            told = missing;
+        }
+    }
+}
+
+/// Leaves out lines where one place of the code writes too many.
+#[derive(Debug, Default)]
+struct Throttle {
+    /// When each place's span began, and its lines since.
+    places: Mutex<HashMap<Identifier, (Instant, u64)>>,
+    left_out: Arc<AtomicU64>,
+}
+
+impl<S: Subscriber> Layer<S> for Throttle {
+    fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
+        if *event.metadata().level() > Level::INFO {
+            // Who asks for these wants all of them.
+            return true;
+        }
+        let now = Instant::now();
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let (begun, lines) = places.entry(event.metadata().callsite()).or_insert((now, 0));
+        if now.duration_since(*begun) >= SPAN {
+            (*begun, *lines) = (now, 0);
+        }
+        *lines += 1;
+        let is_one_too_many = *lines > LINES;
+        if is_one_too_many {
+            self.left_out.fetch_add(1, Ordering::Relaxed);
+        }
+        !is_one_too_many
+    }
+}
