@@ -7,6 +7,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::request::Parts;
+use axum::http::uri::Scheme;
 use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
 use tokio::sync::oneshot;
 use tower::ServiceExt;
@@ -37,6 +38,8 @@ pub(crate) struct Dispatcher {
     app: Router,
     headers: HeaderMap,
     remote: Option<ConnectInfo<SocketAddr>>,
+    /// Of the connection, if this server ends its TLS.
+    scheme: Option<Scheme>,
 }
 
 /// The application's answer to an open.
@@ -69,7 +72,8 @@ impl Dispatcher {
         }
         // Other extensions belong to the multiplexer's own route, its path parameters for example.
         let remote = handshake.extensions.get().copied();
-        Self { app, headers, remote }
+        let scheme = handshake.extensions.get().cloned();
+        Self { app, headers, remote, scheme }
     }
 
     /// Calls the application. `None` if the target or the protocols cannot stand in a request.
@@ -85,6 +89,9 @@ impl Dispatcher {
         extensions.insert(offer.clone());
         if let Some(remote) = self.remote {
             extensions.insert(remote);
+        }
+        if let Some(scheme) = &self.scheme {
+            extensions.insert(scheme.clone());
         }
         Some((request, offer))
     }

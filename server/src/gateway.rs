@@ -4,7 +4,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, FromRequestParts, Request};
 use axum::http::request::Parts;
-use axum::http::uri::PathAndQuery;
+use axum::http::uri::{PathAndQuery, Scheme};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any};
@@ -162,7 +162,8 @@ fn forwarded(parts: &Parts, headers: &mut HeaderMap) {
     let by_way_of = [before("x-forwarded-for").map(str::to_owned), remote];
     let by_way_of = by_way_of.into_iter().flatten().collect::<Vec<_>>().join(", ");
     let host = before("x-forwarded-host").or(before("host")).unwrap_or_default();
-    let scheme = before("x-forwarded-proto").unwrap_or("http");
+    let own = if parts.extensions.get() == Some(&Scheme::HTTPS) { "https" } else { "http" };
+    let scheme = before("x-forwarded-proto").unwrap_or(own);
     for (name, value) in
         [("x-forwarded-for", by_way_of.as_str()), ("x-forwarded-host", host), ("x-forwarded-proto", scheme)]
     {

@@ -109,6 +109,7 @@
 
 mod accept;
 mod bridge;
+mod departure;
 mod dispatch;
 mod endpoint;
 mod events;
@@ -117,6 +118,7 @@ mod guard;
 mod index;
 mod limits;
 mod link;
+mod links;
 mod listing;
 mod mint;
 mod monitor;
@@ -129,6 +131,7 @@ mod site;
 mod socket;
 pub mod state;
 mod stats;
+mod tls;
 pub mod topic;
 mod tree;
 mod upgrade;
@@ -139,14 +142,16 @@ pub use events::{LastEventId, Outgoing, events};
 pub use gateway::Gateway;
 pub use guard::Origin;
 pub use limits::Limits;
+pub use links::Links;
 pub use listing::{Change, Changes, Listing};
 pub use manysocket_protocol::{SUBPROTOCOL, Settings};
 pub use monitor::monitor;
 pub use multiplexer::Multiplexer;
-pub use serve::serve;
+pub use serve::{serve, serve_tls};
 pub use site::Site;
 pub use socket::WebSocket;
 pub use stats::{ANSWER_BUCKETS, Stats, Totals, Traffic};
+pub use tls::Tls;
 pub use upgrade::WebSocketUpgrade;
 
 /// The Rust examples of the documents for users compile.

@@ -15,12 +15,13 @@ use futures_util::{SinkExt, StreamExt};
 use manysocket_protocol::{Channel, Close, Endpoint, Event, Millis, Physical, Violation};
 use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio::time::{Instant, Sleep};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tracing::{debug, warn};
+use tracing::{Instrument, debug, debug_span, warn};
 
+use crate::departure::{Cause, Departure};
 use crate::dispatch::{Answer, Dispatcher};
 use crate::guard::Jail;
 use crate::limits::{Budget, Crossed, Limits, Share, Spending};
+use crate::links::Registered;
 use crate::pipe::{Incoming, Pipe, Signals, length};
 use crate::socket::{WebSocket, is_too_large};
 use crate::stats::{Counted, Stats, Traffic};
@@ -55,13 +56,12 @@ enum Ended {
     Violation(Violation),
     /// The client went beyond a limit of the server's.
     Limit(Crossed),
-    /// The server is going away, and all channels are closed or out of time.
-    Shutdown,
+    /// The server is going away or the application has ended the link, and all channels are closed or out of time.
+    Departed(CloseFrame),
 }
 
 /// The state of a link's task.
 pub(crate) struct Link {
-    pub(crate) id: u64,
     pub(crate) socket: ws::WebSocket,
     pub(crate) endpoint: Endpoint,
     pub(crate) dispatcher: Arc<Dispatcher>,
@@ -71,21 +71,17 @@ pub(crate) struct Link {
     pub(crate) limits: Limits,
     pub(crate) stats: Stats,
     pub(crate) _counted: Counted,
-    pub(crate) shutdown: CancellationToken,
-    /// The time that channels have to close when the server goes away.
-    pub(crate) drain: Duration,
+    pub(crate) departure: Departure,
+    pub(crate) _registered: Registered,
     pub(crate) started: Instant,
 }
 
 impl Link {
     /// Runs the link to its end.
     pub(crate) async fn run(self, first_batch: Option<String>) {
-        let id = self.id;
-        debug!(link = id, "link up");
+        debug!("link up");
         let budget = Arc::new(self.stats.budget());
         let mut task = Task {
-            going_away: Box::pin(self.shutdown.clone().cancelled_owned()),
-            out_of_time: None,
             timer: Box::pin(tokio::time::sleep_until(self.started)),
             entries: HashMap::new(),
             opens: JoinSet::new(),
@@ -114,25 +110,29 @@ impl Link {
             Ended::Closed => (1000, "the client closed the link"),
             Ended::Violation(violation) => (violation.code(), violation.reason()),
             Ended::Limit(crossed) => (crossed.code, crossed.reason),
-            Ended::Shutdown => (1001, "the server is shutting down"),
+            Ended::Departed(CloseFrame { code: 1001, .. }) => (1001, "the server is shutting down"),
+            Ended::Departed(close) => (close.code, "the application ended the link"),
         };
         stats.link_closed(code, reason);
         let frame = match ended {
-            Ended::Lost => return debug!(link = id, "link lost"),
+            Ended::Lost => return debug!("link lost"),
             Ended::Closed => None,
             Ended::Violation(violation) => {
-                warn!(link = id, "link closed: {violation}");
+                warn!("link closed: {violation}");
                 if let Some(limit) = violation.limit() {
                     stats.limit_crossed(limit);
                 }
                 Some(CloseFrame { code: violation.code(), reason: violation.reason().into() })
             }
             Ended::Limit(Crossed { limit, .. }) => {
-                warn!(link = id, code, limit, "link closed: {reason}");
+                warn!(code, limit, "link closed: {reason}");
                 stats.limit_crossed(limit);
                 Some(CloseFrame { code, reason: reason.into() })
             }
-            Ended::Shutdown => Some(CloseFrame { code, reason: reason.into() }),
+            Ended::Departed(close) => {
+                debug!(code, "the link departs: {}", close.reason);
+                Some(close)
+            }
         };
         let closing = async {
             if let Some(frame) = frame {
@@ -144,7 +144,7 @@ impl Link {
             Ok::<(), axum::Error>(())
         };
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
-        debug!(link = id, "link closed");
+        debug!("link closed");
     }
 }
 
@@ -158,8 +158,6 @@ struct Task {
     spending: Spending,
     signals: Arc<Signals>,
     timer: Pin<Box<Sleep>>,
-    going_away: Pin<Box<WaitForCancellationFutureOwned>>,
-    out_of_time: Option<Pin<Box<Sleep>>>,
     needs_flush: bool,
     turns: Turns,
     /// What has not been added to the counts yet.
@@ -209,8 +207,8 @@ impl Task {
             if let Err(violation) = self.poll_timer(cx) {
                 return Poll::Ready(Ended::Violation(violation));
             }
-            if self.poll_shutdown(cx) {
-                return Poll::Ready(Ended::Shutdown);
+            if let Some(close) = self.poll_departure(cx) {
+                return Poll::Ready(Ended::Departed(close));
             }
             if progress && self.others_may_add() {
                 // Handlers that have just been woken answer before anything is written: one batch in place of one
@@ -267,7 +265,7 @@ impl Task {
                 }
                 Poll::Ready(Some(Err(error))) => {
                     // What every page does that is left. A flood of it must not become one of log lines.
-                    debug!(link = self.link.id, "physical connection failed: {error}");
+                    debug!("physical connection failed: {error}");
                     return Err(Ended::Lost);
                 }
                 Poll::Pending => break,
@@ -330,21 +328,28 @@ impl Task {
         Ok(())
     }
 
-    /// True once the link has to end because the server does.
-    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.out_of_time.is_none() {
-            if self.going_away.as_mut().poll(cx).is_pending() {
-                return false;
-            }
-            self.out_of_time = Some(Box::pin(tokio::time::sleep(self.link.drain)));
+    /// What to close the link with, once it has to end because the server does, or the application says so.
+    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Option<CloseFrame> {
+        if let Some(cause) = self.link.departure.poll_begin(cx) {
             for entry in self.entries.values() {
                 if let Entry::Open { pipe, .. } = entry {
-                    pipe.go_away();
+                    self.see_off(pipe);
+                    if cause == Cause::Ended {
+                        pipe.push(Incoming::Lost);
+                    }
                 }
             }
         }
-        let out_of_time = self.out_of_time.as_mut().is_none_or(|sleep| sleep.as_mut().poll(cx).is_ready());
-        out_of_time || (self.link.endpoint.channels() == 0 && !self.needs_flush)
+        let close = self.link.departure.close()?.clone();
+        let is_done = self.link.endpoint.channels() == 0 && !self.needs_flush;
+        (is_done || self.link.departure.is_out_of_time(cx)).then_some(close)
+    }
+
+    /// Closes a channel if the link is leaving.
+    fn see_off(&self, pipe: &Pipe) {
+        if let Some(CloseFrame { code, reason }) = self.link.departure.close() {
+            pipe.close(Close { code: Some(*code), reason: reason.to_string() });
+        }
     }
 
     // ---- the protocol's events ----
@@ -361,7 +366,7 @@ impl Task {
                 }
                 Event::Closed { channel, close } => self.closed_by_page(channel, close),
                 Event::Oversize { channel } => {
-                    warn!(link = self.link.id, channel, "channel closed: a message larger than max_message");
+                    warn!(channel, "channel closed: a message larger than max_message");
                     self.link.stats.limit_crossed("max_message");
                     self.push(channel, Incoming::Oversize);
                     self.entries.remove(&channel);
@@ -370,7 +375,7 @@ impl Task {
                 // By the protocol's settings.
                 Event::Refused { channel, status, .. } => {
                     let limit = if status == 431 { "max_open" } else { "max_channels" };
-                    warn!(link = self.link.id, channel, status, limit, "open refused");
+                    warn!(channel, status, limit, "open refused");
                     self.link.stats.channel_refused(status);
                     self.link.stats.limit_crossed(limit);
                 }
@@ -395,8 +400,8 @@ impl Task {
     /// Has the application answer an open.
     fn ask(&mut self, channel: Channel, target: &str, protocols: &str) {
         let path = target.split('?').next().unwrap_or_default();
-        let allowed = if self.out_of_time.is_some() {
-            Err((503, "the server is shutting down"))
+        let allowed = if let Some(refusal) = self.link.departure.refusal() {
+            Err(refusal)
         } else if path == &*self.link.path {
             Err((400, "a multiplexer inside a multiplexer"))
         } else {
@@ -410,16 +415,19 @@ impl Task {
             Ok((request, offer)) => {
                 let answer = Arc::clone(&self.link.dispatcher).call(request, offer);
                 let (begun, stats) = (Instant::now(), self.link.stats.clone());
-                let handle = self.opens.spawn(async move {
+                let answered = async move {
                     let answer = answer.await;
                     stats.answered(begun.elapsed());
                     (channel, answer)
-                });
+                };
+                // What the handler logs is about this channel of this link.
+                let span = debug_span!("channel", id = channel, path);
+                let handle = self.opens.spawn(answered.instrument(span).in_current_span());
                 self.entries.insert(channel, Entry::Opening(handle));
             }
             Err((status, reason)) => {
                 let target: String = target.chars().take(LOGGED).collect();
-                warn!(link = self.link.id, channel, target, status, "open refused: {reason}");
+                warn!(channel, target, status, "open refused: {reason}");
                 self.refuse(channel, status, reason);
             }
         }
@@ -514,7 +522,7 @@ impl Task {
         self.entries.remove(&channel);
         let Answer { status, protocol, waiting, minted } = answer;
         if status != StatusCode::SWITCHING_PROTOCOLS {
-            debug!(link = self.link.id, channel, %status, "open refused by the application");
+            debug!(channel, %status, "open refused by the application");
             let reason = status.canonical_reason().unwrap_or_default();
             return self.refuse(channel, status.as_u16(), reason);
         }
@@ -530,9 +538,7 @@ impl Task {
         let entry =
             Entry::Open { pipe: Arc::clone(&pipe), closed_by_page: false, closed_by_us: false, woken: 0 };
         self.entries.insert(channel, entry);
-        if self.out_of_time.is_some() {
-            pipe.go_away();
-        }
+        self.see_off(&pipe);
         let pipe = match waiting {
             Some(waiting) => waiting.send(pipe).err(),
             None => Some(pipe),

@@ -7,12 +7,13 @@ mod options;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use axum::Router;
 use axum::http::{HeaderValue, header};
 use axum::routing::get_service;
 use manysocket_server::state::Store;
-use manysocket_server::{Multiplexer, Site, Stats, monitor, serve};
+use manysocket_server::{Multiplexer, Site, Stats, Tls, monitor, serve, serve_tls};
 use options::Options;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceBuilder;
 use tower_http::services::ServeDir;
 use tower_http::set_header::SetResponseHeaderLayer;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 #[tokio::main]
 async fn main() -> io::Result<()> {
@@ -31,7 +32,8 @@ async fn main() -> io::Result<()> {
     let mut multiplexer = Multiplexer::new(&options.multiplexer)
         .settings(options.settings())
         .limits(options.limits())
-        .shutdown(shutdown.clone());
+        .shutdown(shutdown.clone())
+        .drain(Duration::from_secs(options.drain.into()));
     if let Some(jail) = &options.jail {
         multiplexer = multiplexer.jail(jail);
     }
@@ -49,15 +51,26 @@ async fn main() -> io::Result<()> {
         let monitor = monitor(stats.clone(), shutdown.clone());
         tokio::spawn(serve(listener, monitor, CancellationToken::new()));
     }
-    println!("listening on http://{}", listener.local_addr()?);
+    let tls = match (&options.tls_cert, &options.tls_key) {
+        (Some(certificate), Some(key)) => Some(Tls::open(certificate, key)?),
+        _ => None,
+    };
+    if let Some(tls) = &tls {
+        tokio::spawn(reload_on_signal(tls.clone())?);
+    }
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    println!("listening on {scheme}://{}", listener.local_addr()?);
     io::stdout().flush()?;
 
     tokio::spawn(cancel_on_signal(shutdown.clone())?);
-    serve(listener, app, shutdown).await;
+    match tls {
+        Some(tls) => serve_tls(listener, tls, app, shutdown).await,
+        None => serve(listener, app, shutdown).await,
+    }
     info!(links = stats.links(), "shutting down");
     // Links close their channels within a time of their own; other connections that linger are cut.
     while stats.links() > 0 {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Ok(())
 }
@@ -118,5 +131,18 @@ fn cancel_on_signal(shutdown: CancellationToken) -> io::Result<impl Future<Outpu
             _ = interrupt.recv() => {}
         }
         shutdown.cancel();
+    })
+}
+
+/// Reads certificate and key again at each SIGHUP.
+fn reload_on_signal(tls: Tls) -> io::Result<impl Future<Output = ()>> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    Ok(async move {
+        while hangup.recv().await.is_some() {
+            match tls.reload() {
+                Ok(()) => info!("the certificate has been read again"),
+                Err(error) => error!("the certificate has not been replaced: {error}"),
+            }
+        }
     })
 }

@@ -6,20 +6,24 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::Router;
-use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::{CloseFrame, WebSocketUpgrade};
 use axum::extract::{FromRequestParts, Request, State};
+use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use manysocket_protocol::{Endpoint, HANDSHAKE_PARAMETER, SUBPROTOCOL, Settings, Side};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{Instrument, info_span, warn};
 
+use crate::departure::Departure;
 use crate::dispatch::Dispatcher;
 use crate::guard::{Jail, Origins};
 use crate::limits::Limits;
 use crate::link::Link;
+use crate::links::{Links, Recheck};
 use crate::stats::Stats;
 use crate::upgrade::Offer;
 
@@ -34,7 +38,7 @@ const WRITE_BUFFER: usize = 32 * 1024;
 /// A batch may be larger than its content by headers and lengths: of 4-byte messages twice as large.
 const BATCH_OVERHEAD: usize = 64 * 1024;
 
-/// What a channel has to close when the server goes away: longer than a round trip to anywhere, shorter than what
+/// What a channel has to close when its link leaves: longer than a round trip to anywhere, shorter than what
 /// process managers allow before they kill.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -56,6 +60,9 @@ pub struct Multiplexer {
     limits: Limits,
     stats: Stats,
     shutdown: CancellationToken,
+    drain: Duration,
+    links: Links,
+    recheck: Option<Recheck>,
 }
 
 impl Multiplexer {
@@ -69,6 +76,9 @@ impl Multiplexer {
             limits: Limits::default(),
             stats: Stats::default(),
             shutdown: CancellationToken::new(),
+            drain: DRAIN,
+            links: Links::default(),
+            recheck: None,
         }
     }
 
@@ -111,6 +121,46 @@ impl Multiplexer {
     pub fn shutdown(mut self, token: CancellationToken) -> Self {
         self.shutdown = token;
         self
+    }
+
+    /// Replaces the time that channels have to close when the server goes away, or their link is
+    /// [ended](Links::end): 5 s. Then the link ends all the same.
+    #[must_use]
+    pub fn drain(mut self, time: Duration) -> Self {
+        self.drain = time;
+        self
+    }
+
+    /// Has the handshake of each link checked again, every so often, for what may not hold any more, a session that has
+    /// expired for example. If the check does not pass the link is [ended](Links::end) with the close it gives.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use axum::extract::ws::CloseFrame;
+    /// use manysocket_server::Multiplexer;
+    ///
+    /// # async fn is_valid(_: Option<&axum::http::HeaderValue>) -> bool { true }
+    /// let multiplexer = Multiplexer::new("/multiplexer").recheck(Duration::from_secs(60), async |handshake| {
+    ///     if is_valid(handshake.headers.get("cookie")).await {
+    ///         Ok(())
+    ///     } else {
+    ///         Err(CloseFrame { code: 4401, reason: "the session has expired".into() })
+    ///     }
+    /// });
+    /// ```
+    #[must_use]
+    pub fn recheck<F, R>(mut self, every: Duration, check: F) -> Self
+    where
+        F: Fn(Arc<Parts>) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<(), CloseFrame>> + Send + 'static,
+    {
+        self.recheck = Some(Recheck::new(every, check));
+        self
+    }
+
+    /// The open links, to end some of them.
+    pub fn links(&self) -> Links {
+        self.links.clone()
     }
 
     /// Counts of what is open.
@@ -177,16 +227,21 @@ async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     let id = shared.next_link.fetch_add(1, Ordering::Relaxed);
     let dispatcher = Arc::new(Dispatcher::new(shared.app.clone(), &parts));
     let (jail, path) = (multiplexer.jail.clone(), Arc::clone(&multiplexer.path));
-    let (stats, shutdown) = (multiplexer.stats.clone(), multiplexer.shutdown.clone());
+    let stats = multiplexer.stats.clone();
+    let handshake = Arc::new(parts);
+    let (registered, ended) = multiplexer.links.register(id, Arc::clone(&handshake));
+    let departure = Departure::new(multiplexer.shutdown.clone(), ended, multiplexer.drain);
+    let (links, recheck) = (multiplexer.links.clone(), multiplexer.recheck.clone());
     upgrade
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(WRITE_BUFFER)
         .max_message_size(max_size)
         .max_frame_size(max_size)
-        .on_upgrade(move |socket| {
+        .on_upgrade(move |socket| async move {
+            let watch = recheck.map(|recheck| tokio::spawn(recheck.watch(links, id, handshake)));
+            let _watch = watch.map(AbortOnDropHandle::new);
             let endpoint = Endpoint::new(Side::Server, settings, 0);
             let link = Link {
-                id,
                 socket,
                 endpoint,
                 dispatcher,
@@ -195,11 +250,11 @@ async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Respons
                 limits,
                 stats,
                 _counted: counted,
-                shutdown,
-                drain: DRAIN,
+                departure,
+                _registered: registered,
                 started,
             };
-            link.run(first_batch)
+            link.run(first_batch).instrument(info_span!("link", id)).await;
         })
 }
 

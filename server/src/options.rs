@@ -15,6 +15,14 @@ pub(crate) struct Options {
     #[arg(long, default_value = "127.0.0.1:8080")]
     pub(crate) listen: SocketAddr,
 
+    /// Certificate chain in PEM, to serve https: and wss:; read again on SIGHUP.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+
+    /// Private key of the certificate, in PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+
     /// Path of the multiplexer.
     #[arg(long, default_value = "/multiplexer", value_parser = path)]
     pub(crate) multiplexer: String,
@@ -45,6 +53,10 @@ pub(crate) struct Options {
     /// Address and port where monitoring finds `/metrics` and `/healthz`; without it, nowhere.
     #[arg(long, value_name = "ADDR")]
     pub(crate) metrics: Option<SocketAddr>,
+
+    /// Seconds that sockets have to close when the server is told to stop; what is open then is cut.
+    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
+    pub(crate) drain: u32,
 
     /// Links at once; further ones are refused.
     #[arg(long, value_name = "N", default_value_t = Limits::default().max_links)]

@@ -255,11 +255,6 @@ impl Pipe {
         Outgoing { messages, consumed, close }
     }
 
-    /// Closes from the server's side, after what the handler has sent: the server is going away.
-    pub(crate) fn go_away(&self) {
-        self.close(Close { code: Some(1001), reason: "the server is shutting down".into() });
-    }
-
     fn signal(&self, mut state: MutexGuard<'_, State>) {
         if !mem::replace(&mut state.signalled, true) {
             drop(state);

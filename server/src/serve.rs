@@ -1,4 +1,4 @@
-//! Accepts connections, and gives up those that do not say what they want.
+//! Accepts connections, with TLS and without, and gives up those that do not say what they want.
 
 use std::convert::Infallible;
 use std::io;
@@ -8,18 +8,26 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
+use axum::http::uri::Scheme;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
+use crate::tls::Tls;
+
 /// What a client has to send the head of a request, the first as well as one on a connection that is kept: much
 /// longer than any network takes, and short enough that those who send it byte by byte do not add up.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a client has for a TLS handshake, for the same reason.
+const HANDSHAKE_TIMEOUT: Duration = HEADER_TIMEOUT;
 
 /// How long to wait when there are no file descriptors left: until some connections have ended.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -27,10 +35,56 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Serves an application until `shutdown` is cancelled; then it accepts no more, and connections end after their
 /// requests. Unlike [`axum::serve()`] it limits how long a request's head may take, and sends small messages at once.
 pub async fn serve(listener: TcpListener, app: Router, shutdown: CancellationToken) {
+    accept(listener, &shutdown, |stream, remote| {
+        connection(stream, remote, Scheme::HTTP, app.clone(), shutdown.clone())
+    })
+    .await;
+}
+
+/// [Serves](serve) an application over TLS.
+///
+/// ```no_run
+/// use axum::Router;
+/// use manysocket_server::{Multiplexer, Tls, serve_tls};
+/// use tokio_util::sync::CancellationToken;
+///
+/// # async fn run() -> std::io::Result<()> {
+/// let app = Multiplexer::new("/multiplexer").serve(Router::new());
+/// let listener = tokio::net::TcpListener::bind("0.0.0.0:443").await?;
+/// serve_tls(listener, Tls::open("chain.pem", "key.pem")?, app, CancellationToken::new()).await;
+/// # Ok(())
+/// # }
+/// ```
+pub async fn serve_tls(listener: TcpListener, tls: Tls, app: Router, shutdown: CancellationToken) {
+    accept(listener, &shutdown, |stream, remote| {
+        let (acceptor, app, shutdown) = (tls.acceptor(), app.clone(), shutdown.clone());
+        async move {
+            match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => {
+                    connection(stream, remote, Scheme::HTTPS, app, shutdown).await;
+                }
+                Ok(Err(error)) => debug!(%remote, "the TLS handshake failed: {error}"),
+                Err(_) => debug!(%remote, "the TLS handshake took too long"),
+            }
+        }
+    })
+    .await;
+}
+
+/// Runs a task for each connection.
+async fn accept<F>(
+    listener: TcpListener,
+    shutdown: &CancellationToken,
+    connection: impl Fn(TcpStream, SocketAddr) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
     while let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await {
         match accepted {
             Ok((stream, remote)) => {
-                tokio::spawn(connection(stream, remote, app.clone(), shutdown.clone()));
+                // What is sent has been gathered already: to wait for more (Nagle's algorithm) only costs time.
+                let _ = stream.set_nodelay(true);
+                tokio::spawn(connection(stream, remote));
             }
             Err(error) if is_of_the_peer(&error) => {
                 debug!("a connection ended before it was accepted: {error}");
@@ -48,12 +102,19 @@ fn is_of_the_peer(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-async fn connection(stream: TcpStream, remote: SocketAddr, app: Router, shutdown: CancellationToken) {
-    // What is sent has been gathered already: to wait for more (Nagle's algorithm) only costs time.
-    let _ = stream.set_nodelay(true);
+async fn connection<S>(
+    stream: S,
+    remote: SocketAddr,
+    scheme: Scheme,
+    app: Router,
+    shutdown: CancellationToken,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(remote));
+        request.extensions_mut().insert(scheme.clone());
         let app = app.clone();
         async move {
             let Ok(response) = app.oneshot(request).await;

@@ -13,7 +13,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::oneshot;
-use tracing::warn;
+use tracing::{Instrument, warn};
 
 use crate::events::refuse_reader;
 use crate::pipe::Pipe;
@@ -181,7 +181,7 @@ impl<F> WebSocketUpgrade<F> {
         };
         let accepted = upgrade.offer.take_up();
         let protocol = upgrade.protocol.clone();
-        tokio::spawn(async move {
+        let serving = async move {
             match accepted.await {
                 Ok(pipe) => {
                     callback(WebSocket::virtual_(pipe, upgrade.protocol, upgrade.max_message_size)).await;
@@ -192,7 +192,8 @@ impl<F> WebSocketUpgrade<F> {
                     }
                 }
             }
-        });
+        };
+        tokio::spawn(serving.in_current_span());
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let headers = response.headers_mut();

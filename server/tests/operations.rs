@@ -153,3 +153,64 @@ async fn health_tells_when_the_server_goes_away() {
     assert_eq!(link.event().await, Err(1001));
     assert!(binary.ended().await);
 }
+
+/// The handler answers each message once. Whatever it has answered when the server is told to stop arrives, then the close:
+/// nothing is lost without a word, nothing comes twice or out of order.
+#[tokio::test]
+async fn what_handlers_have_sent_arrives_before_the_server_goes() {
+    let mut binary = Binary::start(&["--drain", "20"], &[]).await;
+    let mut links = Vec::new();
+    for _ in 0..4 {
+        let mut link = Link::dial(&binary.server).await;
+        for _ in 0..8 {
+            link.open("/demo/echo").await;
+        }
+        links.push(link);
+    }
+    let (begun, all_begun) = (tokio::sync::mpsc::channel(32), links.len());
+    let (busy, mut are_busy) = begun;
+    let pages = links.into_iter().map(|link| tokio::spawn(echoes(link, busy.clone()))).collect::<Vec<_>>();
+    for _ in 0..all_begun {
+        are_busy.recv().await.expect("a page that is busy");
+    }
+    binary.signal("TERM").await;
+    for page in pages {
+        page.await.expect("a page that saw what it must");
+    }
+    assert!(binary.ended().await);
+}
+
+/// Keeps all channels of a link busy until the server closes them.
+async fn echoes(mut link: Link, busy: tokio::sync::mpsc::Sender<()>) {
+    const AHEAD: usize = 20;
+    let channels = link.endpoint.channels();
+    let mut answered = vec![0_usize; channels as usize + 1];
+    for channel in 1..=channels {
+        for number in 0..AHEAD {
+            link.endpoint.send(channel, Message::text(number.to_string()));
+        }
+    }
+    let mut open = channels;
+    while open > 0 {
+        match link.event().await.expect("channels close before the link") {
+            Event::Message { channel, message } => {
+                let count = &mut answered[channel as usize];
+                assert_eq!(message, Message::text(count.to_string()), "in order, each once");
+                *count += 1;
+                if *count == 100 {
+                    let _ = busy.try_send(());
+                }
+                link.endpoint.consumed(channel, 1, message.units());
+                link.endpoint.send(channel, Message::text((*count + AHEAD - 1).to_string()));
+            }
+            Event::Closed { channel, close } => {
+                assert_eq!(close.code, Some(1001));
+                link.endpoint.close(channel, close.code, "");
+                open -= 1;
+            }
+            Event::Drained { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(link.event().await, Err(1001));
+}

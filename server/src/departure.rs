@@ -1,0 +1,87 @@
+//! How a link leaves in good order: its channels close with a code, within a time, and then it does.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::extract::ws::CloseFrame;
+use tokio::sync::oneshot;
+use tokio::time::Sleep;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+/// Why a link leaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// The server is going away: handlers send what they have.
+    Shutdown,
+    /// The application has ended the link: its page gets and sends nothing more.
+    Ended,
+}
+
+/// Waits for the causes.
+#[derive(Debug)]
+pub(crate) struct Departure {
+    shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// `None`: nobody can end it any more.
+    ended: Option<oneshot::Receiver<CloseFrame>>,
+    /// What channels have to close.
+    drain: Duration,
+    begun: Option<Begun>,
+}
+
+#[derive(Debug)]
+struct Begun {
+    cause: Cause,
+    close: CloseFrame,
+    out_of_time: Pin<Box<Sleep>>,
+}
+
+impl Departure {
+    pub(crate) fn new(
+        shutdown: CancellationToken,
+        ended: oneshot::Receiver<CloseFrame>,
+        drain: Duration,
+    ) -> Self {
+        Self { shutdown: Box::pin(shutdown.cancelled_owned()), ended: Some(ended), drain, begun: None }
+    }
+
+    /// Whether it begins now, and why.
+    pub(crate) fn poll_begin(&mut self, cx: &mut Context<'_>) -> Option<Cause> {
+        if self.begun.is_some() {
+            return None;
+        }
+        let (cause, close) = self.poll_cause(cx)?;
+        let out_of_time = Box::pin(tokio::time::sleep(self.drain));
+        self.begun = Some(Begun { cause: cause.clone(), close, out_of_time });
+        Some(cause)
+    }
+
+    fn poll_cause(&mut self, cx: &mut Context<'_>) -> Option<(Cause, CloseFrame)> {
+        if let Some(Poll::Ready(ended)) = self.ended.as_mut().map(|ended| Pin::new(ended).poll(cx)) {
+            self.ended = None;
+            if let Ok(close) = ended {
+                return Some((Cause::Ended, close));
+            }
+        }
+        let close = CloseFrame { code: 1001, reason: "the server is shutting down".into() };
+        self.shutdown.as_mut().poll(cx).is_ready().then_some((Cause::Shutdown, close))
+    }
+
+    /// What to close with, once it has begun.
+    pub(crate) fn close(&self) -> Option<&CloseFrame> {
+        self.begun.as_ref().map(|begun| &begun.close)
+    }
+
+    /// What to refuse opens with, once it has begun.
+    pub(crate) fn refusal(&self) -> Option<(u16, &'static str)> {
+        self.begun.as_ref().map(|begun| match begun.cause {
+            Cause::Shutdown => (503, "the server is shutting down"),
+            Cause::Ended => (401, "the link has been ended"),
+        })
+    }
+
+    /// Whether channels have had their time.
+    pub(crate) fn is_out_of_time(&mut self, cx: &mut Context<'_>) -> bool {
+        self.begun.as_mut().is_some_and(|begun| begun.out_of_time.as_mut().poll(cx).is_ready())
+    }
+}

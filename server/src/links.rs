@@ -1,0 +1,119 @@
+//! Links by the handshake that they came with, so that they can be ended when that does not hold any more.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::extract::ws::CloseFrame;
+use axum::http::request::Parts;
+use futures_util::future::BoxFuture;
+use tokio::sync::oneshot;
+
+/// The open links of a [`Multiplexer`](crate::Multiplexer). Clones are of the same.
+///
+/// A request is authenticated once, a link lives for hours. When a user logs out, end what they have open:
+///
+/// ```
+/// use axum::extract::ws::CloseFrame;
+/// use manysocket_server::{Links, Multiplexer};
+///
+/// /// What an authenticating layer puts into the extensions of requests.
+/// #[derive(Clone, PartialEq)]
+/// struct User(u64);
+///
+/// fn logged_out(links: &Links, user: &User) {
+///     let close = CloseFrame { code: 4401, reason: "logged out".into() };
+///     links.end(|handshake| handshake.extensions.get() == Some(user), close);
+/// }
+///
+/// let multiplexer = Multiplexer::new("/multiplexer");
+/// logged_out(&multiplexer.links(), &User(7));
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Links(Arc<Mutex<HashMap<u64, Entry>>>);
+
+#[derive(Debug)]
+struct Entry {
+    handshake: Arc<Parts>,
+    end: oneshot::Sender<CloseFrame>,
+}
+
+impl Links {
+    /// Ends those links whose physical handshake is meant; how many. Pages see the code and the reason on every channel;
+    /// handlers get nothing more of them. A code of 4000 to 4999 is the application's own (RFC 6455 §7.4.2): 4401, after HTTP's
+    /// 401, tells a page to log in again.
+    pub fn end(&self, is_meant: impl Fn(&Parts) -> bool, close: CloseFrame) -> usize {
+        // Not under the lock: the question is the application's.
+        let open =
+            self.lock().iter().map(|(&id, entry)| (id, Arc::clone(&entry.handshake))).collect::<Vec<_>>();
+        let meant = open.into_iter().filter(|(_, handshake)| is_meant(handshake));
+        meant.filter(|(id, _)| self.end_one(*id, close.clone())).count()
+    }
+
+    fn end_one(&self, id: u64, close: CloseFrame) -> bool {
+        self.lock().remove(&id).is_some_and(|entry| entry.end.send(close).is_ok())
+    }
+
+    /// One more link, until what is returned is dropped; it is told there when it has to end.
+    pub(crate) fn register(
+        &self,
+        id: u64,
+        handshake: Arc<Parts>,
+    ) -> (Registered, oneshot::Receiver<CloseFrame>) {
+        let (end, ended) = oneshot::channel();
+        self.lock().insert(id, Entry { handshake, end });
+        (Registered { links: self.clone(), id }, ended)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Entry>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A link that can be ended, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Registered {
+    links: Links,
+    id: u64,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.links.lock().remove(&self.id);
+    }
+}
+
+/// What an application checks again and again while a link is open.
+#[derive(Clone)]
+pub(crate) struct Recheck {
+    every: Duration,
+    check: Arc<dyn Fn(Arc<Parts>) -> BoxFuture<'static, Result<(), CloseFrame>> + Send + Sync>,
+}
+
+impl Recheck {
+    pub(crate) fn new<F, R>(every: Duration, check: F) -> Self
+    where
+        F: Fn(Arc<Parts>) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<(), CloseFrame>> + Send + 'static,
+    {
+        Self { every, check: Arc::new(move |handshake| Box::pin(check(handshake))) }
+    }
+
+    /// Checks one link until it does not pass, and then ends it.
+    pub(crate) async fn watch(self, links: Links, id: u64, handshake: Arc<Parts>) {
+        loop {
+            tokio::time::sleep(self.every).await;
+            if let Err(close) = (self.check)(Arc::clone(&handshake)).await {
+                links.end_one(id, close);
+                return;
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Recheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recheck").field("every", &self.every).finish_non_exhaustive()
+    }
+}
