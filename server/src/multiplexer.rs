@@ -1,5 +1,6 @@
 //! The service that pages connect to.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use manysocket_protocol::{Endpoint, HANDSHAKE_PARAMETER, SUBPROTOCOL, Settings, 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
+use tower::{Layer, Service};
 use tracing::{Instrument, info_span, warn};
 
 use crate::departure::Departure;
@@ -175,6 +177,35 @@ impl Multiplexer {
         let app = if self.origins.is_empty() { app } else { app.layer(Extension(self.origins.clone())) };
         let shared = Arc::new(Shared { multiplexer: self, app: app.clone(), next_link: AtomicU64::new(1) });
         Router::new().route(&path, any(connect)).with_state(shared).fallback_service(app)
+    }
+}
+
+/// The multiplexer as a layer, for services that are no [`Router`]: hyper's, tonic's, those of other frameworks on tower.
+///
+/// ```
+/// use std::convert::Infallible;
+/// use axum::body::Body;
+/// use axum::extract::Request;
+/// use axum::response::Response;
+/// use manysocket_server::Multiplexer;
+/// use tower::{ServiceBuilder, service_fn};
+///
+/// let application = service_fn(async |_: Request| Ok::<_, Infallible>(Response::new(Body::from("hello"))));
+/// let service = ServiceBuilder::new().layer(Multiplexer::new("/multiplexer")).service(application);
+/// ```
+///
+/// It goes outermost, so that virtual opens pass all other layers. Not for [`Router::layer`], which would put it around each
+/// route: a router is given to [`serve`](Self::serve).
+impl<S> Layer<S> for Multiplexer
+where
+    S: Service<Request, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Response: IntoResponse,
+    S::Future: Send + 'static,
+{
+    type Service = Router;
+
+    fn layer(&self, inner: S) -> Router {
+        self.clone().serve(Router::new().fallback_service(inner))
     }
 }
 
