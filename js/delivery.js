@@ -91,6 +91,11 @@ function deliverNext() {
   channel.deliver(kind, value);
 }
 
+/** Delivers all that waits in this task: where no page's code runs between two events. */
+export function deliverAll() {
+  while (head < queue.length) deliverNext();
+}
+
 function endTask(event) {
   event.stopImmediatePropagation();
   pumping = false;

@@ -1,6 +1,7 @@
 // `MultiWebSocket`: the page's handle on one multiplexer, and on the link to it while there is one.
 import { defineWebSocket } from "./websocket.js";
-import { CLOSED, OPEN } from "./channel.js";
+import { CLOSED, CONNECTING, OPEN } from "./channel.js";
+import { deliverLater } from "./delivery.js";
 import { Direct } from "./direct.js";
 import { closeEvent } from "./events.js";
 import { defineJson } from "./json.js";
@@ -27,16 +28,22 @@ class Multiplexer extends EventTarget {
   #isKnown = false;
   /** @type {Link | null} */
   #link = null;
+  /** Or what stands in its place, and is loaded first: where all pages share a link (port.js). */
+  #Link = Link;
+  #shared;
+  /** Settles when it has been loaded; null if nothing is. */
+  #loading = null;
 
   /**
    * @param {string | URL} url where the server answers with the `manysocket.v1` subprotocol, relative to
    *   the document's base URL
-   * @param {{ idleTimeout?: number, jail?: string, fallback?: boolean }} [options] `idleTimeout`: milliseconds for which
+   * @param {{ idleTimeout?: number, jail?: string, fallback?: boolean, shared?: boolean | string }} [options] `idleTimeout`: milliseconds for which
    *   a link without sockets is kept (default 10,000); `jail`: the path below which the server lets virtual sockets reach
    *   (default: the multiplexer's folder, as the server's); `fallback`: whether sockets become native where the multiplexer's
-   *   handshake fails, or there is no WebAssembly (default false)
+   *   handshake fails, or there is no WebAssembly (default false); `shared`: whether all pages of the origin use one link, or the
+   *   name under which they do (default false)
    */
-  constructor(url, { idleTimeout = IDLE_TIMEOUT, jail = ".", fallback = false } = {}) {
+  constructor(url, { idleTimeout = IDLE_TIMEOUT, jail = ".", fallback = false, shared = false } = {}) {
     super();
     this.#Native = globalThis.WebSocket;
     if (this.#Native === undefined) {
@@ -51,6 +58,14 @@ class Multiplexer extends EventTarget {
         throw new TypeError("Failed to construct 'MultiWebSocket': No WebAssembly: it takes script-src 'wasm-unsafe-eval', or initialise() of manysocket/manual; or the option fallback.", { cause: failure });
       }
       this.#hasNone = true;
+    }
+    this.#shared = shared;
+    if (shared) {
+      const use = ({ Port }) => {
+        this.#Link = Port;
+        this.#loading = null;
+      };
+      this.#loading = import("./port.js").then(use, () => use({ Port: Link }));
     }
     const WebSocket = defineWebSocket((channel, target) => this.#open(channel, target), this.#Native);
     const RelativeWebSocket = defineRelative(WebSocket);
@@ -83,7 +98,15 @@ class Multiplexer extends EventTarget {
 
   #open(channel, target) {
     if (this.#hasNone || !this.#carries(target)) new Direct(channel, this.#Native);
-    else this.#dialled().open(channel);
+    else if (this.#loading === null) this.#dialled().open(channel);
+    else this.#loading.then(() => this.#openLate(channel));
+  }
+
+  /** Opens a socket that has waited. The page may have closed it meanwhile. */
+  #openLate(channel) {
+    if (channel.readyState === CONNECTING) this.#dialled().open(channel);
+    else channel.fail();
+    deliverLater();
   }
 
   /** Whether the server would open this URL (server/src/guard.rs has the other half), and sees of it what it would natively. */
@@ -94,9 +117,15 @@ class Multiplexer extends EventTarget {
 
   #dialled() {
     if (this.#link === null || this.#link.readyState > OPEN) {
-      const link = new Link(this.url, {
+      const link = new this.#Link(this.url, {
         WebSocket: this.#Native,
         idleTimeout: this.#idleTimeout,
+        shared: this.#shared,
+        onrefused: (channels) => {
+          this.#Link = Link;
+          this.#link = null;
+          channels.forEach((channel) => this.#openLate(channel));
+        },
         onopen: () => {
           this.#isKnown = true;
           this.dispatchEvent(new Event("open"));

@@ -19,6 +19,12 @@ export interface MultiWebSocketOptions {
    * and `new MultiWebSocket` throws.
    */
   fallback?: boolean;
+  /**
+   * Whether all pages of the origin use one connection, which a shared worker has and which outlives the page that began it; with a
+   * string, those pages that give the same one, such as the name of who is logged in. Where there can be no shared worker, each page
+   * has a connection of its own. See docs/shared.md. Default: false.
+   */
+  shared?: boolean | string;
 }
 
 /** Events of a {@link MultiWebSocket}: those of its one connection. */
@@ -56,9 +62,12 @@ export interface MultiWebSocket extends EventTarget {
   readonly url: string;
   /** The state of the connection, as in `WebSocket.readyState`; 3 (CLOSED) while there is none. */
   readonly readyState: number;
-  /** How many virtual sockets the connection carries. */
+  /** How many virtual sockets of this page the connection carries. */
   readonly size: number;
-  /** Closes the connection. Sockets that are still open get `close` with code 1006; a new one connects again. */
+  /**
+   * Closes the connection. Sockets that are still open get `close` with code 1006; a new one connects again. With the option
+   * `shared`, this page's sockets end, and the connection goes on for others.
+   */
   close(): void;
 
   /** Listens for `open` and `close` of the connection. */

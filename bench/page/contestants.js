@@ -84,6 +84,8 @@ const makers = {
       while (M.readyState !== WebSocket.CLOSED) await new Promise((next) => setTimeout(next, 5));
     });
   },
+  // Over the link of a shared worker: docs/shared.md has what that costs.
+  shared: () => ofClass(new MultiWebSocket("/multiplexer", { shared: true }).WebSocket, () => {}),
   "websocket-multiplex": websocketMultiplex,
   "socket.io": socketIo,
 };

@@ -58,6 +58,8 @@ test("in a frame", (t) =>
     return (await frame.contentWindow.eval('import("/parity/main.js")')).default;
   }));
 
+test("over the link of a shared worker", (t) => suite(t, world.server, { shared: true }, inWindow));
+
 test("through the gateway, against native sockets that go straight to its upstream", async (t) => {
   const upstream = new URL(world.server.origin).host;
   const gateway = await startServer(site, { more: ["--upstream", `/test=ws://${upstream}/test`] });

@@ -5,7 +5,7 @@ import { initialise, MultiWebSocket as Manual } from "manysocket/manual";
 import { rpc, type RpcError } from "manysocket/rpc";
 import { state as open, StateError, type Operation, type State } from "manysocket/state";
 
-const options: MultiWebSocketOptions = { idleTimeout: 1000, jail: "/", fallback: true };
+const options: MultiWebSocketOptions = { idleTimeout: 1000, jail: "/", fallback: true, shared: "ada" };
 const M = new MultiWebSocket("/multiplexer", options);
 const withoutNew: MultiWebSocket = MultiWebSocket(new URL("ws://example.com/multiplexer"));
 const manual: typeof MultiWebSocket = Manual;

@@ -15,6 +15,9 @@ pub(crate) const WASM: &str = "wasm32-unknown-unknown";
 /// The entries of the package, as files of `js/`.
 const ENTRIES: [&str; 4] = ["index.js", "manual.js", "rpc.js", "state.js"];
 
+/// The script of the shared worker, likewise.
+const SHARED_WORKER: &str = "shared-worker.js";
+
 /// What wasm-bindgen names the wasm.
 const WASM_FILE: &str = "manysocket_bg.wasm";
 
@@ -136,13 +139,17 @@ fn assemble(bindings: &Path, node_modules: &Path) -> Result<()> {
     workspace::empty(&package)?;
     // A page without a bundler gets few files, and small ones. What entries share becomes a file of its own: there must
     // be one copy of the package's state, whichever entries a page imports.
-    let mut esbuild = command::program(node_modules.join(".bin/esbuild"))?;
-    esbuild.args(ENTRIES.map(|entry| sources.join(entry)));
-    esbuild.args(["--bundle", "--splitting", "--minify", "--sourcemap", "--format=esm", "--target=es2022"]);
-    esbuild.args(["--log-level=warning", "--chunk-names=shared-[hash]"]);
-    // Where the library is that an entry brings with it.
-    esbuild.env("NODE_PATH", node_modules);
-    command::run(esbuild.arg(format!("--outdir={}", package.display())))?;
+    let bundle = |format: &[&str]| -> Result<()> {
+        let mut esbuild = command::program(node_modules.join(".bin/esbuild"))?;
+        esbuild.args(["--bundle", "--minify", "--sourcemap", "--target=es2022", "--log-level=warning"]);
+        esbuild.args(format).arg(concat!("--define:VERSION=\"", env!("CARGO_PKG_VERSION"), "\""));
+        // Where the library is that an entry brings with it.
+        esbuild.env("NODE_PATH", node_modules);
+        command::run(esbuild.arg(format!("--outdir={}", package.display())).current_dir(&sources))
+    };
+    bundle(&[&ENTRIES[..], &["--splitting", "--format=esm", "--chunk-names=shared-[hash]"]].concat())?;
+    // Its script is all of it: bundlers know one file by its URL, and copy it.
+    bundle(&[SHARED_WORKER, "--format=esm"])?;
 
     workspace::copy(&wasm, &package.join(WASM_FILE))?;
     workspace::copy_contents(&root.join("pkg-template"), &package)?;

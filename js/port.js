@@ -1,0 +1,278 @@
+// What a page with `{ shared: true }` has in the place of a link: a port to the shared worker (shared-worker.js), which has the link
+// of all pages of the origin. Loaded when it is asked for.
+import { ABNORMAL, CLOSED, CONNECTING, EVENT_CLOSE, EVENT_ERROR, EVENT_MESSAGE, EVENT_OPEN, OPEN } from "./channel.js";
+import { deliverLater, enqueue, flushLater, receiveFrom } from "./delivery.js";
+import { Bytes } from "./events.js";
+import {
+  CLOSE_CHANNEL, CONSUMED, FAIL, FALLBACK, HELLO, LARGE, LINK_CLOSED, LINK_OPEN, OPEN_CHANNEL, SEND, SENT,
+} from "./messages.js";
+import { utf8Length } from "./utf8.js";
+// For nothing of its: what this file and the entries need is then one chunk, and a page without a bundler has no further request.
+import "./multiwebsocket.js";
+
+/** A message is not kept waiting for the task to end once it holds this much. */
+const ENOUGH = 32 * 1024;
+
+/**
+ * What the page has taken of a channel is told with whatever else is told, and by itself once it is this much: an eighth of a
+ * channel's window, of which the worker grants when half is gone.
+ */
+const WORTH_TELLING = 32 * 1024;
+/** What a message counts beside its payload (docs/protocol.md §6). */
+const MESSAGE_COST = 64;
+
+export class Port {
+  #options;
+  /** By number: the channel, and what the page took that the worker has not been told of. */
+  #entries = new Map();
+  #lastNumber = 0;
+  #readyState = CONNECTING;
+  #out = [];
+  #moved = [];
+  #pending = 0;
+  #flushing = false;
+  #consumed = new Set();
+  /** Null until the page's lock is held: the worker must be able to see that this page is gone. */
+  #port = null;
+  #release = null;
+  /** Ends the wait for the worker's lock. */
+  #watch = new AbortController();
+  #greeted = false;
+  #idle = 0;
+
+  /**
+   * @param {string} url of the multiplexer
+   * @param {object} options those of a Link; `shared`, true or a name: pages that give the same one share; `onrefused`: takes the
+   *   channels back if there can be no worker
+   */
+  constructor(url, options) {
+    this.#options = options;
+    try {
+      // Only a secure context has locks and these names, only a window shared workers.
+      const lock = crypto.randomUUID();
+      const hold = () => {
+        port.postMessage([HELLO, 0, { url, idleTimeout: options.idleTimeout, lock }]);
+        this.#port = port;
+        this.flush();
+        return new Promise((release) => (this.#release = release));
+      };
+      navigator.locks.request(lock, hold).catch(() => this.#refused());
+      const worker = new SharedWorker(new URL("./shared-worker.js", import.meta.url), {
+        // For a script that turns out to be something else, such as a page, only a module has an `error` event.
+        type: "module",
+        // The version keeps copies apart that might not understand each other.
+        name: `manysocket ${VERSION} ${options.shared} ${url}`,
+      });
+      const { port } = worker;
+      worker.onerror = () => this.#refused();
+      receiveFrom(port, (messages) => this.#receive(messages));
+      port.start();
+    } catch {
+      // None of that, a script of another origin, or a Content Security Policy that forbids it.
+      queueMicrotask(() => this.#refused());
+    }
+  }
+
+  get readyState() {
+    return this.#readyState;
+  }
+
+  /** Channels of this page that have not ended. */
+  get size() {
+    return this.#entries.size;
+  }
+
+  /** A channel's own account in place of the link's: see `open`. */
+  bytesSent() {
+    return 0;
+  }
+
+  // ---- what channels ask for ----
+
+  open(channel) {
+    clearTimeout(this.#idle);
+    channel.link = this;
+    channel.number = ++this.#lastNumber;
+    // One entry for all that the worker has not reported as sent; no count of bytes reaches its mark.
+    channel.handedOver = [Infinity, 0];
+    this.#entries.set(channel.number, { channel, messages: 0, units: 0 });
+    this.#tell(OPEN_CHANNEL, channel, [channel.url, channel.offered]);
+  }
+
+  /** @param {string | Uint8Array} data */
+  send(channel, data) {
+    if (typeof data === "string") {
+      channel.handedOver[1] += utf8Length(data);
+    } else {
+      channel.handedOver[1] += data.length;
+      data = data.slice();
+      if (data.length >= LARGE) this.#moved.push(data.buffer);
+    }
+    this.#pending += data.length;
+    this.#tell(SEND, channel, data);
+  }
+
+  /** The page took a message. */
+  consumed(channel, units) {
+    const entry = this.#entries.get(channel.number);
+    entry.messages++;
+    entry.units += units;
+    this.#consumed.add(entry);
+    if (entry.units + MESSAGE_COST * entry.messages >= WORTH_TELLING) this.#flushSoon();
+  }
+
+  close(channel, code, reason) {
+    this.#tell(CLOSE_CHANNEL, channel, [code, reason]);
+  }
+
+  /** Fails a channel: `error`, then `close` 1006. */
+  fail(channel) {
+    this.#tell(FAIL, channel, null);
+    this.#forget(channel);
+    channel.fail();
+    deliverLater();
+  }
+
+  /** Ends this page's part in the link; channels that are still there are lost. */
+  end(code, reason) {
+    queueMicrotask(() => this.#lost({ code, reason, wasClean: true }));
+  }
+
+  // ---- to the worker ----
+
+  #tell(kind, channel, value) {
+    this.#out.push(kind, channel.number, value);
+    if (this.#pending >= ENOUGH) this.flush();
+    else this.#flushSoon();
+  }
+
+  #flushSoon() {
+    if (this.#flushing) return;
+    this.#flushing = true;
+    flushLater(this);
+  }
+
+  flush() {
+    this.#flushing = false;
+    if (this.#port === null) return;
+    this.#pending = 0;
+    for (const entry of this.#consumed) {
+      this.#out.push(CONSUMED, entry.channel.number, [entry.messages, entry.units]);
+      entry.messages = entry.units = 0;
+    }
+    this.#consumed.clear();
+    if (this.#out.length === 0) return;
+    this.#port.postMessage(this.#out, this.#moved);
+    this.#out = [];
+    this.#moved = [];
+  }
+
+  // ---- from the worker ----
+
+  #receive(messages) {
+    for (let at = 0; at < messages.length; at += 3) this.#take(messages[at], messages[at + 1], messages[at + 2]);
+  }
+
+  #take(kind, number, value) {
+    if (number === 0) return this.#takeOwn(kind, value);
+    // Given up, while this was on its way.
+    const channel = this.#entries.get(number)?.channel;
+    if (channel === undefined) return;
+    switch (kind) {
+      case EVENT_MESSAGE:
+        enqueue(channel, EVENT_MESSAGE, typeof value === "string" ? value : new Bytes(value.buffer, value.byteOffset, value.length));
+        break;
+      case EVENT_OPEN:
+        channel.opened(value);
+        break;
+      case EVENT_ERROR:
+        enqueue(channel, EVENT_ERROR, null);
+        break;
+      case EVENT_CLOSE:
+        this.#forget(channel);
+        channel.closed(value);
+        break;
+      case SENT:
+        channel.handedOver[1] -= value;
+        break;
+      case FALLBACK:
+        this.#forget(channel);
+        if (this.#options.fallback !== null) this.#options.fallback(channel);
+        else channel.fail();
+    }
+  }
+
+  /** What concerns no channel. */
+  #takeOwn(kind, value) {
+    if (kind === HELLO) {
+      // Its script may come from a cache.
+      if (value?.version !== VERSION) return this.#refused();
+      this.#greeted = true;
+      // Granted when the worker is dead.
+      navigator.locks.request(value.lock, { signal: this.#watch.signal }, () => this.#lost(ABNORMAL)).catch(() => {});
+    } else if (kind === LINK_OPEN && this.#readyState === CONNECTING) {
+      this.#readyState = OPEN;
+      this.#options.onopen();
+    } else if (kind === LINK_CLOSED) {
+      this.#ended(value);
+    }
+  }
+
+  // ---- the end ----
+
+  #forget(channel) {
+    const entry = this.#entries.get(channel.number);
+    this.#entries.delete(channel.number);
+    this.#consumed.delete(entry);
+    this.#leaveIfIdle();
+  }
+
+  #leaveIfIdle() {
+    clearTimeout(this.#idle);
+    if (this.#entries.size > 0) return;
+    const isOver = this.#readyState === CLOSED;
+    this.#idle = setTimeout(() => {
+      this.#ended({ code: 1000, reason: "idle", wasClean: true });
+      this.#leave();
+    }, isOver ? 0 : this.#options.idleTimeout);
+  }
+
+  /** The link has ended, as far as this page is concerned. Channels that were opened meanwhile go on over the next. */
+  #ended(close) {
+    if (this.#readyState === CLOSED) return;
+    this.#readyState = CLOSED;
+    this.#options.onclose(close);
+    this.#leaveIfIdle();
+  }
+
+  /** The worker is dead, or this page leaves it. */
+  #lost(close) {
+    for (const { channel } of this.#entries.values()) {
+      if (channel.accepted) channel.lost();
+      else channel.fail();
+    }
+    this.#entries.clear();
+    this.#ended(close);
+    this.#leave();
+    deliverLater();
+  }
+
+  /** There can be no worker. */
+  #refused() {
+    if (this.#greeted || this.#readyState === CLOSED) return;
+    this.#readyState = CLOSED;
+    const channels = [...this.#entries.values()].map(({ channel }) => channel);
+    this.#entries.clear();
+    this.#leave();
+    this.#options.onrefused(channels);
+  }
+
+  /** The worker sees the lock go, and with it the page. */
+  #leave() {
+    clearTimeout(this.#idle);
+    this.#watch.abort();
+    this.#release?.();
+    this.#port?.close();
+    this.#port = null;
+  }
+}
