@@ -1,30 +1,16 @@
 // `{ shared: true }`: the pages of an origin have one connection, in a shared worker, and go without where there can be none.
 // parity.test.js runs its suite over it.
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import { after, test } from "node:test";
-import { WebSocketServer } from "ws";
 import { makeSite, runInPage, startServer, startWorld } from "../harness/index.js";
 
-// An upstream server that keeps how its sockets end.
-const upstream = new WebSocketServer({ port: 0, host: "127.0.0.1" });
-await once(upstream, "listening");
-const ends = [];
-upstream.on("connection", (socket) => {
-  socket.on("message", (data, isBinary) => socket.send(data, { binary: isBinary }));
-  socket.on("close", (code) => ends.push(code));
+const world = await startWorld({
+  kind: "test",
+  site: await makeSite({ files: {
+    "no-workers.html": '<!doctype html><html lang=en><meta http-equiv="Content-Security-Policy" content="worker-src \'none\'"><title>page</title>',
+  } }),
 });
-const site = await makeSite({ files: {
-  "no-workers.html": '<!doctype html><html lang=en><meta http-equiv="Content-Security-Policy" content="worker-src \'none\'"><title>page</title>',
-} });
-const handlers = await startServer(site, { kind: "test" });
-const more = ["--upstream", `/chat=ws://127.0.0.1:${upstream.address().port}/`, "--upstream", `/test=${handlers.origin.replace("http", "ws")}/test`];
-const world = await startWorld({ site, more });
-after(async () => {
-  await world.close();
-  await handlers.stop();
-  upstream.close();
-});
+after(() => world.close());
 
 async function until(what, condition) {
   for (let i = 0; i < 400; i++) {
@@ -96,16 +82,16 @@ test("two tabs have one connection, and the second goes on when the first is clo
 test("what a tab leaves behind is closed with 1001, as a browser does, also if it crashes", async (t) => {
   const openPage = await profile(t);
   const [closed, crashed, other] = [await openPage(), await openPage(), await openPage()];
-  for (const page of [closed, crashed, other]) assert.equal(await echo(page, "hello", "/chat"), "hello");
+  for (const page of [closed, crashed, other]) assert.equal(await echo(page, "hello", "/test/watched"), "hello");
   assert.deepEqual(await counts(), [1, 3]);
-  ends.length = 0;
+  const ends = async () => (await fetch(`${world.server.origin}/test/ends`)).json();
   await closed.close();
-  await until("the first end", () => ends.length === 1);
+  await until("the first end", async () => (await ends()).length === 1);
   const session = await crashed.context().newCDPSession(crashed);
   session.send("Page.crash").catch(() => {});
-  await until("the second end", () => ends.length >= 2);
+  await until("the second end", async () => (await ends()).length >= 2);
   // Chromium may have put the tabs into one process, and then the third has crashed with the second.
-  assert.deepEqual([...new Set(ends)], [1001]);
+  assert.deepEqual([...new Set(await ends())], [1001]);
 });
 
 test("sockets of one tab wait for credit, and nobody else does", async (t) => {
@@ -150,7 +136,7 @@ test("the end of the connection is that of all tabs' sockets, and the next socke
     await until("the close", () => runInPage(page, () => socket.events.length > 0));
     assert.deepEqual(await runInPage(page, () => [socket.events, happened, M.readyState]), [["close 1006 false"], ["open", "close 1006"], 3]);
   }
-  world.server = await startServer(world.site, { listen: new URL(world.server.origin).host, more });
+  world.server = await startServer(world.site, { kind: "test", listen: new URL(world.server.origin).host });
   for (const page of pages) assert.equal(await echo(page, "again"), "again");
   assert.deepEqual(await counts(), [1, 2]);
 });

@@ -3,6 +3,7 @@
 //!
 //! `manysocket-test-server --listen ADDRESS --static DIR [--ping-interval MILLISECONDS] [--isolated]`
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use axum::Router;
@@ -76,6 +77,8 @@ fn routes() -> Router {
         .route("/test/sink", any(sink))
         .route("/test/push", any(push))
         .route("/test/rooms/{room}", any(room))
+        .route("/test/watched", any(watched))
+        .route("/test/ends", get(async || ENDS.lock().map(|ends| format!("{ends:?}")).unwrap_or_default()))
         .nest("/test/secret", secret)
 }
 
@@ -217,6 +220,25 @@ async fn deaf(Query(wish): Query<Wish>, upgrade: WebSocketUpgrade) -> Response {
     })
 }
 
+/// The codes with which sockets of `/test/watched` were closed.
+static ENDS: Mutex<Vec<u16>> = Mutex::new(Vec::new());
+
+/// An echo that keeps how its sockets end; 1006 for those without a closing handshake.
+async fn watched(upgrade: WebSocketUpgrade) -> Response {
+    upgrade.on_upgrade(async |mut socket| {
+        let code = loop {
+            match socket.recv().await {
+                Some(Ok(Message::Close(close))) => break close.map_or(1005, |close| close.code),
+                Some(Ok(message)) => drop(socket.send(message).await),
+                _ => break 1006,
+            }
+        };
+        if let Ok(mut ends) = ENDS.lock() {
+            ends.push(code);
+        }
+    })
+}
+
 /// Keeps what it gets, and answers `?` with the sum of its lengths in bytes.
 async fn sink(upgrade: WebSocketUpgrade) -> Response {
     upgrade.on_upgrade(async |mut socket| {
@@ -315,7 +337,11 @@ async fn main() -> std::io::Result<()> {
     // Pages that share no process with other sites get a clock of 5 µs in place of 100 (High Resolution Time §7.1).
     let isolated = arguments.iter().any(|argument| argument == "--isolated");
     let app = if isolated { app.layer(middleware::map_response(isolate)) } else { app };
-    let app = Multiplexer::new("/multiplexer").settings(settings).serve(app);
+    let multiplexer = Multiplexer::new("/multiplexer").settings(settings);
+    let stats = multiplexer.stats();
+    // As the shipped server's.
+    let count = async move || format!(r#"{{"physical":{},"virtual":{}}}"#, stats.links(), stats.channels());
+    let app = multiplexer.serve(app.route("/demo/stats", get(count)));
     let listener = tokio::net::TcpListener::bind(address).await?;
     println!("listening on http://{}", listener.local_addr()?);
     // As the shipped server does: small messages go at once.
