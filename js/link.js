@@ -55,6 +55,8 @@ export class Link {
   #flushing = false;
   /** Bytes ever handed to the physical socket. */
   #handed = 0;
+  /** What reads along, for inspect.js: no listener of its own would come before those that deliver. */
+  tap = null;
   /** How to end, if that was asked for before dialling. */
   #ending = null;
   #keepalive = 0;
@@ -83,6 +85,11 @@ export class Link {
   /** Bytes that the physical socket has sent. */
   bytesSent() {
     return this.#handed - (this.#physical?.bufferedAmount ?? 0);
+  }
+
+  /** For inspect.js. */
+  inspected() {
+    return { physical: this.#physical, channels: this.#channels.filter(Boolean) };
   }
 
   // ---- what channels ask for ----
@@ -374,6 +381,7 @@ export class Link {
   // ---- receiving ----
 
   #receive(data) {
+    this.tap?.(data);
     if (this.#physical.readyState !== OPEN) return;
     if (typeof data === "string") this.#receiveText(data);
     else if (core.expectsRaw(this.#core, data.byteLength)) {

@@ -31,6 +31,8 @@ class Multiplexer extends EventTarget {
   /** Or what stands in its place, and is loaded first: where all pages share a link (port.js). */
   #Link = Link;
   #shared;
+  /** What watches the link, once it has been asked for (inspect.js). */
+  #inspector = null;
   /** Settles when it has been loaded; null if nothing is. */
   #loading = null;
 
@@ -96,6 +98,16 @@ class Multiplexer extends EventTarget {
     this.#link = null;
   }
 
+  /** Watches what the link carries. */
+  async inspect() {
+    const { Inspector } = await import("./inspect.js");
+    if (this.#inspector === null) {
+      this.#inspector = new Inspector();
+      if (this.#link !== null) this.#inspector.watch(this.#link);
+    }
+    return this.#inspector;
+  }
+
   #open(channel, target) {
     if (this.#hasNone || !this.#carries(target)) new Direct(channel, this.#Native);
     else if (this.#loading === null) this.#dialled().open(channel);
@@ -145,6 +157,7 @@ class Multiplexer extends EventTarget {
         fallback: this.#fallback ? (channel) => new Direct(channel, this.#Native, () => (this.#hasNone = true)) : null,
       });
       this.#link = link;
+      this.#inspector?.watch(link);
     }
     return this.#link;
   }

@@ -87,6 +87,11 @@ export class Port {
     return 0;
   }
 
+  /** For inspect.js: the physical socket is the worker's. */
+  inspected() {
+    return { channels: Array.from(this.#entries.values(), ({ channel }) => channel) };
+  }
+
   // ---- what channels ask for ----
 
   open(channel) {

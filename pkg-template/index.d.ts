@@ -69,6 +69,17 @@ export interface MultiWebSocket extends EventTarget {
    * `shared`, this page's sockets end, and the connection goes on for others.
    */
   close(): void;
+  /**
+   * Watches the connection: sockets, credit, bytes and batches. The code for it is loaded by this call, and nothing is counted before.
+   * Ask before the first socket to see all.
+   *
+   * ```js
+   * const inspector = await M.inspect();
+   * console.table(inspector.channels);
+   * inspector.addEventListener("physical", ({ detail }) => console.log(detail.direction, detail.form, detail.frames));
+   * ```
+   */
+  inspect(): Promise<Inspector>;
 
   /** Listens for `open` and `close` of the connection. */
   addEventListener<K extends keyof MultiWebSocketEventMap>(
@@ -77,6 +88,99 @@ export interface MultiWebSocket extends EventTarget {
     options?: boolean | AddEventListenerOptions,
   ): void;
   /** The same for any other name. */
+  addEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject | null,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+}
+
+/** A header or a message in what the connection carries, as `docs/protocol.md` §5 has it. */
+export interface Frame {
+  /** The channel's number; 0 for what concerns the connection. */
+  readonly channel: number;
+  /** Such as `TEXT`, `OPEN`, `GRANT`; `HELLO`, `PING`, `PONG`; `PAYLOAD` for a large binary message. */
+  readonly kind: string;
+  /** The length of a message, or a piece of one: UTF-16 code units or bytes. */
+  readonly units?: number;
+  /** A text, or what an OPEN, ACCEPT, REFUSE or CLOSE says. */
+  readonly text?: string;
+  /** The subprotocols that an OPEN offers. */
+  readonly protocols?: string;
+  /** The code of a CLOSE, the status of a REFUSE. */
+  readonly code?: number;
+  /** The units that a GRANT gives. */
+  readonly credit?: number;
+  /** The units that each channel may begin with, as a HELLO tells. */
+  readonly window?: number;
+}
+
+/** A message of the connection. */
+export interface PhysicalMessage {
+  /** Which way it went. */
+  readonly direction: "sent" | "received";
+  /** A lone text, a batch of frames, or a large binary message by itself. */
+  readonly form: "text" | "batch" | "payload";
+  /** Its length. */
+  readonly bytes: number;
+  /** What is in it. */
+  readonly frames: readonly Frame[];
+}
+
+/** What one side of a channel has sent. */
+export interface ChannelTraffic {
+  /** Messages, whole ones. */
+  readonly messages: number;
+  /** UTF-16 code units of texts, bytes of binary messages. */
+  readonly units: number;
+  /** The units that may be sent before the next grant. */
+  readonly credit: number;
+}
+
+/** A socket that has not ended. */
+export interface InspectedChannel {
+  /** Its number on the connection. */
+  readonly number: number;
+  /** The socket's own. */
+  readonly url: string;
+  /** The socket's own. */
+  readonly protocol: string;
+  /** The socket's own. */
+  readonly readyState: number;
+  /** The socket's own. */
+  readonly bufferedAmount: number;
+  /** Null for a socket that was opened before the connection was watched, or in a shared worker. */
+  readonly sent: ChannelTraffic | null;
+  /** The same, the other way. */
+  readonly received: ChannelTraffic | null;
+}
+
+/** What the connection has carried one way. */
+export interface LinkTraffic {
+  /** Messages of the connection. */
+  readonly messages: number;
+  /** Frames in them. */
+  readonly frames: number;
+  /** Bytes of them. */
+  readonly bytes: number;
+}
+
+/** Watches the connection of a {@link MultiWebSocket}, and those that follow it: see {@link MultiWebSocket.inspect}. */
+export interface Inspector extends EventTarget {
+  /** What this connection has carried since it began, or was first watched. */
+  readonly sent: LinkTraffic;
+  /** The same, the other way. */
+  readonly received: LinkTraffic;
+  /** The sockets that have not ended. */
+  readonly channels: InspectedChannel[];
+  /** Whether the connection is a shared worker's. Then its messages are not seen. */
+  readonly isShared: boolean;
+  /** For each message of the connection. */
+  addEventListener(
+    type: "physical",
+    listener: (this: Inspector, event: CustomEvent<PhysicalMessage>) => unknown,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
   addEventListener(
     type: string,
     listener: EventListenerOrEventListenerObject | null,

@@ -2,6 +2,7 @@
 import { JsonWebSocket, MultiWebSocket, RelativeWebSocket } from "manysocket";
 import type { JsonWebSocketOptions, MultiWebSocketOptions } from "manysocket";
 import { initialise, MultiWebSocket as Manual } from "manysocket/manual";
+import { showPanel } from "manysocket/devtools";
 import { rpc, type RpcError } from "manysocket/rpc";
 import { state as open, StateError, type Operation, type State } from "manysocket/state";
 
@@ -19,6 +20,12 @@ class Mine extends M.WebSocket {
   readonly extra = Class.OPEN;
 }
 const state: number = new Mine("/relative").readyState + M.readyState + M.size;
+
+const panel: Promise<HTMLElement> = showPanel(M, { parent: document.body });
+M.inspect().then((inspector) => {
+  const credit: number | undefined = inspector.channels[0]?.sent?.credit;
+  inspector.addEventListener("physical", ({ detail }) => detail.frames.map(({ kind }) => kind.length + (credit ?? 0)));
+});
 
 M.addEventListener("close", ({ code }) => code.toFixed());
 M.addEventListener("open", function () {

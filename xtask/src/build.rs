@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 pub(crate) const WASM: &str = "wasm32-unknown-unknown";
 
 /// The entries of the package, as files of `js/`.
-const ENTRIES: [&str; 4] = ["index.js", "manual.js", "rpc.js", "state.js"];
+const ENTRIES: [&str; 5] = ["index.js", "manual.js", "rpc.js", "state.js", "devtools.js"];
 
 /// The script of the shared worker, likewise.
 const SHARED_WORKER: &str = "shared-worker.js";

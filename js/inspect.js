@@ -1,0 +1,112 @@
+// What `M.inspect()` gives: the links of one multiplexer, watched. Loaded when it is asked for; it reads along at the physical socket,
+// so that nothing is counted for pages that do not ask.
+import { Decoder, handshakeBatch } from "./inspect/decode.js";
+
+/** What each channel may send before the first GRANT, unless a HELLO tells otherwise (docs/protocol.md §3.1). */
+const DEFAULT_WINDOW = 262_144;
+/** What a piece costs beside its units (§6). */
+const PIECE_COST = 64;
+
+const traffic = () => ({ messages: 0, units: 0 });
+const total = () => ({ messages: 0, frames: 0, bytes: 0 });
+
+/** One channel as the frames show it, from its OPEN on. */
+const watched = () => ({
+  sent: traffic(),
+  received: traffic(),
+  /** Units granted less units spent, each way. */
+  balance: { sent: 0, received: 0 },
+  /** The ways in which it has ended. */
+  ended: new Set(),
+});
+
+export class Inspector extends EventTarget {
+  #link = null;
+  #channels = new Map();
+  #windows = { sent: DEFAULT_WINDOW, received: DEFAULT_WINDOW };
+  #totals = { sent: total(), received: total() };
+
+  /** What the link has sent and received, since it was dialled or watched. */
+  get sent() {
+    return { ...this.#totals.sent };
+  }
+
+  get received() {
+    return { ...this.#totals.received };
+  }
+
+  /** Whether the physical socket is a shared worker's: then its messages are not seen. */
+  get isShared() {
+    return this.#link !== null && this.#link.inspected().physical === undefined;
+  }
+
+  /** The channels that have not ended; what they sent and received is null for those that were opened before this watched. */
+  get channels() {
+    const sockets = this.#link?.inspected().channels ?? [];
+    return sockets.map(({ number, url, protocol, readyState, bufferedAmount }) => ({
+      number, url, protocol, readyState, bufferedAmount, sent: this.#account(number, "sent"), received: this.#account(number, "received"),
+    }));
+  }
+
+  #account(number, way) {
+    const seen = this.#channels.get(number);
+    return seen === undefined ? null : { ...seen[way], credit: this.#windows[way] + seen.balance[way] };
+  }
+
+  /** Watches a link, in place of the last. For `MultiWebSocket`. */
+  watch(link) {
+    this.#link = link;
+    this.#channels.clear();
+    this.#windows = { sent: DEFAULT_WINDOW, received: DEFAULT_WINDOW };
+    this.#totals = { sent: total(), received: total() };
+    // It dials at the end of the task that made it.
+    queueMicrotask(() => {
+      const { physical } = link.inspected();
+      if (physical) this.#tap(physical, link);
+    });
+  }
+
+  #tap(physical, link) {
+    const [out, in_] = [new Decoder(), new Decoder()];
+    const take = (way, decoder, data) => {
+      if (this.#link === link) this.#take(way, decoder.decode(data instanceof ArrayBuffer ? new Uint8Array(data) : data));
+    };
+    // The first batch is in the URL; but of a link that has been up it is long past.
+    const first = handshakeBatch(physical.url);
+    if (first !== null && physical.readyState === 0) take("sent", out, first);
+    const { send } = physical;
+    physical.send = (data) => {
+      take("sent", out, data);
+      send.call(physical, data);
+    };
+    link.tap = (data) => take("received", in_, data);
+  }
+
+  #take(way, { form, bytes, frames }) {
+    const sum = this.#totals[way];
+    sum.messages++;
+    sum.frames += frames.length;
+    sum.bytes += bytes;
+    for (const frame of frames) this.#count(way, frame);
+    this.dispatchEvent(new CustomEvent("physical", { detail: { direction: way, form, bytes, frames } }));
+  }
+
+  #count(way, { channel, kind, units, credit, window }) {
+    const other = way === "sent" ? "received" : "sent";
+    // Each side tells what the other may send.
+    if (window !== undefined) this.#windows[other] = window;
+    if (kind === "OPEN") this.#channels.set(channel, watched());
+    const seen = this.#channels.get(channel);
+    if (seen === undefined) return;
+    if (credit !== undefined) seen.balance[other] += credit;
+    if (units !== undefined) {
+      seen.balance[way] -= units + PIECE_COST;
+      seen[way].units += units;
+      if (!kind.endsWith("_PART")) seen[way].messages++;
+    }
+    if (kind === "CLOSE" || kind === "REFUSE") {
+      seen.ended.add(way);
+      if (seen.ended.size === 2) this.#channels.delete(channel);
+    }
+  }
+}
