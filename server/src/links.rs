@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 ///
 /// fn logged_out(links: &Links, user: &User) {
 ///     let close = CloseFrame { code: 4401, reason: "logged out".into() };
-///     links.end(|handshake| handshake.extensions.get() == Some(user), close);
+///     links.end(|handshake| handshake.extensions.get() == Some(user), &close);
 /// }
 ///
 /// let multiplexer = Multiplexer::new("/multiplexer");
@@ -43,7 +43,7 @@ impl Links {
     /// Ends those links whose physical handshake is meant; how many. Pages see the code and the reason on every channel;
     /// handlers get nothing more of them. A code of 4000 to 4999 is the application's own (RFC 6455 §7.4.2): 4401, after HTTP's
     /// 401, tells a page to log in again.
-    pub fn end(&self, is_meant: impl Fn(&Parts) -> bool, close: CloseFrame) -> usize {
+    pub fn end(&self, is_meant: impl Fn(&Parts) -> bool, close: &CloseFrame) -> usize {
         // Not under the lock: the question is the application's.
         let open =
             self.lock().iter().map(|(&id, entry)| (id, Arc::clone(&entry.handshake))).collect::<Vec<_>>();
@@ -84,11 +84,13 @@ impl Drop for Registered {
     }
 }
 
+type Check = dyn Fn(Arc<Parts>) -> BoxFuture<'static, Result<(), CloseFrame>> + Send + Sync;
+
 /// What an application checks again and again while a link is open.
 #[derive(Clone)]
 pub(crate) struct Recheck {
     every: Duration,
-    check: Arc<dyn Fn(Arc<Parts>) -> BoxFuture<'static, Result<(), CloseFrame>> + Send + Sync>,
+    check: Arc<Check>,
 }
 
 impl Recheck {

@@ -93,8 +93,8 @@ async fn links_can_be_ended_at_once() {
     ada.open("/tell").await;
     let other = bob.open("/tell").await;
 
-    assert_eq!(links.end(|handshake| handshake.headers["cookie"] == "nobody", expired()), 0);
-    assert_eq!(links.end(|handshake| handshake.headers["cookie"] == "ada", expired()), 1);
+    assert_eq!(links.end(|handshake| handshake.headers["cookie"] == "nobody", &expired()), 0);
+    assert_eq!(links.end(|handshake| handshake.headers["cookie"] == "ada", &expired()), 1);
     assert_eq!(told(&mut heard).await, "lost");
     // A page that opens another before it reads of the end.
     ada.endpoint.open("/tell", "");
@@ -108,7 +108,7 @@ async fn links_can_be_ended_at_once() {
     }
     ada.endpoint.close(closed.expect("a channel"), None, "");
     assert_eq!(ada.event().await, Err(4401));
-    assert_eq!(links.end(|handshake| handshake.headers["cookie"] == "ada", expired()), 0, "it has gone");
+    assert_eq!(links.end(|handshake| handshake.headers["cookie"] == "ada", &expired()), 0, "it has gone");
 
     bob.endpoint.send(other, Message::text("still here"));
     bob.flush().await;
@@ -124,7 +124,7 @@ async fn a_page_that_does_not_answer_is_cut() {
     let server = Server::with(multiplexer, app(&tell)).await;
     let mut link = logged_in(&server, "ada").await;
     link.open("/tell").await;
-    assert_eq!(links.end(|_| true, expired()), 1);
+    assert_eq!(links.end(|_| true, &expired()), 1);
     assert!(matches!(link.news().await, Event::Closed { .. }));
     assert_eq!(link.event().await, Err(4401));
 }
