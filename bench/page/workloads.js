@@ -41,6 +41,12 @@ export async function pingPong(who, { rounds }) {
 /** A message of so many bytes: a text of ASCII, or binary. */
 const message = (size, binary) => (binary ? new Uint8Array(size).fill(7) : "x".repeat(size));
 
+/** Takes a message's content, as real handlers do: binary data is cut out of what has arrived when it is asked for. */
+function check(data, size) {
+  if ((data.length ?? data.byteLength) !== size) throw new Error(`expected ${size} bytes, got ${data}`);
+  return true;
+}
+
 /** `messages` there and back over `sockets`, of which each keeps `depth` on their way. */
 export async function echo(who, { sockets, messages, size, depth, binary = false }) {
   const open = await openAll(who, sockets);
@@ -50,7 +56,8 @@ export async function echo(who, { sockets, messages, size, depth, binary = false
   const start = performance.now();
   await new Promise((resolve) => {
     for (const socket of open) {
-      socket.onmessage = () => {
+      socket.onmessage = ({ data: answer }) => {
+        check(answer, size);
         if (++received === messages) resolve();
         else if (sent < messages) {
           sent++;
@@ -80,7 +87,7 @@ export async function turns(who, { sockets, turns, size }) {
     let left = sockets;
     await new Promise((resolve) => {
       for (const socket of open) {
-        socket.onmessage = () => --left === 0 && resolve();
+        socket.onmessage = ({ data: answer }) => check(answer, size) && --left === 0 && resolve();
         socket.send(data);
       }
     });
@@ -98,7 +105,7 @@ export async function push(who, { sockets, messages, size }) {
   const start = performance.now();
   await new Promise((resolve) => {
     for (const socket of open) {
-      socket.onmessage = () => --left === 0 && resolve();
+      socket.onmessage = ({ data }) => check(data, size) && --left === 0 && resolve();
       socket.send(`${each} ${size}`);
     }
   });
@@ -117,7 +124,7 @@ export async function pingBeside(who, { total, size, up }) {
   const start = performance.now();
   const moved = new Promise((resolve) => {
     let left = up ? 1 : count;
-    bulk.onmessage = () => --left === 0 && resolve(performance.now() - start);
+    bulk.onmessage = ({ data }) => check(data, up ? `${total}`.length : size) && --left === 0 && resolve(performance.now() - start);
     if (up) {
       for (let i = 0; i < count; i++) bulk.send(data);
       bulk.send("?");
