@@ -1,4 +1,4 @@
-// The parity suite in Firefox: virtual sockets behave as that browser's own do, in a window and in a worker.
+// The parity suite in Firefox: virtual sockets behave as that browser's own do, in a window, in a worker, and over a shared worker's link.
 import assert from "node:assert/strict";
 import { cp } from "node:fs/promises";
 import { join } from "node:path";
@@ -33,9 +33,10 @@ test("in Firefox", { skip: firefox === null && "Firefox is not installed" }, asy
   t.after(() => server.stop());
   const browser = await startFirefox();
   t.after(() => browser.close());
-  for (const [place, run] of Object.entries({ "in a window": inWindow, "in a worker": inWorker })) {
+  const places = { "in a window": ["", inWindow], "in a worker": ["", inWorker], "over the link of a shared worker": ["#shared=", inWindow] };
+  for (const [place, [wish, run]] of Object.entries(places)) {
     await t.test(place, { timeout: PATIENCE }, async (t) => {
-      const page = await browser.openPage(`${server.origin}/`);
+      const page = await browser.openPage(`${server.origin}/${wish}`);
       const results = await page.evaluate(run);
       assert.ok(results.length >= 200, `${results.length} cases`);
       for (const [name, native, virtual] of results) {
@@ -48,4 +49,25 @@ test("in Firefox", { skip: firefox === null && "Firefox is not installed" }, asy
       await page.close();
     });
   }
+  await t.test("two tabs with one connection", { timeout: PATIENCE }, async () => {
+    const pages = [await browser.openPage(`${server.origin}/`), await browser.openPage(`${server.origin}/`)];
+    const echo = async () => {
+      const { MultiWebSocket } = await import("/pkg/index.js");
+      globalThis.M ??= new MultiWebSocket("/multiplexer", { shared: "two tabs" });
+      const socket = new M.WebSocket("/test/echo");
+      await new Promise((resolve) => (socket.onopen = resolve));
+      socket.send("hello");
+      return (await new Promise((resolve) => (socket.onmessage = resolve))).data;
+    };
+    for (const page of pages) assert.equal(await page.evaluate(echo), "hello");
+    const stats = { physical: 1, virtual: 2 };
+    // What the suite has left behind is closed first.
+    while ((await server.stats()).physical > 1) await new Promise((resolve) => setTimeout(resolve, 50));
+    assert.deepEqual(await server.stats(), stats);
+    await pages[0].close();
+    while ((await server.stats()).virtual > 1) await new Promise((resolve) => setTimeout(resolve, 50));
+    assert.equal(await pages[1].evaluate(echo), "hello");
+    assert.deepEqual(await server.stats(), stats);
+    await pages[1].close();
+  });
 });
