@@ -112,6 +112,56 @@ test("sockets of one tab wait for credit, and nobody else does", async (t) => {
   await until("all has come", () => runInPage(slow, () => got === 2000));
 });
 
+test("what a page does not take stays at the server: the worker keeps no more than a window", async (t) => {
+  const page = await (await profile(t))();
+  const seen = await runInPage(page, async (server) => {
+    // A page that is asleep, played: it takes no message unless it says so (js/messages.js).
+    const [HELLO, OPEN, SEND, CONSUMED] = [4, 5, 6, 9];
+    const lock = "a page that sleeps";
+    await new Promise((held) => navigator.locks.request(lock, () => {
+      held();
+      return new Promise(() => {});
+    }));
+    const { port } = new SharedWorker("/pkg/shared-worker.js", { type: "module", name: "played" });
+    let waiting;
+    const got = { messages: 0, units: 0 };
+    port.onmessage = ({ data }) => {
+      for (let at = 0; at < data.length; at += 3) {
+        const [kind, channel, value] = data.slice(at, at + 3);
+        if (kind === 0 && channel === 1) {
+          got.messages++;
+          got.units += value.length;
+        }
+        if (kind <= 1) waiting?.(channel);
+      }
+    };
+    const next = (wanted) => new Promise((resolve) => (waiting = (channel) => channel === wanted && resolve()));
+    port.postMessage([HELLO, 0, { url: `${server}/multiplexer`, idleTimeout: 10_000, lock }, OPEN, 1, [`${server}/test/push`, []], OPEN, 2, [`${server}/test/echo`, []]]);
+    await next(2);
+    port.postMessage([SEND, 1, "100 10000"]);
+    const settle = async () => {
+      for (let n = 0; n < 30; n++) {
+        const answer = next(2);
+        port.postMessage([SEND, 2, "meanwhile", CONSUMED, 2, [1, 9]]);
+        await answer;
+      }
+      return got.units + 64 * got.messages;
+    };
+    const held = await settle();
+    let told = 0;
+    while (got.messages < 100) {
+      const [messages, units] = [got.messages - told, (got.messages - told) * 10_000];
+      told = got.messages;
+      const more = next(1);
+      port.postMessage([CONSUMED, 1, [messages, units]]);
+      await more;
+    }
+    return { held, units: got.units };
+  }, world.server.origin.replace("http", "ws"));
+  assert.ok(seen.held > 131_072 && seen.held <= 262_144, `${seen.held}`);
+  assert.equal(seen.units, 1_000_000);
+});
+
 test("bufferedAmount falls by what the physical socket has sent", async (t) => {
   const page = await (await profile(t))();
   const seen = await runInPage(page, async () => {
