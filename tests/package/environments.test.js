@@ -53,40 +53,46 @@ let pages = 0;
 async function visit(url, init = () => {}) {
   const page = await world.browser.newPage();
   page.uncaught = [];
+  page.sockets = 0;
   page.on("pageerror", (error) => page.uncaught.push(error.message));
+  page.on("websocket", (socket) => new URL(socket.url()).pathname === "/multiplexer" && page.sockets++);
   await page.addInitScript(init);
   await page.goto(url);
   return page;
 }
 
-/** The page's job ended well; `virtual` tells whether it had sockets of the multiplexer. */
-async function works(page, virtual = true) {
+/** The page's job ended well; `virtual` tells whether it had sockets of the multiplexer, `isShared` whether over a shared worker. */
+async function works(page, { virtual = true, isShared = false } = {}) {
   const { virtual: count, ...rest } = await page
     .waitForFunction(() => globalThis.result, undefined, { timeout: 20_000 })
     .then(() => page.evaluate(() => globalThis.result))
     .catch((error) => assert.fail(`${error.message}\n${page.uncaught}`));
   assert.deepEqual(rest, RESULT);
   assert.equal(count > 0, virtual, "whether the sockets are virtual");
+  // A worker's are not the page's.
+  if (isShared) assert.equal(page.sockets, 0, "the connection is in a shared worker");
   await page.close();
 }
 
+const SHARED = { "shared.js": "default entry, `{ shared: true }`" };
 const NAMES = ["index", "manual", "rpc", "state"];
 const imports = Object.fromEntries(NAMES.map((name) => [name === "index" ? "manysocket" : `manysocket/${name}`, `/node_modules/manysocket/${name}.js`]));
 const map = `<script type="importmap">${JSON.stringify({ imports })}</script>`;
 
 environment("a page without a bundler", "default entry, import map", async () => works(await open("app/main.js", { head: map })));
 environment("a page without a bundler", "manual entry, wasm by `fetch`", async () => works(await open("app/manual-fetch.js", { head: map })));
+environment("a page without a bundler", SHARED["shared.js"], async () => works(await open("app/shared.js", { head: map }), { isShared: true }));
 
 /** What each bundler builds: the pages, with how they take the package in, and what other tests want of it. */
 const BUNDLED = {
-  vite: { pages: { "main.js": "default entry", "manual-url.js": "manual entry, wasm by `?url`", "dedicated.js": "default entry, in a worker" } },
+  vite: { pages: { "main.js": "default entry", "manual-url.js": "manual entry, wasm by `?url`", "dedicated.js": "default entry, in a worker", ...SHARED } },
   webpack: {
-    pages: { "main.js": "default entry", "manual-asset.js": "manual entry, wasm by `new URL(…)`", "dedicated.js": "default entry, in a worker" },
+    pages: { "main.js": "default entry", "manual-asset.js": "manual entry, wasm by `new URL(…)`", "dedicated.js": "default entry, in a worker", ...SHARED },
     type: "defer",
   },
   rollup: { pages: { "main.js": "default entry" } },
   esbuild: { pages: { "main.js": "default entry", "manual-bytes.js": "manual entry, wasm by the loader `binary`" }, others: ["fallback.js", "worker.js"] },
-  parcel: { pages: { "main.js": "default entry", "dedicated.js": "default entry, in a worker" } },
+  parcel: { pages: { "main.js": "default entry", "dedicated.js": "default entry, in a worker", ...SHARED } },
 };
 
 for (const [name, { pages, others = [], type }] of Object.entries(BUNDLED)) {
@@ -97,7 +103,7 @@ for (const [name, { pages, others = [], type }] of Object.entries(BUNDLED)) {
   for (const [file, how] of Object.entries(pages)) {
     environment(`${name} ${version(name, among)}`, how, async () => {
       await build();
-      await works(await open(`${name}/${file}`, { type }));
+      await works(await open(`${name}/${file}`, { type }), { isShared: file in SHARED });
     });
   }
 }
@@ -105,6 +111,8 @@ for (const [name, { pages, others = [], type }] of Object.entries(BUNDLED)) {
 let development;
 after(() => development?.close());
 for (const [file, how] of Object.entries(BUNDLED.vite.pages)) {
+  // It moves packages, and not their workers (docs/shared.md).
+  if (file in SHARED) continue;
   environment(`vite ${version("vite")}, development server`, how, async () => {
     const proxy = Object.fromEntries(["/multiplexer", "/demo"].map((path) => [path, { target: origin, ws: true }]));
     development ??= await vite.createServer({ configFile: false, root: folder, logLevel: "silent", server: { host: "127.0.0.1", port: 0, proxy } }).then((server) => server.listen());
@@ -157,7 +165,7 @@ for (const [name, options] of Object.entries(WITHOUT)) {
     await page.close();
   });
 
-  environment(name, "`{ fallback: true }`: native sockets", async () => works(await open("esbuild/fallback.js", options), false));
+  environment(name, "`{ fallback: true }`: native sockets", async () => works(await open("esbuild/fallback.js", options), { virtual: false }));
 }
 
 // ---- outside of one ----
