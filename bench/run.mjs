@@ -15,8 +15,8 @@ import { growth, workloads } from "./workloads.mjs";
 
 /** Enough for a median that one bad round does not move. */
 const ROUNDS = 5;
-/** Opening 100 native sockets takes five seconds and more, and hardly varies. */
-const ROUNDS_IF_SLOW = 3;
+/** For a point of a curve. */
+const ROUNDS_OF_GROWTH = 3;
 /** More of the machine's time than this used by others spoils a round. */
 const NOISE = 0.1;
 /** How often a spoilt round is repeated; the last counts, and is marked. */
@@ -79,7 +79,7 @@ function summary(runs, figure, scale = 1) {
 async function runWorkload(key) {
   const workload = workloads[key];
   const contestants = workload.contestants.filter((name) => !quick || name === "native" || name === "manysocket");
-  const rounds = quick ? 1 : workload.slow ? ROUNDS_IF_SLOW : ROUNDS;
+  const rounds = quick ? 1 : ROUNDS;
   const page = await pageWith(workload.delay ?? 0);
   const runs = Object.fromEntries(contestants.map((name) => [name, []]));
   if (workload.warmUp) for (const name of contestants) await page.run(workload.workload, name, workload.warmUp(name));
@@ -95,7 +95,7 @@ async function runGrowth(key) {
   const page = await pageWith(0);
   const series = {};
   for (const point of points) {
-    for (let round = 0; round < ROUNDS_IF_SLOW; round++) {
+    for (let round = 0; round < ROUNDS_OF_GROWTH; round++) {
       for (const name of contestants(point)) {
         const result = await measured(page, workload, name, options(name, point));
         ((series[name] ??= {})[point] ??= []).push(result[figure] * (scale ?? 1));
