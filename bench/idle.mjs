@@ -30,8 +30,8 @@ async function total(browser) {
 }
 
 /** A server of its own for what follows. */
-async function withServer(target, site, use) {
-  const { pid, port, stop } = await startServer(target, site);
+async function withServer(target, site, use, env) {
+  const { pid, port, stop } = await startServer(target, site, env);
   try {
     return await use(pid, `127.0.0.1:${port}`);
   } finally {
@@ -71,7 +71,7 @@ export async function idleServer(target, site) {
   return rows;
 }
 
-/** Virtual opens per second of a core's time, all of it counted: the link, the router, the handler, the close. */
+/** Virtual opens per second of a core's time, all of it counted: the link, the router, the handler, the close. One thread: a core. */
 export async function dispatch(target, site) {
   return withServer(target, site, async (pid, host) => {
     const rows = {};
@@ -82,5 +82,5 @@ export async function dispatch(target, site) {
       });
     }
     return rows;
-  });
+  }, { TOKIO_WORKER_THREADS: "1" });
 }

@@ -3,8 +3,8 @@ import { spawn } from "node:child_process";
 import { join } from "node:path";
 
 /** Starts a program that prints where it listens. */
-export function start(program, parameters) {
-  const child = spawn(program, parameters, { stdio: ["ignore", "pipe", "ignore"] });
+export function start(program, parameters, env = {}) {
+  const child = spawn(program, parameters, { stdio: ["ignore", "pipe", "ignore"], env: { ...process.env, ...env } });
   return new Promise((resolve, reject) => {
     let printed = "";
     child.stdout.on("data", (chunk) => {
@@ -17,5 +17,5 @@ export function start(program, parameters) {
 }
 
 /** The Rust server of native and virtual sockets. @param {string} target cargo's target directory */
-export const startServer = (target, site) =>
-  start(join(target, "release/manysocket-test-server"), ["--listen", "127.0.0.1:0", "--static", site, "--isolated"]);
+export const startServer = (target, site, env) =>
+  start(join(target, "release/manysocket-test-server"), ["--listen", "127.0.0.1:0", "--static", site, "--isolated"], env);
