@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use bytes::{Bytes, BytesMut};
 use data_encoding::BASE64URL_NOPAD;
 
-use crate::connection::{self, Connection, MAX_REASON, Side, Span};
+use crate::connection::{self, Connection, MAX_REASON, Refusals, Side, Span};
 use crate::frame::Kind;
 use crate::message::{Data, Message, Physical, encode_batch};
 use crate::settings::Settings;
@@ -112,6 +112,11 @@ impl Endpoint {
     /// The number of channels that have not ended in both directions.
     pub fn channels(&self) -> u32 {
         self.connection.channels()
+    }
+
+    /// Opens that the settings have refused since it was last asked.
+    pub fn take_refusals(&mut self) -> Refusals {
+        self.connection.take_refusals()
     }
 
     /// Bytes of messages of which only a part has come. A host that bounds what a link may have it

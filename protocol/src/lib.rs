@@ -47,7 +47,7 @@ mod transmit;
 mod varint;
 mod violation;
 
-pub use connection::{Connection, Side};
+pub use connection::{Connection, Refusals, Side};
 pub use endpoint::{Close, Endpoint, Event};
 pub use frame::Kind;
 pub use message::{Message, Physical};

@@ -12,7 +12,7 @@ use std::time::Duration;
 use axum::extract::ws::{self, CloseFrame, Message as WsMessage, Utf8Bytes};
 use axum::http::StatusCode;
 use futures_util::{SinkExt, StreamExt};
-use manysocket_protocol::{Channel, Close, Endpoint, Event, Millis, Physical, Violation};
+use manysocket_protocol::{Channel, Close, Endpoint, Event, Millis, Physical, Refusals, Violation};
 use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio::time::{Instant, Sleep};
 use tracing::{Instrument, debug, debug_span, warn};
@@ -187,6 +187,16 @@ impl Task {
     fn poll_counted(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         let polled = self.poll(cx);
         self.link.stats.exchanged(&mut self.received, &mut self.sent);
+        let Refusals { too_many, too_long } = self.link.endpoint.take_refusals();
+        for (count, status, limit) in [(too_many, 503, "max_channels"), (too_long, 431, "max_open")] {
+            if count > 0 {
+                warn!(count, status, limit, "opens refused");
+            }
+            for _ in 0..count {
+                self.link.stats.channel_refused(status);
+                self.link.stats.limit_crossed(limit);
+            }
+        }
         polled
     }
 
@@ -372,15 +382,8 @@ impl Task {
                     self.entries.remove(&channel);
                 }
                 Event::Drained { channel } => self.pull(channel),
-                // By the protocol's settings.
-                Event::Refused { channel, status, .. } => {
-                    let limit = if status == 431 { "max_open" } else { "max_channels" };
-                    warn!(channel, status, limit, "open refused");
-                    self.link.stats.channel_refused(status);
-                    self.link.stats.limit_crossed(limit);
-                }
-                // Only a client sees it.
-                Event::Accepted { .. } => {}
+                // Only a client sees these.
+                Event::Accepted { .. } | Event::Refused { .. } => {}
             }
         }
         any

@@ -32,7 +32,7 @@ pub enum Event {
         /// The chosen subprotocol.
         protocol: Span,
     },
-    /// The server refused a channel: it is gone. A server has this event for those that its settings refuse.
+    /// The server refused a channel: it is gone.
     Refused {
         /// The channel.
         channel: Channel,
@@ -71,4 +71,20 @@ pub enum Event {
         /// The channel.
         channel: Channel,
     },
+}
+
+/// Opens that a server's settings have refused, before its host saw them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Refusals {
+    /// Beyond `max_channels`: 503.
+    pub too_many: u32,
+    /// Beyond `max_open`: 431.
+    pub too_long: u32,
+}
+
+impl Refusals {
+    pub(super) fn count(&mut self, status: u16) {
+        let count = if status == 431 { &mut self.too_long } else { &mut self.too_many };
+        *count = count.saturating_add(1);
+    }
 }

@@ -18,7 +18,7 @@ mod event;
 mod receive;
 mod write;
 
-pub use event::{Event, Span};
+pub use event::{Event, Refusals, Span};
 pub(crate) use receive::MAX_REASON;
 
 /// The close code that stands for "no closing handshake" (RFC 6455 §7.4.1). On the wire of a
@@ -67,6 +67,7 @@ pub struct Connection<P> {
     keepalive: Keepalive,
     path: Path,
     churn: Churn,
+    refusals: Refusals,
     hello_due: bool,
     ping_due: bool,
     pong_due: bool,
@@ -96,6 +97,7 @@ impl<P: Payload> Connection<P> {
             keepalive: Keepalive::new(settings.ping_interval, now),
             path: Path::default(),
             churn: Churn::new(settings.max_churn, now),
+            refusals: Refusals::default(),
             hello_due: true,
             ping_due: false,
             pong_due: false,
@@ -104,6 +106,11 @@ impl<P: Payload> Connection<P> {
             staged: None,
             report_drained,
         }
+    }
+
+    /// Opens that the settings have refused since it was last asked.
+    pub fn take_refusals(&mut self) -> Refusals {
+        std::mem::take(&mut self.refusals)
     }
 
     /// The number of channels that have not ended in both directions.

@@ -133,8 +133,7 @@ impl<P: Payload> Connection<P> {
         if let Some(status) = refusal {
             self.insert(channel, Sending::Opening, Receiving::Opening);
             self.refuse(channel, status, P::default());
-            let reason = Span { start: 0, units: 0 };
-            self.events.push_back(Event::Refused { channel, status: status.into(), reason });
+            self.refusals.count(status);
             return Ok(());
         }
         self.insert(channel, Sending::Opening, Receiving::Opening);
