@@ -2,7 +2,7 @@
 //
 // All contestants of a workload run in turn, round by round, so that whatever else the machine does hits them alike;
 // a round in which others used much of it is run again. Figures are medians.
-import { cp, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { availableParallelism, loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -138,6 +138,7 @@ try {
     console.log("idle sockets on the server:", results.idleServer);
     results.dispatch = await dispatch(target, site);
     console.log("virtual opens:", results.dispatch);
+    await mkdir(join(root, "docs/benchmarks"), { recursive: true });
     await writeFile(join(root, "docs/benchmarks/results.json"), `${JSON.stringify(results, null, 1)}\n`);
     await (await import("./report.mjs")).report(results);
   }
