@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use manysocket_server::state::{Documents, Store};
 use manysocket_server::topic::Topics;
-use manysocket_server::{Endpoint, Site, Stats, WebSocketUpgrade};
+use manysocket_server::{Endpoint, Nats, Site, Stats, WebSocketUpgrade};
 use tower_http::services::ServeFile;
 
 /// Messages that who comes late to a chat gets: about a screen of them.
@@ -34,9 +34,9 @@ impl Counts {
 }
 
 /// The endpoints under `/demo/`, with an index of them.
-pub(crate) fn site(counts: Counts, store: &Store) -> Site {
+pub(crate) fn site(counts: Counts, store: &Store, nats: Option<&Nats>) -> Site {
     let echo = Endpoint::new(any(echo)).title("Echo").usage("Send text or binary: it comes back as it came.");
-    let topics = Topics::new().history(HISTORY);
+    let topics = topics(nats);
     Site::new()
         .endpoint("/demo/echo", echo)
         .nest("/demo/rpc", functions::site(&topics))
@@ -48,11 +48,19 @@ pub(crate) fn site(counts: Counts, store: &Store) -> Site {
 
 /// The game rooms: their chats, and one page for every room, if the demo's files are there. They have no index: the
 /// rest of their folder are files.
-pub(crate) fn games(files: Option<&Path>) -> Router {
-    let chats = Router::new().route_service("/games/{room}/chat", Topics::new().history(HISTORY));
+pub(crate) fn games(files: Option<&Path>, nats: Option<&Nats>) -> Router {
+    let chats = Router::new().route_service("/games/{room}/chat", topics(nats));
     match files {
         Some(folder) => chats.route_service("/games/{room}/", ServeFile::new(folder.join("games/room.html"))),
         None => chats,
+    }
+}
+
+fn topics(nats: Option<&Nats>) -> Topics {
+    let topics = Topics::new().history(HISTORY);
+    match nats {
+        Some(nats) => topics.nats(nats),
+        None => topics,
     }
 }
 

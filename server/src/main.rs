@@ -13,7 +13,7 @@ use axum::Router;
 use axum::http::{HeaderValue, header};
 use axum::routing::get_service;
 use manysocket_server::state::Store;
-use manysocket_server::{Multiplexer, Site, Stats, Tls, monitor, serve, serve_tls};
+use manysocket_server::{Multiplexer, Nats, Site, Stats, Tls, monitor, serve, serve_tls};
 use options::Options;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -41,7 +41,11 @@ async fn main() -> io::Result<()> {
         multiplexer = multiplexer.allow_origin(&origin.to_string());
     }
     let stats = multiplexer.stats();
-    let app = multiplexer.serve(app(&options, &stats)?);
+    let nats = match &options.nats {
+        Some(url) => Some(Nats::connect(url).await?),
+        None => None,
+    };
+    let app = multiplexer.serve(app(&options, &stats, nats.as_ref())?);
 
     let listener = bind(options.listen).await?;
     if let Some(address) = options.metrics {
@@ -76,12 +80,12 @@ async fn main() -> io::Result<()> {
 }
 
 /// The files and the upstreams, or in place of these the demo.
-fn app(options: &Options, stats: &Stats) -> io::Result<Router> {
+fn app(options: &Options, stats: &Stats, nats: Option<&Nats>) -> io::Result<Router> {
     let is_demo = options.upstream.is_empty();
     let has_gateway_at_root = options.upstream.iter().any(|gateway| gateway.prefix().is_empty());
     let mut site = options.upstream.iter().cloned().fold(Site::new(), Site::gateway);
     if is_demo {
-        site = demo::site(demo::Counts::new(stats.clone()), &store(options.data.as_deref())?);
+        site = demo::site(demo::Counts::new(stats.clone()), &store(options.data.as_deref())?, nats);
     }
     let mut app = match &options.files {
         None => site.into_router(),
@@ -100,7 +104,7 @@ fn app(options: &Options, stats: &Stats) -> io::Result<Router> {
         }
     };
     if is_demo {
-        app = app.merge(demo::games(options.files.as_deref()));
+        app = app.merge(demo::games(options.files.as_deref(), nats));
     }
     Ok(app)
 }

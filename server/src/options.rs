@@ -50,6 +50,11 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
 
+    /// NATS server over which several servers share their topics, `nats://HOST:PORT`; several of a cluster,
+    /// separated by commas.
+    #[arg(long, value_name = "URL")]
+    pub(crate) nats: Option<String>,
+
     /// Address and port where monitoring finds `/metrics` and `/healthz`; without it, nowhere.
     #[arg(long, value_name = "ADDR")]
     pub(crate) metrics: Option<SocketAddr>,

@@ -8,10 +8,24 @@ use axum::Router;
 use axum::extract::ws::Message as WsMessage;
 use axum::http::{StatusCode, header, request::Parts};
 use axum::response::{IntoResponse, Response};
+use common::nats::{Backend, backends};
 use common::{KINDS, Kind, Received, Server, Socket, dial};
 use manysocket_protocol::Message;
 use manysocket_server::Site;
 use manysocket_server::topic::{Rules, Slow, Topics, Verdict};
+
+/// Every backend with every kind of socket.
+fn cases(backends: &[Backend]) -> impl Iterator<Item = (&Backend, Kind)> {
+    backends.iter().flat_map(|backend| KINDS.map(|kind| (backend, kind)))
+}
+
+/// Topics where that backend has them.
+fn on<R: Rules>(backend: &Backend, topics: Topics<R>) -> Topics<R> {
+    match &backend.nats {
+        Some(nats) => topics.nats(nats),
+        None => topics,
+    }
+}
 
 async fn serve<R: Rules>(topics: &Topics<R>) -> Server {
     Server::start(Router::new().route_service("/rooms/{room}", topics.clone())).await
@@ -49,8 +63,8 @@ fn got(text: &str) -> Received {
 
 #[tokio::test]
 async fn everybody_gets_it_the_sender_too() {
-    for kind in KINDS {
-        let topics = Topics::new();
+    for (backend, kind) in cases(&backends().await) {
+        let topics = on(backend, Topics::new());
         let server = serve(&topics).await;
         let mut sender = subscribed(kind, &server, &topics, "/rooms/a").await;
         let mut others = Vec::new();
@@ -77,8 +91,8 @@ async fn everybody_gets_it_the_sender_too() {
 
 #[tokio::test]
 async fn a_topic_ends_with_its_last_subscriber_and_its_history_with_it() {
-    for kind in KINDS {
-        let topics = Topics::new().history(3);
+    for (backend, kind) in cases(&backends().await) {
+        let topics = on(backend, Topics::new().history(3));
         let server = serve(&topics).await;
         let mut first = subscribed(kind, &server, &topics, "/rooms/a").await;
         for n in 1..=5 {
@@ -136,8 +150,8 @@ impl Rules for Members {
 
 #[tokio::test]
 async fn rules_say_who_may_come_in_what_becomes_of_a_message_and_who_gets_it() {
-    for kind in KINDS {
-        let topics = Topics::with(Members).history(10);
+    for (backend, kind) in cases(&backends().await) {
+        let topics = on(backend, Topics::with(Members).history(10));
         let server = serve(&topics).await;
         assert_eq!(Socket::open(kind, &server, "/rooms/a", "", "").await.err(), Some(403), "{kind:?}");
         let mut ada = Socket::open(kind, &server, "/rooms/a", "name=ada", "").await.expect("open").0;
@@ -161,8 +175,8 @@ async fn rules_say_who_may_come_in_what_becomes_of_a_message_and_who_gets_it() {
 
 #[tokio::test]
 async fn a_read_only_topic_is_the_servers() {
-    for kind in KINDS {
-        let topics = Topics::new();
+    for (backend, kind) in cases(&backends().await) {
+        let topics = on(backend, Topics::new());
         let readers = topics.clone().read_only();
         let app =
             Router::new().route_service("/rooms/{room}", readers).nest_service("/editors", topics.clone());
@@ -182,8 +196,8 @@ async fn a_read_only_topic_is_the_servers() {
 
 #[tokio::test]
 async fn a_message_that_is_too_large_ends_its_senders_socket_only() {
-    for kind in KINDS {
-        let topics = Topics::new().max_message_size(10);
+    for (backend, kind) in cases(&backends().await) {
+        let topics = on(backend, Topics::new().max_message_size(10));
         let server = serve(&topics).await;
         let mut other = subscribed(kind, &server, &topics, "/rooms/a").await;
         let mut sender = subscribed(kind, &server, &topics, "/rooms/a").await;
@@ -216,8 +230,8 @@ async fn leave_behind(kind: Kind, topics: &Topics, server: &Server) -> Socket {
 
 #[tokio::test]
 async fn a_slow_subscriber_misses_the_oldest_and_is_told_how_many() {
-    for kind in KINDS {
-        let topics = Topics::new().backlog(4);
+    for (backend, kind) in cases(&backends().await) {
+        let topics = on(backend, Topics::new().backlog(4));
         let server = serve(&topics).await;
         let mut slow = leave_behind(kind, &topics, &server).await;
         let (mut received, mut dropped) = (Vec::new(), 0);
@@ -241,8 +255,8 @@ async fn a_slow_subscriber_misses_the_oldest_and_is_told_how_many() {
 
 #[tokio::test]
 async fn or_is_closed() {
-    for kind in KINDS {
-        let topics = Topics::new().backlog(4).slow(Slow::Close);
+    for (backend, kind) in cases(&backends().await) {
+        let topics = on(backend, Topics::new().backlog(4).slow(Slow::Close));
         let server = serve(&topics).await;
         let mut slow = leave_behind(kind, &topics, &server).await;
         let (code, reason) = loop {

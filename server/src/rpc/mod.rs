@@ -44,9 +44,11 @@
 mod call;
 mod error;
 mod function;
+mod remote;
 
 use std::convert::Infallible;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -58,12 +60,15 @@ use futures_util::future::BoxFuture;
 use tower::Service;
 
 use crate::endpoint::Endpoint;
+use crate::nats::Nats;
 use crate::socket::{WebSocket, close, is_too_large};
 use crate::upgrade::WebSocketUpgrade;
 
 use call::Call;
 pub use error::Error;
 pub use function::{Answer, Fallible, Function, Plain};
+pub use remote::Offer;
+use remote::Remote;
 
 /// The largest call, in bytes: of arguments that are written by hand, ample.
 const MAX_MESSAGE: usize = 256 * 1024;
@@ -71,9 +76,28 @@ const MAX_MESSAGE: usize = 256 * 1024;
 /// A function with a URL: a [`Service`] for a route.
 #[derive(Clone)]
 pub struct Rpc {
-    call: Arc<Call>,
+    callee: Callee,
     names: Arc<[String]>,
     max_message: usize,
+}
+
+/// Where a function is.
+#[derive(Clone)]
+enum Callee {
+    Here(Arc<Call>),
+    Elsewhere(Remote),
+}
+
+/// Makes callable what another process [offers](Rpc::offer) under that path.
+///
+/// A call that no process answers has the error `unavailable`; one whose answer does not come within 30 seconds `timeout`:
+/// whether its function ran is not known then. Neither is sent again.
+///
+/// # Errors
+/// The path is too long: its bytes, each that is no letter or digit three times, come to more than 1,000.
+pub fn remote(nats: &Nats, path: &str) -> io::Result<Rpc> {
+    let callee = Callee::Elsewhere(Remote::new(nats, path)?);
+    Ok(Rpc { callee, names: Arc::default(), max_message: MAX_MESSAGE })
 }
 
 /// Makes a function callable: an async function or closure, with up to eight arguments that can be deserialised. It returns a
@@ -82,7 +106,7 @@ pub fn rpc<F, A, M>(function: F) -> Rpc
 where
     F: Function<A, M>,
 {
-    Rpc { call: call::erase(function), names: Arc::default(), max_message: MAX_MESSAGE }
+    Rpc { callee: Callee::Here(call::erase(function)), names: Arc::default(), max_message: MAX_MESSAGE }
 }
 
 impl Rpc {
@@ -98,6 +122,29 @@ impl Rpc {
     pub fn max_message_size(mut self, bytes: usize) -> Self {
         self.max_message = bytes;
         self
+    }
+
+    /// Answers the calls of other processes to [`remote`] with this path, in turns with all that offer it, until the `Offer` is
+    /// dropped.
+    ///
+    /// ```no_run
+    /// # async fn example() -> std::io::Result<()> {
+    /// use manysocket_server::Nats;
+    /// use manysocket_server::rpc::{remote, rpc};
+    ///
+    /// let nats = Nats::connect("nats://127.0.0.1:4222").await?;
+    /// // Where the tank is:
+    /// let _offer = rpc(async |degrees: f64| degrees).offer(&nats, "/tank65/turn").await?;
+    /// // Where pages are:
+    /// let turn = remote(&nats, "/tank65/turn")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The path is too long, as with [`remote`], or the connection has been closed for good.
+    pub async fn offer(&self, nats: &Nats, path: &str) -> io::Result<Offer> {
+        remote::offer(self.clone(), nats, path).await
     }
 
     /// An endpoint of a [`Site`](crate::Site).
@@ -121,11 +168,19 @@ impl Rpc {
         }
     }
 
+    /// Answers one call.
+    async fn answer_text(&self, path: &str, text: String) -> String {
+        match &self.callee {
+            Callee::Here(call) => call::answer(call, &self.names, path, &text).await,
+            Callee::Elsewhere(remote) => remote.answer(text).await,
+        }
+    }
+
     /// Answers calls, one after the other.
     async fn serve(self, mut socket: WebSocket, path: String) {
         while let Some(message) = socket.recv().await {
             let answer = match message {
-                Ok(Message::Text(text)) => call::answer(&self.call, &self.names, &path, &text).await,
+                Ok(Message::Text(text)) => self.answer_text(&path, text.to_string()).await,
                 Ok(Message::Binary(_)) => call::refuse("a call is text, and this message is binary"),
                 // The answer to a close goes out while the socket is read to its end.
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_)) => continue,

@@ -12,6 +12,9 @@ use percent_encoding::percent_decode_str;
 use tokio::sync::broadcast;
 
 use crate::listing::Listing;
+use crate::nats::Nats;
+
+use super::remote::{NotTaken, Remote, publish_now};
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
@@ -28,11 +31,28 @@ pub(super) struct Hub {
     topics: Mutex<HashMap<Arc<str>, Arc<Topic>>>,
     /// Changed under the lock of the topics.
     listing: Listing,
+    /// Where other processes have the same topics.
+    nats: Option<Nats>,
 }
 
 #[derive(Debug)]
 pub(super) struct Topic {
-    ring: broadcast::Sender<Message>,
+    ring: Arc<Ring>,
+    remote: Option<Remote>,
+}
+
+/// What a subscriber finds in a ring.
+#[derive(Debug, Clone)]
+pub(super) enum Item {
+    Message(Message),
+    /// Messages of other processes may be missing here.
+    Gap,
+}
+
+/// The messages of a topic for its subscribers in this process.
+#[derive(Debug)]
+pub(super) struct Ring {
+    sender: broadcast::Sender<Item>,
     keep: usize,
     /// Locked while a message goes into the ring: all subscribers get all messages in one order, new ones each once.
     history: Mutex<VecDeque<Message>>,
@@ -41,7 +61,7 @@ pub(super) struct Topic {
 /// A subscriber's place in a topic. Fields are dropped in this order: whoever leaves last finds nobody there.
 #[derive(Debug)]
 pub(super) struct Subscription {
-    pub(super) receiver: broadcast::Receiver<Message>,
+    pub(super) receiver: broadcast::Receiver<Item>,
     /// What was there before it came.
     pub(super) history: VecDeque<Message>,
     pub(super) place: Place,
@@ -56,20 +76,40 @@ pub(super) struct Place {
 }
 
 impl Hub {
+    /// For topics that other processes have, too.
+    pub(super) fn over(nats: &Nats) -> Self {
+        Self { nats: Some(nats.clone()), ..Self::default() }
+    }
+
+    /// Publishes from the server; how many subscribers there are in this process.
+    pub(super) fn publish(&self, path: &str, message: Message) -> usize {
+        let topic = self.get(path);
+        let Some(nats) = &self.nats else {
+            return topic.map_or(0, |topic| topic.ring.publish(message));
+        };
+        publish_now(nats, path, message);
+        topic.map_or(0, |topic| topic.subscribers())
+    }
+
+    /// Whether topics are on NATS.
+    pub(super) fn is_remote(&self) -> bool {
+        self.nats.is_some()
+    }
+
     pub(super) fn subscribe(self: &Arc<Self>, path: &str, limits: Limits) -> Subscription {
         let mut topics = lock(&self.topics);
         let (path, topic) = match topics.get_key_value(path) {
             Some((path, topic)) => (Arc::clone(path), Arc::clone(topic)),
             None => {
-                let (path, topic) = (Arc::from(path), Arc::new(Topic::new(limits)));
+                let (path, topic) = (Arc::from(path), Arc::new(Topic::new(path, limits, self.nats.as_ref())));
                 topics.insert(Arc::clone(&path), Arc::clone(&topic));
                 self.listing.insert(&name(&path));
                 (path, topic)
             }
         };
         // Under both locks: a topic that has a subscriber stays, and nothing comes in between.
-        let kept = lock(&topic.history);
-        let (history, receiver) = (kept.clone(), topic.ring.subscribe());
+        let kept = lock(&topic.ring.history);
+        let (history, receiver) = (kept.clone(), topic.ring.sender.subscribe());
         drop(kept);
         Subscription { receiver, history, place: Place { hub: Arc::clone(self), path, topic } }
     }
@@ -90,13 +130,32 @@ impl Hub {
 }
 
 impl Topic {
-    fn new(limits: Limits) -> Self {
+    fn new(path: &str, limits: Limits, nats: Option<&Nats>) -> Self {
         // One of the two ends that come with a ring is not wanted: subscribers make theirs.
-        let (ring, _) = broadcast::channel(limits.backlog.max(1));
-        Self { ring, keep: limits.history, history: Mutex::default() }
+        let (sender, _) = broadcast::channel(limits.backlog.max(1));
+        let ring = Arc::new(Ring { sender, keep: limits.history, history: Mutex::default() });
+        let remote = nats.and_then(|nats| Remote::join(nats, path, Arc::clone(&ring)));
+        Self { ring, remote }
     }
 
-    /// Gives a message to all subscribers; how many there are.
+    /// Gives a message to all subscribers, wherever they are.
+    pub(super) async fn publish(&self, message: Message) -> Result<(), NotTaken> {
+        match &self.remote {
+            Some(remote) => remote.publish(message).await,
+            None => {
+                self.ring.publish(message);
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn subscribers(&self) -> usize {
+        self.ring.sender.receiver_count()
+    }
+}
+
+impl Ring {
+    /// Gives a message to the subscribers in this process; how many there are.
     pub(super) fn publish(&self, message: Message) -> usize {
         let mut history = lock(&self.history);
         if self.keep > 0 {
@@ -106,11 +165,12 @@ impl Topic {
             history.push_back(message.clone());
         }
         // An error says that nobody is there.
-        self.ring.send(message).unwrap_or_default()
+        self.sender.send(Item::Message(message)).unwrap_or_default()
     }
 
-    pub(super) fn subscribers(&self) -> usize {
-        self.ring.receiver_count()
+    /// Tells the subscribers that messages may be missing here.
+    pub(super) fn gap(&self) {
+        let _ = self.sender.send(Item::Gap);
     }
 }
 

@@ -43,6 +43,7 @@
 //! ```
 
 mod hub;
+mod remote;
 mod subscriber;
 
 use std::convert::Infallible;
@@ -52,8 +53,9 @@ use std::task::{Context, Poll};
 
 use axum::extract::Request;
 use axum::extract::ws::Message;
+use axum::http::StatusCode;
 use axum::http::request::Parts;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{any_service, get};
 use futures_util::future::BoxFuture;
 use futures_util::stream;
@@ -62,6 +64,7 @@ use tower::Service;
 use crate::endpoint::{Endpoint, original_uri};
 use crate::events::events;
 use crate::listing::Listing;
+use crate::nats::Nats;
 use crate::upgrade::WebSocketUpgrade;
 
 use hub::{Hub, Limits};
@@ -172,6 +175,17 @@ impl<R: Rules> Topics<R> {
         }
     }
 
+    /// Shares the topics with all server processes on the same NATS: whoever publishes on a path, all subscribers of that path
+    /// get it. Call it first: topics of before are no part of it. Each process has a history and a listing of its own.
+    ///
+    /// A publisher's messages come in their order; those of different processes may come in different orders. When messages may
+    /// be missing, since NATS was away or faster than this process, subscribers get the text `{"dropped":null}`.
+    #[must_use]
+    pub fn nats(mut self, nats: &Nats) -> Self {
+        self.hub = Arc::new(Hub::over(nats));
+        self
+    }
+
     /// Gives each new subscriber the last `messages`, of the time since the topic was made. Default: none.
     #[must_use]
     pub fn history(mut self, messages: usize) -> Self {
@@ -209,11 +223,14 @@ impl<R: Rules> Topics<R> {
     }
 
     /// Publishes from the server, past the [rules](Rules::publish) for subscribers, on the topic with the path `topic`.
-    /// Returns how many subscribers it has; where there are none, nobody gets the message, later ones neither.
+    /// Returns how many subscribers it has in this process; where there are none, nobody gets the message, later ones neither.
+    ///
+    /// On [NATS](Self::nats) it does not wait: if some 2,000 messages wait to go there already, this one is lost, and the log
+    /// has a warning.
     pub fn publish(&self, topic: &str, message: impl Into<Message>) -> usize {
         match message.into() {
             message @ (Message::Text(_) | Message::Binary(_)) => {
-                self.hub.get(topic).map_or(0, |topic| topic.publish(message))
+                self.hub.publish(topic, message)
             }
             Message::Ping(_) | Message::Pong(_) | Message::Close(_) => 0,
         }
@@ -253,6 +270,9 @@ impl<R: Rules> Topics<R> {
         path: &str,
         parts: &Parts,
     ) -> Result<impl FnOnce() -> Subscriber<R> + Send + 'static, Response> {
+        if self.hub.is_remote() && remote::topic_subject(path).is_none() {
+            return Err(StatusCode::URI_TOO_LONG.into_response());
+        }
         let about = self.rules.accept(path, parts).await?;
         let path = path.to_owned();
         Ok(move || {

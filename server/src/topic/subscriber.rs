@@ -14,7 +14,8 @@ use tracing::debug;
 
 use crate::socket::{WebSocket, close, is_too_large};
 
-use super::hub::Subscription;
+use super::hub::{Item, Subscription};
+use super::remote::NotTaken;
 use super::{Rules, Slow, Verdict};
 
 /// How long a page has to answer a close.
@@ -69,7 +70,7 @@ impl<R: Rules> Subscriber<R> {
     async fn serve(&mut self, socket: &mut WebSocket) -> Result<Infallible, End> {
         loop {
             if let Ready::Incoming(incoming) = poll_fn(|cx| poll_room(socket, cx)).await {
-                self.take(incoming)?;
+                self.take(incoming).await?;
                 continue;
             }
             // There is room for one.
@@ -78,7 +79,7 @@ impl<R: Rules> Subscriber<R> {
                 None => tokio::select! {
                     biased;
                     incoming = poll_fn(|cx| poll_idle(socket, cx)) => {
-                        self.take(incoming)?;
+                        self.take(incoming).await?;
                         continue;
                     }
                     message = self.next() => message?,
@@ -96,9 +97,12 @@ impl<R: Rules> Subscriber<R> {
                 return Ok(message);
             }
             match self.subscription.receiver.recv().await {
-                Ok(message) if self.rules.deliver(&self.about, &message) => return Ok(message),
-                Ok(_) => {}
-                Err(RecvError::Lagged(missed)) => return self.missed(missed),
+                Ok(Item::Message(message)) if self.rules.deliver(&self.about, &message) => {
+                    return Ok(message);
+                }
+                Ok(Item::Message(_)) => {}
+                Ok(Item::Gap) => return self.missed(None),
+                Err(RecvError::Lagged(missed)) => return self.missed(Some(missed)),
                 // The place holds the topic, and that the sender.
                 Err(RecvError::Closed) => return Err(End::Left),
             }
@@ -111,9 +115,10 @@ impl<R: Rules> Subscriber<R> {
             let message = match self.subscription.history.pop_front() {
                 Some(message) => message,
                 None => match self.subscription.receiver.try_recv() {
-                    Ok(message) => message,
+                    Ok(Item::Message(message)) => message,
+                    Ok(Item::Gap) => return self.missed(None).map(Some),
                     Err(TryRecvError::Empty | TryRecvError::Closed) => return Ok(None),
-                    Err(TryRecvError::Lagged(missed)) => return self.missed(missed).map(Some),
+                    Err(TryRecvError::Lagged(missed)) => return self.missed(Some(missed)).map(Some),
                 },
             };
             if self.rules.deliver(&self.about, &message) {
@@ -122,17 +127,23 @@ impl<R: Rules> Subscriber<R> {
         }
     }
 
-    /// What comes in the place of messages that were too old to be kept.
-    fn missed(&self, count: u64) -> Result<Message, End> {
-        debug!(count, "a slow subscriber missed messages");
-        match self.slow {
-            Slow::Drop => Ok(Message::Text(format!("{{\"dropped\":{count}}}").into())),
-            Slow::Close => Err(End::Close(close_code::AGAIN, format!("too slow: missed {count} messages"))),
+    /// What comes in the place of messages that were too old to be kept, or of an unknown number that never came here.
+    fn missed(&self, count: Option<u64>) -> Result<Message, End> {
+        debug!(count, "a subscriber missed messages");
+        match (self.slow, count) {
+            (Slow::Drop, Some(count)) => Ok(Message::Text(format!("{{\"dropped\":{count}}}").into())),
+            (Slow::Drop, None) => Ok(Message::Text("{\"dropped\":null}".into())),
+            (Slow::Close, Some(count)) => {
+                Err(End::Close(close_code::AGAIN, format!("too slow: missed {count} messages")))
+            }
+            (Slow::Close, None) => {
+                Err(End::Close(close_code::AGAIN, "messages of other servers may be missing".into()))
+            }
         }
     }
 
     /// Publishes what the page sent.
-    fn take(&self, incoming: Option<Result<Message, axum::Error>>) -> Result<(), End> {
+    async fn take(&self, incoming: Option<Result<Message, axum::Error>>) -> Result<(), End> {
         let message = match incoming {
             Some(Ok(message @ (Message::Text(_) | Message::Binary(_)))) => message,
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => return Ok(()),
@@ -146,7 +157,17 @@ impl<R: Rules> Subscriber<R> {
         }
         match self.rules.publish(&self.about, message) {
             Verdict::Publish(message @ (Message::Text(_) | Message::Binary(_))) => {
-                self.subscription.place.topic.publish(message);
+                match self.subscription.place.topic.publish(message).await {
+                    Ok(()) => {}
+                    Err(NotTaken::TooLarge) => {
+                        let why = "the message is larger than NATS takes";
+                        return Err(End::Close(close_code::SIZE, why.into()));
+                    }
+                    Err(NotTaken::Away) => {
+                        let why = "the message cannot be passed on now: NATS is away";
+                        return Err(End::Close(close_code::AGAIN, why.into()));
+                    }
+                }
             }
             Verdict::Publish(_) | Verdict::Ignore => {}
             Verdict::Close(reason) => return Err(End::Close(close_code::POLICY, reason)),

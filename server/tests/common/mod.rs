@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub(crate) mod binary;
+pub(crate) mod nats;
 pub(crate) mod upstream;
 
 use std::net::SocketAddr;

@@ -1,0 +1,108 @@
+//! Calls that another process answers, over NATS: the request is the call's text, the reply the answer's.
+
+use std::io;
+
+use async_nats::{RequestErrorKind, Subject};
+use futures_util::StreamExt;
+use serde_json::json;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{debug, warn};
+
+use crate::nats::{Nats, subject};
+
+use super::call::refuse;
+use super::{Error, Rpc};
+
+/// The first tokens of the subjects of functions.
+const PREFIX: &str = "manysocket.rpc";
+
+/// The processes that offer a function take turns.
+const QUEUE: &str = "manysocket";
+
+/// Calls of one function that a process answers at once, for all others together; further ones wait in NATS' queue for it.
+const CONCURRENT: usize = 256;
+
+/// Where a function is that another process has.
+#[derive(Debug, Clone)]
+pub(super) struct Remote {
+    nats: Nats,
+    subject: Subject,
+}
+
+/// That a function answers calls of other processes: until this is dropped.
+#[derive(Debug)]
+#[must_use = "the offer ends when this is dropped"]
+pub struct Offer {
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Remote {
+    pub(super) fn new(nats: &Nats, path: &str) -> io::Result<Self> {
+        Ok(Self { nats: nats.clone(), subject: function_subject(path)? })
+    }
+
+    /// Has a call answered.
+    pub(super) async fn answer(&self, text: String) -> String {
+        // A call that waited until NATS is back would run long after its caller has gone.
+        if !self.nats.is_connected() {
+            return fail("unavailable", "the call was not sent: NATS is away");
+        }
+        let error = match self.nats.client().request(self.subject.clone(), text.into()).await {
+            Ok(reply) => match String::from_utf8(reply.payload.into()) {
+                Ok(answer) => return answer,
+                Err(_) => return fail("unavailable", "what answers calls of this function is none of ours"),
+            },
+            Err(error) => error,
+        };
+        match error.kind() {
+            RequestErrorKind::NoResponders => fail("unavailable", "no server answers this function now"),
+            RequestErrorKind::TimedOut => {
+                fail("timeout", "no answer came in time; whether the function ran is not known")
+            }
+            RequestErrorKind::MaxPayloadExceeded => fail("call", "the call is larger than NATS takes"),
+            RequestErrorKind::InvalidSubject | RequestErrorKind::Other => {
+                warn!(subject = %self.subject, "a call failed on NATS: {error}");
+                fail("unavailable", "the call got lost on its way; whether the function ran is not known")
+            }
+        }
+    }
+}
+
+/// Answers the calls of others.
+pub(super) async fn offer(rpc: Rpc, nats: &Nats, path: &str) -> io::Result<Offer> {
+    let subject = function_subject(path)?;
+    let calls = nats.client().queue_subscribe(subject, QUEUE.into()).await.map_err(io::Error::other)?;
+    let (client, path) = (nats.client().clone(), path.to_owned());
+    let answers = calls.for_each_concurrent(CONCURRENT, move |call| {
+        let (rpc, client, path) = (rpc.clone(), client.clone(), path.clone());
+        async move {
+            let Some(reply) = call.reply else {
+                return debug!(path, "a call that nobody awaits the answer of");
+            };
+            let answer = match str::from_utf8(&call.payload) {
+                Ok(text) if text.len() <= rpc.max_message => {
+                    let text = text.to_owned();
+                    // A task of its own: functions that compute run on all cores.
+                    tokio::spawn(async move { rpc.answer_text(&path, text).await }).await.unwrap_or_default()
+                }
+                Ok(_) => refuse("the call is too large"),
+                Err(_) => refuse("a call is text in UTF-8"),
+            };
+            if let Err(error) = client.publish(reply.clone(), answer.into()).await {
+                warn!("an answer cannot be sent: {error}");
+                let _ = client.publish(reply, fail("internal", "the answer is larger than NATS takes").into()).await;
+            }
+        }
+    });
+    Ok(Offer { _task: AbortOnDropHandle::new(tokio::spawn(answers)) })
+}
+
+fn function_subject(path: &str) -> io::Result<Subject> {
+    subject(PREFIX, path).ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidInput, format!("the path {path} is too long for a function on NATS"))
+    })
+}
+
+fn fail(code: &str, why: &str) -> String {
+    json!({ "error": Error::new(code, why).into_json() }).to_string()
+}

@@ -1,0 +1,151 @@
+//! What a topic has on NATS: what is published goes there, and comes from there to every process with subscribers.
+//!
+//! The payload is the message; a binary one has the header `Content-Type: application/octet-stream`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::header::{HeaderMap, IntoHeaderName};
+use async_nats::{PublishError, Subject, Subscriber};
+use axum::extract::ws::Message;
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt};
+use tokio::sync::watch;
+use tokio::task::unconstrained;
+use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::warn;
+
+use crate::nats::{Nats, subject};
+
+use super::hub::Ring;
+
+/// The first tokens of the subjects of topics.
+const PREFIX: &str = "manysocket.topic";
+
+/// How long a publisher waits for NATS to take a message. While NATS is away, the client keeps some 2,000 for it; then
+/// publishers wait, and after this they are told.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The header that says that a message is binary, and its value.
+const BINARY: (&str, &str) = ("Content-Type", "application/octet-stream");
+
+/// A topic's subscription. It ends when this is dropped.
+#[derive(Debug)]
+pub(super) struct Remote {
+    nats: Nats,
+    subject: Subject,
+    /// Whether the subscription has been sent: what is published after it comes back, too.
+    has_joined: watch::Receiver<bool>,
+    _reader: AbortOnDropHandle<()>,
+}
+
+/// A message that NATS did not take.
+pub(super) enum NotTaken {
+    /// It is away, or cannot keep up.
+    Away,
+    /// More than it takes.
+    TooLarge,
+}
+
+impl Remote {
+    /// Subscribes for a topic; what comes goes into its ring. `None` if its path is too long for NATS.
+    pub(super) fn join(nats: &Nats, path: &str, ring: Arc<Ring>) -> Option<Self> {
+        let subject = topic_subject(path)?;
+        // At once, if the client has room: then what the server publishes next comes back, too.
+        let subscribing = unconstrained(nats.client().subscribe(subject.clone()));
+        let subscriber = subscribing.now_or_never().and_then(Result::ok);
+        let (joined, has_joined) = watch::channel(subscriber.is_some());
+        let reader = tokio::spawn(read(nats.clone(), subject.clone(), subscriber, joined, ring));
+        let _reader = AbortOnDropHandle::new(reader);
+        Some(Self { nats: nats.clone(), subject, has_joined, _reader })
+    }
+
+    /// Gives a message to the subscribers in all processes, those of this one included.
+    pub(super) async fn publish(&self, message: Message) -> Result<(), NotTaken> {
+        let taken = timeout(PATIENCE, async {
+            // An error says that the client is at its end, and so will the next line.
+            let _ = self.has_joined.clone().wait_for(|joined| *joined).await;
+            send(&self.nats, self.subject.clone(), message).await
+        });
+        match taken.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) if error.kind() == async_nats::client::PublishErrorKind::MaxPayloadExceeded => {
+                Err(NotTaken::TooLarge)
+            }
+            Ok(Err(_)) | Err(_) => Err(NotTaken::Away),
+        }
+    }
+}
+
+/// Publishes from the server without waiting, on a topic that need have no subscriber here.
+pub(super) fn publish_now(nats: &Nats, path: &str, message: Message) {
+    let Some(subject) = topic_subject(path) else {
+        warn!(path, "a message is lost: the topic's path is too long for NATS");
+        return;
+    };
+    // Unconstrained: that the task has used up its turn must not look like a client that is full.
+    match unconstrained(send(nats, subject, message)).now_or_never() {
+        Some(Ok(())) => {}
+        Some(Err(error)) => warn!(path, "a message is lost: {error}"),
+        None => warn!(path, "a message is lost: too many wait for NATS"),
+    }
+}
+
+/// The subject of a topic, if its path is short enough for one.
+pub(super) fn topic_subject(path: &str) -> Option<Subject> {
+    subject(PREFIX, path)
+}
+
+async fn send(nats: &Nats, subject: Subject, message: Message) -> Result<(), PublishError> {
+    match message {
+        Message::Text(text) => nats.client().publish(subject, text.into()).await,
+        message => {
+            let mut headers = HeaderMap::new();
+            headers.insert(BINARY.0.into_header_name(), BINARY.1);
+            nats.client().publish_with_headers(subject, headers, message.into_data()).await
+        }
+    }
+}
+
+async fn read(
+    nats: Nats,
+    subject: Subject,
+    subscriber: Option<Subscriber>,
+    joined: watch::Sender<bool>,
+    ring: Arc<Ring>,
+) {
+    let mut gaps = nats.gaps();
+    let mut messages = match subscriber {
+        Some(messages) => messages,
+        None => match nats.client().subscribe(subject).await {
+            Ok(messages) => messages,
+            Err(error) => return warn!("a topic cannot be subscribed to on NATS: {error}"),
+        },
+    };
+    joined.send_replace(true);
+    loop {
+        tokio::select! {
+            biased;
+            // Before what came after it.
+            Ok(()) = gaps.changed() => ring.gap(),
+            message = messages.next() => match message {
+                Some(message) => {
+                    let is_binary = message.headers.is_some_and(|headers| {
+                        headers.get(BINARY.0).is_some_and(|value| value.as_str() == BINARY.1)
+                    });
+                    ring.publish(decode(message.payload, is_binary));
+                }
+                None => return,
+            },
+        }
+    }
+}
+
+/// What another program published as text and is none is binary.
+fn decode(payload: Bytes, is_binary: bool) -> Message {
+    if is_binary {
+        return Message::Binary(payload);
+    }
+    payload.clone().try_into().map_or(Message::Binary(payload), Message::Text)
+}
