@@ -138,8 +138,30 @@ mod tests {
     #[test]
     fn every_path_has_a_subject_of_its_own_without_wildcards() {
         let paths = [
-            "/", "//", "/a", "/a/", "/a//", "//a", "/a/b", "/a.b", "/a%2Eb", "/a%2Fb", "/*", "/>", "/a/*/b", "/a/>",
-            "/a b", "/a\tb", "/a\r\nPUB x 0\r\n", "/ä", "/%", "/%25", "/a*", "/$SYS", "/_INBOX", "/A",
+            "/",
+            "//",
+            "/a",
+            "/a/",
+            "/a//",
+            "//a",
+            "/a/b",
+            "/a.b",
+            "/a%2Eb",
+            "/a%2Fb",
+            "/*",
+            "/>",
+            "/a/*/b",
+            "/a/>",
+            "/a b",
+            "/a\tb",
+            "/a\r\nPUB x 0\r\n",
+            "/ä",
+            "/%",
+            "/%25",
+            "/a*",
+            "/$SYS",
+            "/_INBOX",
+            "/A",
         ];
         let subjects: Vec<_> = paths.iter().map(|path| subject("p", path).expect("short")).collect();
         for (index, subject) in subjects.iter().enumerate() {

@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
+use common::nats::{Backend, backends};
 use common::{KINDS, Kind, Received, Server, Socket, dial};
 use manysocket_protocol::Message;
-use manysocket_server::Site;
-use manysocket_server::rpc::{Error, rpc};
+use manysocket_server::rpc::{Error, Offer, Rpc, remote, rpc};
+use manysocket_server::{Nats, Site};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -50,25 +51,43 @@ async fn crash(detail: String) {
     panic!("a secret: {detail}");
 }
 
-async fn start() -> Server {
+/// Where the functions of a test are: with NATS, every call goes through it.
+struct Place<'a> {
+    nats: Option<&'a Nats>,
+    offers: Vec<Offer>,
+}
+
+impl Place<'_> {
+    async fn put(&mut self, path: &str, function: Rpc) -> Rpc {
+        let Some(nats) = self.nats else { return function };
+        self.offers.push(function.offer(nats, path).await.expect("an offer"));
+        remote(nats, path).expect("a short path")
+    }
+}
+
+/// A server, and what has to live as long as it.
+async fn start(backend: &Backend) -> (Server, Vec<Offer>) {
     let count = Arc::new(AtomicU64::new(0));
     let next = rpc(move || {
         let count = Arc::clone(&count);
         async move { count.fetch_add(1, Ordering::Relaxed) }
     });
+    let mut place = Place { nats: backend.nats.as_ref(), offers: Vec::new() };
     let object = Site::new()
-        .endpoint("/mirror", rpc(mirror).endpoint())
-        .endpoint("/next", next.endpoint())
-        .endpoint("/crash", rpc(crash).endpoint());
+        .endpoint("/mirror", place.put("/object/mirror", rpc(mirror)).await.endpoint())
+        .endpoint("/next", place.put("/object/next", next).await.endpoint())
+        .endpoint("/crash", place.put("/object/crash", rpc(crash)).await.endpoint());
+    let add = place.put("/add", rpc(add).arguments(["left", "right"])).await.max_message_size(100);
     let app = Site::new()
-        .endpoint("/add", rpc(add).arguments(["left", "right"]).max_message_size(100).endpoint())
-        .endpoint("/refuse", rpc(refuse).endpoint())
-        .endpoint("/secret", rpc(secret).endpoint())
-        .endpoint("/question", rpc(question).endpoint())
-        .endpoint("/slow", rpc(slow).endpoint())
+        .endpoint("/add", add.endpoint())
+        .endpoint("/refuse", place.put("/refuse", rpc(refuse)).await.endpoint())
+        .endpoint("/secret", place.put("/secret", rpc(secret)).await.endpoint())
+        .endpoint("/question", place.put("/question", rpc(question)).await.endpoint())
+        .endpoint("/slow", place.put("/slow", rpc(slow)).await.endpoint())
         .nest("/object", object)
         .into_router();
-    Server::start(app.route_service("/plain", rpc(async |n: u8| n))).await
+    let plain = place.put("/plain", rpc(async |n: u8| n)).await;
+    (Server::start(app.route_service("/plain", plain)).await, place.offers)
 }
 
 async fn connect(kind: Kind, server: &Server, path: &str) -> Socket {
@@ -89,132 +108,147 @@ async fn call(socket: &mut Socket, text: &str) -> Value {
 
 #[tokio::test]
 async fn a_call_is_an_array_and_the_answer_an_object() {
-    let server = start().await;
-    for kind in KINDS {
-        let mut socket = connect(kind, &server, "/add").await;
-        assert_eq!(call(&mut socket, "[1, 2]").await, json!({ "result": 3 }), "{kind:?}");
-        assert_eq!(call(&mut socket, " [ -5,2 ] ").await, json!({ "result": -3 }), "{kind:?}");
-        let mut mirror = connect(kind, &server, "/object/mirror").await;
-        let expected = json!({ "result": { "x": -2.0, "y": 3.0 } });
-        assert_eq!(call(&mut mirror, r#"[{"x":1,"y":-1.5}, 2]"#).await, expected, "{kind:?}");
-        let mut plain = connect(kind, &server, "/plain").await;
-        assert_eq!(call(&mut plain, "[255]").await, json!({ "result": 255 }), "{kind:?}");
-    }
-    let mut next = connect(Kind::Virtual, &server, "/object/next").await;
-    for n in 0..3 {
-        assert_eq!(call(&mut next, "[]").await, json!({ "result": n }));
+    for backend in &backends().await {
+        let (server, _offers) = start(backend).await;
+        for kind in KINDS {
+            let mut socket = connect(kind, &server, "/add").await;
+            assert_eq!(call(&mut socket, "[1, 2]").await, json!({ "result": 3 }), "{kind:?}");
+            assert_eq!(call(&mut socket, " [ -5,2 ] ").await, json!({ "result": -3 }), "{kind:?}");
+            let mut mirror = connect(kind, &server, "/object/mirror").await;
+            let expected = json!({ "result": { "x": -2.0, "y": 3.0 } });
+            assert_eq!(call(&mut mirror, r#"[{"x":1,"y":-1.5}, 2]"#).await, expected, "{kind:?}");
+            let mut plain = connect(kind, &server, "/plain").await;
+            assert_eq!(call(&mut plain, "[255]").await, json!({ "result": 255 }), "{kind:?}");
+        }
+        let mut next = connect(Kind::Virtual, &server, "/object/next").await;
+        for n in 0..3 {
+            assert_eq!(call(&mut next, "[]").await, json!({ "result": n }));
+        }
     }
 }
 
 #[tokio::test]
 async fn a_wrong_argument_is_named_and_the_socket_lives_on() {
-    let server = start().await;
-    for kind in KINDS {
-        let mut socket = connect(kind, &server, "/add").await;
-        for (text, message, data) in [
-            (
-                "[1]",
-                "argument 2 (right) is missing: the function takes 2 arguments, and 1 came",
-                json!({ "position": 1, "name": "right" }),
-            ),
-            (
-                "[1,2,3]",
-                "argument 3 is one too many: the function takes 2 arguments, and 3 came",
-                json!({ "position": 2, "name": null }),
-            ),
-            (
-                r#"["x",2]"#,
-                "argument 1 (left): invalid type: string \"x\", expected i32",
-                json!({ "position": 0, "name": "left" }),
-            ),
-            (
-                "[1,2.5]",
-                "argument 2 (right): invalid type: floating point `2.5`, expected i32",
-                json!({ "position": 1, "name": "right" }),
-            ),
-        ] {
-            let expected = json!({ "error": { "code": "argument", "message": message, "data": data } });
-            assert_eq!(call(&mut socket, text).await, expected, "{kind:?}");
-        }
-        for text in ["{}", "1", "", "[1,2", &"[".repeat(99)] {
-            let answer = call(&mut socket, text).await;
-            assert_eq!(answer["error"]["code"], "call", "{kind:?}: {text} {answer}");
-        }
-        socket.send(Message::Binary(b"[1,2]".to_vec().into())).await;
-        assert_eq!(answer(&mut socket).await["error"]["code"], "call");
-        assert_eq!(call(&mut socket, "[1,2]").await, json!({ "result": 3 }), "{kind:?}");
+    for backend in &backends().await {
+        let (server, _offers) = start(backend).await;
+        for kind in KINDS {
+            let mut socket = connect(kind, &server, "/add").await;
+            for (text, message, data) in [
+                (
+                    "[1]",
+                    "argument 2 (right) is missing: the function takes 2 arguments, and 1 came",
+                    json!({ "position": 1, "name": "right" }),
+                ),
+                (
+                    "[1,2,3]",
+                    "argument 3 is one too many: the function takes 2 arguments, and 3 came",
+                    json!({ "position": 2, "name": null }),
+                ),
+                (
+                    r#"["x",2]"#,
+                    "argument 1 (left): invalid type: string \"x\", expected i32",
+                    json!({ "position": 0, "name": "left" }),
+                ),
+                (
+                    "[1,2.5]",
+                    "argument 2 (right): invalid type: floating point `2.5`, expected i32",
+                    json!({ "position": 1, "name": "right" }),
+                ),
+            ] {
+                let expected = json!({ "error": { "code": "argument", "message": message, "data": data } });
+                assert_eq!(call(&mut socket, text).await, expected, "{kind:?}");
+            }
+            for text in ["{}", "1", "", "[1,2", &"[".repeat(99)] {
+                let answer = call(&mut socket, text).await;
+                assert_eq!(answer["error"]["code"], "call", "{kind:?}: {text} {answer}");
+            }
+            socket.send(Message::Binary(b"[1,2]".to_vec().into())).await;
+            assert_eq!(answer(&mut socket).await["error"]["code"], "call");
+            assert_eq!(call(&mut socket, "[1,2]").await, json!({ "result": 3 }), "{kind:?}");
 
-        socket.send(Message::text(format!("[{}]", "1".repeat(200)))).await;
-        let expected = (Some(1009), "the message is too large", "the call is too large");
-        let Received::Close(code, reason) = socket.receive().await else { panic!("{kind:?}: not closed") };
-        assert!(code == expected.0 && (reason == expected.1 || reason == expected.2), "{kind:?}: {reason}");
+            socket.send(Message::text(format!("[{}]", "1".repeat(200)))).await;
+            let expected = (Some(1009), "the message is too large", "the call is too large");
+            let Received::Close(code, reason) = socket.receive().await else {
+                panic!("{kind:?}: not closed")
+            };
+            assert!(
+                code == expected.0 && (reason == expected.1 || reason == expected.2),
+                "{kind:?}: {reason}"
+            );
+        }
     }
 }
 
 #[tokio::test]
 async fn answers_come_in_order_one_after_the_other() {
-    let server = start().await;
-    for kind in KINDS {
-        let mut socket = connect(kind, &server, "/slow").await;
-        let mut second = connect(kind, &server, "/slow").await;
-        for text in ["[300]", "[0]", "[20]", "no call", "[1]"] {
-            socket.send(Message::text(text)).await;
+    for backend in &backends().await {
+        let (server, _offers) = start(backend).await;
+        for kind in KINDS {
+            let mut socket = connect(kind, &server, "/slow").await;
+            let mut second = connect(kind, &server, "/slow").await;
+            for text in ["[300]", "[0]", "[20]", "no call", "[1]"] {
+                socket.send(Message::text(text)).await;
+            }
+            // Another socket is not held up.
+            assert_eq!(call(&mut second, "[5]").await, json!({ "result": 5 }));
+            for expected in [300, 0, 20] {
+                assert_eq!(answer(&mut socket).await, json!({ "result": expected }), "{kind:?}");
+            }
+            assert_eq!(answer(&mut socket).await["error"]["code"], "call");
+            assert_eq!(answer(&mut socket).await, json!({ "result": 1 }));
         }
-        // Another socket is not held up.
-        assert_eq!(call(&mut second, "[5]").await, json!({ "result": 5 }));
-        for expected in [300, 0, 20] {
-            assert_eq!(answer(&mut socket).await, json!({ "result": expected }), "{kind:?}");
-        }
-        assert_eq!(answer(&mut socket).await["error"]["code"], "call");
-        assert_eq!(answer(&mut socket).await, json!({ "result": 1 }));
     }
 }
 
 #[tokio::test]
 async fn a_function_tells_its_own_errors_and_nothing_of_the_servers() {
-    let server = start().await;
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
-    for kind in KINDS {
-        let mut socket = connect(kind, &server, "/refuse").await;
-        let expected = json!({ "error": { "code": "refused", "message": "no", "data": { "at": 7 } } });
-        assert_eq!(call(&mut socket, r#"["no"]"#).await, expected, "{kind:?}");
+    for backend in &backends().await {
+        let (server, _offers) = start(backend).await;
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+        let _guard = tracing::subscriber::set_default(subscriber);
+        for kind in KINDS {
+            let mut socket = connect(kind, &server, "/refuse").await;
+            let expected = json!({ "error": { "code": "refused", "message": "no", "data": { "at": 7 } } });
+            assert_eq!(call(&mut socket, r#"["no"]"#).await, expected, "{kind:?}");
 
-        let mut ids = Vec::new();
-        for (path, arguments, cause) in [
-            ("/secret", "[]", "invalid digit"),
-            ("/question", "[]", "No such file"),
-            ("/object/crash", r#"["the plans"]"#, "a secret: the plans"),
-        ] {
-            let mut socket = connect(kind, &server, path).await;
-            for _ in 0..2 {
-                let answer = call(&mut socket, arguments).await;
-                let id = answer["error"]["data"]["id"].as_str().expect("an id").to_owned();
-                let message = format!("the call failed; the server's log says why, under {id}");
-                let error = json!({ "code": "internal", "message": message, "data": { "id": id } });
-                assert_eq!(answer, json!({ "error": error }), "{kind:?}");
-                let text = log.text();
-                let line = text.lines().find(|line| line.contains(&id)).expect("a line with the id");
-                assert!(line.contains(cause), "{line}");
-                ids.push(id);
+            let mut ids = Vec::new();
+            for (path, arguments, cause) in [
+                ("/secret", "[]", "invalid digit"),
+                ("/question", "[]", "No such file"),
+                ("/object/crash", r#"["the plans"]"#, "a secret: the plans"),
+            ] {
+                let mut socket = connect(kind, &server, path).await;
+                for _ in 0..2 {
+                    let answer = call(&mut socket, arguments).await;
+                    let id = answer["error"]["data"]["id"].as_str().expect("an id").to_owned();
+                    let message = format!("the call failed; the server's log says why, under {id}");
+                    let error = json!({ "code": "internal", "message": message, "data": { "id": id } });
+                    assert_eq!(answer, json!({ "error": error }), "{kind:?}");
+                    let text = log.text();
+                    let line = text.lines().find(|line| line.contains(&id)).expect("a line with the id");
+                    assert!(line.contains(cause), "{line}");
+                    ids.push(id);
+                }
             }
+            ids.sort_unstable();
+            ids.dedup();
+            assert_eq!(ids.len(), 6, "{kind:?}");
         }
-        ids.sort_unstable();
-        ids.dedup();
-        assert_eq!(ids.len(), 6, "{kind:?}");
     }
 }
 
 #[tokio::test]
 async fn an_objects_index_lists_its_methods_and_other_origins_may_not_call() {
-    let server = start().await;
-    let mut index = connect(Kind::Virtual, &server, "/object/").await;
-    assert_eq!(answer(&mut index).await, json!(["crash", "mirror", "next"]));
-    let refused = dial(&server, "/add", &[("origin", "https://evil.example")]).await;
-    assert_eq!(refused.err(), Some(403));
-    let _: Router = Site::<()>::new().endpoint("/add", rpc(add).endpoint()).into_router();
+    for backend in &backends().await {
+        let (server, _offers) = start(backend).await;
+        let mut index = connect(Kind::Virtual, &server, "/object/").await;
+        assert_eq!(answer(&mut index).await, json!(["crash", "mirror", "next"]));
+        let refused = dial(&server, "/add", &[("origin", "https://evil.example")]).await;
+        assert_eq!(refused.err(), Some(403));
+        let _: Router = Site::<()>::new().endpoint("/add", rpc(add).endpoint()).into_router();
+    }
 }
 
 /// What has been logged.

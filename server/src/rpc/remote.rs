@@ -90,7 +90,9 @@ pub(super) async fn offer(rpc: Rpc, nats: &Nats, path: &str) -> io::Result<Offer
             };
             if let Err(error) = client.publish(reply.clone(), answer.into()).await {
                 warn!("an answer cannot be sent: {error}");
-                let _ = client.publish(reply, fail("internal", "the answer is larger than NATS takes").into()).await;
+                let _ = client
+                    .publish(reply, fail("internal", "the answer is larger than NATS takes").into())
+                    .await;
             }
         }
     });
@@ -99,7 +101,10 @@ pub(super) async fn offer(rpc: Rpc, nats: &Nats, path: &str) -> io::Result<Offer
 
 fn function_subject(path: &str) -> io::Result<Subject> {
     subject(PREFIX, path).ok_or_else(|| {
-        io::Error::new(io::ErrorKind::InvalidInput, format!("the path {path} is too long for a function on NATS"))
+        io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("the path {path} is too long for a function on NATS"),
+        )
     })
 }
 

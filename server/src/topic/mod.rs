@@ -229,9 +229,7 @@ impl<R: Rules> Topics<R> {
     /// has a warning.
     pub fn publish(&self, topic: &str, message: impl Into<Message>) -> usize {
         match message.into() {
-            message @ (Message::Text(_) | Message::Binary(_)) => {
-                self.hub.publish(topic, message)
-            }
+            message @ (Message::Text(_) | Message::Binary(_)) => self.hub.publish(topic, message),
             Message::Ping(_) | Message::Pong(_) | Message::Close(_) => 0,
         }
     }

@@ -21,7 +21,9 @@ impl NatsServer {
     pub(crate) async fn start() -> Option<Self> {
         let is_installed = Command::new("nats-server").arg("--version").stdout(Stdio::null()).status().await;
         if is_installed.is_err() {
-            eprintln!("SKIPPED: there is no nats-server here; `apt-get install nats-server` or `cargo xtask test` adds it");
+            eprintln!(
+                "SKIPPED: there is no nats-server here; `apt-get install nats-server` or `cargo xtask test` adds it"
+            );
             return None;
         }
         let free = TcpListener::bind("127.0.0.1:0").expect("a free port");

@@ -1,0 +1,241 @@
+//! Several servers on one NATS: what crosses from one to another, and what is seen of it when NATS goes away and comes back.
+
+mod common;
+
+use std::time::Duration;
+
+use axum::Router;
+use common::binary::Binary;
+use common::nats::NatsServer;
+use common::{KINDS, Kind, Received, Server, Socket};
+use manysocket_protocol::Message;
+use manysocket_server::Nats;
+use manysocket_server::rpc::{Error, Offer, remote, rpc};
+use manysocket_server::topic::{Slow, Topics};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+/// One process' part: a topic, and a function that it has or calls.
+struct Node {
+    server: Server,
+    topics: Topics,
+    nats: Nats,
+    _offer: Option<Offer>,
+}
+
+impl Node {
+    async fn start(nats: Nats, has_function: bool, slow: Slow) -> Self {
+        let topics = Topics::new().nats(&nats).slow(slow);
+        let double = rpc(async |n: u32| match n {
+            0 => Err(Error::new("zero", "nothing to double")),
+            n => Ok(2 * n),
+        });
+        let offer = match has_function {
+            true => Some(double.offer(&nats, "/double").await.expect("an offer")),
+            false => None,
+        };
+        let app = Router::new()
+            .route_service("/rooms/{room}", topics.clone())
+            .route_service("/double", remote(&nats, "/double").expect("a short path"));
+        Self { server: Server::start(app).await, topics, nats, _offer: offer }
+    }
+
+    async fn socket(&self, kind: Kind, path: &str) -> Socket {
+        Socket::open(kind, &self.server, path, "", "").await.expect("open").0
+    }
+}
+
+async fn send(socket: &mut Socket, text: &str) {
+    socket.send(Message::text(text)).await;
+}
+
+async fn text(socket: &mut Socket) -> String {
+    match socket.receive().await {
+        Received::Message(Message::Text(bytes)) => String::from_utf8(bytes.to_vec()).expect("UTF-8"),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn call(socket: &mut Socket, arguments: &str) -> Value {
+    send(socket, arguments).await;
+    serde_json::from_str(&text(socket).await).expect("JSON")
+}
+
+/// Waits until what one sends reaches the other, past whatever came before: a subscription takes its time to be known on NATS.
+async fn meet(from: &mut Socket, to: &mut Socket) {
+    for n in 0.. {
+        let hello = format!("hello {n}");
+        send(from, &hello).await;
+        until(from, &hello).await;
+        if tokio::time::timeout(Duration::from_millis(20), until(to, &hello)).await.is_ok() {
+            return;
+        }
+    }
+}
+
+async fn until(socket: &mut Socket, expected: &str) {
+    while text(socket).await != expected {}
+}
+
+#[tokio::test]
+async fn topics_and_calls_cross_and_again_after_nats_was_killed() {
+    let Some(mut nats) = NatsServer::start().await else { return };
+    for kind in KINDS {
+        let here = Node::start(nats.connect().await, false, Slow::Drop).await;
+        let there = Node::start(nats.connect().await, true, Slow::Drop).await;
+        let (mut a, mut b) = (here.socket(kind, "/rooms/a").await, there.socket(kind, "/rooms/a").await);
+        let mut elsewhere = there.socket(kind, "/rooms/*").await;
+        let mut double = here.socket(kind, "/double").await;
+        meet(&mut a, &mut b).await;
+        for round in 0..2 {
+            // In the order of each sender, text as text and binary as binary, each exactly once.
+            for n in 0..100 {
+                let (text, binary) = (format!("{round} {n}"), vec![n; n.into()]);
+                a.send(Message::text(text.as_str())).await;
+                a.send(Message::Binary(binary.into())).await;
+            }
+            for socket in [&mut a, &mut b] {
+                for n in 0..100 {
+                    assert_eq!(text(socket).await, format!("{round} {n}"), "{kind:?}");
+                    let binary = Received::Message(Message::Binary(vec![n; n.into()].into()));
+                    assert_eq!(socket.receive().await, binary, "{kind:?}");
+                }
+            }
+            there.topics.publish("/rooms/a", "from the server");
+            assert_eq!(text(&mut a).await, "from the server");
+            assert_eq!(text(&mut b).await, "from the server");
+            assert_eq!(call(&mut double, "[21]").await, json!({ "result": 42 }), "{kind:?}");
+            let refused = call(&mut double, "[0]").await;
+            assert_eq!(refused["error"]["code"], "zero", "{kind:?}: {refused}");
+            let wrong = call(&mut double, "[\"x\"]").await;
+            assert_eq!(wrong["error"]["code"], "argument", "{kind:?}: {wrong}");
+            if round == 1 {
+                break;
+            }
+
+            nats.kill().await;
+            until_away(&mut double).await;
+            // Sent while NATS is away: kept, and passed on when it is back.
+            send(&mut a, "into the dark").await;
+            nats.restart().await;
+            let mut heard = Vec::new();
+            while heard.len() < 2 {
+                heard.push(text(&mut a).await);
+            }
+            heard.sort();
+            assert_eq!(
+                heard,
+                ["into the dark", "{\"dropped\":null}"],
+                "{kind:?}: what may be missing is told"
+            );
+            until(&mut b, "{\"dropped\":null}").await;
+            meet(&mut a, &mut b).await;
+            until_back(&mut double).await;
+        }
+        // A path with a wildcard in it is a path like any other.
+        send(&mut elsewhere, "only here").await;
+        let mut heard = text(&mut elsewhere).await;
+        if heard == "{\"dropped\":null}" {
+            heard = text(&mut elsewhere).await;
+        }
+        assert_eq!(heard, "only here", "{kind:?}");
+    }
+}
+
+async fn until_away(double: &mut Socket) {
+    loop {
+        let answer = call(double, "[1]").await;
+        if answer["error"]["message"] == "the call was not sent: NATS is away" {
+            return;
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn until_back(double: &mut Socket) {
+    while call(double, "[1]").await != json!({ "result": 2 }) {
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn who_wants_no_gaps_is_closed_when_there_may_be_one() {
+    let Some(mut nats) = NatsServer::start().await else { return };
+    let node = Node::start(nats.connect().await, false, Slow::Close).await;
+    let mut socket = node.socket(Kind::Virtual, "/rooms/a").await;
+    send(&mut socket, "here").await;
+    assert_eq!(text(&mut socket).await, "here");
+    nats.kill().await;
+    nats.restart().await;
+    let expected = Received::Close(Some(1013), "messages of other servers may be missing".into());
+    assert_eq!(socket.receive().await, expected);
+}
+
+#[tokio::test]
+async fn a_function_that_nobody_offers_is_unavailable_and_offers_take_turns() {
+    let Some(nats) = NatsServer::start().await else { return };
+    let front = Node::start(nats.connect().await, false, Slow::Drop).await;
+    let mut double = front.socket(Kind::Native, "/double").await;
+    let nobody = call(&mut double, "[1]").await;
+    assert_eq!(nobody["error"]["code"], "unavailable", "{nobody}");
+    assert_eq!(nobody["error"]["message"], "no server answers this function now");
+
+    let (who, path) = (Router::new(), "/who");
+    let mut offers = Vec::new();
+    for n in 0..2 {
+        let own = nats.connect().await;
+        offers.push(rpc(move || async move { n }).offer(&own, path).await.expect("an offer"));
+    }
+    let app = who.route_service(path, remote(&front.nats, path).expect("a short path"));
+    let server = Server::start(app).await;
+    let mut socket = Socket::open(Kind::Virtual, &server, path, "", "").await.expect("open").0;
+    let mut seen = [0, 0];
+    while seen.contains(&0) {
+        match call(&mut socket, "[]").await["result"].as_u64() {
+            Some(n) => seen[usize::try_from(n).expect("0 or 1")] += 1,
+            None => sleep(Duration::from_millis(5)).await,
+        }
+    }
+    // An offer ends when it is dropped.
+    offers.remove(0);
+    let mut others = 0;
+    while others < 20 {
+        match call(&mut socket, "[]").await["result"].as_u64() {
+            Some(1) => others += 1,
+            _ => others = 0,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_path_that_nats_cannot_take_is_refused_and_hurts_nobody() {
+    let Some(nats) = NatsServer::start().await else { return };
+    let node = Node::start(nats.connect().await, false, Slow::Drop).await;
+    let mut neighbour = node.socket(Kind::Native, "/rooms/a").await;
+    for kind in KINDS {
+        let long = format!("/rooms/{}", "~".repeat(2000));
+        assert_eq!(Socket::open(kind, &node.server, &long, "", "").await.err(), Some(414), "{kind:?}");
+        for strange in ["/rooms/%0d%0aPUB%20x%200", "/rooms/%3E", "/rooms/a.b", "/rooms/%20", "/rooms/$SYS"] {
+            let mut socket = node.socket(kind, strange).await;
+            send(&mut socket, strange).await;
+            assert_eq!(text(&mut socket).await, strange, "{kind:?}");
+        }
+    }
+    send(&mut neighbour, "well").await;
+    assert_eq!(text(&mut neighbour).await, "well");
+}
+
+#[tokio::test]
+async fn two_of_the_binary_share_their_topics() {
+    let Some(nats) = NatsServer::start().await else { return };
+    let url = nats.url();
+    let (one, two) =
+        (Binary::start(&["--nats", &url], &[]).await, Binary::start(&["--nats", &url], &[]).await);
+    let open = async |binary: &Binary| {
+        Socket::open(Kind::Virtual, &binary.server, "/demo/topics/a", "", "").await.expect("open").0
+    };
+    let (mut a, mut b) = (open(&one).await, open(&two).await);
+    meet(&mut a, &mut b).await;
+    send(&mut b, "and back").await;
+    assert_eq!(text(&mut a).await, "and back");
+}
