@@ -1,5 +1,7 @@
 // Each package below examples/ runs, and its page does what it is there to show.
 import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { after, test } from "node:test";
 import { startBrowser } from "../harness/browser.js";
@@ -75,4 +77,36 @@ test("gateway", TIMEOUT, async (t) => {
   await page.waitForFunction(() => document.querySelector("#log").textContent.split("\n").length > 3);
   assert.deepEqual((await page.textContent("#log")).trim().split("\n").sort(), ["ada", "bob", "cyd"].map((name) => `${name} got: ${name} says hello`));
   assert.equal(page.sockets, 1);
+});
+
+/** A nats-server on a free port; its URL. */
+async function startNats(t) {
+  const nats = spawn("nats-server", ["--addr", "127.0.0.1", "--port", "-1"], { stdio: ["ignore", "ignore", "pipe"] });
+  t.after(() => nats.kill());
+  let log = "";
+  for (;;) {
+    const [chunk] = await once(nats.stderr, "data");
+    const address = /Listening for client connections on (\S+)/.exec(log += chunk)?.[1];
+    if (address) return `nats://${address}`;
+  }
+}
+
+const noNats = spawnSync("nats-server", ["--version"]).error && "there is no nats-server here";
+
+test("two-nodes", { ...TIMEOUT, skip: noNats }, async (t) => {
+  const nats = await startNats(t);
+  const [[ada], [bob]] = [await open(t, "two-nodes", { words: [nats, "counter"] }), await open(t, "two-nodes", { words: [nats] })];
+  // Each at a server of its own: the offer takes its time to be known there.
+  await bob.waitForFunction(() => {
+    const answer = Number(document.querySelector("#answer").value);
+    if (!(answer > 0)) document.querySelector("#count").click();
+    return answer > 0;
+  }, undefined, { polling: 20 });
+  await ada.waitForSelector("li:text-matches('somebody counted to')");
+  await ada.fill("#text", "hello");
+  await ada.press("#text", "Enter");
+  await bob.waitForSelector("li:text-is('hello')");
+  await ada.click("#count");
+  await ada.waitForFunction(() => Number(document.querySelector("#answer").value) > 1);
+  assert.equal(ada.sockets + bob.sockets, 2);
 });
