@@ -81,7 +81,7 @@ fn clippy() -> Result<()> {
 }
 
 fn native() -> Result<()> {
-    setup::nats::nats();
+    setup::servers::servers();
     // xtask-bindgen has nothing to test, and together with the others its dependencies would be compiled once more
     // with other features.
     command::run(command::cargo()?.args([

@@ -3,7 +3,7 @@
 
 pub(crate) mod browser;
 mod debian;
-pub(crate) mod nats;
 pub(crate) mod node;
+pub(crate) mod servers;
 pub(crate) mod wasm;
 mod wasm_debian;

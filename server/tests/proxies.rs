@@ -1,0 +1,161 @@
+//! Behind nginx and HAProxy, as `docs/deploy/` sets them up: TLS, origins, who is said to connect, and silence.
+#![cfg(unix)]
+
+mod common;
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ws::Message as WsMessage;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use axum::routing::any;
+use common::Server;
+use common::tls::{Files, Link, dial};
+use futures_util::StreamExt;
+use manysocket_protocol::{Event, Message, Settings};
+use manysocket_server::{Multiplexer, WebSocketUpgrade};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite as ts;
+
+/// What the proxies here cut a silent connection after, in place of their files' minute.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// How often the server pings a silent link, as the files' comments have it in proportion.
+const PING_INTERVAL: u64 = 800;
+
+struct Proxy {
+    address: SocketAddr,
+    files: Files,
+    _process: Child,
+}
+
+impl Proxy {
+    /// Starts a proxy of `docs/deploy/` before a server; `None` where it is not installed, which is said.
+    async fn start(program: &str, server: &Server) -> Option<Self> {
+        let is_installed =
+            Command::new(program).arg("-v").stderr(Stdio::null()).stdout(Stdio::null()).status();
+        if is_installed.await.is_err() {
+            eprintln!(
+                "SKIPPED: there is no {program} here; `apt-get install {program}` or `cargo xtask test` adds it"
+            );
+            return None;
+        }
+        let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = free.local_addr().expect("its address");
+        drop(free);
+        let files = Files::new();
+        let (certificate, key) = (files.path("cert.pem"), files.path("key.pem"));
+        let both = [&certificate, &key].map(|path| std::fs::read_to_string(path).expect("a file")).concat();
+        std::fs::write(files.path("site.pem"), both).expect("a file");
+
+        let name = if program == "nginx" { "nginx.conf" } else { "haproxy.cfg" };
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/deploy").join(name);
+        let mut text = std::fs::read_to_string(shipped).expect("the file");
+        let folder = certificate.parent().expect("a folder").to_str().expect("UTF-8").to_owned();
+        let seconds = format!("{}s", SILENCE.as_secs());
+        let mut replace = |from: &str, to: &str| {
+            assert!(text.contains(from), "{name} has no {from}");
+            text = text.replace(from, to);
+        };
+        replace("127.0.0.1:8080", &server.address.to_string());
+        replace("/etc/ssl/manysocket", &folder);
+        replace("60s", &seconds);
+        let mut command = Command::new(program);
+        let path = files.path(name);
+        if program == "nginx" {
+            replace("listen 443", &format!("listen {address}"));
+            // Where whoever runs the tests may write.
+            let places = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+            let places = places.map(|place| format!("{place}_temp_path {folder}/{place};\n")).concat();
+            replace("http {\n", &format!("http {{\naccess_log off;\n{places}"));
+            command.arg("-c").arg(&path).args(["-p", &folder, "-e", "stderr"]);
+            command.args(["-g", &format!("daemon off; master_process off; pid {folder}/pid;")]);
+        } else {
+            replace("bind :443", &format!("bind {address}"));
+            command.arg("-f").arg(&path);
+        }
+        std::fs::write(&path, text).expect("a file");
+        let process = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the proxy");
+        let listens = async {
+            while TcpStream::connect(address).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(Duration::from_secs(10), listens).await.expect("the proxy listens in time");
+        Some(Self { address, files, _process: process })
+    }
+
+    async fn link(&self, path: &str) -> Link {
+        let stream = self.files.connect(self.address).await.expect("TLS");
+        Link::over(stream, self.address.port(), path).await
+    }
+
+    async fn native(&self, path: &str) -> common::tls::Wire {
+        let stream = self.files.connect(self.address).await.expect("TLS");
+        dial(stream, self.address.port(), path, None).await
+    }
+}
+
+/// Tells who is said to have connected, then echoes.
+async fn who(headers: HeaderMap, upgrade: WebSocketUpgrade) -> Response {
+    let who = ["x-forwarded-for", "x-forwarded-proto"].map(|name| {
+        headers.get_all(name).iter().map(|value| value.to_str().expect("text")).collect::<String>()
+    });
+    upgrade.on_upgrade(async move |mut socket| {
+        let _ = socket.send(WsMessage::Text(who.join(" ").into())).await;
+        while let Some(Ok(message)) = socket.recv().await {
+            let _ = socket.send(message).await;
+        }
+    })
+}
+
+async fn start() -> Server {
+    let settings = Settings { ping_interval: PING_INTERVAL, ..Settings::default() };
+    let app = Router::new().route("/who", any(who));
+    Server::with(Multiplexer::new("/multiplexer").settings(settings), app).await
+}
+
+async fn behind(program: &str) {
+    let server = start().await;
+    let Some(proxy) = Proxy::start(program, &server).await else { return };
+    let expected = "127.0.0.1 https";
+
+    // The page's origin is the proxy's, and is let in as the server's own.
+    let mut link = proxy.link("/who").await;
+    let message = Message::text(expected);
+    assert_eq!(link.event().await, Event::Message { channel: 1, message });
+    let mut native = proxy.native("/who").await;
+    let first = native.next().await.expect("open").expect("a message");
+    assert_eq!(first, ts::Message::text(expected));
+
+    // Large enough for the proxies' buffers to fill.
+    link.assert_echo(&"large ".repeat(50_000)).await;
+
+    // In silence for twice as long as the proxy bears: a link is kept up by its pings, a native socket is not.
+    let silent = timeout(SILENCE * 2, link.event()).await;
+    silent.expect_err("the link has nothing to tell, and lives");
+    link.assert_echo("still here").await;
+    let ended = timeout(SILENCE, native.next()).await.expect("the proxy has cut it");
+    assert!(!matches!(ended, Some(Ok(ts::Message::Text(_) | ts::Message::Binary(_)))), "{ended:?}");
+}
+
+#[tokio::test]
+async fn behind_nginx() {
+    behind("nginx").await;
+}
+
+#[tokio::test]
+async fn behind_haproxy() {
+    behind("haproxy").await;
+}
