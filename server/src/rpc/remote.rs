@@ -3,9 +3,9 @@
 use std::io;
 
 use async_nats::{RequestErrorKind, Subject};
-use futures_util::StreamExt;
+use futures_util::{StreamExt, stream};
 use serde_json::json;
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, warn};
 
 use crate::nats::{Nats, subject};
@@ -33,7 +33,7 @@ pub(super) struct Remote {
 #[derive(Debug)]
 #[must_use = "the offer ends when this is dropped"]
 pub struct Offer {
-    _task: AbortOnDropHandle<()>,
+    _end: DropGuard,
 }
 
 impl Remote {
@@ -72,6 +72,24 @@ impl Remote {
 pub(super) async fn offer(rpc: Rpc, nats: &Nats, path: &str) -> io::Result<Offer> {
     let subject = function_subject(path)?;
     let calls = nats.client().queue_subscribe(subject, QUEUE.into()).await.map_err(io::Error::other)?;
+    let end = CancellationToken::new();
+    let ended = end.clone();
+    // Calls that have been sent here are answered, also when no more are taken.
+    let calls = stream::unfold((calls, false), move |(mut calls, mut is_over)| {
+        let ended = ended.clone();
+        async move {
+            loop {
+                tokio::select! {
+                    biased;
+                    () = ended.cancelled(), if !is_over => {
+                        is_over = true;
+                        calls.drain().await.ok()?;
+                    }
+                    call = calls.next() => return call.map(|call| (call, (calls, is_over))),
+                }
+            }
+        }
+    });
     let (client, path) = (nats.client().clone(), path.to_owned());
     let answers = calls.for_each_concurrent(CONCURRENT, move |call| {
         let (rpc, client, path) = (rpc.clone(), client.clone(), path.clone());
@@ -96,7 +114,8 @@ pub(super) async fn offer(rpc: Rpc, nats: &Nats, path: &str) -> io::Result<Offer
             }
         }
     });
-    Ok(Offer { _task: AbortOnDropHandle::new(tokio::spawn(answers)) })
+    tokio::spawn(answers);
+    Ok(Offer { _end: end.drop_guard() })
 }
 
 fn function_subject(path: &str) -> io::Result<Subject> {
