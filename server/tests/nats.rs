@@ -197,7 +197,7 @@ async fn a_function_that_nobody_offers_is_unavailable_and_offers_take_turns() {
         }
     }
     // An offer ends when it is dropped.
-    offers.remove(0);
+    drop(offers.remove(0));
     let mut others = 0;
     while others < 20 {
         match call(&mut socket, "[]").await["result"].as_u64() {

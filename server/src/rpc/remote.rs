@@ -114,7 +114,12 @@ pub(super) async fn offer(rpc: Rpc, nats: &Nats, path: &str) -> io::Result<Offer
             }
         }
     });
-    tokio::spawn(answers);
+    let client = nats.client().clone();
+    tokio::spawn(async move {
+        answers.await;
+        // The connection ends with its last user, and what it has not written by then is lost.
+        let _ = client.flush().await;
+    });
     Ok(Offer { _end: end.drop_guard() })
 }
 
