@@ -3,9 +3,8 @@
 
 mod common;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
 use axum::Router;
@@ -14,11 +13,11 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::any;
 use common::Server;
+use common::program::{self, free_address, is_installed};
 use common::tls::{Files, Link, dial};
 use futures_util::StreamExt;
 use manysocket_protocol::{Event, Message, Settings};
 use manysocket_server::{Multiplexer, WebSocketUpgrade};
-use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite as ts;
@@ -38,17 +37,10 @@ struct Proxy {
 impl Proxy {
     /// Starts a proxy of `docs/deploy/` before a server; `None` where it is not installed, which is said.
     async fn start(program: &str, server: &Server) -> Option<Self> {
-        let is_installed =
-            Command::new(program).arg("-v").stderr(Stdio::null()).stdout(Stdio::null()).status();
-        if is_installed.await.is_err() {
-            eprintln!(
-                "SKIPPED: there is no {program} here; `apt-get install {program}` or `cargo xtask test` adds it"
-            );
+        if !is_installed(program).await {
             return None;
         }
-        let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = free.local_addr().expect("its address");
-        drop(free);
+        let address = free_address();
         let files = Files::new();
         let (certificate, key) = (files.path("cert.pem"), files.path("key.pem"));
         let both = [&certificate, &key].map(|path| std::fs::read_to_string(path).expect("a file")).concat();
@@ -81,18 +73,7 @@ impl Proxy {
             command.arg("-f").arg(&path);
         }
         std::fs::write(&path, text).expect("a file");
-        let process = command
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("the proxy");
-        let listens = async {
-            while TcpStream::connect(address).await.is_err() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        timeout(Duration::from_secs(10), listens).await.expect("the proxy listens in time");
+        let process = program::start(&mut command, address).await;
         Some(Self { address, files, _process: process })
     }
 

@@ -5,6 +5,7 @@
 
 pub(crate) mod binary;
 pub(crate) mod nats;
+pub(crate) mod program;
 pub(crate) mod tls;
 pub(crate) mod upstream;
 

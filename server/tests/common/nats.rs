@@ -1,13 +1,12 @@
 //! A real nats-server, and the places where topics and functions can be: in one process, or on NATS.
 
-use std::net::{SocketAddr, TcpListener};
-use std::process::Stdio;
-use std::time::Duration;
+use std::net::SocketAddr;
 
 use manysocket_server::Nats;
 use tempfile::TempDir;
-use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
+
+use super::program::{free_address, is_installed, start};
 
 pub(crate) struct NatsServer {
     address: SocketAddr,
@@ -19,16 +18,10 @@ pub(crate) struct NatsServer {
 impl NatsServer {
     /// Starts it on a free port; `None` where there is none installed, which is said.
     pub(crate) async fn start() -> Option<Self> {
-        let is_installed = Command::new("nats-server").arg("--version").stdout(Stdio::null()).status().await;
-        if is_installed.is_err() {
-            eprintln!(
-                "SKIPPED: there is no nats-server here; `apt-get install nats-server` or `cargo xtask test` adds it"
-            );
+        if !is_installed("nats-server").await {
             return None;
         }
-        let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = free.local_addr().expect("its address");
-        drop(free);
+        let address = free_address();
         let folder = tempfile::tempdir().expect("a folder");
         let process = spawn(address, &folder).await;
         Some(Self { address, folder, process })
@@ -55,23 +48,9 @@ impl NatsServer {
 }
 
 async fn spawn(address: SocketAddr, folder: &TempDir) -> Child {
-    let mut process = Command::new("nats-server")
-        .args(["--addr", "127.0.0.1", "--port", &address.port().to_string(), "-js", "-sd"])
-        .arg(folder.path())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("nats-server");
-    let answers = async {
-        while TcpStream::connect(address).await.is_err() {
-            let ended = process.try_wait().expect("its status");
-            assert!(ended.is_none(), "nats-server ended: {ended:?}");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), answers).await.expect("nats-server listens in time");
-    process
+    let mut command = Command::new("nats-server");
+    command.args(["--addr", "127.0.0.1", "--port", &address.port().to_string(), "-js", "-sd"]);
+    start(command.arg(folder.path()), address).await
 }
 
 /// Where topics and functions are.
