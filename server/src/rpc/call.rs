@@ -67,15 +67,14 @@ pub(super) async fn answer(call: &Arc<Call>, names: &[String], path: &str, text:
         Err(Error::internal(format_args!("{path}: it panicked: {why}")))
     });
     match answered {
-        Ok(result) => json!({ "result": result }),
-        Err(error) => json!({ "error": error.into_json() }),
+        Ok(result) => json!({ "result": result }).to_string(),
+        Err(error) => error.into_answer(),
     }
-    .to_string()
 }
 
 /// The answer to what is no call.
 pub(super) fn refuse(why: &str) -> String {
-    json!({ "error": Error::new("call", why).into_json() }).to_string()
+    Error::new("call", why).into_answer()
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> &str {

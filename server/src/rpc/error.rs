@@ -3,7 +3,7 @@
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tracing::error;
 
 /// An error that a caller gets: a code for programs, a message for people, and what else there is to know.
@@ -39,7 +39,12 @@ impl Error {
         Self::new("internal", message).data(Value::from_iter([("id", id)]))
     }
 
-    pub(super) fn into_json(self) -> Value {
+    /// The answer to a call that failed.
+    pub(super) fn into_answer(self) -> String {
+        json!({ "error": self.into_json() }).to_string()
+    }
+
+    fn into_json(self) -> Value {
         let mut json = Map::new();
         json.insert("code".into(), self.code.into());
         json.insert("message".into(), self.message.into());

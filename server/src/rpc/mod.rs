@@ -53,7 +53,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::extract::Request;
-use axum::extract::ws::{Message, close_code};
+use axum::extract::ws::{Message, Utf8Bytes, close_code};
 use axum::response::Response;
 use axum::routing::any_service;
 use futures_util::future::BoxFuture;
@@ -169,7 +169,7 @@ impl Rpc {
     }
 
     /// Answers one call.
-    async fn answer_text(&self, path: &str, text: String) -> String {
+    async fn answer_text(&self, path: &str, text: Utf8Bytes) -> String {
         match &self.callee {
             Callee::Here(call) => call::answer(call, &self.names, path, &text).await,
             Callee::Elsewhere(remote) => remote.answer(text).await,
@@ -180,7 +180,7 @@ impl Rpc {
     async fn serve(self, mut socket: WebSocket, path: String) {
         while let Some(message) = socket.recv().await {
             let answer = match message {
-                Ok(Message::Text(text)) => self.answer_text(&path, text.to_string()).await,
+                Ok(Message::Text(text)) => self.answer_text(&path, text).await,
                 Ok(Message::Binary(_)) => call::refuse("a call is text, and this message is binary"),
                 // The answer to a close goes out while the socket is read to its end.
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_)) => continue,

@@ -3,8 +3,8 @@
 use std::io;
 
 use async_nats::{RequestErrorKind, Subject};
+use axum::extract::ws::Utf8Bytes;
 use futures_util::{StreamExt, stream};
-use serde_json::json;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, warn};
 
@@ -42,7 +42,7 @@ impl Remote {
     }
 
     /// Has a call answered.
-    pub(super) async fn answer(&self, text: String) -> String {
+    pub(super) async fn answer(&self, text: Utf8Bytes) -> String {
         // A call that waited until NATS is back would run long after its caller has gone.
         if !self.nats.is_connected() {
             return fail("unavailable", "the call was not sent: NATS is away");
@@ -97,9 +97,8 @@ pub(super) async fn offer(rpc: Rpc, nats: &Nats, path: &str) -> io::Result<Offer
             let Some(reply) = call.reply else {
                 return debug!(path, "a call that nobody awaits the answer of");
             };
-            let answer = match str::from_utf8(&call.payload) {
+            let answer = match Utf8Bytes::try_from(call.payload) {
                 Ok(text) if text.len() <= rpc.max_message => {
-                    let text = text.to_owned();
                     // A task of its own: functions that compute run on all cores.
                     tokio::spawn(async move { rpc.answer_text(&path, text).await }).await.unwrap_or_default()
                 }
@@ -133,5 +132,5 @@ fn function_subject(path: &str) -> io::Result<Subject> {
 }
 
 fn fail(code: &str, why: &str) -> String {
-    json!({ "error": Error::new(code, why).into_json() }).to_string()
+    Error::new(code, why).into_answer()
 }

@@ -14,7 +14,7 @@ use tokio::sync::broadcast;
 use crate::listing::Listing;
 use crate::nats::Nats;
 
-use super::remote::{NotTaken, Remote, publish_now};
+use super::remote::{NotTaken, Remote, publish_now, topic_subject};
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
@@ -91,9 +91,9 @@ impl Hub {
         topic.map_or(0, |topic| topic.subscribers())
     }
 
-    /// Whether topics are on NATS.
-    pub(super) fn is_remote(&self) -> bool {
-        self.nats.is_some()
+    /// Whether there can be a topic with that path.
+    pub(super) fn takes(&self, path: &str) -> bool {
+        self.nats.is_none() || topic_subject(path).is_some()
     }
 
     pub(super) fn subscribe(self: &Arc<Self>, path: &str, limits: Limits) -> Subscription {

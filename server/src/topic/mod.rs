@@ -268,7 +268,7 @@ impl<R: Rules> Topics<R> {
         path: &str,
         parts: &Parts,
     ) -> Result<impl FnOnce() -> Subscriber<R> + Send + 'static, Response> {
-        if self.hub.is_remote() && remote::topic_subject(path).is_none() {
+        if !self.hub.takes(path) {
             return Err(StatusCode::URI_TOO_LONG.into_response());
         }
         let about = self.rules.accept(path, parts).await?;
