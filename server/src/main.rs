@@ -23,6 +23,9 @@ use tower_http::services::ServeDir;
 use tower_http::set_header::SetResponseHeaderLayer;
 use tracing::{error, info, warn};
 
+/// The key-value bucket of the documents on NATS.
+const BUCKET: &str = "manysocket";
+
 #[tokio::main]
 async fn main() -> io::Result<()> {
     let options = Options::read();
@@ -45,7 +48,7 @@ async fn main() -> io::Result<()> {
         Some(url) => Some(Nats::connect(url).await?),
         None => None,
     };
-    let app = multiplexer.serve(app(&options, &stats, nats.as_ref())?);
+    let app = multiplexer.serve(app(&options, &stats, nats.as_ref()).await?);
 
     let listener = bind(options.listen).await?;
     if let Some(address) = options.metrics {
@@ -80,12 +83,13 @@ async fn main() -> io::Result<()> {
 }
 
 /// The files and the upstreams, or in place of these the demo.
-fn app(options: &Options, stats: &Stats, nats: Option<&Nats>) -> io::Result<Router> {
+async fn app(options: &Options, stats: &Stats, nats: Option<&Nats>) -> io::Result<Router> {
     let is_demo = options.upstream.is_empty();
     let has_gateway_at_root = options.upstream.iter().any(|gateway| gateway.prefix().is_empty());
     let mut site = options.upstream.iter().cloned().fold(Site::new(), Site::gateway);
     if is_demo {
-        site = demo::site(demo::Counts::new(stats.clone()), &store(options.data.as_deref())?, nats);
+        let store = store(options.data.as_deref(), nats).await?;
+        site = demo::site(demo::Counts::new(stats.clone()), &store, nats);
     }
     let mut app = match &options.files {
         None => site.into_router(),
@@ -109,8 +113,11 @@ fn app(options: &Options, stats: &Stats, nats: Option<&Nats>) -> io::Result<Rout
     Ok(app)
 }
 
-/// The store in the file `state.redb` of that folder.
-fn store(folder: Option<&Path>) -> io::Result<Store> {
+/// The store on NATS, or in the file `state.redb` of that folder.
+async fn store(folder: Option<&Path>, nats: Option<&Nats>) -> io::Result<Store> {
+    if let Some(nats) = nats {
+        return Store::nats(nats, BUCKET).await;
+    }
     let Some(folder) = folder else {
         warn!("documents are kept in memory only; --data DIR keeps them on disk");
         return Store::in_memory();

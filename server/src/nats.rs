@@ -1,5 +1,6 @@
-//! A connection to NATS, for topics and calls that cross from one server process to another.
+//! A connection to NATS, for topics, calls and documents that cross from one server process to another.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, Event, Subject};
+use percent_encoding::percent_decode_str;
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
@@ -110,25 +112,35 @@ fn tell(event: &Event) {
 }
 
 /// The subject of a URL's path: `/rooms/a` in `manysocket.topic` is `manysocket.topic.rooms.a`. No two paths have the same, and
-/// none has a wildcard or a blank in it: but for the characters that URLs leave as they are and `*` and `.` that NATS does
-/// not, every byte stands as `%` and two digits, and a segment with nothing in it as `%`. `None` if the path is too long.
+/// none has a wildcard or a blank in it: but for letters, digits, `-` and `_`, every byte stands as `=` and two digits, and a
+/// segment with nothing in it as `=`. Keys of JetStream may have these, too. `None` if the path is too long.
 pub(crate) fn subject(prefix: &str, path: &str) -> Option<Subject> {
     let mut subject = prefix.to_owned();
     for segment in path.strip_prefix('/').unwrap_or(path).split('/') {
         subject.push('.');
         if segment.is_empty() {
-            subject.push('%');
+            subject.push('=');
         }
         for byte in segment.bytes() {
             match byte {
-                b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'_' | b'~' => subject.push(byte.into()),
+                b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'_' => subject.push(byte.into()),
                 _ => {
-                    let _ = write!(subject, "%{byte:02X}");
+                    let _ = write!(subject, "={byte:02X}");
                 }
             }
         }
     }
     (subject.len() <= MAX_SUBJECT).then(|| subject.into())
+}
+
+/// The path of such a subject, without the slash before it; `None` if the subject is none.
+pub(crate) fn path(prefix: &str, subject: &str) -> Option<String> {
+    let tokens = subject.strip_prefix(prefix)?.strip_prefix('.')?.split('.');
+    let segments = tokens.map(|token| {
+        let segment = if token == "=" { String::new() } else { token.replace('=', "%") };
+        percent_decode_str(&segment).decode_utf8().map(Cow::into_owned).ok()
+    });
+    Some(segments.collect::<Option<Vec<_>>>()?.join("/"))
 }
 
 #[cfg(test)]
@@ -162,13 +174,18 @@ mod tests {
             "/$SYS",
             "/_INBOX",
             "/A",
+            "/=",
+            "/a=2E",
+            "/~",
         ];
         let subjects: Vec<_> = paths.iter().map(|path| subject("p", path).expect("short")).collect();
         for (index, subject) in subjects.iter().enumerate() {
             assert!(!subjects[..index].contains(subject), "{subject} twice: {}", paths[index]);
+            let path = path("p", subject).expect("a path");
+            assert_eq!(format!("/{path}"), paths[index]);
             for token in subject.split('.') {
                 assert!(!token.is_empty(), "{subject}");
-                let is_safe = |c: char| c.is_ascii_alphanumeric() || "-_~%".contains(c);
+                let is_safe = |c: char| c.is_ascii_alphanumeric() || "-_=".contains(c);
                 assert!(token.chars().all(is_safe), "{subject}");
             }
         }

@@ -45,14 +45,14 @@ pub(crate) struct Options {
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) allow_origin: Vec<Origin>,
 
-    /// Folder where documents are kept, made if it is not there; without it they are kept in memory, and end with the
-    /// server.
+    /// Folder where documents are kept, made if it is not there; without it and without --nats they are kept in memory,
+    /// and end with the server.
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
 
-    /// NATS server over which several servers share their topics, `nats://HOST:PORT`; several of a cluster,
-    /// separated by commas.
-    #[arg(long, value_name = "URL")]
+    /// NATS server over which several servers share their topics and, in its JetStream, their documents:
+    /// `nats://HOST:PORT`; several of a cluster, separated by commas.
+    #[arg(long, value_name = "URL", conflicts_with_all = ["data", "upstream"])]
     pub(crate) nats: Option<String>,
 
     /// Address and port where monitoring finds `/metrics` and `/healthz`; without it, nowhere.
@@ -152,6 +152,8 @@ mod tests {
     fn what_cannot_be_served_is_refused_with_a_reason() {
         for (arguments, reason) in [
             ("--upstream /a=ws://h --upstream /a/=ws://h", "two values of --upstream"),
+            ("--nats nats://h --data d", "cannot be used with"),
+            ("--nats nats://h --upstream /a=ws://h", "cannot be used with"),
             ("--upstream /a/{b}=ws://h", "not a path"),
             ("--upstream /a/../b=ws://h", "not a path"),
             ("--upstream a=ws://h", "not a path"),

@@ -1,5 +1,5 @@
 //! Documents: what a socket hears, what a commit may do, and what no accident may undo. Every behaviour runs over native
-//! and virtual sockets.
+//! and virtual sockets, with documents in memory and on NATS.
 
 mod common;
 
@@ -10,7 +10,9 @@ use axum::Router;
 use axum::extract::Path;
 use axum::http::Uri;
 use axum::routing::any;
-use common::{KINDS, Kind, Link, Received, Server, Socket};
+use common::document::{Page, set};
+use common::nats::{Backend, NatsServer, backends, cases};
+use common::{Kind, Link, Received, Server, Socket};
 use manysocket_protocol::{Event, Message};
 use manysocket_server::state::{Documents, Store};
 use manysocket_server::{Site, WebSocketUpgrade};
@@ -32,55 +34,25 @@ fn app(documents: Documents) -> Router {
     Router::new().route("/{access}/{name}", any(serve))
 }
 
-fn in_memory() -> Documents {
-    Documents::new(&Store::in_memory().expect("a thread"), "test")
+/// Documents that nobody has committed to.
+async fn documents(backend: &Backend, kind: Kind) -> Documents {
+    let store = match &backend.nats {
+        Some(nats) => Store::nats(nats, &format!("{kind:?}")).await,
+        None => Store::in_memory(),
+    };
+    Documents::new(&store.expect("a store"), "test")
 }
 
 async fn start(documents: Documents) -> Server {
     Server::start(app(documents)).await
 }
 
-/// A socket on a document.
-struct Page(Socket);
-
-impl Page {
-    async fn open(kind: Kind, server: &Server, path: &str) -> Self {
-        Self(Socket::open(kind, server, path, "", "").await.expect("a socket").0)
-    }
-
-    async fn send(&mut self, message: &Value) {
-        self.0.send(Message::text(message.to_string())).await;
-    }
-
-    async fn commit(&mut self, id: &str, base: u64, delta: &Value) {
-        self.send(&json!({"id": id, "base": base, "delta": delta})).await;
-    }
-
-    async fn receive(&mut self) -> Value {
-        match self.0.receive().await {
-            Received::Message(Message::Text(text)) => serde_json::from_slice(&text).expect("JSON"),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// The first message, which must be the whole document; its name, which differs each time, and the rest.
-    async fn whole(&mut self) -> (String, u64, Value) {
-        let mut message = self.receive().await;
-        let document = message["document"].as_str().expect("a document").to_owned();
-        (document, message["version"].as_u64().expect("a version"), message["data"].take())
-    }
-}
-
-fn set(path: &str, value: impl Into<Value>) -> Value {
-    json!([{"op": "add", "path": path, "value": value.into()}])
-}
-
 #[tokio::test]
 async fn a_commit_is_answered_and_everybody_else_hears_of_it() {
-    for kind in KINDS {
+    for (backend, kind) in cases(&backends().await) {
         // Long enough for deltas to be shorter.
         let text = "text ".repeat(50);
-        let server = start(in_memory().initial(json!({"cells": {}, "text": text}))).await;
+        let server = start(documents(backend, kind).await.initial(json!({"cells": {}, "text": text}))).await;
         let (mut ada, mut bob) =
             (Page::open(kind, &server, "/any/a").await, Page::open(kind, &server, "/any/a").await);
         for page in [&mut ada, &mut bob] {
@@ -100,8 +72,11 @@ async fn a_commit_is_answered_and_everybody_else_hears_of_it() {
 
 #[tokio::test]
 async fn commits_against_an_old_version_are_applied_unless_others_touched_the_same() {
-    for kind in KINDS {
-        let server = start(in_memory().initial(json!({"a": 1, "b": 2, "text": "text ".repeat(50)}))).await;
+    for (backend, kind) in cases(&backends().await) {
+        let server = start(
+            documents(backend, kind).await.initial(json!({"a": 1, "b": 2, "text": "text ".repeat(50)})),
+        )
+        .await;
         let (mut ada, mut bob) =
             (Page::open(kind, &server, "/any/a").await, Page::open(kind, &server, "/any/a").await);
         ada.whole().await;
@@ -134,9 +109,9 @@ async fn commits_against_an_old_version_are_applied_unless_others_touched_the_sa
 
 #[tokio::test]
 async fn a_page_that_comes_back_gets_what_it_missed_or_the_whole_where_that_is_shorter() {
-    for kind in KINDS {
+    for (backend, kind) in cases(&backends().await) {
         let long = "long ".repeat(100);
-        let server = start(in_memory().initial(json!({"text": long}))).await;
+        let server = start(documents(backend, kind).await.initial(json!({"text": long}))).await;
         let mut page = Page::open(kind, &server, "/any/a").await;
         let (document, ..) = page.whole().await;
         for n in 0..3 {
@@ -162,8 +137,8 @@ async fn a_page_that_comes_back_gets_what_it_missed_or_the_whole_where_that_is_s
 
 #[tokio::test]
 async fn a_commit_that_is_sent_again_is_applied_once() {
-    for kind in KINDS {
-        let server = start(in_memory()).await;
+    for (backend, kind) in cases(&backends().await) {
+        let server = start(documents(backend, kind).await).await;
         let mut page = Page::open(kind, &server, "/any/a").await;
         page.whole().await;
         page.commit("same", 0, &set("/list", json!([1]))).await;
@@ -181,8 +156,8 @@ async fn a_commit_that_is_sent_again_is_applied_once() {
 
 #[tokio::test]
 async fn any_key_is_data() {
-    for kind in KINDS {
-        let server = start(in_memory()).await;
+    for (backend, kind) in cases(&backends().await) {
+        let server = start(documents(backend, kind).await).await;
         let mut page = Page::open(kind, &server, "/any/a").await;
         page.whole().await;
         let keys = ["__proto__", "constructor", "prototype", "a/b", "~", "~1", "", "0", "-", "ключ", "\u{0}"];
@@ -206,8 +181,9 @@ struct Sheet {
 
 #[tokio::test]
 async fn what_the_hooks_and_limits_refuse_changes_nothing() {
-    for kind in KINDS {
-        let documents = in_memory()
+    for (backend, kind) in cases(&backends().await) {
+        let documents = documents(backend, kind)
+            .await
             .initial(json!({"cells": {}}))
             .validate(|sheet: Sheet| match sheet.cells.values().find(|value| **value < 0.0) {
                 Some(value) => Err(format!("{value} is below zero")),
@@ -263,8 +239,8 @@ async fn what_the_hooks_and_limits_refuse_changes_nothing() {
 
 #[tokio::test]
 async fn some_may_only_read_and_some_may_make_no_documents() {
-    for kind in KINDS {
-        let server = start(in_memory()).await;
+    for (backend, kind) in cases(&backends().await) {
+        let server = start(documents(backend, kind).await).await;
         for path in ["/read/a", "/existing/a"] {
             assert_eq!(Socket::open(kind, &server, path, "", "").await.err(), Some(404), "{path}");
         }
@@ -285,8 +261,8 @@ async fn some_may_only_read_and_some_may_make_no_documents() {
 
 #[tokio::test]
 async fn messages_that_are_no_commits_end_their_socket_and_tell_why() {
-    for kind in KINDS {
-        let server = start(in_memory().max_commit(1000)).await;
+    for (backend, kind) in cases(&backends().await) {
+        let server = start(documents(backend, kind).await.max_commit(1000)).await;
         let mut other = Page::open(kind, &server, "/any/a").await;
         other.whole().await;
         for (message, code) in [
@@ -336,8 +312,13 @@ async fn fetch(server: &Server, path: &str, headers: &str, until: &str) -> Strin
 async fn documents_are_listed_and_their_changes_are_events_too() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("state.redb");
-    for (round, stores) in [(0, Store::in_memory()), (1, Store::open(&file))] {
-        let store = stores.expect("a store");
+    let mut stores = vec![Store::in_memory(), Store::open(&file)];
+    let nats = NatsServer::start().await;
+    if let Some(nats) = &nats {
+        stores.push(Store::nats(&nats.connect().await, "documents").await);
+    }
+    for (round, store) in stores.into_iter().enumerate() {
+        let store = store.expect("a store");
         let other = Documents::new(&store, "other");
         let site = Site::new().endpoint("/other/{name}", other.endpoint()).endpoint(
             "/docs/{name}",
@@ -443,7 +424,13 @@ async fn write(server: Arc<Server>, link: usize, conflicts: Arc<AtomicUsize>) ->
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_concurrent_writers_over_twenty_links_lose_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
-    let store = Store::open(folder.path().join("state.redb")).expect("a store");
+    write_all(Store::open(folder.path().join("state.redb")).expect("a store")).await;
+    if let Some(nats) = NatsServer::start().await {
+        write_all(Store::nats(&nats.connect().await, "documents").await.expect("a store")).await;
+    }
+}
+
+async fn write_all(store: Store) {
     let initial = json!({"writers": {}, "shared": 0});
     let server = Arc::new(start(Documents::new(&store, "test").initial(initial.clone())).await);
     let conflicts = Arc::new(AtomicUsize::new(0));

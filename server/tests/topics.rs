@@ -8,16 +8,11 @@ use axum::Router;
 use axum::extract::ws::Message as WsMessage;
 use axum::http::{StatusCode, header, request::Parts};
 use axum::response::{IntoResponse, Response};
-use common::nats::{Backend, backends};
+use common::nats::{Backend, backends, cases};
 use common::{KINDS, Kind, Received, Server, Socket, dial};
 use manysocket_protocol::Message;
 use manysocket_server::Site;
 use manysocket_server::topic::{Rules, Slow, Topics, Verdict};
-
-/// Every backend with every kind of socket.
-fn cases(backends: &[Backend]) -> impl Iterator<Item = (&Backend, Kind)> {
-    backends.iter().flat_map(|backend| KINDS.map(|kind| (backend, kind)))
-}
 
 /// Topics where that backend has them.
 fn on<R: Rules>(backend: &Backend, topics: Topics<R>) -> Topics<R> {

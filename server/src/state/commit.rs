@@ -95,6 +95,11 @@ impl Answer {
         Self { id, outcome: Err(refusal) }
     }
 
+    /// The refusal of the same commit.
+    pub(super) fn refuse(self, refusal: Refusal) -> Self {
+        Self::refused(self.id, refusal)
+    }
+
     /// The version that the commit made, if it was accepted.
     pub(super) fn version(&self) -> Option<u64> {
         self.outcome.as_ref().ok().copied()
@@ -145,33 +150,33 @@ impl Commit {
     ///
     /// `log` has the commits since the base, or `None` if they are not all there.
     pub(super) fn apply(
-        self,
+        &self,
         version: u64,
         value: &Value,
         log: impl FnOnce(u64) -> Option<Vec<Arc<Entry>>>,
         rules: &Rules,
     ) -> Result<Applied, Answer> {
         let Self { id, base, delta, text } = self;
-        let refuse = |id, refusal| Err(Answer::refused(id, refusal));
-        if base > version {
+        let refuse = |id: &String, refusal| Err(Answer::refused(id.clone(), refusal));
+        if *base > version {
             let message = format!("the base {base} is not yet: the document has version {version}");
             return refuse(id, Refusal::invalid(message));
         }
-        let Some(since) = log(base) else {
+        let Some(since) = log(*base) else {
             let message =
                 format!("too much has been committed since version {base} to tell whether this fits");
             return refuse(id, Refusal::new("expired", message));
         };
         // A page that lost its connection before the answer came sends its commit again.
-        if let Some(applied) = since.iter().find(|entry| entry.record.id == id) {
-            return Err(Answer::accepted(id, applied.version));
+        if let Some(applied) = since.iter().find(|entry| entry.record.id == *id) {
+            return Err(Answer::accepted(id.clone(), applied.version));
         }
         let (mut next, mut touches) = (value.clone(), Vec::new());
-        let result = apply(&mut next, &delta, &mut touches);
+        let result = apply(&mut next, delta, &mut touches);
         if let Err(Misfit::Refused(reason)) = result {
             return refuse(id, Refusal::new("too-large", reason));
         }
-        let conflicts = conflicts(&delta, &touches, &since, value);
+        let conflicts = conflicts(delta, &touches, &since, value);
         if !conflicts.is_empty() {
             let message = format!("others have changed the same since version {base}");
             return refuse(id, Refusal { error: "conflict", message, conflicts });
@@ -192,12 +197,12 @@ impl Commit {
             return refuse(id, Refusal::new("refused", reason));
         }
         let wrote = touches.into_iter().filter(|touch| touch.writes).map(|touch| touch.path).collect();
-        let entry = Entry::new(version + 1, Record { id, delta: text, wrote });
+        let entry = Entry::new(version + 1, Record { id: id.clone(), delta: text.clone(), wrote });
         Ok(Applied { entry: Arc::new(entry), value: Arc::new(next), bytes })
     }
 }
 
-/// A commit applied, not yet on disk.
+/// A commit applied, not yet kept.
 #[derive(Debug)]
 pub(super) struct Applied {
     pub(super) entry: Arc<Entry>,

@@ -66,6 +66,9 @@ impl Connection {
                     continue;
                 }
             }
+            if self.document.has_ended() {
+                return Err(Some((close_code::RESTART, "the document was replaced: connect again".into())));
+            }
             let mut taken = 0;
             let messages = self.document.news(&mut heard, || {
                 let answer = first.take().or_else(|| answers.try_recv().ok())?;

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::extract::ws::Utf8Bytes;
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,8 @@ pub(super) struct State {
     pub(super) bytes: usize,
     pub(super) log: VecDeque<Arc<Entry>>,
     log_bytes: usize,
+    /// Whether the document is no more, or another has its name.
+    has_ended: bool,
     /// The message that has the whole of this version.
     whole: Option<Utf8Bytes>,
     /// The last message with several commits, and what it spans: sockets tend to ask for the same.
@@ -93,9 +96,17 @@ impl State {
             value: Arc::new(value),
             log: VecDeque::new(),
             log_bytes: 0,
+            has_ended: false,
             whole: None,
             span: None,
         }
+    }
+
+    /// A document that nobody has committed to.
+    pub(super) fn unwritten(initial: &Value) -> Self {
+        // By the nanosecond: documents of one name are made one after the other.
+        let age = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self::new(format!("{:x}", age.as_nanos()), 0, initial.clone())
     }
 
     /// Takes up a commit; `value` is what it made.
@@ -104,6 +115,19 @@ impl State {
         (self.value, self.bytes) = (value, bytes);
         (self.whole, self.span) = (None, None);
         self.remember(entry);
+    }
+
+    /// Takes up what was committed elsewhere: a later version, and the commits that led there, or the last of them.
+    pub(super) fn catch_up(&mut self, version: u64, value: Value, log: Vec<Arc<Entry>>) {
+        if log.first().is_none_or(|entry| entry.version > self.version + 1) {
+            self.log.clear();
+            self.log_bytes = 0;
+        }
+        let known = self.log.back().map_or(0, |entry| entry.version);
+        log.into_iter().filter(|entry| entry.version > known).for_each(|entry| self.remember(entry));
+        (self.version, self.bytes, self.value) = (version, measure(&value).bytes, Arc::new(value));
+        (self.whole, self.span) = (None, None);
+        self.forget_to(version);
     }
 
     pub(super) fn remember(&mut self, entry: Arc<Entry>) {
@@ -126,8 +150,9 @@ impl State {
         last
     }
 
-    /// Forgets the commits up to `last`.
-    pub(super) fn forget(&mut self, last: u64) {
+    /// Forgets the oldest commits beyond the limit, none of them after `snapshot`.
+    pub(super) fn forget_to(&mut self, snapshot: u64) {
+        let Some((_, last)) = self.forgettable(snapshot) else { return };
         while self.log.front().is_some_and(|entry| entry.version <= last) {
             if let Some(entry) = self.log.pop_front() {
                 self.log_bytes -= entry.bytes();
@@ -209,6 +234,16 @@ impl Document {
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends its sockets: the document is no more, or another has its name.
+    pub(super) fn end(&self) {
+        self.state().has_ended = true;
+        self.announce();
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.state().has_ended
     }
 
     /// Tells all sockets that there is something new.

@@ -23,11 +23,16 @@
 //! # }
 //! ```
 
+mod batch;
+mod bucket;
 mod commit;
 mod connection;
 mod delta;
 mod disk;
 mod document;
+mod keeper;
+mod local;
+mod shared;
 mod store;
 
 use std::fmt;
@@ -249,6 +254,9 @@ fn follow(document: Arc<Document>, last: Option<&str>) -> impl Stream<Item = Out
         async move {
             // The document holds the sender.
             changed.changed().await.ok()?;
+            if document.has_ended() {
+                return None;
+            }
             let news = document.news(&mut heard, || None);
             let news: Vec<Outgoing> = news
                 .into_iter()

@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub(crate) mod binary;
+pub(crate) mod document;
 pub(crate) mod nats;
 pub(crate) mod program;
 pub(crate) mod tls;

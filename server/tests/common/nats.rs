@@ -1,4 +1,4 @@
-//! A real nats-server, and the places where topics and functions can be: in one process, or on NATS.
+//! A real nats-server, and the places where topics, functions and documents can be: in one process, or on NATS.
 
 use std::net::SocketAddr;
 
@@ -7,6 +7,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 use super::program::{free_address, is_installed, start};
+use super::{KINDS, Kind};
 
 pub(crate) struct NatsServer {
     address: SocketAddr,
@@ -53,7 +54,7 @@ async fn spawn(address: SocketAddr, folder: &TempDir) -> Child {
     start(command.arg(folder.path()), address).await
 }
 
-/// Where topics and functions are.
+/// Where topics, functions and documents are.
 pub(crate) struct Backend {
     pub(crate) nats: Option<Nats>,
     _server: Option<NatsServer>,
@@ -66,4 +67,9 @@ pub(crate) async fn backends() -> Vec<Backend> {
         backends.push(Backend { nats: Some(server.connect().await), _server: Some(server) });
     }
     backends
+}
+
+/// Every backend with every kind of socket.
+pub(crate) fn cases(backends: &[Backend]) -> impl Iterator<Item = (&Backend, Kind)> {
+    backends.iter().flat_map(|backend| KINDS.map(|kind| (backend, kind)))
 }

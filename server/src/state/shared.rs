@@ -1,0 +1,253 @@
+//! Documents that several processes share, in a key-value bucket of NATS.
+//!
+//! A document is one value: its data, its version, its last commits. Each open document has a task that commits to it: it
+//! applies what waits, and writes the value for the revision that it knows. Where another process was faster, it reads
+//! what is there now, and applies the same commits to that. All processes hear which keys have been written, and read those
+//! that they have open.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{info, warn};
+
+use crate::listing::Listing;
+use crate::nats::Nats;
+
+use super::bucket::{Bucket, Changes};
+use super::document::Document;
+use super::keeper::{Keeper, LOOK};
+use super::store::{MAX_BATCH, Opened, Submission};
+
+/// So many loaded documents are let be, before those that nobody has open are looked for.
+const SWEEP_AT: usize = 1024;
+
+/// Who has a document that nobody has open: the table and its keeper.
+const HOLDERS: usize = 2;
+
+/// How long to wait before the bucket is followed again, if that failed: NATS may be starting.
+const RETRY: Duration = Duration::from_millis(200);
+
+pub(super) struct Shared {
+    tables: Arc<Tables>,
+    _follower: AbortOnDropHandle<()>,
+}
+
+struct Tables {
+    bucket: Arc<Bucket>,
+    names: Arc<Names>,
+    open: Mutex<HashMap<String, Open>>,
+}
+
+/// An open document, and the way to its keeper, which ends with this.
+struct Open {
+    document: Arc<Document>,
+    commits: mpsc::Sender<Submission>,
+    /// The newest revision that has been heard of, or [`LOOK`].
+    newest: watch::Sender<u64>,
+}
+
+/// The documents that there are, as far as this process has heard.
+#[derive(Default)]
+pub(super) struct Names {
+    state: Mutex<NamesState>,
+}
+
+#[derive(Default)]
+struct NamesState {
+    /// Their newest revisions.
+    revisions: HashMap<String, u64>,
+    /// Who wants to know of them, and with which keys.
+    listings: Vec<(String, Listing)>,
+}
+
+impl Shared {
+    pub(super) async fn open(nats: &Nats, bucket: &str) -> io::Result<Self> {
+        let gaps = nats.gaps();
+        let bucket = Arc::new(Bucket::open(nats, bucket).await?);
+        let (keys, changes) = bucket.follow().await?;
+        info!(documents = keys.len(), "opened the bucket on NATS");
+        let names = Arc::new(Names::default());
+        names.replace(&keys);
+        let tables = Arc::new(Tables { bucket, names, open: Mutex::default() });
+        let follower = tokio::spawn(follow(Arc::clone(&tables), changes, gaps));
+        Ok(Self { tables, _follower: AbortOnDropHandle::new(follower) })
+    }
+
+    pub(super) async fn submit(&self, submission: Submission) {
+        let commits = {
+            let open = self.tables.open();
+            open.get(&submission.document.key).map(|open| open.commits.clone())
+        };
+        if let Some(commits) = commits {
+            // The keeper ends before its document's sockets only if the document is no more; they then close.
+            let _ = commits.send(submission).await;
+        }
+    }
+
+    pub(super) async fn document(
+        &self,
+        key: String,
+        initial: &Value,
+        must_exist: bool,
+    ) -> io::Result<Opened> {
+        let Tables { bucket, names, .. } = &*self.tables;
+        if let Some(document) = self.tables.find(&key) {
+            let exists = document.state().version > 0;
+            return Ok((exists || !must_exist).then_some(document));
+        }
+        let loaded = Keeper::load(Arc::clone(bucket), Arc::clone(names), &key, initial, must_exist).await?;
+        let Some((keeper, document)) = loaded else { return Ok(None) };
+        let document = self.tables.insert(key.clone(), keeper, document);
+        // What was heard of before the document was in the table has been told to nobody.
+        if let Some(revision) = names.revision(&key) {
+            self.tables.tell(&key, revision);
+        }
+        Ok(Some(document))
+    }
+
+    pub(super) fn listing(&self, prefix: String) -> Listing {
+        self.tables.names.listing(prefix)
+    }
+}
+
+impl Tables {
+    fn open(&self) -> MutexGuard<'_, HashMap<String, Open>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn find(&self, key: &str) -> Option<Arc<Document>> {
+        let open = self.open();
+        let document = &open.get(key)?.document;
+        (!document.has_ended()).then(|| Arc::clone(document))
+    }
+
+    /// Starts the keeper of a document, unless somebody else has opened that meanwhile; the document that is open.
+    fn insert(&self, key: String, keeper: Keeper, document: Arc<Document>) -> Arc<Document> {
+        let mut open = self.open();
+        if let Some(open) = open.get(&key).filter(|open| !open.document.has_ended()) {
+            return Arc::clone(&open.document);
+        }
+        // Each time that there are twice as many.
+        if open.len() >= SWEEP_AT && open.len().is_power_of_two() {
+            open.retain(|_, open| Arc::strong_count(&open.document) > HOLDERS);
+        }
+        let (commits, waiting) = mpsc::channel(MAX_BATCH);
+        let (newest, news) = watch::channel(keeper.revision());
+        tokio::spawn(keeper.run(waiting, news));
+        open.insert(key, Open { document: Arc::clone(&document), commits, newest });
+        document
+    }
+
+    /// Tells a keeper the newest revision of its document, or lets go of a document that nobody has open.
+    fn tell(&self, key: &str, revision: u64) {
+        let mut open = self.open();
+        let Some(entry) = open.get(key) else { return };
+        if Arc::strong_count(&entry.document) > HOLDERS {
+            entry.newest.send_replace(revision);
+        } else {
+            open.remove(key);
+        }
+    }
+
+    /// Has all keepers look: what has been written may not have been heard of.
+    fn tell_all(&self) {
+        for open in self.open().values() {
+            open.newest.send_replace(LOOK);
+        }
+    }
+}
+
+/// Hears what is written in the bucket, and tells it, until the store ends.
+async fn follow(tables: Arc<Tables>, mut changes: Changes, mut gaps: watch::Receiver<()>) {
+    loop {
+        loop {
+            tokio::select! {
+                change = changes.next() => match change {
+                    Some((Some((key, revision)), _)) => {
+                        tables.names.note(&key, revision);
+                        tables.tell(&key, revision.unwrap_or(LOOK));
+                    }
+                    Some((None, _)) => {}
+                    None => break,
+                },
+                Ok(()) = gaps.changed() => break,
+            }
+        }
+        changes = loop {
+            match tables.bucket.follow().await {
+                Ok((keys, changes)) => {
+                    tables.names.replace(&keys);
+                    break changes;
+                }
+                Err(error) => {
+                    warn!(%error, "documents of other servers are not followed yet");
+                    sleep(RETRY).await;
+                }
+            }
+        };
+        tables.tell_all();
+    }
+}
+
+impl Names {
+    fn state(&self) -> MutexGuard<'_, NamesState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many documents there are.
+    pub(super) fn count(&self) -> usize {
+        self.state().revisions.len()
+    }
+
+    fn revision(&self, key: &str) -> Option<u64> {
+        self.state().revisions.get(key).copied()
+    }
+
+    /// A document was written, or deleted.
+    pub(super) fn note(&self, key: &str, revision: Option<u64>) {
+        let NamesState { revisions, listings } = &mut *self.state();
+        let of_key =
+            listings.iter().filter_map(|(prefix, listing)| Some((key.strip_prefix(prefix)?, listing)));
+        match (revision, revisions.get_mut(key)) {
+            (Some(revision), Some(known)) => *known = revision,
+            (Some(revision), None) => {
+                revisions.insert(key.to_owned(), revision);
+                for (name, listing) in of_key {
+                    listing.insert(name);
+                }
+            }
+            (None, _) => {
+                revisions.remove(key);
+                for (name, listing) in of_key {
+                    listing.remove(name);
+                }
+            }
+        }
+    }
+
+    /// These are all.
+    fn replace(&self, keys: &HashMap<String, u64>) {
+        let gone: Vec<String> = {
+            let known = self.state();
+            known.revisions.keys().filter(|key| !keys.contains_key(*key)).cloned().collect()
+        };
+        gone.iter().for_each(|key| self.note(key, None));
+        keys.iter().for_each(|(key, revision)| self.note(key, Some(*revision)));
+    }
+
+    fn listing(&self, prefix: String) -> Listing {
+        let listing = Listing::new();
+        let mut state = self.state();
+        for name in state.revisions.keys().filter_map(|key| key.strip_prefix(&prefix)) {
+            listing.insert(name);
+        }
+        state.listings.push((prefix, listing.clone()));
+        listing
+    }
+}
