@@ -141,7 +141,10 @@ async fn write(mut page: Page, writer: usize, commits: usize, start: Arc<Barrier
         }
         match heard["version"].as_u64() {
             Some(made) => {
-                (version, shared) = (made.max(version), Some(shared.unwrap_or(0) + 1));
+                // Or else the whole has come meanwhile, with this in it.
+                if made > version {
+                    (version, shared) = (made, Some(shared.unwrap_or(0) + 1));
+                }
                 acknowledged.push((made, delta));
                 if acknowledged.len() == commits {
                     return acknowledged;
