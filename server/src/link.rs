@@ -30,6 +30,11 @@ use crate::stats::{Counted, Stats, Traffic};
 /// little enough that a flood from one page does not keep its answers back.
 const READS: usize = 32;
 
+/// How often a link reads and writes before other tasks have their turn. tokio's own measure counts reads of the
+/// connection, and one of those brings thousands of the smallest messages: beside four links of these, another's echo took
+/// 76 ms at the 99th percentile, with this 8.
+const ROUNDS: usize = 8;
+
 /// How long the peer has to answer the physical Close frame; a peer that broke the protocol may never.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -118,8 +123,9 @@ impl Link {
             Ended::Lost => return debug!("link lost"),
             Ended::Closed => None,
             Ended::Violation(violation) => {
-                warn!("link closed: {violation}");
-                if let Some(limit) = violation.limit() {
+                let limit = violation.limit();
+                warn!(limit, "link closed: {violation}");
+                if let Some(limit) = limit {
                     stats.limit_crossed(limit);
                 }
                 Some(CloseFrame { code: violation.code(), reason: violation.reason().into() })
@@ -201,7 +207,7 @@ impl Task {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
-        loop {
+        for _ in 0..ROUNDS {
             let mut progress = match self.poll_physical(cx) {
                 Ok(progress) => progress,
                 Err(ended) => return Poll::Ready(ended),
@@ -236,11 +242,17 @@ impl Task {
                 Err(ended) => return Poll::Ready(ended),
             }
             if !progress {
-                let idle = self.link.endpoint.channels() == 0;
-                let late = self.spending.poll_deadlines(self.needs_flush, idle, cx);
-                return late.map_or(Poll::Pending, |crossed| Poll::Ready(Ended::Limit(crossed)));
+                return self.poll_deadlines(cx);
             }
         }
+        cx.waker().wake_by_ref();
+        self.poll_deadlines(cx)
+    }
+
+    fn poll_deadlines(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        let idle = self.link.endpoint.channels() == 0;
+        let late = self.spending.poll_deadlines(self.needs_flush, idle, cx);
+        late.map_or(Poll::Pending, |crossed| Poll::Ready(Ended::Limit(crossed)))
     }
 
     /// Whether to let other tasks run before what there is to write is written. Not for a lone message's answer: it
@@ -267,7 +279,11 @@ impl Task {
             let message = match self.link.socket.poll_next_unpin(cx) {
                 Poll::Ready(Some(Ok(WsMessage::Text(text)))) => Physical::Text(text.into()),
                 Poll::Ready(Some(Ok(WsMessage::Binary(bytes)))) => Physical::Binary(bytes),
-                Poll::Ready(Some(Ok(WsMessage::Ping(_) | WsMessage::Pong(_)))) => continue,
+                Poll::Ready(Some(Ok(WsMessage::Ping(_) | WsMessage::Pong(_)))) => {
+                    // Nothing for the endpoint, but there may be more behind it, and nobody else looks for that.
+                    progress = true;
+                    continue;
+                }
                 Poll::Ready(Some(Ok(WsMessage::Close(_)))) => return Err(Ended::Closed),
                 Poll::Ready(None) => return Err(Ended::Lost),
                 Poll::Ready(Some(Err(error))) if is_too_large(&error) => {
@@ -376,8 +392,9 @@ impl Task {
                 }
                 Event::Closed { channel, close } => self.closed_by_page(channel, close),
                 Event::Oversize { channel } => {
-                    warn!(channel, "channel closed: a message larger than max_message");
-                    self.link.stats.limit_crossed("max_message");
+                    let limit = "max_message";
+                    warn!(channel, limit, "channel closed: a message larger than any may be");
+                    self.link.stats.limit_crossed(limit);
                     self.push(channel, Incoming::Oversize);
                     self.entries.remove(&channel);
                 }
