@@ -86,7 +86,7 @@ struct State {
     end: End,
     /// The page has closed: nothing that is sent can arrive any more.
     deaf: bool,
-    /// The reader knows.
+    /// There is nobody to answer, or the reader knows.
     told: bool,
     signalled: bool,
 }
@@ -176,13 +176,15 @@ impl Pipe {
         if state.told || !matches!(state.end, End::No) {
             return false;
         }
-        if state.deaf {
-            // On a native connection, too, this goes out before the handler reads of the close; a page that has
-            // closed drops it. An error would have the handler give up before it comes to answer.
-            return true;
-        }
+        let has_room = state.outgoing_units < SEND_LIMIT;
         // An empty message has a place in the queue, too.
         state.outgoing_units = state.outgoing_units.saturating_add(message.units().max(MESSAGE_OVERHEAD));
+        if state.deaf {
+            // On a native connection, too, this goes out before the handler reads of the close; a page that has
+            // closed drops it. An error would have the handler give up before it comes to answer. One that never
+            // reads gets it after as much as it could have sent without, or it would go on for ever.
+            return has_room;
+        }
         state.outgoing_cost += state.share.take(length(&message));
         state.outgoing.push_back(message);
         self.signal(state);
@@ -211,6 +213,7 @@ impl Pipe {
         } else {
             // The page has closed: what it was to be sent has nobody to go to.
             state.deaf = true;
+            state.told |= !matches!(incoming, Incoming::Close(_));
             state.outgoing = VecDeque::new();
             state.outgoing_units = 0;
             let cost = mem::take(&mut state.outgoing_cost);

@@ -9,10 +9,11 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::ws::Message as WsMessage;
 use axum::routing::any;
-use common::{Link, Server, dial};
+use common::{KINDS, Kind, Link, Server, Socket, dial, told};
 use futures_util::{SinkExt, StreamExt};
 use manysocket_protocol::{Close, Event, MESSAGE_OVERHEAD, Message, SUBPROTOCOL, Settings};
 use manysocket_server::{Multiplexer, WebSocketUpgrade};
+use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite as ts;
 
 fn app() -> Router {
@@ -194,6 +195,30 @@ async fn a_page_that_does_not_read_stalls_its_own_channel_only() {
         }
     }
     assert!(link.endpoint.queued(unread) > 0, "the echo handler waits in send, and so does not read");
+}
+
+/// Such a handler learns that its page has gone by what it sends. It did not, and went on for ever.
+#[tokio::test]
+async fn a_handler_that_only_sends_ends_with_its_page() {
+    let (tell, mut heard) = mpsc::unbounded_channel();
+    let pour = async move |upgrade: WebSocketUpgrade| {
+        upgrade.on_upgrade(async move |mut socket| {
+            while socket.send(WsMessage::text("more")).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+            let _ = tell.send(());
+        })
+    };
+    let server = Server::start(Router::new().route("/pour", any(pour))).await;
+    let open = async |kind| Socket::open(kind, &server, "/pour", "", "").await.expect("open").0;
+    for kind in KINDS {
+        open(kind).await.vanish();
+        told(&mut heard).await;
+    }
+    // A native page that closes, and is not answered, vanishes in the end; a virtual one cannot.
+    let mut socket = open(Kind::Virtual).await;
+    socket.close(Some(1000), "").await;
+    told(&mut heard).await;
 }
 
 #[tokio::test]
