@@ -172,12 +172,14 @@ impl Origins {
 /// Whether the page at `origin` was served by `host`. The scheme is not compared: behind a proxy that ends TLS the
 /// server does not know its own.
 fn is_same_host(origin: &str, host: &str) -> bool {
-    let (Ok(origin), false) = (Url::parse(origin), host.is_empty()) else { return false };
-    let Ok(server) = Url::parse(&format!("{}://{host}", origin.scheme())) else { return false };
-    matches!(origin.scheme(), "http" | "https")
-        && server.host().is_some()
-        && origin.host() == server.host()
-        && origin.port() == server.port()
+    let (Ok(page), false) = (Url::parse(origin), host.contains(['/', '\\', '?', '#', '@'])) else {
+        return false;
+    };
+    let Ok(server) = Url::parse(&format!("{}://{host}", page.scheme())) else { return false };
+    matches!(page.scheme(), "http" | "https")
+        // As browsers write it (RFC 6454 §6.2): nothing that only a parser takes for this host.
+        && page.origin().ascii_serialization() == origin
+        && page.origin() == server.origin()
 }
 
 /// The part of the site that virtual opens reach.
@@ -275,6 +277,14 @@ mod tests {
             (Some("http://example.com, http://evil.com"), "example.com"),
             (Some("http://xn--exmple-cua.com"), "example.com"),
             (Some("https://example.com:80"), "example.com"),
+            (Some("http://user@example.com"), "example.com"),
+            (Some("http://example.com/"), "example.com"),
+            (Some("http://example.com:80"), "example.com"),
+            (Some("http://example.com."), "example.com"),
+            (Some("http://127.1"), "127.0.0.1"),
+            (Some("ws://example.com"), "example.com"),
+            (Some("http://example.com"), "evil.com@example.com"),
+            (Some("http://example.com"), "example.com/evil"),
         ] {
             assert!(origins.check(&headers(origin, host)).is_err(), "{origin:?} at {host}");
         }
