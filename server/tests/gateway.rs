@@ -8,7 +8,7 @@ use axum::Router;
 use common::upstream::{accepted, accepting, frame, gateway, pass, upstream, value};
 use common::{KINDS, Kind, Received, Server, Socket, told};
 use futures_util::{FutureExt, SinkExt, StreamExt};
-use manysocket_protocol::Message;
+use manysocket_protocol::{Message, Settings};
 use manysocket_server::Gateway;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -217,6 +217,25 @@ async fn a_code_that_must_not_be_sent_is_a_loss() {
         for kind in KINDS {
             assert_eq!(seen(dial_through(kind, upstream, "").await).await, ["lost"], "{kind:?} {code}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_message_past_the_limit_is_a_loss() {
+    // Its length says so; nothing more has to come.
+    let length = u64::from(Settings::default().max_message) + 1;
+    let header = [&[0x82, 127][..], &length.to_be_bytes()].concat();
+    let upstream = upstream(move |mut stream: TcpStream, head: String| {
+        let header = header.clone();
+        async move {
+            stream.write_all(accepting(&head, "").as_bytes()).await.expect("a client");
+            stream.write_all(&header).await.expect("a client");
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        }
+    })
+    .await;
+    for kind in KINDS {
+        assert_eq!(seen(dial_through(kind, upstream, "").await).await, ["lost"], "{kind:?}");
     }
 }
 

@@ -81,6 +81,19 @@ impl Binary {
         waited.expect("an end in time").expect("a status").success()
     }
 
+    /// The CPU time that it has spent (proc_pid_stat(5), fields 14 and 15).
+    #[cfg(target_os = "linux")]
+    pub(crate) fn cpu(&self) -> Duration {
+        // The unit of these files, whatever the kernel's own (USER_HZ).
+        const TICK: Duration = Duration::from_millis(10);
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id().expect("it lives")));
+        let stat = stat.expect("its figures");
+        // The second field is the program's name in brackets, and may hold anything.
+        let (_, fields) = stat.rsplit_once(") ").expect("a name");
+        let ticks = fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u32>().expect("a number"));
+        TICK * ticks.sum::<u32>()
+    }
+
     /// A line of `/proc/PID/status` in kB: `VmRSS`, the memory that it has, or `VmHWM`, the most that it had.
     #[cfg(target_os = "linux")]
     pub(crate) fn memory(&self, name: &str) -> usize {

@@ -26,7 +26,9 @@ where
             tokio::spawn(async move {
                 let mut head = Vec::new();
                 while !head.ends_with(b"\r\n\r\n") {
-                    head.push(stream.read_u8().await.expect("a request"));
+                    // Whoever dialled may have given up.
+                    let Ok(byte) = stream.read_u8().await else { return };
+                    head.push(byte);
                 }
                 serve(stream, String::from_utf8(head).expect("ASCII")).await;
             });
