@@ -124,6 +124,7 @@ mod mint;
 mod monitor;
 mod multiplexer;
 mod nats;
+mod paced;
 mod page;
 mod pipe;
 pub mod rpc;

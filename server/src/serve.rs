@@ -14,12 +14,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
+use crate::paced::Paced;
 use crate::tls::Tls;
 
 /// What a client has to send the head of a request, the first as well as one on a connection that is kept: much
@@ -79,7 +80,7 @@ pub async fn serve_tls(listener: TcpListener, tls: Tls, app: Router, shutdown: C
 async fn accept<F>(
     listener: TcpListener,
     shutdown: &CancellationToken,
-    connection: impl Fn(TcpStream, SocketAddr) -> F,
+    connection: impl Fn(Paced, SocketAddr) -> F,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -88,7 +89,7 @@ async fn accept<F>(
             Ok((stream, remote)) => {
                 // What is sent has been gathered already: to wait for more (Nagle's algorithm) only costs time.
                 let _ = stream.set_nodelay(true);
-                tokio::spawn(connection(stream, remote));
+                tokio::spawn(connection(Paced::new(stream), remote));
             }
             Err(error) if is_of_the_peer(&error) => {
                 debug!("a connection ended before it was accepted: {error}");
