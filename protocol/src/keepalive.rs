@@ -18,6 +18,8 @@ pub(crate) struct Keepalive {
     expected: Millis,
     last_received: Millis,
     suspected_until: Option<Millis>,
+    /// When it was last looked at while it was suspected.
+    checked: Millis,
 }
 
 /// What a timeout asks for.
@@ -36,6 +38,7 @@ impl Keepalive {
             expected: interval,
             last_received: now,
             suspected_until: None,
+            checked: now,
         }
     }
 
@@ -61,7 +64,10 @@ impl Keepalive {
 
     pub(crate) fn next(&self) -> Option<Millis> {
         let ping = (self.interval > 0).then_some(self.next_ping);
-        let death = self.suspected_until.or(self.suspect_at());
+        // A sign of life may come at any time, and the next suspicion is then two intervals away: before the end of this
+        // one, if those are short. A host that leaves its timer running would come too late for it.
+        let look = self.suspected_until.map(|until| until.min(self.checked + 2 * self.expected));
+        let death = look.or(self.suspect_at());
         ping.into_iter().chain(death).min()
     }
 
@@ -71,6 +77,7 @@ impl Keepalive {
             self.next_ping = now + self.interval;
             due = Due::Ping;
         }
+        self.checked = now;
         match (self.suspected_until, self.suspect_at()) {
             (Some(until), _) if now >= until => Due::Dead,
             (None, Some(at)) if now >= at => {
@@ -99,11 +106,26 @@ mod tests {
     fn a_silent_peer_is_suspected_then_dead() {
         let mut keepalive = Keepalive::new(0, 0);
         assert_eq!(keepalive.next(), None);
+        keepalive.peer_promises(GRACE);
+        assert_eq!(keepalive.next(), Some(2 * GRACE));
+        assert_eq!(keepalive.handle_timeout(2 * GRACE), Due::Ping);
+        assert_eq!(keepalive.next(), Some(3 * GRACE));
+        assert_eq!(keepalive.handle_timeout(3 * GRACE), Due::Dead);
+    }
+
+    #[test]
+    fn a_timer_that_is_left_running_is_never_late() {
+        // Silent long enough to be suspected, then one sign of life, then dead.
+        let mut keepalive = Keepalive::new(0, 0);
         keepalive.peer_promises(100);
-        assert_eq!(keepalive.next(), Some(200));
         assert_eq!(keepalive.handle_timeout(200), Due::Ping);
-        assert_eq!(keepalive.next(), Some(200 + GRACE));
-        assert_eq!(keepalive.handle_timeout(200 + GRACE), Due::Dead);
+        let running = keepalive.next().expect("a timer");
+        keepalive.received(201);
+        let mut at = running;
+        while keepalive.handle_timeout(at) != Due::Dead {
+            at = keepalive.next().expect("a timer");
+        }
+        assert_eq!(at, 401 + GRACE, "two intervals and the grace after the sign of life");
     }
 
     #[test]
