@@ -3,7 +3,7 @@
 mod support;
 
 use manysocket_protocol::{Endpoint, Event, MESSAGE_OVERHEAD, Message, Physical, Settings, Side};
-use support::pair::Pair;
+use support::pair::{Pair, SIDES};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 #[cfg(target_arch = "wasm32")]
@@ -352,4 +352,50 @@ fn a_silent_link_is_kept_alive_and_a_dead_one_found() {
         };
         assert!(died - start <= dead_within, "{side:?}: {} ms", died - start);
     }
+}
+
+#[test]
+fn two_messages_that_are_too_large_do_not_wait_for_each_other() {
+    let settings = Settings { max_message: 100_000, ..Settings::default() };
+    let mut client = Endpoint::new(Side::Client, settings, 0);
+    client.open("/", "");
+    let mut pair = Pair::new(client, settings);
+    pair.connect();
+    pair.server.accept(1, "");
+    pair.settle();
+    // Far more than the credit: each gives the channel up with the rest of its own still queued.
+    for side in SIDES {
+        pair.end(side).send(1, Message::binary(vec![0; 3_000_000]));
+    }
+    pair.settle();
+    for side in SIDES {
+        let heard = std::iter::from_fn(|| pair.end(side).poll_event())
+            .any(|event| event == Event::Oversize { channel: 1 });
+        assert!(heard, "{side:?}");
+        assert_eq!((pair.end(side).channels(), pair.end(side).queued(1)), (0, 0), "{side:?}");
+    }
+}
+
+#[test]
+fn a_close_that_waits_behind_what_will_not_come_is_not_sent() {
+    let settings = Settings { max_message: 1000, ..Settings::default() };
+    let mut client = Endpoint::new(Side::Client, settings, 0);
+    client.open("/", "");
+    let mut pair = Pair::new(client, Settings::default());
+    pair.connect();
+    pair.server.accept(1, "");
+    pair.settle();
+    // The server's reader takes nothing, so that the close waits for credit.
+    for _ in 0..1000 {
+        pair.client.send(1, Message::binary(vec![0; 1000]));
+    }
+    pair.client.close(1, Some(1000), "all of it");
+    pair.settle();
+    pair.server.send(1, Message::binary(vec![0; 2000]));
+    pair.settle();
+    let closed = std::iter::from_fn(|| pair.server.poll_event()).find_map(|event| match event {
+        Event::Closed { close, .. } => close.code,
+        _ => None,
+    });
+    assert_eq!(closed, Some(1009), "1000 would say that all has come");
 }

@@ -251,6 +251,11 @@ impl<P: Payload> Connection<P> {
             }
             Err(Rejected::Oversize) => {
                 state.receiving = Receiving::Discarding;
+                // What is queued would wait for credit that never comes, from a peer that has given up for the same reason;
+                // and a close that waits behind it would tell that all has come.
+                if let Sending::Open(_) | Sending::Ending(..) = state.sending {
+                    state.sending = Sending::Open(Queue::new(0));
+                }
                 self.churn.count();
                 self.events.push_back(Event::Oversize { channel });
             }
