@@ -6,25 +6,16 @@
 
 mod support;
 
-use support::{number, operations, rng::Rng};
+use support::{operations, rng::Rng};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 #[cfg(target_arch = "wasm32")]
 wasm_bindgen_test::wasm_bindgen_test_configure!(run_in_browser);
 
-fn seeds() -> std::ops::Range<u64> {
-    match number("MANYSOCKET_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => {
-            0..number("MANYSOCKET_SEEDS").unwrap_or(if cfg!(target_arch = "wasm32") { 200 } else { 2000 })
-        }
-    }
-}
-
 #[test]
 fn nothing_is_lost_and_everything_ends() {
     let (mut runs, mut opens, mut messages, mut cuts) = (0, 0, 0, 0);
-    for seed in seeds() {
+    for seed in support::seeds(2000, 200) {
         // Shown if the test fails: the last one is to be replayed.
         println!("seed {seed}");
         let counts = operations::run(Rng::new(seed));

@@ -1,24 +1,10 @@
 //! Two endpoints, joined by a simulated link with a simulated clock.
 
-use std::collections::VecDeque;
-
 use manysocket_protocol::{Endpoint, Millis, Physical, Settings, Side};
 
+use super::wire::{Wire, length};
+
 pub(crate) const SIDES: [Side; 2] = [Side::Client, Side::Server];
-
-/// Messages on their way in one direction, each with the time of its arrival.
-#[derive(Default)]
-struct Wire(VecDeque<(Millis, Physical)>);
-
-impl Wire {
-    /// Behind what is on its way already, at so many bytes a millisecond.
-    fn send(&mut self, message: Physical, at: Millis, bandwidth: Option<usize>) {
-        let (Physical::Text(bytes) | Physical::Binary(bytes)) = &message;
-        let taken = bandwidth.map_or(0, |bandwidth| bytes.len() / bandwidth) as Millis;
-        let free = self.0.back().map_or(0, |&(arrival, _)| arrival);
-        self.0.push_back((at.max(free) + taken, message));
-    }
-}
 
 /// Both ends, and the link between them.
 pub(crate) struct Pair {
@@ -28,8 +14,8 @@ pub(crate) struct Pair {
     pub(crate) latency: Millis,
     /// Bytes a millisecond, each way.
     pub(crate) bandwidth: Option<usize>,
-    to_server: Wire,
-    to_client: Wire,
+    to_server: Wire<Physical>,
+    to_client: Wire<Physical>,
 }
 
 impl Pair {
@@ -69,7 +55,8 @@ impl Pair {
         };
         for _ in 0..most {
             let Some(message) = endpoint.poll_transmit() else { break };
-            wire.send(message, arrival, self.bandwidth);
+            let bytes = length(&message);
+            wire.send(message, bytes, arrival, self.bandwidth);
         }
     }
 
@@ -79,15 +66,14 @@ impl Pair {
             Side::Client => (&mut self.client, &mut self.to_client),
             Side::Server => (&mut self.server, &mut self.to_server),
         };
-        while wire.0.front().is_some_and(|&(arrival, _)| arrival <= self.now) {
-            let (_, message) = wire.0.pop_front().expect("just seen");
+        while let Some(message) = wire.arrived(self.now) {
             endpoint.receive(self.now, message).expect("a correct peer");
         }
     }
 
     /// Whether nothing is on its way.
     pub(crate) fn is_idle(&self) -> bool {
-        self.to_client.0.is_empty() && self.to_server.0.is_empty()
+        self.to_client.is_empty() && self.to_server.is_empty()
     }
 
     /// Loses the end of what is on its way to one side, `kept` messages of it excepted, which arrive.
@@ -96,10 +82,7 @@ impl Pair {
             Side::Client => &mut self.to_client,
             Side::Server => &mut self.to_server,
         };
-        wire.0.truncate(kept);
-        for (arrival, _) in &mut wire.0 {
-            *arrival = self.now;
-        }
+        wire.lose(kept, self.now);
         self.deliver(side);
     }
 

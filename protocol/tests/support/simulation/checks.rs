@@ -1,0 +1,105 @@
+//! What must be so once the network has healed, and in the end.
+
+use super::super::observer::Way;
+use super::life::Seen;
+use super::{CALM, State, World};
+
+impl World {
+    /// What has not arrived, has not been read or has not ended, though it must.
+    pub(super) fn unrest(&self) -> Option<String> {
+        if self.servers.iter().any(|server| server.state == State::Draining) {
+            return Some("the end of a server".into());
+        }
+        for (number, link) in self.links.iter().enumerate().filter(|(_, link)| !link.is_over()) {
+            let [Some(client), Some(server)] = &link.ends else {
+                return Some(format!("an end of link {number}"));
+            };
+            if link.is_held(self.now)
+                || !client.up
+                || client.is_asleep(self.now)
+                || server.is_asleep(self.now)
+            {
+                return Some(format!("a sign of life on link {number}"));
+            }
+            for end in [client, server] {
+                let open = end.serials.values().filter(|&&serial| self.lives[serial].is_open()).count();
+                if end.endpoint.channels() as usize != open {
+                    let channels = (end.endpoint.channels(), open, &end.observer);
+                    let halves = end.serials.values().map(|&serial| (serial, &self.lives[serial].halves));
+                    let halves: Vec<_> =
+                        halves.filter(|(serial, _)| !self.lives[*serial].is_open()).collect();
+                    return Some(format!("the end of channels of link {number}: {channels:?} {halves:?}"));
+                }
+            }
+            for (channel, serial) in &client.serials {
+                let [client, server] = &self.lives[*serial].halves;
+                let all = client.sent.len() == server.heard && server.sent.len() == client.heard;
+                let is_read = client.unread.is_empty() && server.unread.is_empty();
+                if self.lives[*serial].is_open() && !(all && is_read) {
+                    return Some(format!(
+                        "messages on channel {channel} of link {number}: {client:?} {server:?}"
+                    ));
+                }
+            }
+        }
+        None
+    }
+
+    pub(super) fn unended(&self) -> Option<String> {
+        let link = self.links.iter().position(|link| !link.is_over())?;
+        Some(format!("the end of link {link}"))
+    }
+
+    /// Nothing is on its way: both sides must agree about everything.
+    pub(super) fn check_rest(&mut self) {
+        for link in self.links.iter().filter(|link| !link.is_over()) {
+            let [Some(client), Some(server)] = &link.ends else { panic!("half a link") };
+            for end in [client, server] {
+                assert_eq!(end.endpoint.channels() as usize, end.observer.channels(), "a channel has leaked");
+                assert!(
+                    end.owes_pong.is_none_or(|since| self.now - since < CALM),
+                    "a PING without an answer"
+                );
+                assert_eq!(end.endpoint.unfinished(), 0);
+            }
+            for (&channel, &serial) in &client.serials {
+                if !self.lives[serial].is_open() {
+                    continue;
+                }
+                for (from, to) in [(client, server), (server, client)] {
+                    assert_eq!(from.endpoint.queued(channel), 0);
+                    let credit = from.observer.credit(channel, Way::Sent);
+                    let granted = to.observer.credit(channel, Way::Received);
+                    assert_eq!(credit, granted, "channel {channel} of {serial}: credit is conserved");
+                    let window = to.observer.window();
+                    assert!(
+                        credit > window / 2,
+                        "all is read, and there is a credit of {credit} of {window}"
+                    );
+                }
+            }
+        }
+        self.check_kept();
+    }
+
+    /// Nothing is kept of what has been read, or can no longer be.
+    pub(super) fn check_kept(&self) {
+        for half in self.lives.iter().flat_map(|life| &life.halves) {
+            assert_eq!(half.kept(), 0, "messages are kept: {half:?}");
+        }
+    }
+
+    pub(super) fn check_end(&mut self) {
+        for (serial, life) in self.lives.iter().enumerate() {
+            let [client, server] = &life.halves;
+            assert!(client.is_over(), "channel {serial} never ended at its client: {client:?}");
+            let known = server.asked || server.open || server.refused_here.is_some();
+            assert!(!known || server.is_over(), "channel {serial} never ended at its server: {server:?}");
+            for half in &life.halves {
+                self.counts.lost += usize::from(half.seen == Some(Seen::Lost));
+                self.counts.messages += half.heard;
+            }
+        }
+        self.check_kept();
+    }
+}

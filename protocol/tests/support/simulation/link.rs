@@ -1,0 +1,197 @@
+//! A link of the simulated network: two ends, what is on its way between them, and what the network does to that.
+
+use std::collections::BTreeMap;
+
+use manysocket_protocol::{Channel, Endpoint, Millis, Physical, Settings, Side};
+
+use super::super::observer::Observer;
+use super::super::rng::Rng;
+use super::super::wire::Wire;
+
+/// So long as what waits in a socket's buffer takes longer than this to leave, nothing more is written.
+const BUFFER: Millis = 200;
+
+/// After the time that an end should have taken to find its link dead (docs/protocol.md §8).
+const GRACE: Millis = 10_000;
+
+/// Longer than any time of the simulation.
+pub(super) const NEVER: Millis = Millis::MAX / 4;
+
+/// What travels.
+#[derive(Debug)]
+pub(super) enum Packet {
+    /// The physical handshake, with the first batch or without.
+    Dial(Option<String>),
+    Welcome,
+    Message(Physical),
+    /// A close of the physical WebSocket, with its code.
+    Close(u16),
+    /// The connection has broken, or there is nobody.
+    Reset,
+}
+
+/// How a direction carries.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Path {
+    latency: usize,
+    jitter: usize,
+    bandwidth: Option<usize>,
+    held_until: Millis,
+}
+
+impl Path {
+    fn new(rng: &mut Rng) -> Self {
+        Self {
+            latency: [1, 20, 150][rng.below(3)],
+            jitter: [0, 5, 100][rng.below(3)],
+            // 50 kB/s to 5 MB/s.
+            bandwidth: [None, Some(5_000), Some(500), Some(50)][rng.below(4)],
+            held_until: 0,
+        }
+    }
+}
+
+/// One end that lives.
+pub(super) struct End {
+    pub(super) endpoint: Endpoint,
+    pub(super) observer: Observer,
+    /// Its clock is ahead of the simulation's by this.
+    pub(super) ahead: Millis,
+    /// The life of each channel that it knows.
+    pub(super) serials: BTreeMap<Channel, usize>,
+    /// The handshake is through.
+    pub(super) up: bool,
+    pub(super) heard_at: Millis,
+    /// It does nothing before then.
+    pub(super) asleep_until: Millis,
+    pub(super) timer: Option<Millis>,
+    /// Since when a PING has no answer.
+    pub(super) owes_pong: Option<Millis>,
+    /// It has settings of its own, and takes the other's promise if it makes none.
+    intervals: [Millis; 2],
+}
+
+impl End {
+    pub(super) fn new(side: Side, own: Settings, peer: Settings, now: Millis, rng: &mut Rng) -> Self {
+        let ahead = [0, 1, 1_000_000_000][rng.below(3)];
+        Self {
+            endpoint: Endpoint::new(side, own, now + ahead),
+            observer: Observer::new(side, own, peer),
+            ahead,
+            serials: BTreeMap::new(),
+            up: side == Side::Server,
+            heard_at: now,
+            asleep_until: 0,
+            timer: None,
+            owes_pong: None,
+            intervals: [own.ping_interval, peer.ping_interval],
+        }
+    }
+
+    pub(super) fn is_asleep(&self, now: Millis) -> bool {
+        self.asleep_until > now
+    }
+
+    /// How often it should hear something; 0: it cannot know.
+    pub(super) fn expects(&self) -> Millis {
+        match self.intervals {
+            [0, peer] if self.observer.knows_peer() => peer,
+            [own, _] => own,
+        }
+    }
+
+    /// When it must have found out, at the latest, that it hears nothing any more.
+    pub(super) fn finds_out_by(&self) -> Option<Millis> {
+        let expects = self.expects();
+        (self.up && expects > 0).then(|| (self.heard_at + 2 * expects).max(self.asleep_until) + GRACE)
+    }
+}
+
+pub(super) struct Link {
+    pub(super) slot: usize,
+    pub(super) server: usize,
+    /// By side.
+    pub(super) ends: [Option<End>; 2],
+    /// By the side that receives.
+    pub(super) wires: [Wire<Packet>; 2],
+    paths: [Path; 2],
+    /// Something has been done to it: it may end as lost.
+    pub(super) disturbed: bool,
+    /// A side that has left on purpose, and tells nobody that it is not there.
+    pub(super) left: [bool; 2],
+    /// The most channels that the client had at once.
+    pub(super) peak: u32,
+}
+
+impl Link {
+    pub(super) fn new(slot: usize, server: usize, client: End, rng: &mut Rng) -> Self {
+        let path = Path::new(rng);
+        let other = if rng.one_in(2) { path } else { Path::new(rng) };
+        Self {
+            slot,
+            server,
+            ends: [Some(client), None],
+            wires: Default::default(),
+            paths: [path, other],
+            disturbed: false,
+            left: [false; 2],
+            peak: 0,
+        }
+    }
+
+    pub(super) fn end(&mut self, side: Side) -> &mut End {
+        self.ends[side as usize].as_mut().expect("an end that lives")
+    }
+
+    /// Until when nothing more can be written towards a side.
+    pub(super) fn blocked(&self, to: Side, now: Millis) -> Option<Millis> {
+        let Path { latency, jitter, .. } = self.paths[to as usize];
+        let last = self.wires[to as usize].last()?;
+        let clear = last.saturating_sub((latency + jitter) as Millis + BUFFER);
+        (clear > now).then_some(clear)
+    }
+
+    /// Sends something to a side; when it arrives.
+    pub(super) fn send(&mut self, to: Side, packet: Packet, now: Millis, rng: &mut Rng) -> Millis {
+        let path = self.paths[to as usize];
+        let at = now + path.latency as Millis + rng.below(path.jitter + 1) as Millis;
+        let bytes = match &packet {
+            Packet::Message(message) => super::super::wire::length(message),
+            _ => 0,
+        };
+        let wire = &mut self.wires[to as usize];
+        wire.send(packet, bytes, at.max(path.held_until), path.bandwidth);
+        wire.last().unwrap_or(now)
+    }
+
+    /// Nothing arrives at a side before `until`.
+    pub(super) fn hold(&mut self, to: Side, until: Millis) {
+        self.disturbed = true;
+        let path = &mut self.paths[to as usize];
+        path.held_until = until.max(path.held_until);
+        self.wires[to as usize].hold(path.held_until);
+    }
+
+    /// Whether nothing will arrive at a side any more.
+    pub(super) fn is_silent(&self, to: Side) -> bool {
+        self.paths[to as usize].held_until == NEVER
+    }
+
+    /// Breaks: a side still gets the first `kept` of what is on its way, then the news.
+    pub(super) fn break_towards(&mut self, to: Side, kept: usize, now: Millis, rng: &mut Rng) -> Millis {
+        self.disturbed = true;
+        self.paths[to as usize].held_until = 0;
+        self.wires[to as usize].lose(kept, now);
+        self.send(to, Packet::Reset, now, rng)
+    }
+
+    /// Whether it stands still, one way or both.
+    pub(super) fn is_held(&self, now: Millis) -> bool {
+        self.paths.iter().any(|path| path.held_until > now)
+    }
+
+    /// Whether both ends have gone.
+    pub(super) fn is_over(&self) -> bool {
+        self.ends.iter().all(Option::is_none)
+    }
+}
