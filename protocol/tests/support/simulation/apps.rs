@@ -276,7 +276,10 @@ impl World {
         match halves[1].refused_here {
             Some(refused) => assert_eq!(status, refused),
             None => {
-                assert!(status == 503 && is_beyond || status == 431 && is_long, "{status}: nobody refused it");
+                assert!(
+                    status == 503 && is_beyond || status == 431 && is_long,
+                    "{status}: nobody refused it"
+                );
             }
         }
         self.half(serial, Side::Client).seen = Some(Seen::Refused(status));
