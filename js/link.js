@@ -17,8 +17,6 @@ const RULES = "https://github.com/manysocket/manysocket/blob/main/docs/protocol.
 
 /** A batch is not kept waiting for the task to end once it holds this much. */
 const ENOUGH = 32 * 1024;
-/** Binary messages from here on travel untouched (docs/protocol.md §2.4). */
-const LARGE = 4096;
 /** The lengths in front of a batch: two integers of at most five bytes. */
 const PREFIX = 10;
 
@@ -119,9 +117,9 @@ export class Link {
   send(channel, data) {
     const { length } = data;
     const isText = typeof data === "string";
-    const isLarge = !isText && length >= LARGE;
     // The page may change its buffer; a large one is sent before it can, if credit allows.
-    const slot = this.#payloads.add(isText || isLarge ? data : data.slice(), channel);
+    const isUrgent = !isText && length >= ENOUGH;
+    const slot = this.#payloads.add(isText || isUrgent ? data : this.#payloads.copy(data), channel);
     const taken = isText
       ? core.sendText(this.#core, channel.number, slot, length)
       : core.sendBinary(this.#core, channel.number, slot, length);
@@ -138,7 +136,7 @@ export class Link {
       channel.last = row;
     }
     this.#flushSoon(length);
-    if (isLarge && this.#payloads.rows[slot] === row) row.value = data.slice();
+    if (isUrgent && this.#payloads.rows[slot] === row) row.value = this.#payloads.copy(data);
   }
 
   /** The page took a message. */

@@ -257,19 +257,49 @@ fn many_messages_of_one_turn_travel_as_one() {
     assert_eq!(pair.client.poll_transmit(), Some(Physical::Text("7:hello".into())), "alone: as text");
 }
 
+/// The lengths of the physical messages that go out.
+fn sizes(endpoint: &mut Endpoint) -> Vec<usize> {
+    std::iter::from_fn(|| endpoint.poll_transmit())
+        .map(|(Physical::Binary(bytes) | Physical::Text(bytes))| bytes.len())
+        .collect()
+}
+
 #[test]
-fn large_binaries_travel_untouched_behind_one_header() {
+fn large_binaries_of_one_channel_travel_untouched_behind_one_header() {
     let mut pair = open(1);
-    for _ in 0..3 {
-        pair.client.send(1, Message::binary(vec![1; 5000]));
+    for side in SIDES {
+        for _ in 0..4 {
+            pair.end(side).send(1, Message::binary(vec![1; 20_000]));
+        }
     }
-    let sizes: Vec<usize> = std::iter::from_fn(|| pair.client.poll_transmit())
-        .map(|message| match message {
-            Physical::Binary(bytes) => bytes.len(),
-            Physical::Text(_) => panic!("no text"),
-        })
-        .collect();
-    assert_eq!(sizes, [3, 5000, 5000, 5000], "RAW 1, then the payloads");
+    assert_eq!(sizes(&mut pair.server), [3, 20_000, 20_000, 20_000, 20_000], "RAW 1, then the payloads");
+    // A client packs the first, since the next may be another channel's: two lengths, its header, RAW for the others, its content.
+    assert_eq!(sizes(&mut pair.client), [2 + 4 + 1 + 20_000, 20_000, 20_000, 20_000]);
+    // The header is there: what would travel in a batch without it does not have to be copied.
+    pair.client.send(1, Message::binary(vec![1; 5000]));
+    assert_eq!(sizes(&mut pair.client), [5000]);
+}
+
+#[test]
+fn large_binaries_of_a_clients_channels_that_take_turns_need_no_headers() {
+    let mut pair = open(3);
+    for channel in [1, 2, 3, 1, 2, 3] {
+        pair.client.send(channel, Message::binary(vec![1; 70_000]));
+        // Each as soon as it is sent, as a page does with such messages.
+        let sizes = sizes(&mut pair.client);
+        assert!(matches!(sizes[..], [70_000..70_020]), "{sizes:?}");
+    }
+}
+
+#[test]
+fn binaries_below_16_kib_travel_in_batches() {
+    let mut pair = open(2);
+    for side in SIDES {
+        for channel in [1, 2] {
+            pair.end(side).send(channel, Message::binary(vec![1; 5000]));
+        }
+        assert_eq!(sizes(pair.end(side)), [2 + 2 * 3 + 2 * 5000]);
+    }
 }
 
 #[test]

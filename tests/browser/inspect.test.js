@@ -51,7 +51,7 @@ test("it counts messages, frames and credit, and spells out the frames", async (
     socket.send(new Uint8Array(100));
     await next();
     await next();
-    socket.send(new Uint8Array(10_000));
+    socket.send(new Uint8Array(150_000));
     await next();
     const [later] = inspector.channels;
     const { sent, received } = inspector;
@@ -70,7 +70,7 @@ test("it counts messages, frames and credit, and spells out the frames", async (
   // docs/protocol.md §6: a window of 262,144, and 64 for each piece.
   const first = { messages: 1, units: 5, credit: 262_144 - 5 - 64 };
   assert.deepEqual([seen.channel.sent, seen.channel.received], [first, first]);
-  const all = { messages: 4, units: 5 + 5 + 100 + 10_000 };
+  const all = { messages: 4, units: 5 + 5 + 100 + 150_000 };
   for (const { credit, ...counts } of [seen.later.sent, seen.later.received]) {
     assert.deepEqual(counts, all);
     assert.ok(credit <= 262_144 && credit >= 262_144 - all.units - 4 * 64, `${credit}`);

@@ -74,6 +74,8 @@ pub struct Connection<P> {
     /// The RAW header in force in each direction (§2.4).
     raw_in: Option<(Channel, bool)>,
     raw_out: Option<(Channel, bool)>,
+    /// The channel of the last large message that was sent.
+    talker: Channel,
     /// A batch that has to follow the end of raw mode.
     staged: Option<Batch<P>>,
     report_drained: bool,
@@ -103,6 +105,7 @@ impl<P: Payload> Connection<P> {
             pong_due: false,
             raw_in: None,
             raw_out: None,
+            talker: 0,
             staged: None,
             report_drained,
         }

@@ -1,11 +1,11 @@
 //! What goes out next, and in which physical message.
 
-use super::{Connection, Control, Event, Span};
+use super::{Connection, Control, Event, Side, Span};
 use crate::Channel;
 use crate::channel::{End, Piece, Queue, Receiving, Sending};
 use crate::frame::{Frame, Kind};
 use crate::settings::CHANNEL_SLACK;
-use crate::transmit::{Batch, LARGE, Payload, Transmit};
+use crate::transmit::{ALONE, ALONE_AMONG_MANY, Batch, LARGE, Payload, Transmit};
 
 /// Units that one channel may put into a batch before the next has its turn: half a batch, so that
 /// no channel fills one alone while others wait.
@@ -128,12 +128,15 @@ impl<P: Payload> Connection<P> {
     /// in place of the batch, only while the batch is empty.
     fn write_channels(&mut self, batch: &mut Batch<P>) -> Option<Transmit<P>> {
         let max_fragment = self.peer.map_or(LARGE, |peer| peer.max_fragment);
+        let side = self.side();
         let mut turn_began = batch.max_bytes();
         while !batch.is_full()
             && let Some(&channel) = self.ready.front()
         {
             let alone = self.ready.len() == 1 && batch.is_empty();
             let raw_out = self.raw_out;
+            let takes_turns = side == Side::Client && self.talker != channel;
+            let alone_from = if takes_turns { ALONE_AMONG_MANY } else { ALONE };
             let state = self.get(channel).filter(|state| state.scheduled);
             let (queue, ends) = match state.map(|state| &mut state.sending) {
                 Some(Sending::Open(queue)) => (queue, false),
@@ -153,12 +156,15 @@ impl<P: Payload> Connection<P> {
                 self.unschedule(channel, drained);
                 continue;
             };
+            let header = (channel, piece.fin);
             match piece.kind {
-                Kind::Binary if piece.units >= LARGE => {
-                    let header = (channel, piece.fin);
+                Kind::Binary
+                    if piece.units >= alone_from || (piece.units >= LARGE && raw_out == Some(header)) =>
+                {
                     if raw_out != Some(header) {
                         Frame::Raw { channel, fin: piece.fin }.encode(&mut batch.headers);
                         self.raw_out = Some(header);
+                        self.talker = channel;
                         return None;
                     }
                     if !batch.is_empty() {
@@ -168,7 +174,7 @@ impl<P: Payload> Connection<P> {
                     self.next_turn();
                     return Some(Transmit::Raw(payload));
                 }
-                Kind::Text if piece.units >= LARGE || (alone && !ends && queue.len() == 1) => {
+                Kind::Text if piece.units >= ALONE || (alone && !ends && queue.len() == 1) => {
                     if !batch.is_empty() {
                         return None;
                     }
@@ -176,7 +182,12 @@ impl<P: Payload> Connection<P> {
                     self.next_turn();
                     return Some(Transmit::Text { channel, fin: piece.fin, text });
                 }
-                _ => write_piece(batch, channel, piece, queue),
+                _ => {
+                    write_piece(batch, channel, piece, queue);
+                    if piece.units >= ALONE {
+                        self.talker = channel;
+                    }
+                }
             }
             if batch.max_bytes() - turn_began >= QUANTUM {
                 turn_began = batch.max_bytes();

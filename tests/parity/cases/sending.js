@@ -155,6 +155,29 @@ export const cases = {
     }
     socket.close();
   },
+  // Of all the sizes at which a link changes how it sends; the last socket's do not fit into a window.
+  "one buffer for the messages of several sockets": async ({ WebSocket, url, log }) => {
+    const sockets = await Promise.all([0, 1, 2].map(() => opened(WebSocket, url)));
+    const sizes = [0, 3, 5000, 16_383, 16_384, 40_000, 140_000, 1, 300_000];
+    const got = sockets.map(() => []);
+    const all = sockets.map((socket, at) => new Promise((resolve) => {
+      socket.onmessage = ({ data }) => {
+        const bytes = new Uint8Array(data);
+        got[at].push([bytes.length, bytes[0], bytes.every((byte) => byte === bytes[0])]);
+        if (got[at].length === 3 * sizes.length) resolve();
+      };
+    }));
+    const buffer = new Uint8Array(300_000);
+    for (let round = 0; round < 3; round++) {
+      for (const size of sizes) {
+        for (const [at, socket] of sockets.entries()) socket.send(buffer.subarray(0, size).fill(16 * round + at));
+      }
+      if (round === 0) await later(5);
+    }
+    await Promise.all(all);
+    for (const each of got) log(show(each));
+    for (const socket of sockets) socket.close();
+  },
   "a buffer that is transferred after send": async ({ WebSocket, url, log }) => {
     const socket = await opened(WebSocket, url);
     for (const size of [4, 400_000]) {
