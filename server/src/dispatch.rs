@@ -80,7 +80,8 @@ impl Dispatcher {
     pub(crate) fn request(&self, target: &str, protocols: &str) -> Option<(Request<Body>, Offer)> {
         let mut headers = self.headers.clone();
         if !protocols.is_empty() {
-            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_str(protocols).ok()?);
+            let value = HeaderValue::from_str(protocols).ok().filter(|_| are_tokens(protocols))?;
+            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, value);
         }
         let mut request = Request::builder().uri(target).body(Body::empty()).ok()?;
         *request.headers_mut() = headers;
@@ -115,4 +116,14 @@ impl Dispatcher {
         };
         Answer { status, protocol, waiting, minted }
     }
+}
+
+/// Whether these are what a page can offer: tokens (RFC 9110 §5.6.2), separated by commas. An HTTP server would let more stand in
+/// a header, bytes that are not ASCII for example.
+fn are_tokens(protocols: &str) -> bool {
+    let is_of_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    protocols
+        .split(',')
+        .map(|name| name.trim_matches([' ', '\t']))
+        .all(|name| !name.is_empty() && name.bytes().all(is_of_token))
 }

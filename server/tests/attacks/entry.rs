@@ -163,7 +163,7 @@ async fn paths() {
 }
 
 /// Opens that would break out of the line or the header that they come to stand in.
-const TRICKS: [(&str, &str); 9] = [
+const TRICKS: [(&str, &str); 12] = [
     ("/up/a\r\nX-Evil: 1", ""),
     ("/up/a\nWARN forged", ""),
     ("/up/a\0", ""),
@@ -172,7 +172,10 @@ const TRICKS: [(&str, &str); 9] = [
     ("/up/", "a\r\nX-Evil: 1"),
     ("/up/", "a\nWARN forged"),
     ("/up/", "a\0"),
-    ("/up/", "\u{e9}\u{1b}[2J"),
+    ("/up/", "\u{1b}[2J"),
+    ("/up/", "\u{e9}"),
+    ("/up/", "a b"),
+    ("/up/", "a, , b"),
 ];
 
 #[tokio::test]
