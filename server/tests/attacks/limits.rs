@@ -8,9 +8,12 @@ use axum::extract::ws::Message as WsMessage;
 use axum::routing::any;
 use futures_util::SinkExt;
 use manysocket_protocol::{Close, Event, Message};
-use manysocket_server::{Limits, Multiplexer, Settings, WebSocketUpgrade};
+use manysocket_server::{Limits, Multiplexer, Settings, Stats, WebSocketUpgrade};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite as ts;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
 use crate::common::upstream::pass;
 use crate::common::{Link, Server, Wire, told};
@@ -18,6 +21,9 @@ use crate::log;
 use crate::wire::{
     BINARY_PART, MAX_CREDIT, WINDOW, batch, end, frame, greeted, hello, opened, opens, settled, silent,
 };
+
+/// What the neighbour says.
+const WORDS: &str = "still here";
 
 const DOCUMENT: &str = include_str!("../../../docs/security.md");
 
@@ -40,8 +46,19 @@ impl Limited {
 
     /// The neighbour goes on.
     async fn is_served(&mut self) {
-        self.neighbour.assert_echo(self.channel, "still here").await;
-        self.neighbour.endpoint.consumed(self.channel, 1, "still here".len() as u32);
+        self.neighbour.assert_echo(self.channel, WORDS).await;
+        self.neighbour.endpoint.consumed(self.channel, 1, WORDS.len() as u32);
+    }
+
+    /// It goes on until something has come about.
+    async fn is_served_until(&mut self, has_come: impl Fn(&Stats) -> bool) {
+        let stats = self.server.stats.clone();
+        let waiting = async {
+            while !has_come(&stats) {
+                self.is_served().await;
+            }
+        };
+        timeout(Duration::from_secs(10), waiting).await.expect("in time");
     }
 
     /// A limit has been crossed once; the peer was told by `code`, whoever runs the server by a line with `logged`.
@@ -188,14 +205,23 @@ async fn max_message() {
 #[tokio::test]
 async fn physical_message() {
     let settings = Settings { max_fragment: 4096, ..Settings::default() };
-    let mut limited = Limited::start(settings, Limits::default(), app()).await;
-    let mut wire = greeted(&limited.server).await;
     // 64 KiB are for the headers of a batch; text takes at most three bytes a unit.
-    wire.send(ts::Message::binary(vec![0; 3 * 4096 + 64 * 1024 + 1])).await.expect("an open link");
-    let (code, _) = end(&mut wire).await;
-    // What the server has not read of it, it resets, and then the code may not arrive.
-    assert!(matches!(code, 1009 | 1006), "{code}");
-    limited.crossed("physical_message", 1009, "limit=\"physical_message\"").await;
+    let most = 3 * 4096 + 64 * 1024;
+    let part = |last| Frame::message(vec![0; most / 2 + 1], OpCode::Data(Data::Continue), last);
+    let mut first = part(false);
+    first.header_mut().opcode = OpCode::Data(Data::Binary);
+    let whole = vec![ts::Message::binary(vec![0; most + 1])];
+    for message in [whole, vec![ts::Message::Frame(first), ts::Message::Frame(part(true))]] {
+        let mut limited = Limited::start(settings, Limits::default(), app()).await;
+        let mut wire = greeted(&limited.server).await;
+        for part in message {
+            wire.send(part).await.expect("an open link");
+        }
+        let (code, _) = end(&mut wire).await;
+        // What the server has not read of it, it resets, and then the code may not arrive.
+        assert!(matches!(code, 1009 | 1006), "{code}");
+        limited.crossed("physical_message", 1009, "limit=\"physical_message\"").await;
+    }
 }
 
 /// A message of which the last piece does not come.
@@ -255,9 +281,7 @@ async fn stall_timeout() {
     let mut wire = silent(&limited.server).await;
     wire.send(batch(&hello(&[(WINDOW, MAX_CREDIT)]), "", &[])).await.expect("an open link");
     wire.send(opens(1, 1, "/pour")).await.expect("an open link");
-    while limited.server.stats.totals().links_closed.is_empty() {
-        limited.is_served().await;
-    }
+    limited.is_served_until(|stats| !stats.totals().links_closed.is_empty()).await;
     limited.ended(&mut wire, "stall_timeout", 1008, "the peer takes nothing of what it is sent").await;
 }
 
@@ -275,12 +299,8 @@ async fn a_physical_close_that_is_never_answered() {
     let mut limited = Limited::start(Settings::default(), Limits::default(), app()).await;
     let mut wire = greeted(&limited.server).await;
     wire.send(ts::Message::text("nonsense")).await.expect("an open link");
-    while limited.server.stats.totals().links_closed.is_empty() {
-        limited.is_served().await;
-    }
+    limited.is_served_until(|stats| !stats.totals().links_closed.is_empty()).await;
     assert_eq!(limited.server.stats.links(), 2);
     pass(6).await;
-    while limited.server.stats.links() > 1 {
-        limited.is_served().await;
-    }
+    limited.is_served_until(|stats| stats.links() == 1).await;
 }
