@@ -68,6 +68,16 @@ export class Bytes {
   }
 }
 
+/**
+ * A piece with memory of its own: what is cut out of a batch keeps all of the batch.
+ * @param {string | Bytes} piece
+ */
+export function detached(piece) {
+  if (typeof piece !== "string") return new Bytes(piece.toArrayBuffer(), 0, piece.length);
+  // Engines put long strings together lazily, and copy them when they are cut.
+  return ` ${piece}`.slice(1);
+}
+
 /** The pieces of a message as one. */
 export function join(pieces) {
   if (typeof pieces[0] === "string") return pieces.join("");

@@ -95,7 +95,7 @@ export class Inspector extends EventTarget {
     const other = way === "sent" ? "received" : "sent";
     // Each side tells what the other may send.
     if (window !== undefined) this.#windows[other] = window;
-    if (kind === "OPEN") this.#channels.set(channel, watched());
+    if (kind === "OPEN" && way === "sent") this.#channels.set(channel, watched());
     const seen = this.#channels.get(channel);
     if (seen === undefined) return;
     if (credit !== undefined) seen.balance[other] += credit;

@@ -1,6 +1,7 @@
 // One physical WebSocket and the channels over it, from dialling to its end. A link is never used again:
 // whoever needs another makes one.
-import { Bytes, join } from "./events.js";
+import { Bytes, detached, join } from "./events.js";
+import { Deadline, LONGEST_TIMEOUT } from "./deadline.js";
 import { ABNORMAL, CONNECTING, EVENT_MESSAGE, MAX_REASON, OPEN } from "./channel.js";
 import { Payloads } from "./payloads.js";
 import { deliverLater, enqueue, flushLater, receiveFrom } from "./delivery.js";
@@ -19,6 +20,16 @@ const RULES = "https://github.com/manysocket/manysocket/blob/main/docs/protocol.
 const ENOUGH = 32 * 1024;
 /** The lengths in front of a batch: two integers of at most five bytes. */
 const PREFIX = 10;
+
+/**
+ * The longest physical message, in bytes or UTF-16 code units: a piece of the largest size that this side's HELLO tells, 1 MiB, in
+ * characters of three bytes, and 64 KiB of headers. What is in headers goes through wasm's memory, which never shrinks.
+ */
+const LONGEST = 3 * 1024 * 1024 + 64 * 1024;
+
+// How long a page waits for the answer to an open, and to a close, in milliseconds: as long as Chromium waits natively.
+const OPENING = 240_000;
+const CLOSING = 60_000;
 
 // The words of an event (src/words.rs).
 const EVENT_WORDS = 5;
@@ -59,6 +70,17 @@ export class Link {
   #ending = null;
   #keepalive = 0;
   #idle = 0;
+  #opening = new Deadline(OPENING, (channel) => {
+    console.error(`WebSocket connection to '${channel.url}' failed: no answer for ${OPENING / 1000} s`);
+    this.fail(channel);
+  });
+  #closing = new Deadline(CLOSING, (channel) => {
+    // What was sent before the close still waits for credit: a native socket, too, waits until all has left.
+    if (channel.first !== null) return this.#closing.add(channel);
+    this.abort(channel);
+    channel.lost();
+    deliverLater();
+  });
 
   /**
    * Dials at the end of this task: what is opened until then rides in the handshake.
@@ -110,6 +132,7 @@ export class Link {
     channel.link = this;
     channel.number = number;
     this.#channels[number] = channel;
+    this.#opening.add(channel);
     this.#flushSoon(0);
   }
 
@@ -146,6 +169,7 @@ export class Link {
 
   close(channel, code, reason) {
     core.close(this.#core, channel.number, code, this.#payloads.add(reason, null), reason.length);
+    this.#closing.add(channel);
     this.#flushSoon(0);
   }
 
@@ -209,6 +233,8 @@ export class Link {
     if (this.#core === GONE) return;
     clearTimeout(this.#keepalive);
     clearTimeout(this.#idle);
+    this.#opening.clear();
+    this.#closing.clear();
     for (const channel of this.#channels) {
       if (channel === undefined) continue;
       if (this.#options.fallback !== null) this.#options.fallback(channel);
@@ -231,7 +257,7 @@ export class Link {
       if (!core.handleTimeout(this.#core, performance.now())) return this.#giveUp(this.#violation());
       this.flush();
       this.#keepAlive();
-    }, Math.max(0, at - performance.now()));
+    }, Math.min(Math.max(0, at - performance.now()), LONGEST_TIMEOUT));
   }
 
   /** Ends the link because of what the server did, or did not do. */
@@ -287,6 +313,8 @@ export class Link {
           break;
         }
         default:
+          // Opens beyond the limit that the server has told meanwhile are refused here.
+          if (this.#takeEvents("", null, 0)) deliverLater();
           return this.#closeIfIdle();
       }
     }
@@ -381,10 +409,11 @@ export class Link {
   #receive(data) {
     this.tap?.(data);
     if (this.#physical.readyState !== OPEN) return;
+    const length = data.length ?? data.byteLength;
+    if (length > LONGEST) return this.#giveUp(`a physical message of ${length} is longer than any piece`);
     if (typeof data === "string") this.#receiveText(data);
-    else if (core.expectsRaw(this.#core, data.byteLength)) {
-      const taken = core.receiveRaw(this.#core, performance.now(), data.byteLength);
-      this.#takeEvents(taken, "", data, 0);
+    else if (core.expectsRaw(this.#core, length)) {
+      this.#took(core.receiveRaw(this.#core, performance.now(), length), "", data, 0);
     } else this.#receiveBatch(data);
   }
 
@@ -401,7 +430,7 @@ export class Link {
       return this.#giveUp("a text message does not begin with a channel number and ':' or '+'");
     }
     const text = data.slice(at + 1);
-    this.#takeEvents(core.receiveText(this.#core, performance.now(), number, fin, text.length), text, null, 0);
+    this.#took(core.receiveText(this.#core, performance.now(), number, fin, text.length), text, null, 0);
   }
 
   #receiveBatch(buffer) {
@@ -421,14 +450,25 @@ export class Link {
     const binaryAt = textAt + lengths[1];
     if (binaryAt > bytes.length) return this.#giveUp("a batch is shorter than its lengths tell");
     const text = lengths[1] === 0 ? "" : decode(bytes.subarray(textAt, binaryAt));
+    if (text === null) return this.#giveUp("a batch's text run is not UTF-8");
     const headers = core.headersBuffer(this.#core, lengths[0]);
     memoryBytes().set(bytes.subarray(at, textAt), headers);
     const taken = core.receiveBatch(this.#core, performance.now(), text.length, bytes.length - binaryAt);
-    this.#takeEvents(taken, text, buffer, binaryAt);
+    this.#took(taken, text, buffer, binaryAt);
   }
 
-  /** Queues what has arrived; `taken` is false if the server broke the protocol. */
-  #takeEvents(taken, text, buffer, binaryAt) {
+  /** Goes on with what wasm has taken in; `taken` is false if the server broke the protocol. */
+  #took(taken, text, buffer, binaryAt) {
+    this.#takeEvents(text, buffer, binaryAt);
+    // Given up meanwhile.
+    if (this.#core === GONE) return;
+    if (this.#keepalive === 0) this.#keepAlive();
+    if (taken) this.#flushSoon(0);
+    else this.#giveUp(this.#violation());
+  }
+
+  /** Queues what has arrived. @returns {boolean} whether anything has */
+  #takeEvents(text, buffer, binaryAt) {
     const count = core.events(this.#core);
     const at = core.wordsPointer(this.#core) >>> 2;
     const words = memoryWords();
@@ -440,29 +480,41 @@ export class Link {
       const start = words[i + 2];
       const units = words[i + 3];
       const tag = words[i] & (FIN - 1);
-      if (tag === TEXT) {
-        const piece = text.length === units ? text : text.slice(start, start + units);
-        this.#arrived(channel, piece, (words[i] & FIN) !== 0);
-      } else if (tag === BINARY) {
-        this.#arrived(channel, new Bytes(buffer, binaryAt + start, units), (words[i] & FIN) !== 0);
-      } else if (tag === ACCEPTED && channel.mayChoose(text.slice(start, start + units))) {
-        channel.opened(text.slice(start, start + units));
-      } else {
-        ended.push([channel, tag, words[i + 4], text.slice(start, start + units)]);
+      const fin = (words[i] & FIN) !== 0;
+      if (tag === BINARY) {
+        this.#arrived(channel, new Bytes(buffer, binaryAt + start, units), fin);
+        continue;
       }
+      let string = text;
+      if (text.length !== units) {
+        if (isPair(text, start) || isPair(text, start + units)) {
+          this.#giveUp("a text is cut inside a surrogate pair");
+          return true;
+        }
+        string = text.slice(start, start + units);
+      }
+      if (tag === TEXT) this.#arrived(channel, string, fin);
+      else if (tag === ACCEPTED && channel.mayChoose(string)) {
+        this.#opening.delete(channel);
+        channel.opened(string);
+      } else ended.push([channel, tag, words[i + 4], string]);
     }
     for (const [channel, tag, code, reason] of ended) {
-      if (tag === CLOSED && utf8Length(reason) > MAX_REASON) return this.#giveUp("CLOSE with a reason of more than 123 bytes");
+      // A CLOSE behind an ACCEPT that was not one.
+      if (channel.link !== this) continue;
+      if (tag === CLOSED && utf8Length(reason) > MAX_REASON) {
+        this.#giveUp("CLOSE with a reason of more than 123 bytes");
+        return true;
+      }
       this.#ended(channel, tag, code, reason);
     }
-    if (this.#keepalive === 0) this.#keepAlive();
-    if (taken) this.#flushSoon(0);
-    else this.#giveUp(this.#violation());
+    return count > 0;
   }
 
   #arrived(channel, piece, fin) {
     if (!fin || channel.pieces !== null) {
-      (channel.pieces ??= []).push(piece);
+      // On its own: the rest of the message may be long in coming.
+      (channel.pieces ??= []).push(fin ? piece : detached(piece));
       if (!fin) return;
       piece = join(channel.pieces);
       channel.pieces = null;
@@ -473,12 +525,12 @@ export class Link {
   #ended(channel, tag, code, reason) {
     this.#forget(channel);
     if (tag === ACCEPTED) {
-      console.error(`WebSocket connection to '${channel.url}' failed: the server chose the subprotocol '${reason}', which is not one that was offered`);
+      console.error(`WebSocket connection to '${channel.url}' failed: the server chose the subprotocol '${shown(reason)}', which is not one that was offered`);
       core.abort(this.#core, channel.number);
       channel.fail();
     } else if (tag === REFUSED) {
       // What a browser prints for a handshake that a server refuses.
-      console.error(`WebSocket connection to '${channel.url}' failed: ${code} ${reason}`);
+      console.error(`WebSocket connection to '${channel.url}' failed: ${code} ${shown(reason)}`);
       channel.fail();
     } else if (tag === CLOSED) {
       // RFC 6455 §5.5.1: the answer echoes the code. It does nothing if the page closed first.
@@ -486,7 +538,7 @@ export class Link {
       if (code === 1006) channel.lost();
       else channel.closed({ code: code === 0 ? 1005 : code, reason, wasClean: true });
     } else {
-      // Larger than a string can be.
+      // Larger than `max_message`.
       core.close(this.#core, channel.number, 1009, 0, 0);
       channel.fail();
     }
@@ -495,6 +547,8 @@ export class Link {
   /** The channel's number may be another's soon, and nobody will send what it still has queued. */
   #forget(channel) {
     this.#channels[channel.number] = undefined;
+    this.#opening.delete(channel);
+    this.#closing.delete(channel);
     const { rows } = this.#payloads;
     if (channel.first !== null) {
       for (let slot = 1; slot < rows.length; slot++) {
@@ -509,6 +563,9 @@ export class Link {
     this.#idle = setTimeout(() => this.end(1000, "idle"), this.#options.idleTimeout);
   }
 }
+
+/** As much of a server's words as fits a line: a console keeps a thousand, however long. */
+const shown = (text) => detached(text.slice(0, MAX_REASON));
 
 /** Whether a surrogate pair lies across `at`. */
 const isPair = (text, at) => text.codePointAt(at - 1) > 0xffff;

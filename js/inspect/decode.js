@@ -42,7 +42,8 @@ export class Decoder {
   }
 
   #text(data) {
-    const [head, digits, sign] = /^(\d+)([:+])/.exec(data);
+    // The link ends by what has no such head.
+    const [head, digits, sign] = /^(\d+)([:+])/.exec(data) ?? ["", "0", ":"];
     const text = data.slice(head.length);
     const kind = sign === ":" ? "TEXT" : "TEXT_PART";
     const bytes = head.length + new TextEncoder().encode(text).length;

@@ -66,15 +66,16 @@ export class Connection {
     if (socket !== this.#socket) return;
     const call = this.#calls.shift();
     const { result, error } = read(data);
-    if (call === undefined || (result === undefined && error === undefined)) {
+    const isRefusal = isError(error);
+    if (call === undefined || (result === undefined && !isRefusal)) {
       // Which answer belongs to which call cannot be known any more.
       if (call !== undefined) this.#calls.unshift(call);
       socket.close();
       this.#fail(new RpcError("protocol", `${this.#url} does not answer as a function does: ${String(data).slice(0, 100)}`));
       return;
     }
-    if (error === undefined) call.settle(call.resolve, result);
-    else call.settle(call.reject, new RpcError(String(error.code), String(error.message), error.data));
+    if (!isRefusal) call.settle(call.resolve, result);
+    else call.settle(call.reject, new RpcError(error.code, error.message, error.data));
     this.#rest();
   }
 
@@ -113,6 +114,8 @@ export class Connection {
     for (const call of calls) call.settle(call.reject, typeof reason === "function" ? reason(call) : reason);
   }
 }
+
+const isError = (error) => typeof error?.code === "string" && typeof error.message === "string";
 
 function read(data) {
   try {

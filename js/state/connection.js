@@ -5,6 +5,9 @@
 const FIRST_DELAY = 100;
 const LAST_DELAY = 10_000;
 
+/** A page may not send 1002, "protocol error", itself; a link is given up with the same. */
+const GIVEN_UP = 4002;
+
 export class Connection {
   #socket = null;
   #timer;
@@ -25,15 +28,27 @@ export class Connection {
     const socket = new this.WebSocket(this.url().href);
     this.#socket = socket;
     socket.onmessage = ({ data }) => {
-      if (this.#socket === socket) this.handlers.onmessage(JSON.parse(data));
-    };
-    socket.onclose = (event) => {
       if (this.#socket !== socket) return;
-      this.#socket = null;
-      if (!this.handlers.onclose(event)) return;
-      this.#timer = setTimeout(() => this.#open(), Math.random() * this.#delay);
-      this.#delay = Math.min(this.#delay * 2, LAST_DELAY);
+      try {
+        this.handlers.onmessage(JSON.parse(data));
+      } catch (error) {
+        // It would say the same again soon.
+        this.#delay = LAST_DELAY;
+        const reason = "what the server sends is no document, or no change of one";
+        console.error(`manysocket: the connection to ${socket.url} was given up: ${reason}: ${error}`);
+        socket.close(GIVEN_UP, reason);
+        this.#lose(socket, { code: GIVEN_UP, reason, wasClean: false });
+      }
     };
+    socket.onclose = (event) => this.#lose(socket, event);
+  }
+
+  #lose(socket, event) {
+    if (this.#socket !== socket) return;
+    this.#socket = null;
+    if (!this.handlers.onclose(event)) return;
+    this.#timer = setTimeout(() => this.#open(), Math.random() * this.#delay);
+    this.#delay = Math.min(this.#delay * 2, LAST_DELAY);
   }
 
   /** The server answers: the next loss is a new one. */

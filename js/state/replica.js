@@ -41,8 +41,10 @@ export class Replica {
   /**
    * Takes in what the server tells of the document.
    * @returns the delta that the base has moved by
+   * @throws if it does not fit; then all is as it was
    */
   receive({ document = this.document, version, data, delta }) {
+    if (typeof document !== "string" || !Number.isSafeInteger(version)) throw new TypeError("no name or no version");
     const before = this.#base;
     const base = data === undefined ? patched(before, delta) : toTree(data);
     if (document !== this.document) {
@@ -56,7 +58,7 @@ export class Replica {
       return [];
     }
     this.#move(base);
-    return delta ?? toPlain(diff(before, base));
+    return data === undefined ? delta : toPlain(diff(before, base));
   }
 
   /**
@@ -108,6 +110,7 @@ export class Replica {
       this.refuse(new StateError(error, message, commit.conflicts.length > 0 ? commit.conflicts : sides));
       return;
     }
+    if (!Number.isSafeInteger(version)) throw new TypeError("no version");
     this.#commits.shift();
     const base = version > this.version ? patched(this.#base, commit.message.delta) : this.#base;
     this.version = Math.max(this.version, version);

@@ -105,28 +105,72 @@ export function diff(from, to) {
   return delta;
 }
 
-/** The tree that a delta makes of another, which stays as it is; they share what the delta leaves alone. */
+/** Values that the copies of one delta may make, as many as the server lets one move about: a few copies of copies would fill any memory. */
+const MAX_COPIED = 5_000_000;
+
+/**
+ * The tree that a delta makes of another, which stays as it is; they share what the delta leaves alone.
+ * @throws if it does not fit the tree: a server may send anything
+ */
 export function patched(tree, delta) {
-  // The server has tested what there was to test.
-  const operations = delta.filter(({ op }) => op !== "test").map((operation) => ({ ...operation }));
   const fresh = new Set();
+  let copied = 0;
   let document = tree;
-  for (const operation of operations) {
-    if ("value" in operation) operation.value = toTree(operation.value);
-    // As what they are: the library's own copy would have prototypes.
-    if (operation.op === "copy") {
-      Object.assign(operation, { op: "add", value: toTree(valueAt(document, operation.from)), from: undefined });
-    }
-    if (operation.op === "move") document = unshared(document, operation.from, fresh);
-    document = unshared(document, operation.path, fresh);
-    // Neither validated, which the server has done, nor copied, nor kept from keys that no prototype is behind.
+  const apply = (operation) => {
+    document = unshared(document, operation, fresh);
+    // Neither validated, which `unshared` has done, nor copied, nor kept from keys that no prototype is behind.
     document = applyPatch(document, [operation], false, true, false).newDocument;
+  };
+  for (const { op, path, from, value } of delta) {
+    switch (op) {
+      // The server has tested what there was to test.
+      case "test":
+        break;
+      case "add":
+      case "replace":
+        apply({ op, path, value: toTree(value) });
+        break;
+      case "remove":
+        apply({ op, path });
+        break;
+      // As what they are: the library's own copy would have prototypes, and it takes some keys for them.
+      case "copy": {
+        const source = valueAt(document, from);
+        copied += sizeOf(source);
+        if (copied > MAX_COPIED) throw new RangeError(`copies of more than ${MAX_COPIED} values`);
+        apply({ op: "add", path, value: toTree(source) });
+        break;
+      }
+      case "move": {
+        const moved = valueAt(document, from);
+        apply({ op: "remove", path: from });
+        apply({ op: "add", path, value: moved });
+        break;
+      }
+      default:
+        throw new TypeError("an operation of no known kind");
+    }
   }
   return document;
 }
 
-/** Copies the containers on the way to `path`, except those that are `fresh`, so that what is there may be changed. */
-function unshared(tree, path, fresh) {
+/** How many values there are in one, itself included. */
+function sizeOf(value) {
+  if (value === undefined) throw new TypeError("there is nothing to copy");
+  if (value === null || typeof value !== "object") return 1;
+  let size = 1;
+  for (const key of Object.keys(value)) size += sizeOf(value[key]);
+  return size;
+}
+
+/** RFC 6901: the index of an element, without leading zeros. */
+const INDEX = /^(0|[1-9]\d*)$/;
+
+/**
+ * Copies the containers on the way to an operation's path, except those that are `fresh`, so that what is there may be changed.
+ * @throws {TypeError} if the way leads to nothing in this document: an array's methods, and what can be reached from them, are in none
+ */
+function unshared(tree, { op, path }, fresh) {
   const copy = (value) => {
     if (value === null || typeof value !== "object" || fresh.has(value)) return value;
     const copied = Array.isArray(value) ? [...value] : Object.assign(Object.create(null), value);
@@ -134,12 +178,25 @@ function unshared(tree, path, fresh) {
     return copied;
   };
   const root = copy(tree);
+  if (path === "") return root;
   let at = root;
-  for (const token of tokens(path).slice(0, -1)) {
-    at[token] = copy(at[token]);
-    at = at[token];
+  const keys = tokens(path);
+  const last = keys.pop();
+  for (const key of keys) {
+    if (!isMember(at, key)) throw new TypeError(`no ${path}`);
+    at[key] = copy(at[key]);
+    at = at[key];
   }
+  const mayBeEnd = op === "add" && Array.isArray(at) && (last === "-" || last === String(at.length));
+  const mayBeNew = op === "add" && isObject(at);
+  if (!mayBeEnd && !mayBeNew && !isMember(at, last)) throw new TypeError(`no ${path}`);
   return root;
+}
+
+/** Whether a container has an element or a member by this name. */
+function isMember(container, key) {
+  if (container === null || typeof container !== "object" || !Object.hasOwn(container, key)) return false;
+  return !Array.isArray(container) || INDEX.test(key);
 }
 
 /**

@@ -142,11 +142,23 @@ pub(crate) struct Window {
     unread: u32,
     /// What the last message would have taken in one piece, if it came in several.
     whole: u32,
-    /// The message that is being put together: its kind and its units so far.
-    partial: Option<(Kind, u32)>,
+    /// The message that is being put together.
+    partial: Option<Partial>,
     /// Credit to grant in the next GRANT, if one is waiting to be sent.
     pub(crate) grant_due: Option<u32>,
 }
+
+/// What has come of a message that has not ended.
+#[derive(Debug, Clone, Copy)]
+struct Partial {
+    kind: Kind,
+    units: u32,
+    pieces: u32,
+}
+
+/// The least that a piece holds, but for the last of a message: [`MIN_PIECE`], or one unit fewer beside a surrogate
+/// pair.
+const LEAST_PIECE: u32 = MIN_PIECE - 1;
 
 /// Why data was not taken in.
 #[derive(Debug, PartialEq, Eq)]
@@ -155,7 +167,7 @@ pub(crate) enum Rejected {
     NoCredit,
     /// A piece of another kind than the message began with.
     Mixed,
-    /// The message grows past the limit.
+    /// The message grows past the limit, or comes in more pieces than one of that size has.
     Oversize,
 }
 
@@ -190,19 +202,26 @@ impl Window {
         self.credit = self.credit.checked_sub(cost).ok_or(Rejected::NoCredit)?;
         self.rate.count(cost);
         let before = match self.partial.take() {
-            Some((partial, _)) if partial != kind => return Err(Rejected::Mixed),
-            Some((_, units)) => units,
-            None => 0,
+            Some(partial) if partial.kind != kind => return Err(Rejected::Mixed),
+            Some(partial) => partial,
+            None => Partial { kind, units: 0, pieces: 0 },
         };
-        let total =
-            before.checked_add(units).filter(|&total| total <= max_message).ok_or(Rejected::Oversize)?;
+        let total = before
+            .units
+            .checked_add(units)
+            .filter(|&total| total <= max_message)
+            .ok_or(Rejected::Oversize)?;
         if fin {
-            if before > 0 {
+            if before.units > 0 {
                 self.whole = total.saturating_add(MESSAGE_OVERHEAD);
             }
             self.unread = self.unread.saturating_add(total.saturating_add(MESSAGE_OVERHEAD));
         } else {
-            self.partial = Some((kind, total));
+            // Each costs the host something to keep, however short; empty ones would never add up to a message.
+            if before.pieces.saturating_mul(LEAST_PIECE) > max_message {
+                return Err(Rejected::Oversize);
+            }
+            self.partial = Some(Partial { kind, units: total, pieces: before.pieces + 1 });
         }
         Ok(())
     }

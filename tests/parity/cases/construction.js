@@ -42,10 +42,11 @@ export const cases = {
   "subprotocol: the server chooses": async ({ WebSocket, url, log }) => {
     for (const [offer, choose] of [[["a", "b"], "b"], [["a", "b"], "a"], ["solo", "solo"], [["a"], ""], [[], ""]]) {
       const socket = record(new WebSocket(url(`/protocol?choose=${choose}`), offer), log);
-      await Promise.race([fired(socket, "open"), fired(socket, "close")]);
+      const closed = fired(socket, "close");
+      await Promise.race([fired(socket, "open"), closed]);
       log(show(socket.protocol));
       socket.close();
-      await later(20);
+      await closed;
     }
   },
   "userinfo": about("receiving", async ({ WebSocket, url, log }) => {
