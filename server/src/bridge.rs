@@ -6,9 +6,7 @@ use std::time::Duration;
 use axum::extract::ws::{CloseFrame, Message};
 use futures_util::future::{Either, select};
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{Error as WireError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{self as ts, CloseFrame as WireCloseFrame};
@@ -19,7 +17,10 @@ use crate::socket::WebSocket;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Runs until both sides have closed, or one is lost; then drops both, so that the other side sees the loss.
-pub(crate) async fn bridge<S: AsyncRead + AsyncWrite + Unpin>(socket: WebSocket, wire: WebSocketStream<S>) {
+pub(crate) async fn bridge<W>(socket: WebSocket, wire: W)
+where
+    W: Stream<Item = Result<ts::Message, WireError>> + Sink<ts::Message, Error = WireError> + Unpin,
+{
     let (mut to_page, mut from_page) = socket.split();
     let (mut to_wire, mut from_wire) = wire.split();
     let closing = AtomicBool::new(false);

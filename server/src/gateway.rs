@@ -15,6 +15,7 @@ use tracing::{debug, warn};
 use crate::bridge::bridge;
 use crate::upgrade::WebSocketUpgrade;
 use crate::upstream::{Answer, Failure, Upstream};
+use crate::watched::Watched;
 
 /// Headers of a page's request that an upstream server is to see as if it were asked directly.
 const PASSED: [HeaderName; 6] = [
@@ -112,7 +113,8 @@ impl Gateway {
                 if let Some(protocol) = headers.get(header::SEC_WEBSOCKET_PROTOCOL) {
                     upgrade.set_selected_protocol(protocol.clone());
                 }
-                let mut response = upgrade.on_upgrade(|socket| bridge(socket, *wire));
+                let watched = Watched::new(*wire, upstream.clone());
+                let mut response = upgrade.on_upgrade(|socket| bridge(socket, watched));
                 pass_on(&mut headers);
                 response.headers_mut().extend(headers);
                 response

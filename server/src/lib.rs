@@ -138,6 +138,7 @@ pub mod topic;
 mod tree;
 mod upgrade;
 mod upstream;
+mod watched;
 
 pub use endpoint::Endpoint;
 pub use events::{LastEventId, Outgoing, events};

@@ -1,0 +1,148 @@
+//! Upstreams that fail behind a gateway, each beside one that does not, on the same link: docs/faults.md has the promises.
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use common::binary::Binary;
+use common::upstream::pass;
+use common::{Link, Server};
+use manysocket_protocol::{Event, Message};
+use manysocket_server::Gateway;
+
+/// How many sockets lead to each.
+const EACH: usize = 4;
+
+/// A gateway, and a link with sockets to the upstream that fails and to the one that does not.
+struct Setting {
+    _server: Server,
+    link: Link,
+    failing: Vec<u32>,
+    other: u32,
+}
+
+impl Setting {
+    async fn new(failing: &Server, other: &Server) -> Self {
+        let gateway = |prefix: &str, to: &Server| {
+            Gateway::new(prefix, &format!("ws://{}/demo", to.address)).expect("a gateway")
+        };
+        let app = gateway("/failing", failing).mount(axum::Router::new());
+        let server = Server::start(gateway("/other", other).mount(app)).await;
+        let mut link = Link::dial(&server).await;
+        let mut channels = Vec::new();
+        for _ in 0..EACH {
+            channels.push(link.open("/failing/echo").await);
+        }
+        let other = link.open("/other/echo").await;
+        Self { _server: server, link, failing: channels, other }
+    }
+
+    async fn the_other_goes_on(&mut self) {
+        self.link.assert_echo(self.other, "still there").await;
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_is_killed_takes_its_own_sockets_with_it() {
+    let (failing, other) = (Binary::start(&[], &[]).await, Binary::start(&[], &[]).await);
+    let mut setting = Setting::new(&failing.server, &other.server).await;
+    // Messages are under way in both directions, to both.
+    const UNDER_WAY: usize = 500;
+    let (link, all) = (&mut setting.link, [&setting.failing[..], &[setting.other]].concat());
+    for channel in all {
+        for number in 0..UNDER_WAY {
+            link.endpoint.send(channel, Message::text(number.to_string()));
+        }
+    }
+    let (mut echoes, mut lost, mut killed) = (vec![0; 64], 0, false);
+    while lost < EACH || echoes[setting.other as usize] < UNDER_WAY {
+        match setting.link.news().await {
+            Event::Message { channel, message } => {
+                let count = &mut echoes[channel as usize];
+                assert_eq!(message, Message::text(count.to_string()), "in order, each once");
+                *count += 1;
+                if !killed {
+                    failing.signal("KILL").await;
+                    killed = true;
+                }
+            }
+            Event::Closed { channel, close } => {
+                assert_eq!((close.code, channel != setting.other), (Some(1006), true));
+                setting.link.endpoint.close(channel, None, "");
+                lost += 1;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let refused = setting.link.endpoint.open("/failing/echo", "");
+    let news = setting.link.news().await;
+    assert!(
+        matches!(news, Event::Refused { channel, status: 502, .. } if Some(channel) == refused),
+        "{news:?}"
+    );
+    setting.the_other_goes_on().await;
+}
+
+/// Its connections stay open, and its kernel still takes what it is sent.
+#[tokio::test]
+async fn an_upstream_that_stands_still_is_given_up_after_a_minute() {
+    let (failing, other) = (Binary::start(&[], &[]).await, Binary::start(&[], &[]).await);
+    let setting = Setting::new(&failing.server, &other.server).await;
+    failing.signal("STOP").await;
+    given_up_after_a_minute(setting).await;
+}
+
+/// As when a suspended machine goes on: what it was sent meanwhile is answered.
+#[tokio::test]
+async fn an_upstream_that_goes_on_in_time_has_lost_nothing() {
+    let (failing, other) = (Binary::start(&[], &[]).await, Binary::start(&[], &[]).await);
+    let mut setting = Setting::new(&failing.server, &other.server).await;
+    failing.signal("STOP").await;
+    for &channel in &setting.failing {
+        setting.link.endpoint.send(channel, Message::text("meanwhile"));
+    }
+    for seconds in [25, 25, 9] {
+        pass(seconds).await;
+        setting.the_other_goes_on().await;
+    }
+    failing.signal("CONT").await;
+    for _ in 0..EACH {
+        let news = setting.link.news().await;
+        assert!(
+            matches!(&news, Event::Message { message, .. } if *message == Message::text("meanwhile")),
+            "{news:?}"
+        );
+    }
+    // The answers to the pings have come in front of these: the time begins anew.
+    for seconds in [25, 25, 9] {
+        pass(seconds).await;
+        setting.the_other_goes_on().await;
+    }
+}
+
+/// For a minute nothing happens; then its sockets are lost, and those who wait for an answer are refused with 504.
+async fn given_up_after_a_minute(mut setting: Setting) {
+    let waiting = setting.link.endpoint.open("/failing/echo", "");
+    for seconds in [25, 25, 9] {
+        setting.the_other_goes_on().await;
+        pass(seconds).await;
+    }
+    setting.the_other_goes_on().await;
+    pass(2).await;
+    let mut lost = setting.failing.clone();
+    let mut refused = None;
+    while !lost.is_empty() || refused.is_none() {
+        match setting.link.news().await {
+            Event::Closed { channel, close } => {
+                assert_eq!(close.code, Some(1006));
+                setting.link.endpoint.close(channel, None, "");
+                lost.retain(|&other| other != channel);
+            }
+            Event::Refused { channel, status, .. } => {
+                assert_eq!((Some(channel), status), (waiting, 504));
+                refused = Some(status);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    setting.the_other_goes_on().await;
+}
