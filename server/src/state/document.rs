@@ -1,8 +1,8 @@
 //! One document in memory: its value, the commits that led there, and what each socket has yet to hear of it.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::extract::ws::Utf8Bytes;
 use serde::{Deserialize, Serialize};
@@ -103,10 +103,9 @@ impl State {
     }
 
     /// A document that nobody has committed to.
-    pub(super) fn unwritten(initial: &Value) -> Self {
-        // By the nanosecond: documents of one name are made one after the other.
-        let age = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self::new(format!("{:x}", age.as_nanos()), 0, initial.clone())
+    pub(super) fn unwritten(initial: &Value) -> io::Result<Self> {
+        // What tells it from others of its name is of chance, since clocks are set back.
+        Ok(Self::new(format!("{:016x}", getrandom::u64()?), 0, initial.clone()))
     }
 
     /// Takes up a commit; `value` is what it made.

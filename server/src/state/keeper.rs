@@ -85,7 +85,7 @@ impl Keeper {
                 state
             }
             None if must_exist => return Ok(None),
-            None => State::unwritten(initial),
+            None => State::unwritten(initial)?,
         };
         let document = Arc::new(Document::new(key.to_owned(), state));
         Ok(Some((Self { bucket, names, document: Arc::clone(&document), revision }, document)))

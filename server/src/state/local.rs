@@ -151,7 +151,7 @@ impl Worker {
             Some(stored) => restore(&key, stored)?,
             None if must_exist => return Ok(None),
             None => {
-                let document = Arc::new(Document::new(key.clone(), State::unwritten(initial)));
+                let document = Arc::new(Document::new(key.clone(), State::unwritten(initial)?));
                 Loaded { document, snapshot: None, unsaved: 0 }
             }
         };
