@@ -15,7 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tracing::{debug, warn};
@@ -36,6 +36,9 @@ const MAX_HEAD: usize = 32 * 1024;
 
 /// How long to wait when there are no file descriptors left: until some connections have ended.
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// How often that is told while it lasts.
+const REPEAT: Duration = Duration::from_secs(10);
 
 /// Serves an application until `shutdown` is cancelled; then it accepts no more, and connections end after their
 /// requests. Unlike [`axum::serve()`] it limits how long a request's head may take, and sends small messages at once.
@@ -84,6 +87,7 @@ async fn accept<F>(
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
+    let mut told: Option<Instant> = None;
     while let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await {
         match accepted {
             Ok((stream, remote)) => {
@@ -95,7 +99,10 @@ async fn accept<F>(
                 debug!("a connection ended before it was accepted: {error}");
             }
             Err(error) => {
-                warn!("no connection can be accepted for a moment: {error}");
+                if told.is_none_or(|told| told.elapsed() > REPEAT) {
+                    warn!("no connection can be accepted for now: {error}");
+                    told = Some(Instant::now());
+                }
                 tokio::time::sleep(PAUSE).await;
             }
         }

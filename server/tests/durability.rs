@@ -14,7 +14,7 @@ use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::timeout;
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 /// Longer than anything here takes.
@@ -49,9 +49,12 @@ impl Process {
         self.child.wait().expect("its end");
     }
 
+    fn url(&self, name: &str) -> String {
+        format!("ws://{}/demo/state/{name}", self.origin)
+    }
+
     async fn open(&self, name: &str) -> Client {
-        let url = format!("ws://{}/demo/state/{name}", self.origin);
-        Client(connect_async(url).await.expect("a socket").0)
+        Client(connect_async(self.url(name)).await.expect("a socket").0)
     }
 }
 
@@ -210,4 +213,119 @@ async fn a_full_disk_refuses_commits_and_the_service_goes_on() {
     let server = Process::start(folder.path());
     let data = server.open("a").await.receive().await.expect("the document");
     assert_eq!(data["version"], version + 1);
+}
+
+/// A file system in a file.
+#[cfg(target_os = "linux")]
+struct Volume {
+    folder: tempfile::TempDir,
+}
+
+#[cfg(target_os = "linux")]
+impl Volume {
+    /// `None` where it cannot be made, which is said.
+    fn new() -> Option<Self> {
+        let volume = Self { folder: tempfile::tempdir().expect("a folder") };
+        let image = volume.path("image");
+        std::fs::create_dir(volume.path("mounted")).expect("a folder");
+        std::fs::File::create(&image).expect("a file").set_len(16 << 20).expect("room");
+        let made = run("mkfs.ext4", &["-q", &image]) && volume.mount();
+        if !made {
+            eprintln!("SKIPPED: only root may mount a file system, with mkfs.ext4 and a loop device");
+        }
+        made.then_some(volume)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().expect("UTF-8").to_owned()
+    }
+
+    /// Errors turn it read-only, as they do most servers' disks.
+    fn mount(&self) -> bool {
+        run("mount", &["-o", "loop,errors=remount-ro", &self.path("image"), &self.path("mounted")])
+    }
+
+    /// What its kernel does when the disk fails.
+    fn fail(&self) {
+        let found = Command::new("findmnt").args(["-no", "SOURCE", &self.path("mounted")]).output();
+        let device = String::from_utf8(found.expect("findmnt").stdout).expect("UTF-8");
+        let name = device.trim().trim_start_matches("/dev/");
+        std::fs::write(format!("/sys/fs/ext4/{name}/trigger_fs_error"), "1").expect("a failure");
+    }
+
+    /// What an administrator does then.
+    fn repair(&self) {
+        assert!(run("umount", &[&self.path("mounted")]), "unmounted");
+        // 1: errors were found and corrected.
+        run("fsck.ext4", &["-p", &self.path("image")]);
+        assert!(self.mount(), "mounted again");
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for Volume {
+    fn drop(&mut self) {
+        run("umount", &[&self.path("mounted")]);
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn run(program: &str, words: &[&str]) -> bool {
+    let output = Command::new(program).args(words).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    output.is_ok_and(|status| status.success())
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_disk_that_fills_up_and_turns_read_only_loses_nothing_acknowledged() {
+    let Some(volume) = Volume::new() else { return };
+    let data = volume.path("mounted");
+    let ballast = Path::new(&data).join("ballast");
+    std::fs::write(&ballast, vec![1; 8 << 20]).expect("room");
+    let mut server = Process::start(Path::new(&data));
+    let mut client = server.open("a").await;
+    client.receive().await.expect("the document");
+    let fill =
+        |n: u64| json!([{"op": "add", "path": format!("/{}", n % 5), "value": n.to_string().repeat(50_000)}]);
+    let mut version = 0;
+    let mut until_refused = async |version: &mut u64, from: u64, to: u64| {
+        for attempt in from..to {
+            let answer =
+                client.commit(&format!("c{attempt}"), *version, &fill(attempt)).await.expect("an answer");
+            match answer["version"].as_u64() {
+                Some(new) => *version = new,
+                None => return answer["message"].as_str().expect("a message").to_owned(),
+            }
+        }
+        String::new()
+    };
+    let refusal = until_refused(&mut version, 0, 1000).await;
+    assert!(refusal.contains("No space left on device"), "{refusal}");
+    std::fs::remove_file(ballast).expect("a file");
+    assert_eq!(until_refused(&mut version, 2000, 2001).await, "", "there is room again");
+
+    volume.fail();
+    let refusal = until_refused(&mut version, 3000, 3001).await;
+    assert!(refusal.contains("Read-only file system"), "{refusal}");
+    // It goes on with what it has in memory. The file cannot be opened anew, so there is no reading others.
+    let document = server.open("a").await.receive().await.expect("the document");
+    assert_eq!(document["version"], version);
+    match connect_async(server.url("b")).await {
+        Err(Error::Http(response)) => assert_eq!(response.status(), 503),
+        other => panic!("{other:?}"),
+    }
+    assert!(!until_refused(&mut version, 4000, 4001).await.is_empty());
+
+    // It does not start where it could not keep what it acknowledges.
+    server.kill();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_manysocket-server"));
+    let refused = command.args(["--listen", "127.0.0.1:0", "--data", &data]).output().expect("an end");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("Read-only file system"), "{said}");
+
+    volume.repair();
+    let mut server = Process::start(Path::new(&data));
+    let document = server.open("a").await.receive().await.expect("the document");
+    assert_eq!(document["version"], version, "all that was acknowledged");
+    server.kill();
 }

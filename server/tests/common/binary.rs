@@ -68,9 +68,19 @@ impl Binary {
         .unwrap_or_else(|_| panic!("no line in time with {text:?}"))
     }
 
+    /// What it has logged since the last line that was read.
+    pub(crate) fn unread(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.log.try_recv().ok()).collect()
+    }
+
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id().expect("it lives")
+    }
+
     /// Sends it a signal by name: `TERM`, `HUP`.
     pub(crate) async fn signal(&self, name: &str) {
-        let id = self.process.id().expect("it lives").to_string();
+        let id = self.id().to_string();
         let sent = Command::new("kill").args([&format!("-{name}"), &id]).status().await;
         assert!(sent.expect("kill").success());
     }
@@ -97,9 +107,7 @@ impl Binary {
     /// A line of `/proc/PID/status` in kB: `VmRSS`, the memory that it has, or `VmHWM`, the most that it had.
     #[cfg(target_os = "linux")]
     pub(crate) fn memory(&self, name: &str) -> usize {
-        let status =
-            std::fs::read_to_string(format!("/proc/{}/status", self.process.id().expect("it lives")));
-        let status = status.expect("its status");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("its status");
         let line = status.lines().find(|line| line.starts_with(name)).expect("a line");
         line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
     }

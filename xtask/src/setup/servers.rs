@@ -1,4 +1,5 @@
-//! Programs that tests of the server run beside it: proxies, and the nats-server that several servers meet on.
+//! Programs that tests of the server run beside it: proxies, the nats-server that several servers meet on, and what moves
+//! their clock.
 
 use super::debian;
 use crate::workspace;
@@ -6,6 +7,7 @@ use crate::workspace;
 /// Installs them where that is possible. Without one there is less to test, which a line says.
 pub(crate) fn servers() {
     for (program, purpose) in [
+        ("faketime", "what moves the clock of servers in tests"),
         ("haproxy", "a proxy that tests put before the server"),
         ("nats-server", "where several servers meet in tests"),
         ("nginx", "a proxy that tests put before the server"),
