@@ -4,7 +4,7 @@ import { fileURLToPath } from "node:url";
 import * as echarts from "echarts";
 import { growth, workloads } from "./workloads.mjs";
 
-const docs = new URL("../docs/", import.meta.url);
+export const docs = new URL("../docs/", import.meta.url);
 const BEGIN = "<!-- results: written by cargo xtask bench -->";
 const END = "<!-- end of results -->";
 
@@ -12,7 +12,7 @@ const COLOURS = { native: "#8a8f98", manysocket: "#2f6fde", "websocket-multiplex
 const NAMES = Object.keys(COLOURS);
 
 /** Three digits: the spread is wider than the fourth. */
-function number(value) {
+export function number(value) {
   if (value === undefined) return "";
   if (value >= 1000) return Math.round(Number(value.toPrecision(3))).toLocaleString("en");
   return String(Number(value.toPrecision(3)));
@@ -54,16 +54,16 @@ function table(results) {
 
 const LOG_TICKS = { type: "log", splitLine: { lineStyle: { color: "#e4e6ea" } } };
 
-async function chart(file, option) {
+export async function chart(file, option) {
   const drawing = echarts.init(null, null, { renderer: "svg", ssr: true, width: 760, height: 380 });
   drawing.setOption({ animation: false, backgroundColor: "#fff", textStyle: { fontFamily: "sans-serif" }, grid: { left: 80, right: 24, top: 64, bottom: 56 }, ...option });
-  await writeFile(new URL(`benchmarks/${file}.svg`, docs), drawing.renderToSVGString());
+  await writeFile(new URL(`${file}.svg`, docs), drawing.renderToSVGString());
   drawing.dispose();
 }
 
 async function growthChart(key, series) {
   const { title, axis, unit } = growth[key];
-  await chart(`growth-${key}`, {
+  await chart(`benchmarks/growth-${key}`, {
     title: { text: title, left: "center", textStyle: { fontSize: 14 } },
     legend: { top: 28 },
     xAxis: { ...LOG_TICKS, name: axis, nameLocation: "middle", nameGap: 30 },
@@ -75,7 +75,7 @@ async function growthChart(key, series) {
 /** Messages per second of every contestant, by workload. */
 async function messagesChart(results) {
   const keys = ["echo-1", "echo-100", "turns", "push", "text-1k", "binary-1k"].filter((key) => results.workloads[key]);
-  await chart("messages", {
+  await chart("benchmarks/messages", {
     title: { text: "Messages per second", left: "center", textStyle: { fontSize: 14 } },
     legend: { top: 28 },
     xAxis: { type: "category", data: keys, axisLabel: { interval: 0 } },
@@ -104,9 +104,7 @@ function memory({ idleBrowser, idleServer, dispatch }) {
 export async function report(results) {
   for (const [key, series] of Object.entries(results.growth)) await growthChart(key, series);
   await messagesChart(results);
-  const text = `${BEGIN}
-
-${results.machine}; ${results.browser}; ${results.date}; load average at the start ${results.load.map((load) => load.toFixed(1)).join(" ")}.
+  await writeBetween("benchmarks.md", BEGIN, END, `${results.machine}; ${results.browser}; ${results.date}; load average at the start ${results.load.map((load) => load.toFixed(1)).join(" ")}.
 
 Medians, with the least and the most in brackets. \\* marks figures of which some rounds were spoilt by other programs on the machine.
 
@@ -117,14 +115,16 @@ ${table(results)}
 ![against the size of messages](benchmarks/growth-size.svg)
 ![opening](benchmarks/growth-opening.svg)
 
-${memory(results)}
+${memory(results)}`);
+}
 
-${END}`;
-  const file = fileURLToPath(new URL("benchmarks.md", docs));
+/** Replaces what is between two marks in a file of docs/. */
+export async function writeBetween(name, begin, end, text) {
+  const file = fileURLToPath(new URL(name, docs));
   const old = await readFile(file, "utf8");
-  const [before, after] = [old.indexOf(BEGIN), old.indexOf(END)];
-  if (before < 0 || after < 0) throw new Error(`${file} lacks the marks ${BEGIN} and ${END}`);
-  await writeFile(file, old.slice(0, before) + text + old.slice(after + END.length));
+  const [before, after] = [old.indexOf(begin), old.indexOf(end)];
+  if (before < 0 || after < 0) throw new Error(`${file} lacks the marks ${begin} and ${end}`);
+  await writeFile(file, `${old.slice(0, before)}${begin}\n\n${text}\n\n${old.slice(after)}`);
 }
 
 // `node bench/report.mjs` writes the file again from the figures of the last run.

@@ -5,12 +5,13 @@ import { join } from "node:path";
 /** Starts a program that prints where it listens. */
 export function start(program, parameters, env = {}) {
   const child = spawn(program, parameters, { stdio: ["ignore", "pipe", "ignore"], env: { ...process.env, ...env } });
+  const ended = new Promise((resolve) => child.once("exit", resolve));
   return new Promise((resolve, reject) => {
     let printed = "";
     child.stdout.on("data", (chunk) => {
       printed += chunk;
       const port = /listening on .*?(\d+)\n/.exec(printed)?.[1];
-      if (port) resolve({ pid: child.pid, port: Number(port), stop: () => child.kill("SIGKILL") });
+      if (port) resolve({ pid: child.pid, port: Number(port), ended, stop: () => child.kill("SIGKILL") });
     });
     child.once("error", reject).once("exit", (code) => reject(new Error(`${program} ended with code ${code}`)));
   });

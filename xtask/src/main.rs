@@ -19,6 +19,8 @@ cargo xtask build                    build the npm package into pkg/ and print i
 cargo xtask demo [--listen ADDRESS]  build everything and serve the demo (default address 127.0.0.1:8080)
 cargo xtask bench [--quick] [NAME]…  measure against native sockets and peers, and write docs/benchmarks.md;
                                      or only the named workloads of bench/workloads.mjs, which writes nothing
+cargo xtask bench soak [MINUTES]     run everything for long while connections break (default 30), and write
+                                     docs/faults.md
 cargo xtask reference                write the API reference of the npm package and the crates
 cargo xtask release --dry-run        check whether a release could be made, and pack it; publishes nothing
 cargo xtask test [STEP]…             run all tests, or only the named steps:
@@ -44,6 +46,8 @@ fn run(arguments: &[String]) -> Result<()> {
         ["release", "--dry-run"] => release::dry_run(),
         ["reference"] => reference::reference(),
         ["test", steps @ ..] => test::test(steps),
+        ["bench", "soak"] => bench::soak(bench::SOAK),
+        ["bench", "soak", minutes] => bench::soak(minutes),
         ["bench", arguments @ ..] => bench::bench(arguments),
         [] | ["help" | "--help" | "-h"] => {
             println!("{USAGE}");

@@ -1,27 +1,27 @@
-//! A client without a browser, for what a browser cannot do: hold a million sockets, or open so many a second that the
-//! server is the one to be measured.
+//! A client without a browser, for what a browser cannot do: hold a million sockets, open so many a second that the
+//! server is the one to be measured, or do a little of everything for hours.
 //!
 //! - `idle HOST native|virtual LINKS SOCKETS` opens that many sockets on each of that many connections, and then sends
 //!   one message over each and waits for its echo.
 //! - `opens HOST PATH COUNT` opens and closes that many sockets over one link.
+//! - `soak HOST GATEWAY SECONDS` is described in `soak/mod.rs`.
 //!
-//! Figures are printed as lines of JSON; each waits for a line on standard input, while the caller looks at the server.
+//! Figures are printed as lines of JSON. Those of the first two wait for a line on standard input, while the caller looks
+//! at the server.
+
+mod link;
+mod soak;
 
 use std::io::{BufRead, stdin};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use futures_util::{SinkExt, StreamExt};
-use manysocket_protocol::{
-    Endpoint, Event, HANDSHAKE_PARAMETER, Message, Physical, SUBPROTOCOL, Settings, Side,
-};
-use tokio::net::TcpStream;
+use link::{Link, dial};
+use manysocket_protocol::{Event, Message};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio_tungstenite::tungstenite::{self as ts, client::IntoClientRequest};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
-
-type Wire = WebSocketStream<MaybeTlsStream<TcpStream>>;
+use tokio_tungstenite::tungstenite as ts;
 
 /// Sockets that are being opened at the same time: a page of many frames, and enough to keep a server busy.
 const AT_ONCE: u32 = 1000;
@@ -32,9 +32,13 @@ async fn main() -> Result<()> {
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["idle", host, kind, links, each] => idle(host, kind, links.parse()?, each.parse()?).await,
         ["opens", host, path, count] => opens(host, path, count.parse()?).await,
+        ["soak", host, gateway, seconds] => {
+            soak::soak(host, gateway, Duration::from_secs(seconds.parse()?)).await
+        }
         _ => {
             bail!(
-                "usage: manysocket-bench-client idle HOST native|virtual LINKS SOCKETS | opens HOST PATH COUNT"
+                "usage: manysocket-bench-client idle HOST native|virtual LINKS SOCKETS | opens HOST PATH COUNT | \
+                 soak HOST GATEWAY SECONDS"
             )
         }
     }
@@ -47,86 +51,34 @@ fn tell(figure: &str) -> Result<()> {
     Ok(())
 }
 
-async fn dial(host: &str, path: &str, protocol: Option<&str>) -> Result<Wire> {
-    let mut request = format!("ws://{host}{path}").into_client_request()?;
-    request.headers_mut().insert("origin", format!("http://{host}").parse()?);
-    if let Some(protocol) = protocol {
-        request.headers_mut().insert("sec-websocket-protocol", protocol.parse()?);
+async fn open_all(link: &mut Link, count: u32) -> Result<()> {
+    let (mut asked, mut accepted) = (0, 0);
+    while accepted < count {
+        while asked < count && asked - accepted < AT_ONCE {
+            link.endpoint.open("/test/echo", "").context("the server allows no more channels")?;
+            asked += 1;
+        }
+        match link.event().await? {
+            Event::Accepted { .. } => accepted += 1,
+            Event::Refused { status, reason, .. } => bail!("refused: {status} {reason}"),
+            _ => {}
+        }
     }
-    let (wire, _) = tokio_tungstenite::connect_async_with_config(request, None, true).await?;
-    Ok(wire)
+    Ok(())
 }
 
-/// A link, driven in one task.
-struct Link {
-    wire: Wire,
-    endpoint: Endpoint,
-}
-
-impl Link {
-    async fn dial(host: &str) -> Result<Self> {
-        let mut endpoint = Endpoint::new(Side::Client, Settings::default(), 0);
-        let path = format!("/multiplexer?{HANDSHAKE_PARAMETER}={}", endpoint.handshake());
-        Ok(Self { wire: dial(host, &path, Some(SUBPROTOCOL)).await?, endpoint })
+async fn echo_all(link: &mut Link, count: u32) -> Result<()> {
+    for channel in 1..=count {
+        link.endpoint.send(channel, Message::text("hello"));
     }
-
-    async fn flush(&mut self) -> Result<()> {
-        while let Some(message) = self.endpoint.poll_transmit() {
-            self.wire
-                .feed(match message {
-                    Physical::Text(bytes) => ts::Message::Text(bytes.try_into()?),
-                    Physical::Binary(bytes) => ts::Message::Binary(bytes),
-                })
-                .await?;
-        }
-        Ok(self.wire.flush().await?)
-    }
-
-    async fn event(&mut self) -> Result<Event> {
-        loop {
-            if let Some(event) = self.endpoint.poll_event() {
-                return Ok(event);
-            }
-            self.flush().await?;
-            let message = match self.wire.next().await.context("the server ended the link")?? {
-                ts::Message::Text(text) => Physical::Text(text.into()),
-                ts::Message::Binary(bytes) => Physical::Binary(bytes),
-                ts::Message::Close(frame) => bail!("the server closed the link: {frame:?}"),
-                _ => continue,
-            };
-            self.endpoint.receive(0, message).map_err(|violation| anyhow::anyhow!("{violation}"))?;
+    let mut left = count;
+    while left > 0 {
+        if let Event::Message { channel, message } = link.event().await? {
+            link.endpoint.consumed(channel, 1, message.units());
+            left -= 1;
         }
     }
-
-    async fn open(&mut self, count: u32) -> Result<()> {
-        let (mut asked, mut accepted) = (0, 0);
-        while accepted < count {
-            while asked < count && asked - accepted < AT_ONCE {
-                self.endpoint.open("/test/echo", "").context("the server allows no more channels")?;
-                asked += 1;
-            }
-            match self.event().await? {
-                Event::Accepted { .. } => accepted += 1,
-                Event::Refused { status, reason, .. } => bail!("refused: {status} {reason}"),
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    async fn echo(&mut self, count: u32) -> Result<()> {
-        for channel in 1..=count {
-            self.endpoint.send(channel, Message::text("hello"));
-        }
-        let mut left = count;
-        while left > 0 {
-            if let Event::Message { channel, message } = self.event().await? {
-                self.endpoint.consumed(channel, 1, message.units());
-                left -= 1;
-            }
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 async fn idle(host: &str, kind: &str, links: u32, each: u32) -> Result<()> {
@@ -139,7 +91,7 @@ async fn idle(host: &str, kind: &str, links: u32, each: u32) -> Result<()> {
             continue;
         }
         let mut link = Link::dial(host).await?;
-        link.open(each).await?;
+        open_all(&mut link, each).await?;
         let mut go = go.subscribe();
         open_links.spawn(async move {
             // Meanwhile it answers the server's pings.
@@ -149,7 +101,7 @@ async fn idle(host: &str, kind: &str, links: u32, each: u32) -> Result<()> {
                     event = link.event() => drop(event?),
                 }
             }
-            link.echo(each).await?;
+            echo_all(&mut link, each).await?;
             Ok::<_, anyhow::Error>(link)
         });
     }
