@@ -77,12 +77,13 @@ const END: Duration = Duration::from_secs(1 + 5 + 4);
 /// A page that reads nothing, while more is to be sent to it than its connection holds.
 async fn stalled(server: &Server) -> Link {
     let mut link = Link::dial(server).await;
-    // A window is 256 KiB: 19 MB, and the kernel keeps a few for one that does not read.
+    let mut channels = Vec::new();
     for _ in 0..100 {
-        let channel = link.open("/demo/echo").await;
-        for _ in 0..3 {
-            link.endpoint.send(channel, Message::binary(vec![0; 64 << 10]));
-        }
+        channels.push(link.open("/demo/echo").await);
+    }
+    // Within its windows of 256 KiB: 19 MB, and the kernel keeps a few for one that does not read.
+    for channel in channels.into_iter().cycle().take(300) {
+        link.endpoint.send(channel, Message::binary(vec![0; 64 << 10]));
     }
     link.flush().await;
     link
@@ -198,6 +199,7 @@ async fn a_clock_that_jumps_moves_nothing() {
     let mut binary = clock.start(&["--drain", DRAIN]).await;
     let mut link = Link::dial(&binary.server).await;
     let channel = link.open("/demo/echo").await;
+    binary.logged("link up").await;
     let mut documents = Vec::new();
     // The last are before 1970, since when there is no time to tell.
     for (jump, century) in

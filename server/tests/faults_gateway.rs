@@ -3,11 +3,18 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use common::binary::Binary;
-use common::upstream::pass;
+use common::network::Wire;
+use common::upstream::{accepted, pass, upstream_at};
 use common::{Link, Server};
+use futures_util::{SinkExt, StreamExt};
 use manysocket_protocol::{Event, Message};
 use manysocket_server::Gateway;
+
+/// In steps beyond the gateway's own of 25 s, so that all that is due in each has happened before the next.
+const NEARLY_A_MINUTE: [u64; 3] = [26, 26, 7];
 
 /// How many sockets lead to each.
 const EACH: usize = 4;
@@ -87,7 +94,7 @@ async fn an_upstream_that_is_killed_takes_its_own_sockets_with_it() {
 async fn an_upstream_that_stands_still_is_given_up_after_a_minute() {
     let (failing, other) = (Binary::start(&[], &[]).await, Binary::start(&[], &[]).await);
     let setting = Setting::new(&failing.server, &other.server).await;
-    failing.signal("STOP").await;
+    failing.stand_still().await;
     given_up_after_a_minute(setting).await;
 }
 
@@ -96,11 +103,11 @@ async fn an_upstream_that_stands_still_is_given_up_after_a_minute() {
 async fn an_upstream_that_goes_on_in_time_has_lost_nothing() {
     let (failing, other) = (Binary::start(&[], &[]).await, Binary::start(&[], &[]).await);
     let mut setting = Setting::new(&failing.server, &other.server).await;
-    failing.signal("STOP").await;
+    failing.stand_still().await;
     for &channel in &setting.failing {
         setting.link.endpoint.send(channel, Message::text("meanwhile"));
     }
-    for seconds in [25, 25, 9] {
+    for seconds in NEARLY_A_MINUTE {
         pass(seconds).await;
         setting.the_other_goes_on().await;
     }
@@ -112,22 +119,49 @@ async fn an_upstream_that_goes_on_in_time_has_lost_nothing() {
             "{news:?}"
         );
     }
-    // The answers to the pings have come in front of these: the time begins anew.
-    for seconds in [25, 25, 9] {
+    // It answers pings again, and may say nothing else for as long as it likes.
+    for seconds in [NEARLY_A_MINUTE, NEARLY_A_MINUTE].concat() {
         pass(seconds).await;
         setting.the_other_goes_on().await;
     }
 }
 
+/// Neither an end nor a reset, and nothing is acknowledged.
+#[test]
+fn an_upstream_whose_network_has_gone_away_is_given_up_after_a_minute() {
+    let Some(wire) = Wire::new().map(Arc::new) else { return };
+    let (tell, told) = std::sync::mpsc::channel();
+    // Ends with the test's process.
+    wire.run_at(1, async move || {
+        let echo = async |stream, head: String| {
+            let mut socket = accepted(stream, &head).await;
+            while let Some(Ok(message)) = socket.next().await {
+                let _ = socket.send(message).await;
+            }
+        };
+        tell.send(upstream_at((Wire::address(1), 0), echo).await).expect("a test");
+        std::future::pending::<()>().await;
+    });
+    let failing = Server::at(told.recv().expect("an address"));
+    let wire_of_gateway = Arc::clone(&wire);
+    let gateway = wire.run_at(0, async move || {
+        let other = Binary::start(&[], &[]).await;
+        let setting = Setting::new(&failing, &other.server).await;
+        wire_of_gateway.cut();
+        given_up_after_a_minute(setting).await;
+    });
+    gateway.join().expect("what was promised");
+}
+
 /// For a minute nothing happens; then its sockets are lost, and those who wait for an answer are refused with 504.
 async fn given_up_after_a_minute(mut setting: Setting) {
     let waiting = setting.link.endpoint.open("/failing/echo", "");
-    for seconds in [25, 25, 9] {
+    for seconds in NEARLY_A_MINUTE {
         setting.the_other_goes_on().await;
         pass(seconds).await;
     }
     setting.the_other_goes_on().await;
-    pass(2).await;
+    pass(4).await;
     let mut lost = setting.failing.clone();
     let mut refused = None;
     while !lost.is_empty() || refused.is_none() {

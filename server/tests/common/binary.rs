@@ -85,6 +85,24 @@ impl Binary {
         assert!(sent.expect("kill").success());
     }
 
+    /// Has it stand still until it gets the signal `CONT`; its kernel goes on.
+    #[cfg(target_os = "linux")]
+    pub(crate) async fn stand_still(&self) {
+        self.signal("STOP").await;
+        let is_stopped = |task: std::fs::DirEntry| {
+            let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            stat.contains(") T ")
+        };
+        // Its threads do one after the other.
+        while !std::fs::read_dir(format!("/proc/{}/task", self.id()))
+            .expect("its threads")
+            .flatten()
+            .all(is_stopped)
+        {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Waits for its end; whether it ended well.
     pub(crate) async fn ended(&mut self) -> bool {
         let waited = timeout(Duration::from_secs(30), self.process.wait()).await;

@@ -6,6 +6,8 @@
 pub(crate) mod binary;
 pub(crate) mod document;
 pub(crate) mod nats;
+#[cfg(target_os = "linux")]
+pub(crate) mod network;
 pub(crate) mod program;
 pub(crate) mod tls;
 pub(crate) mod upstream;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use manysocket_server::Gateway;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
@@ -18,7 +18,18 @@ pub(crate) async fn upstream<F>(serve: impl Fn(TcpStream, String) -> F + Clone +
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    upstream_at(("127.0.0.1", 0), serve).await
+}
+
+/// The same at an address of one's choice.
+pub(crate) async fn upstream_at<F>(
+    address: impl ToSocketAddrs,
+    serve: impl Fn(TcpStream, String) -> F + Clone + Send + 'static,
+) -> SocketAddr
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind(address).await.expect("a free port");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
