@@ -1,10 +1,10 @@
 // Runs Chromium for a test, by remote control.
 import { chromium } from "playwright-core";
 
-/** Starts the browser that `cargo xtask test` found. */
-export function startBrowser() {
+/** Starts the browser that `cargo xtask test` found, or another program that does. */
+export function startBrowser(program = process.env.CHROMIUM ?? "/usr/bin/chromium") {
   return chromium.launch({
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    executablePath: program,
     // A container's root has no sandbox to offer; xtask names the other flags.
     args: (process.env.CHROMIUM_FLAGS ?? "--headless --no-sandbox").split(" "),
   });

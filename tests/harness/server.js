@@ -16,10 +16,12 @@ const PATIENCE = 30_000;
 /**
  * Starts the server on a site and waits until it listens.
  * @param {string} site the folder that it serves
- * @param {{ kind?: "shipped" | "test", listen?: string, more?: string[] }} [options] `more`: of its command line
+ * @param {{ kind?: "shipped" | "test", listen?: string, more?: string[], within?: string[] }} [options] `more`: of its command line;
+ *   `within`: a program, and its words, that turns into the one named after them
  */
-export async function startServer(site, { kind = "shipped", listen = "127.0.0.1:0", more = [] } = {}) {
-  const server = await startProgram(programs[kind], ["--listen", listen, "--static", site, ...more]);
+export async function startServer(site, { kind = "shipped", listen = "127.0.0.1:0", more = [], within = [] } = {}) {
+  const [program, ...words] = [...within, programs[kind], "--listen", listen, "--static", site, ...more];
+  const server = await startProgram(program, words);
   return {
     ...server,
     /** What it counts: `{ physical, native, virtual }`, the connections that are open now. */
@@ -29,7 +31,7 @@ export async function startServer(site, { kind = "shipped", listen = "127.0.0.1:
 
 /** Starts a program and waits until it prints where it listens. */
 export async function startProgram(program, words, options = {}) {
-  if (!existsSync(program)) {
+  if (program.startsWith("/") && !existsSync(program)) {
     throw new Error(`${program} is not there: run \`cargo build\`, or these tests by \`cargo xtask test\``);
   }
   const child = spawn(program, words, { ...options, stdio: ["ignore", "pipe", "pipe"] });
