@@ -18,8 +18,8 @@ async function drawing(samples) {
   const last = Math.ceil(samples.at(-1).seconds / 60);
   await chart("faults/soak", {
     title: { text: "Resident memory and channels of the servers", left: "center", textStyle: { fontSize: 14 } },
-    legend: { top: 28, data: names },
-    grid: [{ left: 80, right: 24, top: 64, height: 130 }, { left: 80, right: 24, top: 224, height: 100 }],
+    legend: { top: 30, data: names },
+    grid: [{ left: 80, right: 24, top: 72, height: 110 }, { left: 80, right: 24, top: 236, height: 90 }],
     xAxis: [0, 1].map((gridIndex) => ({ gridIndex, type: "value", max: last, ...(gridIndex === 1 && { name: "minutes", nameLocation: "middle", nameGap: 28 }) })),
     yAxis: [{ gridIndex: 0, name: "MiB", min: 0 }, { gridIndex: 1, name: "channels", min: 0 }],
     series: [...names.map((name) => line(name, ({ rss }) => rss / 2 ** 20, 0)), ...names.map((name) => line(name, ({ channels }) => channels, 1))],

@@ -100,7 +100,7 @@ const servers = { server, gateway };
 const samplesOfAll = async () => Object.fromEntries(await Promise.all(Object.entries(servers).map(async ([name, server]) => [name, await sample(server)])));
 const before = await samplesOfAll();
 
-const browser = await Chromium.start();
+let browser = await Chromium.start();
 let page;
 const samples = [];
 let client = {};
@@ -135,6 +135,7 @@ try {
   expect(inPage.violations.length === 0, `in the page: ${inPage.violations.join("; ")}`);
   await page.close();
   await browser.stop();
+  browser = null;
   for (const relay of Object.values(relays)) relay.close();
 
   // Everything must go.
@@ -165,7 +166,7 @@ try {
   console.log(JSON.stringify(told, null, 1));
   if (seconds >= WHOLE && failures.length === 0) await reportSoak(result);
 } finally {
-  await browser.stop().catch(() => {});
+  await browser?.stop();
   for (const { stop } of Object.values(servers)) stop();
   for (const relay of Object.values(relays)) relay.close();
   await rm(folder, { recursive: true, force: true });
