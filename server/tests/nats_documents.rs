@@ -110,6 +110,36 @@ async fn a_document_crosses_and_again_after_nats_was_killed() {
     }
 }
 
+#[tokio::test]
+async fn what_others_commit_meanwhile_is_heard_when_nats_is_back() {
+    let Some(mut nats) = NatsServer::start().await else { return };
+    let server = start(&nats.connect().await, initial()).await;
+    for kind in KINDS {
+        let (path, name) = (format!("/docs/{kind:?}"), format!("new-{kind:?}"));
+        let mut index = Page::open(kind, &server, "/docs/").await;
+        index.receive().await;
+        let mut page = Page::open(kind, &server, &path).await;
+        page.whole().await;
+        page.commit("c", 0, &set("/list/-", 1)).await;
+        page.receive().await;
+        index.receive().await;
+
+        nats.kill().await;
+        let other = Nats::connect(&nats.restart_elsewhere().await).await.expect("it answers");
+        let other = start(&other, initial()).await;
+        for (path, version) in [(&path, 1), (&format!("/docs/{name}"), 0)] {
+            let mut page = Page::open(kind, &other, path).await;
+            assert_eq!(page.whole().await.1, version);
+            page.commit("d", version, &set("/list/-", 2)).await;
+            assert_eq!(page.receive().await["version"], version + 1);
+        }
+        nats.kill().await;
+        nats.restart().await;
+        assert_eq!(page.receive().await, json!({"version": 2, "delta": set("/list/-", 2)}), "{kind:?}");
+        assert_eq!(index.receive().await, json!({"added": [name], "removed": []}), "{kind:?}");
+    }
+}
+
 /// What a writer has been acknowledged: versions and deltas.
 type Acknowledged = Vec<(u64, Value)>;
 

@@ -2,7 +2,9 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { readFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, test } from "node:test";
 import { startBrowser } from "../harness/browser.js";
 import { repository, startProgram } from "../harness/index.js";
@@ -81,8 +83,13 @@ test("gateway", TIMEOUT, async (t) => {
 
 /** A nats-server on a free port; its URL. */
 async function startNats(t) {
-  const nats = spawn("nats-server", ["--addr", "127.0.0.1", "--port", "-1"], { stdio: ["ignore", "ignore", "pipe"] });
-  t.after(() => nats.kill());
+  const folder = await mkdtemp(join(tmpdir(), "manysocket-nats-"));
+  const nats = spawn("nats-server", ["--addr", "127.0.0.1", "--port", "-1", "-js", "-sd", folder], { stdio: ["ignore", "ignore", "pipe"] });
+  t.after(async () => {
+    nats.kill();
+    await once(nats, "exit");
+    await rm(folder, { recursive: true });
+  });
   let log = "";
   for (;;) {
     const [chunk] = await once(nats.stderr, "data");
@@ -108,5 +115,9 @@ test("two-nodes", { ...TIMEOUT, skip: noNats }, async (t) => {
   await bob.waitForSelector("li:text-is('hello')");
   await ada.click("#count");
   await ada.waitForFunction(() => Number(document.querySelector("#answer").value) > 1);
+  await ada.fill("#note", "for both");
+  await bob.waitForFunction(() => document.querySelector("#note").value === "for both");
+  await bob.fill("#note", "for all");
+  await ada.waitForFunction(() => document.querySelector("#note").value === "for all");
   assert.equal(ada.sockets + bob.sockets, 2);
 });

@@ -1,7 +1,8 @@
-//! Two servers on one NATS: a topic that both have, and a function that one of them has and pages call at either.
+//! Two servers on one NATS: a topic and documents that both have, and a function that one of them has and pages call at
+//! either.
 //!
 //! ```sh
-//! nats-server &
+//! nats-server -js -sd /var/lib/nats &
 //! cargo run -p example-two-nodes -- 127.0.0.1:8080 nats://127.0.0.1:4222 counter &
 //! cargo run -p example-two-nodes -- 127.0.0.1:8081 nats://127.0.0.1:4222
 //! ```
@@ -13,8 +14,10 @@ use axum::response::Html;
 use axum::routing::get;
 use axum::serve::ListenerExt;
 use manysocket_server::rpc::{remote, rpc};
+use manysocket_server::state::{Documents, Store};
 use manysocket_server::topic::Topics;
 use manysocket_server::{Multiplexer, Nats, Site};
+use serde_json::json;
 use tokio::net::TcpListener;
 use tower_http::services::ServeDir;
 
@@ -42,10 +45,13 @@ async fn main() -> std::io::Result<()> {
         None
     };
 
+    let notes =
+        Documents::new(&Store::nats(&nats, "documents").await?, "notes").initial(json!({ "text": "" }));
     let page = get(async || Html(include_str!("../index.html")));
     let app = Site::new()
         .route("/", page)
         .endpoint("/news/{name}", news.endpoint())
+        .endpoint("/notes/{name}", notes.endpoint())
         .endpoint("/next", remote(&nats, "/next")?.endpoint())
         .into_router();
     // The npm package, as `cargo xtask build` makes it.

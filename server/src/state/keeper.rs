@@ -320,3 +320,55 @@ async fn refuse_for(time: Duration, queue: &mut mpsc::Receiver<Submission>) {
     // That the time is over.
     let _ = timeout(time, refuse).await;
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::commit::{Commit, Rules};
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_value_is_never_larger_than_it_may_be_and_leaves_out_commits_rather_than_the_document() {
+        let state = State::new("first".into(), 0, json!({"list": [], "\u{1}": 0}));
+        let document = Arc::new(Document::new("a/b".into(), state));
+        let rules = Rules { checks: Vec::new(), max_bytes: 10_000, max_documents: 1 };
+        let (answers, _answers) = mpsc::unbounded_channel();
+        let batch_of = |count: usize| {
+            let mut batch = Batch::new(&document);
+            let base = batch.version();
+            for _ in 0..count {
+                let version = batch.version();
+                // With an id that takes six times as much as it seems.
+                let id = "\u{1}".repeat(40) + &version.to_string();
+                let delta = json!([{"op": "add", "path": "/list/-", "value": version}]);
+                let message = json!({"id": id, "base": base, "delta": delta}).to_string();
+                batch.add(&Commit::read(&message).unwrap(), &rules, &answers);
+            }
+            batch
+        };
+        batch_of(3).publish();
+        let batch = batch_of(3);
+        let data = serde_json::to_vec(batch.value()).unwrap().len();
+        let mut lengths = Vec::new();
+        for max in 0..5000 {
+            match encode(&batch, max) {
+                Encoded::Value(value) => {
+                    assert!(value.len() <= max);
+                    let stored: Stored<Value, Record> = serde_json::from_slice(&value).unwrap();
+                    let stored = stored.numbered();
+                    assert_eq!((stored.version, &stored.data), (6, batch.value()));
+                    let versions: Vec<u64> = stored.log.iter().map(|entry| entry.version).collect();
+                    assert_eq!(versions, (7 - versions.len() as u64..=6).collect::<Vec<_>>(), "the last");
+                    lengths.push(versions.len());
+                }
+                Encoded::TooLarge(bytes) => {
+                    assert!(lengths.is_empty(), "what fits in less fits in more");
+                    assert!(max < bytes && bytes < data + 100);
+                }
+                Encoded::Nothing => panic!("there are commits"),
+            }
+        }
+        assert_eq!((lengths.first(), lengths.last()), (Some(&0), Some(&6)));
+    }
+}

@@ -46,6 +46,13 @@ impl NatsServer {
     pub(crate) async fn restart(&mut self) {
         self.process = spawn(self.address, &self.folder).await;
     }
+
+    /// Starts it with the same folder where nobody looks for it; how it is now found.
+    pub(crate) async fn restart_elsewhere(&mut self) -> String {
+        let address = free_address();
+        self.process = spawn(address, &self.folder).await;
+        format!("nats://{address}")
+    }
 }
 
 async fn spawn(address: SocketAddr, folder: &TempDir) -> Child {

@@ -6,20 +6,22 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::ws::{CloseFrame, Message};
 use axum::extract::{Path, Query, Request};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get, get_service};
+use axum::routing::{any, get, get_service, post};
 use axum::serve::ListenerExt;
+use axum::{Json, Router};
 use futures_util::{SinkExt, stream};
+use manysocket_server::rpc::rpc;
 use manysocket_server::{
     Endpoint, LastEventId, Listing, Multiplexer, Outgoing, Settings, Site, WebSocket, WebSocketUpgrade,
     events,
 };
 use serde::Deserialize;
+use serde_json::json;
 use tower_http::services::ServeDir;
 
 /// What the query may say.
@@ -78,6 +80,8 @@ fn routes() -> Router {
         .route("/test/push", any(push))
         .route("/test/rooms/{room}", any(room))
         .route("/test/watched", any(watched))
+        .route("/test/add", post(add_by_http))
+        .route_service("/test/rpc/add", rpc(add))
         .route("/test/ends", get(async || ENDS.lock().map(|ends| format!("{ends:?}")).unwrap_or_default()))
         .nest("/test/secret", secret)
 }
@@ -113,6 +117,16 @@ async fn only_with_session(request: Request, next: Next) -> Response {
     } else {
         StatusCode::UNAUTHORIZED.into_response()
     }
+}
+
+/// A function to call over a socket.
+async fn add(left: f64, right: f64) -> f64 {
+    left + right
+}
+
+/// The same by HTTP, with the arguments and the answer of a call.
+async fn add_by_http(Json((left, right)): Json<(f64, f64)>) -> Json<serde_json::Value> {
+    Json(json!({ "result": add(left, right).await }))
 }
 
 async fn echo_all(mut socket: WebSocket) {
