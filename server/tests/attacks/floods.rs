@@ -28,6 +28,7 @@ async fn a_million_pieces_of_a_byte() {
             wire.send(batch(&headers, "", &bytes)).await.expect("an open link");
             settled(&mut wire).await;
         }
+        binary.logged("a message larger than any may be").await;
     })
     .await;
 }
