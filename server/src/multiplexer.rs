@@ -219,13 +219,13 @@ struct Shared {
 async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (mut parts, _) = request.into_parts();
     let multiplexer = &shared.multiplexer;
-    let refuse = |status: StatusCode, why: String| {
-        warn!(path = %multiplexer.path, %status, "link refused: {why}");
+    let refuse = |status: StatusCode, limit: Option<&str>, why: String| {
+        warn!(path = %multiplexer.path, %status, limit, "link refused: {why}");
         multiplexer.stats.link_refused(status.as_u16());
         (status, format!("{why}\n")).into_response()
     };
     if parts.extensions.get::<Offer>().is_some() {
-        return refuse(StatusCode::BAD_REQUEST, "a multiplexer inside a multiplexer".into());
+        return refuse(StatusCode::BAD_REQUEST, None, "a multiplexer inside a multiplexer".into());
     }
     let is_upgrade = parts.headers.get(header::UPGRADE).is_some();
     let Ok(upgrade) = WebSocketUpgrade::from_request_parts(&mut parts, &()).await else {
@@ -234,20 +234,21 @@ async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Respons
         return (status, [(header::UPGRADE, "websocket")], format!("{why}\n")).into_response();
     };
     if let Err(why) = multiplexer.origins.check(&parts.headers) {
-        return refuse(StatusCode::FORBIDDEN, why);
+        return refuse(StatusCode::FORBIDDEN, None, why);
     }
     let upgrade = upgrade.protocols([SUBPROTOCOL]);
     if upgrade.selected_protocol().is_none() {
         let why = format!(
             "the subprotocol {SUBPROTOCOL} is not offered: this URL is a multiplexer's, not a WebSocket's"
         );
-        return refuse(StatusCode::BAD_REQUEST, why);
+        return refuse(StatusCode::BAD_REQUEST, None, why);
     }
     let counted = multiplexer.stats.count_link();
     if multiplexer.stats.links() > multiplexer.limits.max_links {
-        multiplexer.stats.limit_crossed("max_links");
+        let limit = "max_links";
+        multiplexer.stats.limit_crossed(limit);
         let why = format!("there are {} links already", multiplexer.limits.max_links);
-        return refuse(StatusCode::SERVICE_UNAVAILABLE, why);
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, Some(limit), why);
     }
     multiplexer.stats.link_opened();
     let first_batch = first_batch(parts.uri.query());
