@@ -25,8 +25,8 @@ const NAP: Duration = Duration::from_secs(3);
 /// A link that is silent is given up after two intervals and the grace (docs/protocol.md §8); more is a fault.
 const SILENCE: Duration = Duration::from_secs(60 + 5);
 
-/// How long all that was begun takes to end, by far.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// How long all that was begun takes to end, by far: a minute where the link is silent, and the time until then.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 pub(crate) struct Page {
     number: usize,
@@ -43,6 +43,7 @@ struct Slot {
     open: Option<Open>,
 }
 
+#[derive(Debug)]
 struct Open {
     channel: Channel,
     path: String,
@@ -116,9 +117,9 @@ impl Page {
                 return;
             }
             if Instant::now() > leave + PATIENCE {
-                let open = slots.iter().filter_map(|slot| slot.open.as_ref());
-                let paths: Vec<&str> = open.map(|open| open.path.as_str()).collect();
-                self.tally.violation(&format!("channels that never end: {paths:?}"));
+                let open = slots.iter().filter_map(|slot| slot.open.as_ref()).collect::<Vec<_>>();
+                let (page, silent) = (self.number, heard.elapsed());
+                self.tally.violation(&format!("page {page}, silent for {silent:?}, never ends: {open:?}"));
                 return;
             }
             if self.happens(NAPS) {

@@ -1,6 +1,7 @@
 //! The sockets of a page: what each kind does, and what it expects.
 
 use std::collections::VecDeque;
+use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -62,7 +63,7 @@ pub(crate) enum End {
 }
 
 /// One use of a socket, from its open to its end.
-pub(crate) trait Socket: Send {
+pub(crate) trait Socket: Debug + Send {
     /// Some time has passed: sends what is due. True once it wants no more and is to be closed.
     fn tick(&mut self, line: &mut Line<'_>) -> bool;
 
@@ -104,6 +105,7 @@ pub(crate) fn begin(
 }
 
 /// Messages that come back.
+#[derive(Debug)]
 struct Echo {
     seed: u64,
     sizes: Sizes,
@@ -118,7 +120,7 @@ struct Echo {
 }
 
 /// What a slow reader has not taken yet, and since when.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Held {
     messages: u32,
     units: u32,
@@ -198,6 +200,7 @@ pub(crate) fn brief(message: &Message) -> String {
 }
 
 /// Calls of a function with numbers.
+#[derive(Debug)]
 struct Calls {
     /// The sum of two, or one that takes so many milliseconds.
     is_sum: bool,
@@ -251,6 +254,7 @@ pub(crate) fn json(message: &Message) -> Result<Value, String> {
 }
 
 /// Nothing is there.
+#[derive(Debug)]
 struct Missing;
 
 impl Socket for Missing {

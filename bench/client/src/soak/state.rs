@@ -9,6 +9,7 @@ use super::tally::{Known, Tally, lock};
 
 const DOCUMENTS: usize = 3;
 
+#[derive(Debug)]
 pub(crate) struct State {
     /// The page's member of the document.
     member: String,

@@ -12,6 +12,7 @@ use super::tally::{Tally, lock};
 /// Few, so that each has many subscribers.
 const TOPICS: usize = 4;
 
+#[derive(Debug)]
 pub(crate) struct Topic {
     writer: u64,
     sent: u64,
