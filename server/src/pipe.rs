@@ -147,6 +147,10 @@ impl Pipe {
             state.incoming = VecDeque::new();
         }
         if let Incoming::Message(message) = &incoming {
+            if state.deaf {
+                // It is on its way to the close.
+                state.outgoing_units = 0;
+            }
             state.share.give(Share::cost(length(message)));
             state.read_messages += 1;
             state.read_units = state.read_units.saturating_add(message.units());
@@ -181,8 +185,8 @@ impl Pipe {
         state.outgoing_units = state.outgoing_units.saturating_add(message.units().max(MESSAGE_OVERHEAD));
         if state.deaf {
             // On a native connection, too, this goes out before the handler reads of the close; a page that has
-            // closed drops it. An error would have the handler give up before it comes to answer. One that never
-            // reads gets it after as much as it could have sent without, or it would go on for ever.
+            // closed drops it. An error would have the handler give up before it comes to answer. One that does not
+            // read gets it after as much as it could have sent without, or it would go on for ever.
             return has_room;
         }
         state.outgoing_cost += state.share.take(length(&message));

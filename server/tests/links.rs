@@ -221,6 +221,35 @@ async fn a_handler_that_only_sends_ends_with_its_page() {
     told(&mut heard).await;
 }
 
+/// And one that reads comes to the close, however much it sends until then to a page that has closed.
+#[tokio::test]
+async fn a_handler_that_answers_what_came_before_a_close_answers_the_close() {
+    let (go, going) = tokio::sync::watch::channel(false);
+    let late_echo = async move |upgrade: WebSocketUpgrade| {
+        upgrade.on_upgrade(async move |mut socket| {
+            let _ = going.clone().wait_for(|&now| now).await;
+            while let Some(Ok(message)) = socket.recv().await {
+                if matches!(message, WsMessage::Close(_)) || socket.send(message).await.is_err() {
+                    return;
+                }
+            }
+        })
+    };
+    let mut link = Link::dial(&Server::start(app().route("/late", any(late_echo))).await).await;
+    let (late, other) = (link.open("/late").await, link.open("/echo").await);
+    for _ in 0..4 {
+        link.endpoint.send(late, Message::binary(vec![0; 60_000]));
+    }
+    link.endpoint.close(late, Some(4321), "");
+    link.assert_echo(other, "all that has come").await;
+    go.send_replace(true);
+    let news = link.news().await;
+    assert!(
+        matches!(&news, Event::Closed { channel, close: Close { code: Some(4321), .. } } if *channel == late),
+        "{news:?}"
+    );
+}
+
 #[tokio::test]
 async fn a_page_that_gives_up_an_open_cancels_it() {
     let (running, cancelled) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
