@@ -108,16 +108,24 @@ for (const [name, { pages, others = [], type }] of Object.entries(BUNDLED)) {
   }
 }
 
+/** The development server, over pages that are there before it is: what it finds later makes it load pages again. */
 let development;
-after(() => development?.close());
+after(async () => (await development)?.close());
+async function develop() {
+  for (const file of Object.keys(BUNDLED.vite.pages)) await writeFile(join(folder, `dev-${file}.html`), `<!doctype html><meta charset=utf-8><script type="module" src="/app/${file}"></script>`);
+  const proxy = Object.fromEntries(["/multiplexer", "/demo"].map((path) => [path, { target: origin, ws: true }]));
+  const server = await vite.createServer({
+    configFile: false, root: folder, logLevel: "silent", optimizeDeps: { entries: ["dev-*.html"] },
+    server: { host: "127.0.0.1", port: 0, proxy },
+  });
+  return server.listen();
+}
 for (const [file, how] of Object.entries(BUNDLED.vite.pages)) {
   // It moves packages, and not their workers (docs/shared.md).
   if (file in SHARED) continue;
   environment(`vite ${version("vite")}, development server`, how, async () => {
-    const proxy = Object.fromEntries(["/multiplexer", "/demo"].map((path) => [path, { target: origin, ws: true }]));
-    development ??= await vite.createServer({ configFile: false, root: folder, logLevel: "silent", server: { host: "127.0.0.1", port: 0, proxy } }).then((server) => server.listen());
-    await writeFile(join(folder, `dev-${file}.html`), `<!doctype html><meta charset=utf-8><script type="module" src="/app/${file}"></script>`);
-    await works(await visit(`${development.resolvedUrls.local[0]}dev-${file}.html`));
+    const { resolvedUrls } = await (development ??= develop());
+    await works(await visit(`${resolvedUrls.local[0]}dev-${file}.html`));
   });
 }
 

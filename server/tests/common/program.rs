@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -21,10 +22,21 @@ pub(crate) async fn is_installed(program: &str) -> bool {
     is_installed
 }
 
-/// An address on which nobody listens.
+/// An address on which nobody listens, and which nobody gets by chance before the program listens there.
 pub(crate) fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address")
+    // Below what systems give out by themselves, to listeners on port 0 and to connections (Linux: from 32,768 on;
+    // others: from 49,152): the other tests would get the port, or the wait for the program would connect to itself.
+    const FIRST: u16 = 20_000;
+    const COUNT: u16 = 10_000;
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    // Programs of tests that run at the same time begin at places of their own.
+    let begin = u16::try_from(std::process::id() % 100).expect("below 100") * 100;
+    loop {
+        let port = FIRST + (begin + TAKEN.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+            return listener.local_addr().expect("its address");
+        }
+    }
 }
 
 /// Starts a program, and waits until it listens.
