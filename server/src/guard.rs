@@ -86,7 +86,7 @@ impl Origin {
                 url.scheme() == scheme
                     && url.port_or_known_default() == *port
                     && url.origin().ascii_serialization() == origin
-                    && url.domain().is_some_and(|domain| domain.ends_with(name.as_str()))
+                    && url.domain().is_some_and(|domain| domain.ends_with(name.as_str()) && domain != name)
             }),
         }
     }
@@ -307,6 +307,7 @@ mod tests {
             ("https://a.other.org", true),
             ("https://a.b.other.org", true),
             ("https://other.org", false),
+            ("https://.other.org", false),
             ("https://another.org", false),
             ("https://a.other.org.evil.com", false),
             ("http://a.other.org", false),

@@ -43,9 +43,24 @@ pub(super) fn apply(
     touches: &mut Vec<Touch>,
 ) -> Result<(), Misfit> {
     let mut work = 0;
+    // Arrays that this delta has appended to.
+    let mut appended: HashSet<String> = HashSet::new();
     for (operation, patch) in delta.iter().enumerate() {
         let mut touch = |path: &str, writes| touches.push(Touch { operation, path: path.to_owned(), writes });
         let path = patch.path().as_str();
+        // What it has appended has another index if others have appended, too: whoever names an element by its index after
+        // that may mean this one, and so depends on the whole of the array.
+        if !appended.is_empty() {
+            let named = [Some(path), from(patch)].into_iter().flatten();
+            let arrays =
+                named.flat_map(|path| lineage(path).skip(1).filter(move |array| !is_end(path, array)));
+            arrays.filter(|array| appended.contains(*array)).for_each(|array| touch(array, true));
+        }
+        if let Some(array) = path.strip_suffix("/-")
+            && value.pointer(array).is_some_and(Value::is_array)
+        {
+            appended.insert(array.to_owned());
+        }
         let mut depth = depth_of(path);
         match patch {
             PatchOperation::Test(_) => touch(path, false),
@@ -59,11 +74,8 @@ pub(super) fn apply(
             }
             PatchOperation::Remove(_) => touch(&place(value, path, &mut work), true),
             PatchOperation::Move(_) | PatchOperation::Copy(_) => {
-                let (from, moves) = match patch {
-                    PatchOperation::Move(moved) => (moved.from.as_str(), true),
-                    PatchOperation::Copy(copied) => (copied.from.as_str(), false),
-                    _ => continue,
-                };
+                let Some(from) = from(patch) else { continue };
+                let moves = matches!(patch, PatchOperation::Move(_));
                 let source = value.pointer(from).map_or(Measure::default(), measure);
                 work += source.values;
                 depth += source.depth;
@@ -85,6 +97,20 @@ pub(super) fn apply(
         })?;
     }
     Ok(())
+}
+
+/// Where an operation takes something from.
+fn from(operation: &PatchOperation) -> Option<&str> {
+    match operation {
+        PatchOperation::Move(moved) => Some(moved.from.as_str()),
+        PatchOperation::Copy(copied) => Some(copied.from.as_str()),
+        _ => None,
+    }
+}
+
+/// Whether a path is the place behind the last element of an array.
+fn is_end(path: &str, array: &str) -> bool {
+    path.strip_prefix(array) == Some("/-")
 }
 
 /// What adding or removing at `path` touches: an array as a whole if elements shift.
@@ -156,11 +182,10 @@ impl<'a> Overlap<'a> {
     }
 
     pub(super) fn with(&self, written: &str) -> bool {
-        // Both append to the same array: one does so after the other, and each finds its element there.
-        if written.ends_with(END) && self.touched.contains(written) {
-            return false;
-        }
-        self.lineage.contains(written) || lineage(written).any(|above| self.touched.contains(above))
+        // If both append to the same array, one does so after the other, and each finds its element there.
+        let appends = written.ends_with(END);
+        let mut above = lineage(written).skip(usize::from(appends));
+        !appends && self.lineage.contains(written) || above.any(|above| self.touched.contains(above))
     }
 }
 
@@ -194,6 +219,8 @@ mod tests {
         let set = |path: &str| json!([{"op": "add", "path": path, "value": 9}]);
         let remove = |path: &str| json!([{"op": "remove", "path": path}]);
         let replace = |path: &str| json!([{"op": "replace", "path": path, "value": 9}]);
+        let append = json!({"op": "add", "path": "/list/-", "value": 9});
+        let append_only = json!([append]);
         for (mine, theirs, expected) in [
             (set("/cells/a"), set("/cells/a"), true),
             (set("/cells/a"), set("/cells/b"), false),
@@ -212,6 +239,12 @@ mod tests {
             (set("/list/-"), replace("/list/0"), false),
             (set("/list/-"), remove("/list/0"), true),
             (set("/cells/-"), set("/cells/-"), true),
+            (json!([{"op": "replace", "path": "/list/0", "value": 9}, append]), append_only.clone(), false),
+            (json!([append, append]), append_only.clone(), false),
+            (json!([append, {"op": "replace", "path": "/list/3", "value": 9}]), append_only.clone(), true),
+            (json!([append, {"op": "copy", "from": "/list/3", "path": "/n"}]), append_only.clone(), true),
+            (json!([append, {"op": "replace", "path": "/list/3", "value": 9}]), set("/cells/a"), false),
+            (append_only, json!([append, {"op": "replace", "path": "/list/3", "value": 9}]), true),
             (json!([{"op": "test", "path": "/cells/a", "value": 1}]), set("/cells/a"), true),
             (set("/cells/a"), json!([{"op": "test", "path": "/cells/a", "value": 1}]), false),
             (json!([{"op": "copy", "from": "/cells/a", "path": "/n"}]), set("/cells/a"), true),
