@@ -43,6 +43,8 @@ pub(crate) struct Observer {
     highest: Channel,
     /// A PING has come that has not been answered.
     owes_pong: bool,
+    /// A PING has been sent, and `take_ping` has not told.
+    pinged: bool,
 }
 
 impl Observer {
@@ -56,6 +58,7 @@ impl Observer {
             channels: BTreeMap::new(),
             highest: 0,
             owes_pong: false,
+            pinged: false,
         }
     }
 
@@ -71,6 +74,11 @@ impl Observer {
 
     pub(crate) fn owes_pong(&self) -> bool {
         self.owes_pong
+    }
+
+    /// Whether its side has sent a PING since it was last asked.
+    pub(crate) fn take_ping(&mut self) -> bool {
+        std::mem::take(&mut self.pinged)
     }
 
     /// The window that its side has told.
@@ -209,6 +217,7 @@ impl Observer {
         match link {
             0 => assert!(!std::mem::replace(&mut self.hello[way as usize], true), "a second HELLO"),
             1 if way == Way::Received => self.owes_pong = true,
+            1 => self.pinged = true,
             2 if way == Way::Sent => self.owes_pong = false,
             _ => {}
         }

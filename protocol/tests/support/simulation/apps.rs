@@ -259,11 +259,22 @@ impl World {
         assert!(self.lives[serial].open_units <= max_open as usize, "refused before its application sees it");
         self.enter(serial, Side::Server, channel);
         self.half(serial, Side::Server).asked = true;
+        self.check_room(link);
         if self.is_draining(link) {
             self.refuse(serial, 503);
         } else if self.rng.one_in(2) {
             self.answer(serial);
         }
+    }
+
+    /// A server's applications never have more channels than its settings allow.
+    fn check_room(&self, link: usize) {
+        let most = self.servers[self.links[link].server].settings.max_channels;
+        let Some(end) = &self.links[link].ends[1] else { return };
+        let serials = end.serials.values();
+        let halves = serials.map(|&serial| &self.lives[serial].halves[1]);
+        let open = halves.filter(|half| !half.is_over()).count();
+        assert!(open <= most as usize, "{open} channels, with a limit of {most}");
     }
 
     fn refused(&mut self, serial: usize, status: u16) {

@@ -60,6 +60,7 @@ impl World {
                     end.owes_pong.is_none_or(|since| self.now - since < CALM),
                     "a PING without an answer"
                 );
+                assert!(end.keeps_its_promise(self.now), "a PING is overdue");
                 assert_eq!(end.endpoint.unfinished(), 0);
             }
             for (&channel, &serial) in &client.serials {

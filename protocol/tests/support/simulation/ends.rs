@@ -89,6 +89,9 @@ impl World {
             let message = end.endpoint.poll_transmit();
             if let Some(message) = message {
                 end.observer.see(Way::Sent, &message);
+                if end.observer.take_ping() {
+                    end.pinged_at = self.now;
+                }
                 end.owes_pong = end.owes_pong.filter(|_| end.observer.owes_pong());
                 let size = length(&message) as u64;
                 let mixed =

@@ -142,7 +142,10 @@ impl Half {
             1..=6 => rng.below(60),
             7 => 4000 + rng.below(200),
             8 => rng.below(10_000),
-            _ if rng.one_in(40) => peer.max_message as usize + rng.below(3),
+            // With the words that it begins with, just what may be sent, or just beyond.
+            _ if rng.one_in(40) => {
+                peer.max_message as usize - head(serial, side, self.sent.len()).len() + rng.below(3)
+            }
             _ if rng.one_in(8) => rng.below(3 * peer.window as usize).min(peer.max_message as usize - 20),
             _ => 5_000,
         };
@@ -171,12 +174,17 @@ impl Half {
     }
 }
 
+/// What a message begins with.
+fn head(serial: usize, side: usize, place: usize) -> String {
+    format!("{serial}/{side}/{place} ")
+}
+
 /// A message that differs from all others of its channel, and from those of other channels, unless it is empty.
 fn content(serial: usize, side: usize, place: usize, kind: usize, size: usize) -> Message {
     if size == 0 {
         return if kind == 0 { Message::binary(vec![]) } else { Message::text("") };
     }
-    let mut text = format!("{serial}/{side}/{place} ");
+    let mut text = head(serial, side, place);
     match kind {
         0 => {
             let mut bytes = text.into_bytes();

@@ -65,6 +65,8 @@ pub(super) struct End {
     /// It does nothing before then.
     pub(super) asleep_until: Millis,
     pub(super) timer: Option<Millis>,
+    /// When it last sent a PING.
+    pub(super) pinged_at: Millis,
     /// Since when a PING has no answer.
     pub(super) owes_pong: Option<Millis>,
     /// It has settings of its own, and takes the other's promise if it makes none.
@@ -83,6 +85,7 @@ impl End {
             heard_at: now,
             asleep_until: 0,
             timer: None,
+            pinged_at: now,
             owes_pong: None,
             intervals: [own.ping_interval, peer.ping_interval],
         }
@@ -98,6 +101,12 @@ impl End {
             [0, peer] if self.observer.knows_peer() => peer,
             [own, _] => own,
         }
+    }
+
+    /// Whether it has sent a PING when it had promised to.
+    pub(super) fn keeps_its_promise(&self, now: Millis) -> bool {
+        let [interval, _] = self.intervals;
+        interval == 0 || now - self.pinged_at <= interval + BUFFER
     }
 
     /// When it must have found out, at the latest, that it hears nothing any more.
