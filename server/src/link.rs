@@ -580,13 +580,14 @@ impl Task {
         else {
             return;
         };
+        let outgoing = pipe.take(self.link.endpoint.queued(channel) == 0);
         if *woken == self.turns.round {
             *woken = 0;
             self.turns.awaited -= 1;
         } else {
-            self.turns.unasked = true;
+            // Not by room alone, which is there again after each answer: the next one would wait for nobody.
+            self.turns.unasked |= !outgoing.messages.is_empty() || outgoing.close.is_some();
         }
-        let outgoing = pipe.take(self.link.endpoint.queued(channel) == 0);
         let (messages, units) = outgoing.consumed;
         if messages > 0 {
             self.link.endpoint.consumed(channel, messages, units);
