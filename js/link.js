@@ -256,6 +256,7 @@ export class Link {
     this.#keepalive = setTimeout(() => {
       if (!core.handleTimeout(this.#core, performance.now())) return this.#giveUp(this.#violation());
       this.flush();
+      this.#payloads.trim();
       this.#keepAlive();
     }, Math.min(Math.max(0, at - performance.now()), LONGEST_TIMEOUT));
   }
