@@ -254,7 +254,7 @@ export class Link {
     const at = core.pollTimeout(this.#core);
     if (at === Infinity) return;
     this.#keepalive = setTimeout(() => {
-      if (!core.handleTimeout(this.#core, performance.now())) return this.#giveUp(this.#violation());
+      if (!core.handleTimeout(this.#core, performance.now())) return this.#broke();
       this.flush();
       this.#payloads.trim();
       this.#keepAlive();
@@ -270,8 +270,9 @@ export class Link {
     this.#lost(ABNORMAL, true);
   }
 
-  #violation() {
-    return `it broke rule ${core.violation(this.#core)} of ${RULES}`;
+  /** @param {number} rule of docs/protocol.md §9; by default, the one that wasm has found broken */
+  #broke(rule = core.violation(this.#core)) {
+    this.#giveUp(`it broke rule ${rule} of ${RULES}`);
   }
 
   // ---- sending ----
@@ -428,7 +429,7 @@ export class Link {
     }
     const fin = unit === 58;
     if (at === 0 || !(fin || unit === 43)) {
-      return this.#giveUp("a text message does not begin with a channel number and ':' or '+'");
+      return this.#broke(11);
     }
     const text = data.slice(at + 1);
     this.#took(core.receiveText(this.#core, performance.now(), number, fin, text.length), text, null, 0);
@@ -449,9 +450,9 @@ export class Link {
     }
     const textAt = at + lengths[0];
     const binaryAt = textAt + lengths[1];
-    if (binaryAt > bytes.length) return this.#giveUp("a batch is shorter than its lengths tell");
+    if (binaryAt > bytes.length) return this.#broke(8);
     const text = lengths[1] === 0 ? "" : decode(bytes.subarray(textAt, binaryAt));
-    if (text === null) return this.#giveUp("a batch's text run is not UTF-8");
+    if (text === null) return this.#broke(38);
     const headers = core.headersBuffer(this.#core, lengths[0]);
     memoryBytes().set(bytes.subarray(at, textAt), headers);
     const taken = core.receiveBatch(this.#core, performance.now(), text.length, bytes.length - binaryAt);
@@ -465,7 +466,7 @@ export class Link {
     if (this.#core === GONE) return;
     if (this.#keepalive === 0) this.#keepAlive();
     if (taken) this.#flushSoon(0);
-    else this.#giveUp(this.#violation());
+    else this.#broke();
   }
 
   /** Queues what has arrived. @returns {boolean} whether anything has */
@@ -489,7 +490,7 @@ export class Link {
       let string = text;
       if (text.length !== units) {
         if (isPair(text, start) || isPair(text, start + units)) {
-          this.#giveUp("a text is cut inside a surrogate pair");
+          this.#broke(39);
           return true;
         }
         string = text.slice(start, start + units);
@@ -504,7 +505,7 @@ export class Link {
       // A CLOSE behind an ACCEPT that was not one.
       if (channel.link !== this) continue;
       if (tag === CLOSED && utf8Length(reason) > MAX_REASON) {
-        this.#giveUp("CLOSE with a reason of more than 123 bytes");
+        this.#broke(24);
         return true;
       }
       this.#ended(channel, tag, code, reason);

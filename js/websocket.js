@@ -97,23 +97,26 @@ for (const type of ["open", "error", "close", "message"]) {
   }));
 }
 
+// The page may have replaced them, on the prototype or on the socket.
+const { addEventListener, removeEventListener } = EventTarget.prototype;
+
 /** HTML, "event handler attributes": the handler keeps its place among the listeners while it is not null. */
 function setHandler(socket, handlers, type, value) {
   const callback = (typeof value === "object" || typeof value === "function") ? value : null;
   const handler = handlers.get(type);
   if (callback === null) {
     handlers.delete(type);
-    if (handler) socket.removeEventListener(type, handler.listener);
+    if (handler) removeEventListener.call(socket, type, handler.listener);
   } else if (handler) {
     handler.callback = callback;
   } else {
     const added = { callback, listener: null };
     added.listener = function (event) {
       // An object, even one with `handleEvent`, is kept but not called.
-      if (typeof added.callback === "function") added.callback.call(this, event);
+      if (typeof added.callback === "function") Reflect.apply(added.callback, this, [event]);
     };
     handlers.set(type, added);
-    socket.addEventListener(type, added.listener);
+    addEventListener.call(socket, type, added.listener);
   }
 }
 
@@ -144,9 +147,11 @@ function passes(getter, object) {
 function toPayload(data) {
   if (typeof data !== "object" || data === null) return scalar(`${data}`);
   const isView = ArrayBuffer.isView(data);
-  if (isView || passes(bufferLength, data)) {
-    const buffer = isView ? data.buffer : data;
-    if ((isView && !passes(bufferLength, buffer)) || buffer.resizable) {
+  const buffer = isView ? data.buffer : data;
+  const isBuffer = passes(bufferLength, buffer);
+  // Shared memory's class is hidden from pages that are not isolated; WebAssembly gives them objects of it.
+  if (isView || isBuffer || data[Symbol.toStringTag] === "SharedArrayBuffer") {
+    if (!isBuffer || buffer.resizable) {
       throw new TypeError("Failed to execute 'send' on 'WebSocket': The buffer must be neither shared nor resizable.");
     }
     // A detached buffer has no bytes (WebIDL, "get a copy of the bytes held by the buffer source").
@@ -188,9 +193,13 @@ export function webSocketUrl(given, base = realmBase()) {
 /** WebIDL `(DOMString or sequence<DOMString>) protocols = []`. */
 export function toProtocols(input) {
   if (input === undefined) return [];
-  const isObject = (typeof input === "object" && input !== null) || typeof input === "function";
-  const isSequence = isObject && input[Symbol.iterator] !== undefined && input[Symbol.iterator] !== null;
-  return isSequence ? Array.from(input, (protocol) => `${protocol}`) : [`${input}`];
+  const method = Object(input) === input ? input[Symbol.iterator] : null;
+  if (method === undefined || method === null) return [`${input}`];
+  // WebIDL, "create a sequence from an iterable", asks for `next` once and closes no iterator.
+  const iterator = Reflect.apply(method, input, []);
+  const { next } = iterator;
+  const steps = { next: () => Reflect.apply(next, iterator, []) };
+  return Array.from({ [Symbol.iterator]: () => steps }, (protocol) => `${protocol}`);
 }
 
 function checkProtocols(protocols) {

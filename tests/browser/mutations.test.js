@@ -164,7 +164,8 @@ test(`${SEEDS} links with faults`, async () => {
   // What the client prints of each; a mock of the runner's would keep it.
   console.error = console.warn = () => {};
   const recorded = await record();
-  assert.ok(recorded.length > 20, `${recorded.length} messages`);
+  // Fewer or more, as the server puts them together.
+  assert.ok(recorded.length > 8, `${recorded.length} messages`);
   const { gaveUp } = await play(recorded);
   assert.equal(gaveUp, false, "what was recorded has no faults");
 

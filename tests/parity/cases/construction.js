@@ -99,6 +99,24 @@ export const cases = {
       attempt(WebSocket, log, url("/echo"), value);
     }
   },
+  "protocols from an iterator, step by step": async ({ WebSocket, url, log }) => {
+    const noisy = (results) => {
+      const iterator = { get next() { log("next is read"); return () => { log("next"); return results.shift(); }; }, get return() { log("return is read"); return () => ({}); } };
+      return { get [Symbol.iterator]() { log("Symbol.iterator is read"); return function (...all) { log(show([all.length, this === protocols])); return iterator; }; } };
+    };
+    // Engines differ in whether they ask for `done` first.
+    const value = (name) => ({ done: false, get value() { log(`value of ${name}`); return { toString() { log(`${name} converted`); return name; } }; } });
+    let protocols;
+    for (const results of [[value("a"), value("b"), { done: true }], [{ done: 1 }], [{ value: "c" }, {}, { done: true }], [value("bad name"), { done: true }], [5], [null], [undefined], [{ value: Symbol("s") }], [() => {}, { done: true }], [{ get done() { throw new RangeError("mine"); } }]]) {
+      protocols = noisy(results);
+      attempt(WebSocket, log, url("/echo"), protocols);
+    }
+    for (const iterator of [() => 5, () => null, () => ({}), () => ({ next: 5 }), () => { throw new RangeError("mine"); }]) {
+      attempt(WebSocket, log, url("/echo"), { [Symbol.iterator]: iterator });
+    }
+    const thrower = { *[Symbol.iterator]() { try { yield Symbol("s"); } finally { log("closed"); } } };
+    attempt(WebSocket, log, url("/echo"), thrower);
+  },
   "url of every type": async ({ WebSocket, url, log }) => {
     for (const value of [new URL(url("/echo")), { toString: () => url("/echo") }, [url("/echo")], undefined, null, 5, Symbol("s"), {}]) {
       attempt(WebSocket, log, value);

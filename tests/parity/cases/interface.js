@@ -128,6 +128,25 @@ export const cases = {
     }
     socket.close();
   },
+  "handler attributes call nothing that a page can see": async ({ WebSocket, url, log }) => {
+    class Mine extends WebSocket {
+      addEventListener(...all) {
+        log(`addEventListener ${all[0]}`);
+        super.addEventListener(...all);
+      }
+      removeEventListener(...all) {
+        log(`removeEventListener ${all[0]}`);
+        super.removeEventListener(...all);
+      }
+    }
+    const socket = new Mine(url("/echo"));
+    socket.onopen = () => log("not reached");
+    socket.onopen = null;
+    socket.onopen = Object.assign(() => log("open"), { call: () => log("call"), apply: () => log("apply") });
+    await fired(socket, "open");
+    socket.onclose = null;
+    socket.close();
+  },
   "a handler object's handleEvent is not called": async ({ WebSocket, url, log }) => {
     const socket = new WebSocket(url("/echo"));
     socket.onopen = { handleEvent: () => log("handleEvent") };

@@ -45,6 +45,8 @@ const BUFFERS = {
   "view out of bounds": () => { const buffer = new ArrayBuffer(8, { maxByteLength: 8 }); const view = new Uint8Array(buffer, 4, 4); buffer.resize(2); return view; },
   detached: () => { const buffer = new ArrayBuffer(8); structuredClone(buffer, { transfer: [buffer] }); return buffer; },
   "view of a detached buffer": () => { const view = new Uint8Array(8); structuredClone(view.buffer, { transfer: [view.buffer] }); return view; },
+  "shared memory": () => new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true }).buffer,
+  "view of shared memory": () => new Uint8Array(new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true }).buffer, 0, 3),
   "wasm memory": () => new Uint8Array(new WebAssembly.Memory({ initial: 1 }).buffer, 10, 5),
 };
 
