@@ -15,19 +15,23 @@ pub(super) type Answers = mpsc::UnboundedSender<Answer>;
 pub(super) struct Batch {
     document: Arc<Document>,
     version: u64,
+    /// What all of them have made, and its bytes as JSON, about. Of the values between nobody hears: kept until the end, those of
+    /// a batch would be hundreds of documents.
     value: Arc<Value>,
-    applied: Vec<(Applied, Answers)>,
+    bytes: usize,
+    applied: Vec<(Arc<Entry>, Answers)>,
     /// To commits that make no version: they are refused, or were applied before.
     others: Vec<(Answer, Answers)>,
 }
 
 impl Batch {
     pub(super) fn new(document: &Arc<Document>) -> Self {
-        let (version, value) = {
+        let (version, value, bytes) = {
             let state = document.state();
-            (state.version, Arc::clone(&state.value))
+            (state.version, Arc::clone(&state.value), state.bytes)
         };
-        Self { document: Arc::clone(document), version, value, applied: Vec::new(), others: Vec::new() }
+        let document = Arc::clone(document);
+        Self { document, version, value, bytes, applied: Vec::new(), others: Vec::new() }
     }
 
     /// Applies a commit to what those before it have made, or has an answer why not.
@@ -37,10 +41,9 @@ impl Batch {
             Some(self.document.state().since(base)?.chain(self.entries()).cloned().collect())
         };
         match commit.apply(self.version, &self.value, log, rules) {
-            Ok(applied) => {
-                self.version = applied.entry.version;
-                self.value = Arc::clone(&applied.value);
-                self.applied.push((applied, answers.clone()));
+            Ok(Applied { entry, value, bytes }) => {
+                (self.version, self.value, self.bytes) = (entry.version, value, bytes);
+                self.applied.push((entry, answers.clone()));
             }
             Err(answer) => self.answer(answer, answers),
         }
@@ -72,12 +75,12 @@ impl Batch {
 
     /// The bytes of that value as JSON, about.
     pub(super) fn value_bytes(&self) -> usize {
-        self.applied.last().map_or(0, |(applied, _)| applied.bytes)
+        self.bytes
     }
 
     /// The commits applied.
     pub(super) fn entries(&self) -> impl DoubleEndedIterator<Item = &Arc<Entry>> + Clone {
-        self.applied.iter().map(|(applied, _)| &applied.entry)
+        self.applied.iter().map(|(entry, _)| entry)
     }
 
     /// The bytes of the commits applied.
@@ -89,9 +92,9 @@ impl Batch {
     pub(super) fn publish(self) {
         let has_news = !self.is_empty();
         let mut state = self.document.state();
-        for (applied, answers) in self.applied {
-            let answer = Answer::accepted(applied.entry.record.id.clone(), applied.entry.version);
-            state.take_up(applied.entry, applied.value, applied.bytes);
+        for (entry, answers) in self.applied {
+            let answer = Answer::accepted(entry.record.id.clone(), entry.version);
+            state.take_up(entry, Arc::clone(&self.value), self.bytes);
             // Under the lock: see `Document::news`. Whoever committed may be gone.
             let _ = answers.send(answer);
         }
@@ -108,8 +111,8 @@ impl Batch {
     /// If the batch cannot be kept: refuses its commits.
     pub(super) fn refuse(self, error: &'static str, message: &str) {
         let version = self.document.state().version;
-        for (applied, answers) in self.applied {
-            let id = applied.entry.record.id.clone();
+        for (entry, answers) in self.applied {
+            let id = entry.record.id.clone();
             let _ = answers.send(Answer::refused(id, Refusal::new(error, message)));
         }
         for (answer, answers) in self.others {

@@ -19,6 +19,10 @@ const MAX_ID: usize = 64;
 /// Conflicting places that an answer lists. More would help nobody.
 const MAX_CONFLICTS: usize = 100;
 
+/// Bytes, as JSON, of the values that an answer's conflicts may have in all. They are for people to look at, and the page has the
+/// document besides. A hundred operations on one place of a megabyte had an answer of a hundred megabytes.
+const MAX_SHOWN: usize = 64 << 10;
+
 /// A commit as it comes.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -68,10 +72,10 @@ pub(super) struct Refusal {
 #[derive(Debug, Serialize)]
 struct Conflict {
     path: String,
-    /// What the commit would put there; absent where it removes.
+    /// What the commit would put there; absent where it removes, or after too much that is shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     yours: Option<Value>,
-    /// What is there; absent if nothing is.
+    /// What is there; absent if nothing is, or after too much that is shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     theirs: Option<Value>,
 }
@@ -183,7 +187,7 @@ impl Commit {
         }
         if let Err(Misfit::Failed(operation, reason)) = result {
             if let PatchOperation::Test(_) = delta[operation] {
-                let conflicts = vec![conflict(&delta[operation], value)];
+                let conflicts = vec![conflict(&delta[operation], value, &mut { MAX_SHOWN })];
                 return refuse(id, Refusal { error: "conflict", message: reason, conflicts });
             }
             return refuse(id, Refusal::invalid(reason));
@@ -235,16 +239,24 @@ fn conflicts(delta: &Patch, touches: &[Touch], since: &[Arc<Entry>], value: &Val
         touches.iter().filter(|touch| overlap.with(&touch.path)).map(|touch| touch.operation).collect();
     operations.dedup();
     operations.truncate(MAX_CONFLICTS);
-    operations.into_iter().map(|operation| conflict(&delta[operation], value)).collect()
+    let mut room = MAX_SHOWN;
+    operations.into_iter().map(|operation| conflict(&delta[operation], value, &mut room)).collect()
 }
 
-fn conflict(operation: &PatchOperation, value: &Value) -> Conflict {
+fn conflict(operation: &PatchOperation, value: &Value, room: &mut usize) -> Conflict {
     let path = operation.path().as_str();
     let yours = match operation {
-        PatchOperation::Add(add) => Some(add.value.clone()),
-        PatchOperation::Replace(replace) => Some(replace.value.clone()),
-        PatchOperation::Test(test) => Some(test.value.clone()),
+        PatchOperation::Add(add) => Some(&add.value),
+        PatchOperation::Replace(replace) => Some(&replace.value),
+        PatchOperation::Test(test) => Some(&test.value),
         PatchOperation::Remove(_) | PatchOperation::Move(_) | PatchOperation::Copy(_) => None,
     };
-    Conflict { path: path.to_owned(), yours, theirs: value.pointer(path).cloned() }
+    let mut shown = |side: Option<&Value>| {
+        // Not even measured once there is no room.
+        let side = side.filter(|_| *room > 0)?;
+        let rest = room.checked_sub(measure(side).bytes);
+        *room = rest.unwrap_or(0);
+        rest.map(|_| side.clone())
+    };
+    Conflict { path: path.to_owned(), yours: shown(yours), theirs: shown(value.pointer(path)) }
 }

@@ -129,6 +129,11 @@ impl State {
         self.forget_to(version);
     }
 
+    /// The bytes of the value, and of the commits that are remembered.
+    pub(super) fn memory(&self) -> usize {
+        self.bytes + self.log_bytes
+    }
+
     pub(super) fn remember(&mut self, entry: Arc<Entry>) {
         self.log_bytes += entry.bytes();
         self.log.push_back(entry);

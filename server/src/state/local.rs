@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{fmt, io, thread};
 
 use serde_json::Value;
@@ -15,6 +16,7 @@ use tracing::{error, info};
 use crate::listing::Listing;
 
 use super::batch::Batch;
+use super::commit::{Answer, Refusal};
 use super::disk::{Change, Disk, Stored};
 use super::document::{Document, Entry, Record, Snapshot, State};
 use super::store::{MAX_BATCH, Opened, Submission, too_many};
@@ -25,6 +27,12 @@ const SWEEP_AT: usize = 1024;
 /// Jobs that wait for the thread; more wait in their sockets, whose pages then wait, too.
 const QUEUE: usize = 1024;
 
+/// What documents may take in memory: a thousand of 256 KB with as many bytes of commits would be twice that.
+const MAX_MEMORY: usize = 256 << 20;
+
+/// What a document that is loaded costs beside its key, its value and its commits.
+const DOCUMENT_BYTES: usize = 1024;
+
 /// Bytes of commits after which a document is written as a whole, at least; more if the document is larger. Then a
 /// snapshot costs no more than the commits since the last, and opening a document reads little more than itself.
 const SNAPSHOT_BYTES: usize = 4096;
@@ -33,6 +41,7 @@ const SNAPSHOT_BYTES: usize = 4096;
 #[derive(Clone)]
 pub(super) struct Local {
     jobs: mpsc::Sender<Job>,
+    max_memory: Arc<AtomicUsize>,
 }
 
 /// What the thread is asked to do.
@@ -65,10 +74,22 @@ impl Local {
 
     fn start(disk: Option<Disk>, count: usize) -> io::Result<Self> {
         let (jobs, queue) = mpsc::channel(QUEUE);
-        let worker =
-            Worker { disk, documents: HashMap::new(), count, sweep_at: SWEEP_AT, listings: Vec::new() };
+        let max_memory = Arc::new(AtomicUsize::new(MAX_MEMORY));
+        let worker = Worker {
+            disk,
+            documents: HashMap::new(),
+            count,
+            memory: 0,
+            max_memory: Arc::clone(&max_memory),
+            sweep_at: SWEEP_AT,
+            listings: Vec::new(),
+        };
         thread::Builder::new().name("state".into()).spawn(move || worker.run(queue))?;
-        Ok(Self { jobs })
+        Ok(Self { jobs, max_memory })
+    }
+
+    pub(super) fn set_max_memory(&self, bytes: usize) {
+        self.max_memory.store(bytes, Ordering::Relaxed);
     }
 
     pub(super) async fn submit(&self, submission: Submission) {
@@ -106,6 +127,9 @@ struct Worker {
     documents: HashMap<String, Loaded>,
     /// How many documents there are, open or not.
     count: usize,
+    /// What those that are loaded take, and may take.
+    memory: usize,
+    max_memory: Arc<AtomicUsize>,
     /// At so many loaded documents, those that nobody has open are let go.
     sweep_at: usize,
     /// Who wants to know of new documents, and with which keys.
@@ -117,6 +141,8 @@ struct Loaded {
     /// The version on disk as a whole, and the bytes of the commits since; `None` while it is not on disk at all.
     snapshot: Option<u64>,
     unsaved: usize,
+    /// What is counted for it.
+    memory: usize,
 }
 
 impl Worker {
@@ -139,9 +165,14 @@ impl Worker {
     }
 
     fn open(&mut self, key: String, initial: &Value, must_exist: bool) -> io::Result<Opened> {
-        self.sweep();
         if let Some(loaded) = self.documents.get(&key) {
             return Ok((!must_exist || loaded.snapshot.is_some()).then(|| Arc::clone(&loaded.document)));
+        }
+        if self.documents.len() >= self.sweep_at || self.is_full() {
+            self.sweep();
+        }
+        if self.is_full() {
+            return Err(io::Error::other("the documents that are open take as much memory as they may"));
         }
         let stored = match &mut self.disk {
             Some(disk) => disk.load(&key)?,
@@ -152,24 +183,38 @@ impl Worker {
             None if must_exist => return Ok(None),
             None => {
                 let document = Arc::new(Document::new(key.clone(), State::unwritten(initial)?));
-                Loaded { document, snapshot: None, unsaved: 0 }
+                Loaded { document, snapshot: None, unsaved: 0, memory: 0 }
             }
         };
         let document = Arc::clone(&loaded.document);
-        self.documents.insert(key, loaded);
+        self.documents.insert(key.clone(), loaded);
+        self.weigh(&key);
         Ok(Some(document))
     }
 
     /// Lets go of documents that nobody has open and that are on disk, or were never committed to.
     fn sweep(&mut self) {
-        if self.documents.len() < self.sweep_at {
-            return;
-        }
         let is_durable = self.disk.is_some();
         self.documents.retain(|_, loaded| {
-            Arc::strong_count(&loaded.document) > 1 || (loaded.snapshot.is_some() && !is_durable)
+            let stays = Arc::strong_count(&loaded.document) > 1 || (loaded.snapshot.is_some() && !is_durable);
+            if !stays {
+                self.memory -= loaded.memory;
+            }
+            stays
         });
         self.sweep_at = (self.documents.len() * 2).max(SWEEP_AT);
+    }
+
+    fn is_full(&self) -> bool {
+        self.memory > self.max_memory.load(Ordering::Relaxed)
+    }
+
+    /// Counts anew what a document takes.
+    fn weigh(&mut self, key: &str) {
+        let Some(loaded) = self.documents.get_mut(key) else { return };
+        let before = loaded.memory;
+        loaded.memory = key.len() + loaded.document.state().memory() + DOCUMENT_BYTES;
+        self.memory = self.memory + loaded.memory - before;
     }
 
     fn list(&mut self, prefix: String, listing: Listing) {
@@ -195,8 +240,17 @@ impl Worker {
     fn commit(&mut self, commits: Vec<Submission>) {
         let mut batches: HashMap<String, Batch> = HashMap::new();
         let mut created = 0;
+        if self.is_full() {
+            self.sweep();
+        }
         for Submission { document, commit, rules, answers } in commits {
             let batch = batches.entry(document.key.clone()).or_insert_with(|| Batch::new(&document));
+            if self.is_full() {
+                let message = "the documents that are open take as much memory as they may";
+                let refusal = Refusal::new("storage", message);
+                batch.answer(Answer::refused(commit.id.clone(), refusal), &answers);
+                continue;
+            }
             let is_new =
                 self.documents.get(&document.key).is_none_or(|it| it.snapshot.is_none()) && batch.is_empty();
             if is_new && self.count + created >= rules.max_documents {
@@ -256,6 +310,7 @@ impl Worker {
             document: Arc::clone(document),
             snapshot: None,
             unsaved: 0,
+            memory: 0,
         });
         if loaded.snapshot.is_none() {
             for (prefix, listing) in &self.listings {
@@ -270,7 +325,9 @@ impl Worker {
         } else {
             loaded.unsaved += batch.bytes();
         }
+        let key = document.key.clone();
         batch.publish();
+        self.weigh(&key);
     }
 }
 
@@ -308,5 +365,5 @@ fn restore(key: &str, stored: Stored) -> io::Result<Loaded> {
     let mut state = State::new(snapshot.document, version, value);
     log.into_iter().for_each(|entry| state.remember(entry));
     let document = Arc::new(Document::new(key.to_owned(), state));
-    Ok(Loaded { document, snapshot: Some(snapshot.version), unsaved })
+    Ok(Loaded { document, snapshot: Some(snapshot.version), unsaved, memory: 0 })
 }

@@ -94,7 +94,8 @@ impl Documents {
     pub fn new(store: &Store, collection: impl Into<String>) -> Self {
         Self {
             store: store.clone(),
-            collection: collection.into(),
+            // In a key a slash ends it: another collection's names may have some, too.
+            collection: collection.into().replace('%', "%25").replace('/', "%2F"),
             initial: Arc::new(json!({})),
             rules: Rules { checks: Vec::new(), max_bytes: MAX_DOCUMENT, max_documents: MAX_DOCUMENTS },
             max_commit: MAX_COMMIT,

@@ -67,6 +67,18 @@ impl Store {
         Ok(Self { place: Place::Local(Local::in_memory()?) })
     }
 
+    /// How many bytes the documents may take that are in this process's memory, with the commits that are remembered: all of a store
+    /// in memory, and of one on disk those that somebody has open. Beyond it commits are refused with `storage`, and no more
+    /// documents are opened. Counted as JSON; in memory that may be some ten times as much, for an array of empty ones. Default:
+    /// 256 MiB. Not for a store on NATS.
+    #[must_use]
+    pub fn max_memory(self, bytes: usize) -> Self {
+        if let Place::Local(local) = &self.place {
+            local.set_max_memory(bytes);
+        }
+        self
+    }
+
     /// The store in the JetStream key-value bucket of that name, which is made if it is not there. All processes with the
     /// same bucket share its documents. JetStream has each commit before it is acknowledged.
     ///
