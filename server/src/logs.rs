@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::panic::{self, PanicHookInfo};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tracing::callsite::Identifier;
-use tracing::{Event, Level, Subscriber, warn};
+use tracing::{Event, Level, Subscriber, error, warn};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
@@ -38,8 +39,19 @@ pub(crate) fn start() -> WorkerGuard {
         .with(throttle)
         .with(tracing_subscriber::fmt::layer().with_writer(writer))
         .init();
+    panic::set_hook(Box::new(tell_of));
     tokio::spawn(report(left_out, unwritten));
     guard
+}
+
+/// A panic is a line like others. Left to the standard library, it is written by the thread that panics: whoever can make a
+/// handler panic could stop all threads once nobody reads.
+fn tell_of(panic: &PanicHookInfo<'_>) {
+    let why = panic.payload();
+    let why =
+        why.downcast_ref::<String>().map(String::as_str).or_else(|| why.downcast_ref::<&str>().copied());
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    error!(place, "a panic: {:?}", why.unwrap_or("with no message"));
 }
 
 /// Says how many lines are missing, while there are more of them.

@@ -122,6 +122,20 @@ async fn a_log_that_nobody_reads_stops_nothing() {
     link.assert_echo(channel, "still there").await;
 }
 
+/// The standard library's way to tell of a panic is a write by the thread that panics, however many do.
+#[tokio::test]
+async fn panics_that_nobody_reads_of_stop_nothing() {
+    let binary = Binary::start_unread(&[], &[]).await;
+    let mut link = Link::dial(&binary.server).await;
+    let channel = link.open("/demo/rpc/panic").await;
+    for _ in 0..1000 {
+        link.endpoint.send(channel, Message::text("[]"));
+        let answer = link.news().await;
+        assert!(matches!(answer, Event::Message { .. }), "{answer:?}");
+        link.endpoint.consumed(channel, 1, 2);
+    }
+}
+
 #[tokio::test]
 async fn one_peer_cannot_fill_the_log() {
     let mut binary = Binary::start(&[], &[]).await;
