@@ -22,6 +22,7 @@ use crate::dispatch::{Answer, Dispatcher};
 use crate::guard::Jail;
 use crate::limits::{Budget, Crossed, Limits, Share, Spending};
 use crate::links::Registered;
+use crate::paced::Arriving;
 use crate::pipe::{Incoming, Pipe, Signals, length};
 use crate::socket::{WebSocket, is_too_large};
 use crate::stats::{Counted, Stats, Traffic};
@@ -37,6 +38,10 @@ const ROUNDS: usize = 8;
 
 /// How long the peer has to answer the physical Close frame; a peer that broke the protocol may never.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A link that ends in the middle of a physical message of which more has come than this is not waited for: an answer can only
+/// follow the rest, and what is there of it takes memory. Twice what is read at once.
+const KEPT: usize = 64 * 1024;
 
 /// How many characters of a refused target are logged.
 const LOGGED: usize = 200;
@@ -68,6 +73,10 @@ enum Ended {
 /// The state of a link's task.
 pub(crate) struct Link {
     pub(crate) socket: ws::WebSocket,
+    /// Of the socket's connection, where [`serve`](crate::serve()) has accepted it.
+    pub(crate) arriving: Option<Arriving>,
+    /// The largest physical message.
+    pub(crate) max_size: usize,
     pub(crate) endpoint: Endpoint,
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) jail: Jail,
@@ -143,6 +152,9 @@ impl Link {
         let closing = async {
             if let Some(frame) = frame {
                 task.link.socket.send(WsMessage::Close(Some(frame))).await?;
+            }
+            if task.arriving() > KEPT {
+                return Ok(());
             }
             // The closing handshake to its end (RFC 6455 §7.1.1): an answer, ours or the client's, is on its way, and
             // would be lost with a connection that ends at once.
@@ -268,7 +280,13 @@ impl Task {
     }
 
     fn check_memory(&mut self) -> Result<(), Ended> {
-        self.spending.check_memory(self.link.endpoint.unfinished()).map_err(Ended::Limit)
+        let unfinished = self.link.endpoint.unfinished() + self.arriving();
+        self.spending.check_memory(unfinished).map_err(Ended::Limit)
+    }
+
+    /// Bytes of a physical message that is not complete; control frames may have been among them, so no more than one may have.
+    fn arriving(&self) -> usize {
+        self.link.arriving.as_ref().map_or(0, Arriving::unfinished).min(self.link.max_size)
     }
 
     // ---- the physical connection ----
@@ -297,6 +315,9 @@ impl Task {
                 Poll::Pending => break,
             };
             progress = true;
+            if let Some(arriving) = &mut self.link.arriving {
+                arriving.complete();
+            }
             let now = self.now();
             let received = self.link.endpoint.receive(now, message);
             self.handle_events();

@@ -257,6 +257,7 @@ async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     // A message in one piece, or a batch; text counts in UTF-16 code units of at most three bytes.
     let max_size = 3 * settings.max_fragment as usize + BATCH_OVERHEAD;
     let id = shared.next_link.fetch_add(1, Ordering::Relaxed);
+    let arriving = parts.extensions.get().cloned();
     let dispatcher = Arc::new(Dispatcher::new(shared.app.clone(), &parts));
     let (jail, path) = (multiplexer.jail.clone(), Arc::clone(&multiplexer.path));
     let stats = multiplexer.stats.clone();
@@ -275,6 +276,8 @@ async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Respons
             let endpoint = Endpoint::new(Side::Server, settings, 0);
             let link = Link {
                 socket,
+                arriving,
+                max_size,
                 endpoint,
                 dispatcher,
                 jail,

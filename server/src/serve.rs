@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
-use crate::paced::Paced;
+use crate::paced::{Arriving, Paced};
 use crate::tls::Tls;
 
 /// What a client has to send the head of a request, the first as well as one on a connection that is kept: much
@@ -44,7 +44,8 @@ const REPEAT: Duration = Duration::from_secs(10);
 /// requests. Unlike [`axum::serve()`] it limits how long a request's head may take, and sends small messages at once.
 pub async fn serve(listener: TcpListener, app: Router, shutdown: CancellationToken) {
     accept(listener, &shutdown, |stream, remote| {
-        connection(stream, remote, Scheme::HTTP, app.clone(), shutdown.clone())
+        let about = About { remote, scheme: Scheme::HTTP, arriving: stream.arriving() };
+        connection(stream, about, app.clone(), shutdown.clone())
     })
     .await;
 }
@@ -66,10 +67,11 @@ pub async fn serve(listener: TcpListener, app: Router, shutdown: CancellationTok
 pub async fn serve_tls(listener: TcpListener, tls: Tls, app: Router, shutdown: CancellationToken) {
     accept(listener, &shutdown, |stream, remote| {
         let (acceptor, app, shutdown) = (tls.acceptor(), app.clone(), shutdown.clone());
+        let about = About { remote, scheme: Scheme::HTTPS, arriving: stream.arriving() };
         async move {
             match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
                 Ok(Ok(stream)) => {
-                    connection(stream, remote, Scheme::HTTPS, app, shutdown).await;
+                    connection(stream, about, app, shutdown).await;
                 }
                 Ok(Err(error)) => debug!(%remote, "the TLS handshake failed: {error}"),
                 Err(_) => debug!(%remote, "the TLS handshake took too long"),
@@ -114,19 +116,23 @@ fn is_of_the_peer(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-async fn connection<S>(
-    stream: S,
+/// What requests carry of their connection.
+struct About {
     remote: SocketAddr,
     scheme: Scheme,
-    app: Router,
-    shutdown: CancellationToken,
-) where
+    arriving: Arriving,
+}
+
+async fn connection<S>(stream: S, about: About, app: Router, shutdown: CancellationToken)
+where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let About { remote, scheme, arriving } = about;
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(remote));
         request.extensions_mut().insert(scheme.clone());
+        request.extensions_mut().insert(arriving.clone());
         let app = app.clone();
         async move {
             let Ok(response) = app.oneshot(request).await;

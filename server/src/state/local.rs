@@ -155,7 +155,7 @@ impl Worker {
                     Job::Commit(submission) => commits.push(submission),
                     Job::Open { key, initial, must_exist, reply } => {
                         // Whoever asked may be gone.
-                        let _ = reply.send(self.open(key, &initial, must_exist));
+                        let _ = reply.send(self.open(&key, &initial, must_exist));
                     }
                     Job::List { prefix, listing } => self.list(prefix, listing),
                 }
@@ -164,8 +164,8 @@ impl Worker {
         }
     }
 
-    fn open(&mut self, key: String, initial: &Value, must_exist: bool) -> io::Result<Opened> {
-        if let Some(loaded) = self.documents.get(&key) {
+    fn open(&mut self, key: &str, initial: &Value, must_exist: bool) -> io::Result<Opened> {
+        if let Some(loaded) = self.documents.get(key) {
             return Ok((!must_exist || loaded.snapshot.is_some()).then(|| Arc::clone(&loaded.document)));
         }
         if self.documents.len() >= self.sweep_at || self.is_full() {
@@ -175,20 +175,20 @@ impl Worker {
             return Err(io::Error::other("the documents that are open take as much memory as they may"));
         }
         let stored = match &mut self.disk {
-            Some(disk) => disk.load(&key)?,
+            Some(disk) => disk.load(key)?,
             None => None,
         };
         let loaded = match stored {
-            Some(stored) => restore(&key, stored)?,
+            Some(stored) => restore(key, stored)?,
             None if must_exist => return Ok(None),
             None => {
-                let document = Arc::new(Document::new(key.clone(), State::unwritten(initial)?));
+                let document = Arc::new(Document::new(key.to_owned(), State::unwritten(initial)?));
                 Loaded { document, snapshot: None, unsaved: 0, memory: 0 }
             }
         };
         let document = Arc::clone(&loaded.document);
-        self.documents.insert(key.clone(), loaded);
-        self.weigh(&key);
+        self.documents.insert(key.to_owned(), loaded);
+        self.weigh(key);
         Ok(Some(document))
     }
 

@@ -84,6 +84,32 @@ async fn a_physical_message_of_any_size() {
     .await;
 }
 
+/// Not complete, none of them is seen by the link that it comes to.
+#[tokio::test]
+async fn physical_messages_that_never_end() {
+    let arguments = ["--total-memory", "100000000"];
+    survive(
+        "100 physical messages of 3 MiB without their last byte (100 MB)",
+        &arguments,
+        250,
+        async |binary| {
+            let mut wires = Vec::new();
+            for _ in 0..100 {
+                let mut wire = greeted(&binary.server).await;
+                let mut bytes = vec![0x82, 0xff];
+                bytes.extend((3 * MIB as u64).to_be_bytes());
+                // The masking key, and all but the last byte.
+                bytes.resize(bytes.len() + 4 + 3 * MIB - 1, 0);
+                // One that the server ends does not take all of it.
+                let _ = wire.get_mut().write_all(&bytes).await;
+                wires.push(wire);
+            }
+            binary.logged("the server's memory is full").await;
+        },
+    )
+    .await;
+}
+
 /// As "data dribble" and "internal data buffering" of HTTP/2 (CVE-2019-9511, -9517).
 #[tokio::test]
 async fn a_page_that_never_grants() {
