@@ -3,8 +3,7 @@
 //! sides agree; nothing is kept of what has ended; a dead link is found in the time that `docs/protocol.md` tells; and
 //! servers that shut down come to an end.
 //!
-//! `MANYSOCKET_SEED=n` replays a run that failed, `MANYSOCKET_SEEDS=n` asks for more than a test's share;
-//! `fuzz/` runs the same with libFuzzer.
+//! `MANYSOCKET_SEED=n` replays a run that failed, `MANYSOCKET_SEEDS=n` asks for more than a test's share.
 
 mod support;
 

@@ -141,9 +141,11 @@ impl World {
         let half = &mut self.lives[serial].halves[side as usize];
         let most = most.min(half.unread.len());
         let units: u32 = half.unread.drain(..most).sum();
-        // The number may be another channel's by now.
-        let is_here = half.can_close();
-        if let Some(end) = self.links[link].ends[side as usize].as_mut().filter(|_| is_here && most > 0) {
+        if let Some(end) = &mut self.links[link].ends[side as usize]
+            && most > 0
+            // The number may be another channel's by now.
+            && end.serials.get(&half.channel) == Some(&serial)
+        {
             end.observer.consumed(half.channel, most);
             end.endpoint.consumed(half.channel, most as u32, units);
         }

@@ -310,8 +310,9 @@ impl World {
         for link in 0..self.links.len() {
             let is_silent = SIDES.iter().any(|&side| self.links[link].is_silent(side));
             for side in SIDES {
-                let Some(end) = &self.links[link].ends[side as usize] else { continue };
-                if is_silent && end.expects() == 0 {
+                // A server that a handshake is still on its way to would come to a silent link.
+                let end = self.links[link].ends[side as usize].as_ref();
+                if is_silent && end.is_none_or(|end| end.expects() == 0) {
                     self.cut(link, side, 0);
                 }
             }
