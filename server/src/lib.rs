@@ -113,6 +113,9 @@ mod departure;
 mod dispatch;
 mod endpoint;
 mod events;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gateway;
 mod guard;
 mod index;

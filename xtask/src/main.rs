@@ -1,9 +1,10 @@
-//! The project's commands: `cargo xtask build`, `demo`, `test`, `bench`, `reference` and `release`. Each does its own set-up.
+//! The project's commands: `cargo xtask build`, `demo`, `test`, `bench`, `fuzz`, `reference` and `release`. Each does its own set-up.
 
 mod bench;
 mod build;
 mod command;
 mod demo;
+mod fuzz;
 mod inline;
 mod reference;
 mod release;
@@ -21,10 +22,11 @@ cargo xtask bench [--quick] [NAME]…  measure against native sockets and peers,
                                      or only the named workloads of bench/workloads.mjs, which writes nothing
 cargo xtask bench soak [MINUTES]     run everything for long while connections break (default 30), and write
                                      docs/faults.md
+cargo xtask fuzz SECONDS [TARGET]…   run all fuzz targets, or only the named ones, for so long each
 cargo xtask reference                write the API reference of the npm package and the crates
 cargo xtask release --dry-run        check whether a release could be made, and pack it; publishes nothing
 cargo xtask test [STEP]…             run all tests, or only the named steps:
-                                     fmt clippy native wasm browser package";
+                                     fmt clippy native wasm browser package fuzz";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -46,6 +48,7 @@ fn run(arguments: &[String]) -> Result<()> {
         ["release", "--dry-run"] => release::dry_run(),
         ["reference"] => reference::reference(),
         ["test", steps @ ..] => test::test(steps),
+        ["fuzz", seconds, targets @ ..] => fuzz::fuzz(seconds, targets),
         ["bench", "soak"] => bench::soak(bench::SOAK),
         ["bench", "soak", minutes] => bench::soak(minutes),
         ["bench", arguments @ ..] => bench::bench(arguments),

@@ -4,7 +4,7 @@
 
 use crate::build::WASM;
 use crate::setup::browser::Browser;
-use crate::{build, command, setup, workspace};
+use crate::{build, command, fuzz, setup, workspace};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::PathBuf;
@@ -18,13 +18,14 @@ struct Step {
 }
 
 /// In the order in which they run: what is quick and often wrong comes first.
-const STEPS: [Step; 6] = [
+const STEPS: [Step; 7] = [
     Step { name: "fmt", purpose: "the layout of the Rust code", run: fmt },
     Step { name: "clippy", purpose: "lints, natively and for wasm32", run: clippy },
     Step { name: "native", purpose: "Rust tests and documentation examples", run: native },
     Step { name: "wasm", purpose: "Rust tests as wasm32 in headless Chromium", run: wasm },
     Step { name: "browser", purpose: "pages in Chromium and Firefox against the real server", run: browser },
     Step { name: "package", purpose: "the npm package, installed in an empty project", run: package },
+    Step { name: "fuzz", purpose: "the fuzz targets with libFuzzer, some seconds each", run: fuzzing },
 ];
 
 /// Flags that keep Chromium to the test: no window, no calls home. A container's root has no sandbox to offer.
@@ -138,6 +139,10 @@ fn package() -> Result<()> {
         "the bundlers that the package is tried with, and other Node.js versions",
     )?;
     node_tests("package", None)
+}
+
+fn fuzzing() -> Result<()> {
+    fuzz::fuzz(fuzz::SHORT, &[])
 }
 
 /// Runs the tests of one folder below `tests/` with Node's test runner, against the package and the server as built.

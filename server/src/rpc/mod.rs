@@ -44,6 +44,8 @@
 mod call;
 mod error;
 mod function;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod remote;
 
 use std::convert::Infallible;

@@ -30,6 +30,8 @@ mod connection;
 mod delta;
 mod disk;
 mod document;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod keeper;
 mod local;
 mod shared;

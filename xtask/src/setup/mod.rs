@@ -2,6 +2,7 @@
 //! says in one line what it does when it must, and in one line what is missing when it cannot.
 
 pub(crate) mod browser;
+pub(crate) mod compiler;
 mod debian;
 pub(crate) mod node;
 pub(crate) mod servers;

@@ -1,0 +1,7 @@
+//! Commits that pages send: `server/src/fuzzing/` says what must hold.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: &[u8]| manysocket_server::fuzzing::commits(input));

@@ -1,0 +1,107 @@
+//! What must hold for any paths, URLs and origins that pages send.
+
+use axum::http::uri::PathAndQuery;
+use axum::http::{HeaderMap, HeaderValue, Uri, header};
+use percent_encoding::percent_decode_str;
+use url::{Position, Url};
+
+use crate::guard::{Jail, Origin, Origins};
+use crate::nats::{path, subject};
+
+/// Targets of virtual opens: the first line is the multiplexer's path, the second what a page asks for.
+pub fn jail(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    let (multiplexer, target) = text.split_once('\n').unwrap_or_default();
+    let jail = Jail::around(multiplexer);
+    if jail.check(target).is_ok() {
+        let path = target.split('?').next().unwrap_or_default();
+        // By whole segments, as written and as whoever decodes them reads them.
+        let segments = |path: &str| path.split('/').map(str::to_owned).collect::<Vec<_>>();
+        let prefix = multiplexer[..multiplexer.rfind('/').unwrap_or(0)].trim_matches('/').to_owned();
+        let prefix = if prefix.is_empty() { vec![String::new()] } else { segments(&format!("/{prefix}")) };
+        assert!(segments(path).starts_with(&prefix), "{path:?} is outside of {prefix:?}");
+        for segment in segments(path) {
+            let decoded = percent_decode_str(&segment).collect::<Vec<_>>();
+            assert!(!decoded.contains(&b'/') && !decoded.contains(&b'\\'), "{segment:?} is several");
+            assert!(decoded != b"." && decoded != b"..", "{segment:?} leads elsewhere");
+        }
+        assert!(target.bytes().all(|byte| byte.is_ascii_graphic()), "{target:?}");
+        // What the request has is what was checked, and so is what a page's URL of that has.
+        if let Ok(uri) = target.parse::<Uri>() {
+            assert_eq!((uri.path(), uri.host()), (path, None));
+            assert_eq!(uri.path_and_query().map(PathAndQuery::as_str), Some(target), "nothing is left out");
+        }
+        if !target.starts_with("//") {
+            let base = Url::parse("https://example.com/some/page?q#f").expect("a URL");
+            assert_eq!(base.join(target).map(String::from), Ok(format!("https://example.com{target}")));
+        }
+    }
+    // And what a page's URL parser gives is never refused, but for encoded separators.
+    if let Ok(url) = Url::parse("http://example.com/a/page").expect("a URL").join(target) {
+        let asked = &url[Position::BeforePath..Position::AfterQuery];
+        let lower = url.path().to_ascii_lowercase();
+        let is_special = matches!(url.scheme(), "http" | "https");
+        if is_special && !lower.contains("%2f") && !lower.contains("%5c") {
+            assert_eq!(Jail::new("/").check(asked), Ok(()), "{asked:?}");
+        }
+    }
+}
+
+/// Origins: the first line is a pattern, the second a page's origin, the third the server's host.
+pub fn origins(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    let mut lines = text.splitn(3, '\n');
+    let mut line = || lines.next().unwrap_or_default();
+    let (pattern, origin, host) = (line(), line(), line());
+    let mut headers = HeaderMap::new();
+    let (Ok(given), Ok(own)) = (HeaderValue::from_str(origin), HeaderValue::from_str(host)) else { return };
+    headers.insert(header::ORIGIN, given);
+    let accepts = |origins: &Origins, headers: &HeaderMap| origins.check(headers).is_ok();
+    if let Ok(parsed) = pattern.parse::<Origin>() {
+        let written = parsed.to_string();
+        assert_eq!(written.parse(), Ok(parsed), "{pattern:?} is written as {written:?}");
+        let mut origins = Origins::default();
+        origins.allow(pattern);
+        if accepts(&origins, &headers) && pattern != "*" {
+            // As written by browsers, or it fits nothing; and below the pattern by whole names.
+            let origin = origin.to_ascii_lowercase();
+            let (scheme, rest) = written.split_once("://").expect("an origin");
+            let (given_scheme, authority) = origin.split_once("://").expect("an origin");
+            assert!(!authority.contains(['/', '@', '?', '#', '\\']), "{origin:?}");
+            assert_eq!(given_scheme, scheme);
+            match rest.strip_prefix('*') {
+                None => assert_eq!(authority, rest),
+                Some(below) => {
+                    let name = below.split(':').next().unwrap_or_default();
+                    let given = authority.split(':').next().unwrap_or_default();
+                    assert!(
+                        given.len() > name.len() && given.ends_with(name),
+                        "{given:?} is not below {name:?}"
+                    );
+                }
+            }
+        }
+    }
+    // A page of the server's own: no host but the one that is connected to.
+    headers.insert(header::HOST, own);
+    if accepts(&Origins::default(), &headers) {
+        let scheme = origin.split("://").next().unwrap_or_default();
+        let [page, server] =
+            [origin, &format!("{scheme}://{host}")].map(|url| Url::parse(url).expect("a URL"));
+        assert!(page.has_host() && page.origin() == server.origin(), "{origin:?} at {host:?}");
+    }
+}
+
+/// Paths of topics and functions on NATS.
+pub fn subjects(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    if let Some(subject) = subject("p.q", &format!("/{text}")) {
+        for token in subject.split('.') {
+            let is_safe = |byte: u8| byte.is_ascii_alphanumeric() || b"-_=".contains(&byte);
+            assert!(!token.is_empty() && token.bytes().all(is_safe), "{subject}");
+        }
+        assert_eq!(path("p.q", &subject).as_deref(), Some(&*text), "each path has its own");
+    }
+    // What other programs publish on.
+    let _ = path("p", &text);
+}

@@ -1,0 +1,34 @@
+//! What must hold for any calls that pages send (see `crate::fuzzing`).
+
+use futures_util::FutureExt;
+use serde_json::Value;
+
+use super::call::{answer, erase};
+
+/// A call, or what is none.
+pub fn calls(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    let call = erase(async |left: f64, words: Vec<String>, last: Option<bool>| {
+        let words = words.concat();
+        format!("{left} {words} {last:?}")
+    });
+    let names = ["left".to_owned(), "words".to_owned()];
+    let answered = answer(&call, &names, "/function", &text).now_or_never().expect("it waits for nothing");
+    let answered: Value = serde_json::from_str(&answered).expect("JSON");
+    let members: Vec<_> = answered.as_object().expect("an object").iter().collect();
+    let [(kind, said)] = members[..] else { panic!("either a result or an error: {answered}") };
+    // The arguments as a reader of JSON takes them that knows what they should be.
+    match serde_json::from_str::<(f64, Vec<String>, Option<bool>)>(&text) {
+        Ok((left, words, last)) => {
+            assert_eq!(
+                (kind.as_str(), said),
+                ("result", &format!("{left} {} {last:?}", words.concat()).into())
+            );
+        }
+        Err(_) => {
+            assert_eq!(kind, "error", "{answered}");
+            let code = said["code"].as_str();
+            assert!(matches!(code, Some("call" | "argument")) && said["message"].is_string(), "{answered}");
+        }
+    }
+}
