@@ -208,6 +208,54 @@ async fn a_message_that_is_too_large_ends_its_senders_socket_only() {
     }
 }
 
+/// Each costs memory that is no link's.
+#[tokio::test]
+async fn there_are_only_so_many_topics() {
+    for kind in KINDS {
+        let topics = Topics::new().max_topics(2);
+        let server = serve(&topics).await;
+        let open =
+            async |path: &str| Socket::open(kind, &server, path, "", "").await.map(|(socket, _)| socket);
+        let (one, _two) = (
+            subscribed(kind, &server, &topics, "/rooms/1").await,
+            subscribed(kind, &server, &topics, "/rooms/2").await,
+        );
+        assert_eq!(open("/rooms/3").await.err(), Some(503), "{kind:?}");
+        assert_eq!(open(&format!("/rooms/{}", "x".repeat(1000))).await.err(), Some(414), "{kind:?}");
+        let _three = open("/rooms/2").await.expect("one that is there");
+        one.vanish();
+        until(|| topics.topics() == ["/rooms/2"]).await;
+        let _four = open("/rooms/3").await.expect("there is room again");
+    }
+}
+
+#[tokio::test]
+async fn topics_hold_only_so_much() {
+    let full = Received::Close(Some(1013), "the message cannot be kept now: too many here are slow".into());
+    let said = "x".repeat(100);
+    for (backend, kind) in cases(&backends().await) {
+        let topics = on(backend, Topics::new().history(100).max_message_size(100).max_memory(1050));
+        let server = serve(&topics).await;
+        let mut loud = subscribed(kind, &server, &topics, "/rooms/loud").await;
+        let mut quiet = subscribed(kind, &server, &topics, "/rooms/quiet").await;
+        for _ in 0..11 {
+            loud.send(text(&said)).await;
+            assert_eq!(loud.receive().await, got(&said), "{kind:?}");
+        }
+        let mut other = subscribed(kind, &server, &topics, "/rooms/loud").await;
+        loud.send(text(&said)).await;
+        assert_eq!(loud.receive().await, full, "{kind:?}");
+        quiet.send(text("z")).await;
+        assert_eq!(quiet.receive().await, got("z"), "{kind:?}: others go on");
+        // The oldest has gone for it, and those who are there are told.
+        for expected in std::iter::repeat_n(said.as_str(), 11).chain(["{\"dropped\":null}"]) {
+            assert_eq!(other.receive().await, got(expected), "{kind:?}");
+        }
+        other.send(text("y")).await;
+        assert_eq!(other.receive().await, got("y"), "{kind:?}: there is room again");
+    }
+}
+
 /// More than all buffers on the way hold, so that a subscriber that does not read falls behind.
 const MANY: usize = 300;
 

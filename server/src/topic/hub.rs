@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::extract::ws::Message;
@@ -23,7 +24,13 @@ pub(super) struct Limits {
     /// Messages that a new subscriber gets.
     pub(super) history: usize,
     pub(super) max_message: usize,
+    pub(super) max_topics: usize,
+    /// Bytes in all rings.
+    pub(super) max_memory: usize,
 }
+
+/// The longest path of a topic, in bytes: names are in indexes, which are made for each who asks. As that of a call to another process.
+const MAX_PATH: usize = 1000;
 
 /// The topics by their paths, and their names.
 #[derive(Debug, Default)]
@@ -33,6 +40,30 @@ pub(super) struct Hub {
     listing: Listing,
     /// Where other processes have the same topics.
     nats: Option<Nats>,
+    held: Arc<Held>,
+}
+
+/// What all rings hold.
+#[derive(Debug, Default)]
+struct Held {
+    topics: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+/// A message in a ring, counted as long as somebody may still get it from there.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) message: Message,
+    cost: usize,
+    own: Arc<AtomicUsize>,
+    held: Arc<Held>,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.own.fetch_sub(self.cost, Ordering::Relaxed);
+        self.held.bytes.fetch_sub(self.cost, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug)]
@@ -44,8 +75,8 @@ pub(super) struct Topic {
 /// What a subscriber finds in a ring.
 #[derive(Debug, Clone)]
 pub(super) enum Item {
-    Message(Message),
-    /// Messages of other processes may be missing here.
+    Message(Arc<Kept>),
+    /// An unknown number of messages may be missing here.
     Gap,
 }
 
@@ -53,9 +84,12 @@ pub(super) enum Item {
 #[derive(Debug)]
 pub(super) struct Ring {
     sender: broadcast::Sender<Item>,
-    keep: usize,
+    limits: Limits,
+    /// Bytes in this one.
+    own: Arc<AtomicUsize>,
+    held: Arc<Held>,
     /// Locked while a message goes into the ring: all subscribers get all messages in one order, new ones each once.
-    history: Mutex<VecDeque<Message>>,
+    history: Mutex<VecDeque<Arc<Kept>>>,
 }
 
 /// A subscriber's place in a topic. Fields are dropped in this order: whoever leaves last finds nobody there.
@@ -63,7 +97,7 @@ pub(super) struct Ring {
 pub(super) struct Subscription {
     pub(super) receiver: broadcast::Receiver<Item>,
     /// What was there before it came.
-    pub(super) history: VecDeque<Message>,
+    pub(super) history: VecDeque<Arc<Kept>>,
     pub(super) place: Place,
 }
 
@@ -93,7 +127,13 @@ impl Hub {
 
     /// Whether there can be a topic with that path.
     pub(super) fn takes(&self, path: &str) -> bool {
-        self.nats.is_none() || topic_subject(path).is_some()
+        path.len() <= MAX_PATH && (self.nats.is_none() || topic_subject(path).is_some())
+    }
+
+    /// Whether there is room for it, or it is there.
+    pub(super) fn has_room(&self, path: &str, limits: Limits) -> bool {
+        let topics = lock(&self.topics);
+        topics.len() < limits.max_topics || topics.contains_key(path)
     }
 
     pub(super) fn subscribe(self: &Arc<Self>, path: &str, limits: Limits) -> Subscription {
@@ -101,7 +141,7 @@ impl Hub {
         let (path, topic) = match topics.get_key_value(path) {
             Some((path, topic)) => (Arc::clone(path), Arc::clone(topic)),
             None => {
-                let (path, topic) = (Arc::from(path), Arc::new(Topic::new(path, limits, self.nats.as_ref())));
+                let (path, topic) = (Arc::from(path), Arc::new(Topic::new(path, limits, self)));
                 topics.insert(Arc::clone(&path), Arc::clone(&topic));
                 self.listing.insert(&name(&path));
                 (path, topic)
@@ -130,16 +170,22 @@ impl Hub {
 }
 
 impl Topic {
-    fn new(path: &str, limits: Limits, nats: Option<&Nats>) -> Self {
+    fn new(path: &str, limits: Limits, hub: &Hub) -> Self {
         // One of the two ends that come with a ring is not wanted: subscribers make theirs.
         let (sender, _) = broadcast::channel(limits.backlog.max(1));
-        let ring = Arc::new(Ring { sender, keep: limits.history, history: Mutex::default() });
-        let remote = nats.and_then(|nats| Remote::join(nats, path, Arc::clone(&ring)));
+        let held = Arc::clone(&hub.held);
+        held.topics.fetch_add(1, Ordering::Relaxed);
+        let ring = Arc::new(Ring { sender, limits, own: Arc::default(), held, history: Mutex::default() });
+        let remote = hub.nats.as_ref().and_then(|nats| Remote::join(nats, path, Arc::clone(&ring)));
         Self { ring, remote }
     }
 
     /// Gives a message to all subscribers, wherever they are.
     pub(super) async fn publish(&self, message: Message) -> Result<(), NotTaken> {
+        if self.ring.is_full() {
+            self.ring.evict();
+            return Err(NotTaken::Full);
+        }
         match &self.remote {
             Some(remote) => remote.publish(message).await,
             None => {
@@ -155,22 +201,57 @@ impl Topic {
 }
 
 impl Ring {
-    /// Gives a message to the subscribers in this process; how many there are.
+    /// Gives a message to the subscribers in this process; how many there are. In a ring that is full they are told that one is missing.
     pub(super) fn publish(&self, message: Message) -> usize {
+        if self.is_full() {
+            return self.evict();
+        }
+        let kept = self.keep(message);
         let mut history = lock(&self.history);
-        if self.keep > 0 {
-            if history.len() == self.keep {
+        if self.limits.history > 0 {
+            if history.len() == self.limits.history {
                 history.pop_front();
             }
-            history.push_back(message.clone());
+            history.push_back(Arc::clone(&kept));
         }
         // An error says that nobody is there.
-        self.sender.send(Item::Message(message)).unwrap_or_default()
+        self.sender.send(Item::Message(kept)).unwrap_or_default()
     }
 
-    /// Tells the subscribers that messages may be missing here.
-    pub(super) fn gap(&self) {
-        let _ = self.sender.send(Item::Gap);
+    fn keep(&self, message: Message) -> Arc<Kept> {
+        let cost = match &message {
+            Message::Text(text) => text.len(),
+            Message::Binary(bytes) => bytes.len(),
+            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => 0,
+        };
+        self.own.fetch_add(cost, Ordering::Relaxed);
+        self.held.bytes.fetch_add(cost, Ordering::Relaxed);
+        Arc::new(Kept { message, cost, own: Arc::clone(&self.own), held: Arc::clone(&self.held) })
+    }
+
+    /// Whether all rings hold more than they may, and this one more than its share. One message of the largest size has room
+    /// in each: rooms where little is said go on, however many others there are.
+    fn is_full(&self) -> bool {
+        let (own, all) = (self.own.load(Ordering::Relaxed), self.held.bytes.load(Ordering::Relaxed));
+        let share = all / self.held.topics.load(Ordering::Relaxed).max(1);
+        all > self.limits.max_memory && own > share.max(self.limits.max_message)
+    }
+
+    /// In place of a new message the oldest goes, so that a full ring does not stay so; how many are told that one is missing.
+    fn evict(&self) -> usize {
+        lock(&self.history).pop_front();
+        self.gap()
+    }
+
+    /// Tells the subscribers that messages may be missing here; how many there are.
+    pub(super) fn gap(&self) -> usize {
+        self.sender.send(Item::Gap).unwrap_or_default()
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        self.held.topics.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

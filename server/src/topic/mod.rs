@@ -60,6 +60,7 @@ use axum::routing::{any_service, get};
 use futures_util::future::BoxFuture;
 use futures_util::stream;
 use tower::Service;
+use tracing::warn;
 
 use crate::endpoint::{Endpoint, original_uri};
 use crate::events::events;
@@ -75,6 +76,12 @@ const BACKLOG: usize = 256;
 
 /// The largest message, in bytes. A topic holds at most its backlog and history of such, by default 16 MiB.
 const MAX_MESSAGE: usize = 64 * 1024;
+
+/// Topics at once. A topic without a message costs 20 KiB, most of it the places of its backlog: so many are 200 MiB.
+const MAX_TOPICS: usize = 10_000;
+
+/// What the topics hold, in bytes of messages: those of sixteen whose backlogs are full of the largest.
+const MAX_MEMORY: usize = 256 << 20;
 
 /// What may be done in topics. Each method has a default that allows it.
 pub trait Rules: Send + Sync + 'static {
@@ -169,7 +176,13 @@ impl<R: Rules> Topics<R> {
         Self {
             hub: Arc::default(),
             rules: Arc::new(rules),
-            limits: Limits { backlog: BACKLOG, history: 0, max_message: MAX_MESSAGE },
+            limits: Limits {
+                backlog: BACKLOG,
+                history: 0,
+                max_message: MAX_MESSAGE,
+                max_topics: MAX_TOPICS,
+                max_memory: MAX_MEMORY,
+            },
             slow: Slow::default(),
             read_only: false,
         }
@@ -205,6 +218,21 @@ impl<R: Rules> Topics<R> {
     #[must_use]
     pub fn backlog(mut self, messages: usize) -> Self {
         self.limits.backlog = messages;
+        self
+    }
+
+    /// How many topics there may be for an open to make another; it is refused with 503. Default: 10,000.
+    #[must_use]
+    pub fn max_topics(mut self, count: usize) -> Self {
+        self.limits.max_topics = count;
+        self
+    }
+
+    /// How many bytes of messages the topics may hold together, for new subscribers and for those that are behind. Beyond it, who publishes on
+    /// one that holds more than its share is closed with 1013, and its subscribers miss the oldest. Default: 256 MiB.
+    #[must_use]
+    pub fn max_memory(mut self, bytes: usize) -> Self {
+        self.limits.max_memory = bytes;
         self
     }
 
@@ -272,6 +300,10 @@ impl<R: Rules> Topics<R> {
             return Err(StatusCode::URI_TOO_LONG.into_response());
         }
         let about = self.rules.accept(path, parts).await?;
+        if !self.hub.has_room(path, self.limits) {
+            warn!(topics = self.limits.max_topics, "open refused: there are as many topics as there may be");
+            return Err(StatusCode::SERVICE_UNAVAILABLE.into_response());
+        }
         let path = path.to_owned();
         Ok(move || {
             let subscription = self.hub.subscribe(&path, self.limits);

@@ -46,6 +46,8 @@ pub(super) enum NotTaken {
     Away,
     /// More than it takes.
     TooLarge,
+    /// This process holds as much as it may for subscribers that do not read.
+    Full,
 }
 
 impl Remote {
@@ -128,7 +130,7 @@ async fn read(
         tokio::select! {
             biased;
             // Before what came after it.
-            Ok(()) = gaps.changed() => ring.gap(),
+            Ok(()) = gaps.changed() => drop(ring.gap()),
             message = messages.next() => match message {
                 Some(message) => {
                     let is_binary = message.headers.is_some_and(|headers| {

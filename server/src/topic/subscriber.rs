@@ -97,8 +97,8 @@ impl<R: Rules> Subscriber<R> {
                 return Ok(message);
             }
             match self.subscription.receiver.recv().await {
-                Ok(Item::Message(message)) if self.rules.deliver(&self.about, &message) => {
-                    return Ok(message);
+                Ok(Item::Message(kept)) if self.rules.deliver(&self.about, &kept.message) => {
+                    return Ok(kept.message.clone());
                 }
                 Ok(Item::Message(_)) => {}
                 Ok(Item::Gap) => return self.missed(None),
@@ -112,17 +112,17 @@ impl<R: Rules> Subscriber<R> {
     /// What is there already for this subscriber.
     fn waiting(&mut self) -> Result<Option<Message>, End> {
         loop {
-            let message = match self.subscription.history.pop_front() {
-                Some(message) => message,
+            let kept = match self.subscription.history.pop_front() {
+                Some(kept) => kept,
                 None => match self.subscription.receiver.try_recv() {
-                    Ok(Item::Message(message)) => message,
+                    Ok(Item::Message(kept)) => kept,
                     Ok(Item::Gap) => return self.missed(None).map(Some),
                     Err(TryRecvError::Empty | TryRecvError::Closed) => return Ok(None),
                     Err(TryRecvError::Lagged(missed)) => return self.missed(Some(missed)).map(Some),
                 },
             };
-            if self.rules.deliver(&self.about, &message) {
-                return Ok(Some(message));
+            if self.rules.deliver(&self.about, &kept.message) {
+                return Ok(Some(kept.message.clone()));
             }
         }
     }
@@ -162,6 +162,10 @@ impl<R: Rules> Subscriber<R> {
                     Err(NotTaken::TooLarge) => {
                         let why = "the message is larger than NATS takes";
                         return Err(End::Close(close_code::SIZE, why.into()));
+                    }
+                    Err(NotTaken::Full) => {
+                        let why = "the message cannot be kept now: too many here are slow";
+                        return Err(End::Close(close_code::AGAIN, why.into()));
                     }
                     Err(NotTaken::Away) => {
                         let why = "the message cannot be passed on now: NATS is away";
