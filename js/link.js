@@ -1,11 +1,12 @@
 // One physical WebSocket and the channels over it, from dialling to its end. A link is never used again:
 // whoever needs another makes one.
+import { joinBatch, splitBatch } from "./batch.js";
 import { Bytes, detached, join } from "./events.js";
 import { Deadline, LONGEST_TIMEOUT } from "./deadline.js";
 import { ABNORMAL, CONNECTING, EVENT_MESSAGE, MAX_REASON, OPEN } from "./channel.js";
 import { Payloads } from "./payloads.js";
 import { deliverLater, enqueue, flushLater, receiveFrom } from "./delivery.js";
-import { decode, encodeInto, utf8Length } from "./utf8.js";
+import { isPair, utf8Length } from "./utf8.js";
 import { core, memoryBytes, memoryWords } from "./wasm.js";
 
 export const SUBPROTOCOL = "manysocket.v1";
@@ -18,9 +19,6 @@ const RULES = "https://github.com/manysocket/manysocket/blob/main/docs/protocol.
 
 /** A batch is not kept waiting for the task to end once it holds this much. */
 const ENOUGH = 32 * 1024;
-/** The lengths in front of a batch: two integers of at most five bytes. */
-const PREFIX = 10;
-
 /**
  * The longest physical message, in bytes or UTF-16 code units: a piece of the largest size that this side's HELLO tells, 1 MiB, in
  * characters of three bytes, and 64 KiB of headers. What is in headers goes through wasm's memory, which never shrinks.
@@ -47,9 +45,6 @@ const GONE = -1;
 const SEND_TEXT = 1;
 const SEND_BATCH = 2;
 const SEND_RAW = 3;
-
-/** Where batches are put together. Kept: `send()` copies out of it. */
-let scratch = new Uint8Array(64 * 1024);
 
 export class Link {
   #payloads = new Payloads();
@@ -198,7 +193,7 @@ export class Link {
 
   #dial(url) {
     core.handshake(this.#core, HANDSHAKE_BYTES);
-    const batch = this.#takeBatch().bytes;
+    const batch = joinBatch(this.#core, this.#payloads).bytes;
     const dialled = new URL(url);
     const base64url = btoa(String.fromCharCode(...batch)).replace(/=+$/, "").replaceAll("+", "-").replaceAll("/", "_");
     dialled.searchParams.append(HANDSHAKE_PARAMETER, base64url);
@@ -300,7 +295,7 @@ export class Link {
           this.#sendText(sent);
           break;
         case SEND_BATCH: {
-          const { bytes, texts, binaries, ascii } = this.#takeBatch();
+          const { bytes, texts, binaries, ascii } = joinBatch(this.#core, this.#payloads);
           this.#physical.send(bytes);
           this.#handed += bytes.length;
           for (const piece of texts) this.#sentPiece(piece, ascii ? piece.units : utf8Length(piece.value), sent);
@@ -308,7 +303,7 @@ export class Link {
           break;
         }
         case SEND_RAW: {
-          const piece = this.#takePiece(core.wordsPointer(this.#core) >>> 2);
+          const piece = this.#payloads.take(core.wordsPointer(this.#core) >>> 2);
           this.#physical.send(piece.value);
           this.#handed += piece.units;
           this.#sentPiece(piece, piece.units, sent);
@@ -327,73 +322,12 @@ export class Link {
     const at = core.wordsPointer(this.#core) >>> 2;
     const words = memoryWords();
     const head = words[at] + (words[at + 1] === 1 ? ":" : "+");
-    const piece = this.#takePiece(at + 2);
+    const piece = this.#payloads.take(at + 2);
     const before = this.#physical.bufferedAmount;
     this.#physical.send(head + piece.value);
     const bytes = this.#physical.bufferedAmount - before;
     this.#handed += bytes;
     this.#sentPiece(piece, bytes - head.length, sent);
-  }
-
-  /** Puts the batch that wasm has written together (docs/protocol.md §2.3). */
-  #takeBatch() {
-    const at = core.wordsPointer(this.#core) >>> 2;
-    const texts = this.#takeRun(at);
-    const binaries = this.#takeRun(at + 1 + 4 * texts.length);
-    let text = "";
-    let needed = PREFIX + core.headersLength(this.#core);
-    for (const piece of texts) text += piece.value;
-    for (const piece of binaries) needed += piece.units;
-    needed += 3 * text.length;
-    if (scratch.length < needed) scratch = new Uint8Array(needed);
-
-    const from = core.headersPointer(this.#core);
-    const headers = memoryBytes().subarray(from, from + core.headersLength(this.#core));
-    scratch.set(headers, PREFIX);
-    let end = PREFIX + headers.length;
-    const textBytes = text === "" ? 0 : encodeInto(text, scratch.subarray(end));
-    end += textBytes;
-    for (const piece of binaries) {
-      scratch.set(piece.value, end);
-      end += piece.units;
-    }
-    // The text's length in bytes is known only now: the prefix ends where the headers begin.
-    const lengths = [...integer(headers.length), ...integer(textBytes)];
-    const start = PREFIX - lengths.length;
-    scratch.set(lengths, start);
-    return { bytes: scratch.subarray(start, end), texts, binaries, ascii: textBytes === text.length };
-  }
-
-  /** The payloads of one of a batch's runs. */
-  #takeRun(at) {
-    const count = memoryWords()[at];
-    const pieces = [];
-    for (let i = 0; i < count; i++) pieces.push(this.#takePiece(at + 1 + 4 * i));
-    return pieces;
-  }
-
-  /** A payload, or a piece of one, that is going out. */
-  #takePiece(at) {
-    const words = memoryWords();
-    const slot = words[at];
-    const ends = words[at + 3] === 1;
-    if (slot === 0) return { value: new Uint8Array(0), row: null, units: 0, ends };
-    const row = this.#payloads.rows[slot];
-    let { value } = row;
-    const start = row.sent;
-    let end = words[at + 1] + words[at + 2];
-    if (start > 0 || !ends) {
-      if (typeof value === "string") {
-        // A pair is not cut (docs/protocol.md §2.2): wasm leaves room for its second half (src/payload.rs).
-        if (isPair(value, end)) end++;
-        value = value.slice(start, end);
-      } else {
-        value = value.subarray(start, end);
-      }
-    }
-    row.sent = end;
-    if (ends) this.#payloads.remove(slot);
-    return { value, row, units: end - start, ends };
   }
 
   #sentPiece({ row, ends }, bytes, sent) {
@@ -428,33 +362,17 @@ export class Link {
       unit = data.charCodeAt(++at);
     }
     const fin = unit === 58;
-    if (at === 0 || !(fin || unit === 43)) {
-      return this.#broke(11);
-    }
+    if (at === 0 || !(fin || unit === 43)) return this.#broke(11);
     const text = data.slice(at + 1);
     this.#took(core.receiveText(this.#core, performance.now(), number, fin, text.length), text, null, 0);
   }
 
   #receiveBatch(buffer) {
     const bytes = new Uint8Array(buffer);
-    let at = 0;
-    const lengths = [0, 0];
-    for (let i = 0; i < 2; i++) {
-      let shift = 0;
-      let byte;
-      do {
-        byte = bytes[at++] ?? 0;
-        lengths[i] += (byte & 0x7f) * 2 ** shift;
-        shift += 7;
-      } while (byte > 0x7f && shift < 35);
-    }
-    const textAt = at + lengths[0];
-    const binaryAt = textAt + lengths[1];
-    if (binaryAt > bytes.length) return this.#broke(8);
-    const text = lengths[1] === 0 ? "" : decode(bytes.subarray(textAt, binaryAt));
-    if (text === null) return this.#broke(38);
-    const headers = core.headersBuffer(this.#core, lengths[0]);
-    memoryBytes().set(bytes.subarray(at, textAt), headers);
+    const [headers, text, binaryAt] = splitBatch(bytes);
+    if (text === null) return this.#broke(binaryAt);
+    const at = core.headersBuffer(this.#core, headers.length);
+    memoryBytes().set(headers, at);
     const taken = core.receiveBatch(this.#core, performance.now(), text.length, bytes.length - binaryAt);
     this.#took(taken, text, buffer, binaryAt);
   }
@@ -527,7 +445,7 @@ export class Link {
   #ended(channel, tag, code, reason) {
     this.#forget(channel);
     if (tag === ACCEPTED) {
-      console.error(`WebSocket connection to '${channel.url}' failed: the server chose the subprotocol '${shown(reason)}', which is not one that was offered`);
+      console.error(`WebSocket connection to '${channel.url}' failed: the server chose the subprotocol '${shown(reason)}', which was not offered`);
       core.abort(this.#core, channel.number);
       channel.fail();
     } else if (tag === REFUSED) {
@@ -568,14 +486,3 @@ export class Link {
 
 /** As much of a server's words as fits a line: a console keeps a thousand, however long. */
 const shown = (text) => detached(text.slice(0, MAX_REASON));
-
-/** Whether a surrogate pair lies across `at`. */
-const isPair = (text, at) => text.codePointAt(at - 1) > 0xffff;
-
-/** An integer as docs/protocol.md §2.1 has it. */
-function integer(value) {
-  const bytes = [];
-  for (; value > 0x7f; value >>>= 7) bytes.push((value & 0x7f) | 0x80);
-  bytes.push(value);
-  return bytes;
-}

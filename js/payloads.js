@@ -1,4 +1,6 @@
 // The table of what waits to be sent. Wasm knows a payload by its place here.
+import { isPair } from "./utf8.js";
+import { memoryWords } from "./wasm.js";
 
 /** A payload, and its place in its channel's queue. */
 class Row {
@@ -78,5 +80,29 @@ export class Payloads {
     if (value.isOurs && this.#spare.length < SPARES) this.#spare.push(value.buffer);
     this.rows[slot] = null;
     this.free.push(slot);
+  }
+
+  /** A payload, or a piece of one, that is going out. @param {number} at where its words are in wasm's memory */
+  take(at) {
+    const words = memoryWords();
+    const slot = words[at];
+    const ends = words[at + 3] === 1;
+    if (slot === 0) return { value: new Uint8Array(0), row: null, units: 0, ends };
+    const row = this.rows[slot];
+    let { value } = row;
+    const start = row.sent;
+    let end = words[at + 1] + words[at + 2];
+    if (start > 0 || !ends) {
+      if (typeof value === "string") {
+        // A pair is not cut (docs/protocol.md §2.2): wasm leaves room for its second half (src/payload.rs).
+        if (isPair(value, end)) end++;
+        value = value.slice(start, end);
+      } else {
+        value = value.subarray(start, end);
+      }
+    }
+    row.sent = end;
+    if (ends) this.remove(slot);
+    return { value, row, units: end - start, ends };
   }
 }

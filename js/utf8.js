@@ -29,3 +29,6 @@ export function utf8Length(text) {
   }
   return bytes;
 }
+
+/** Whether a surrogate pair lies across `at`. */
+export const isPair = (text, at) => text.codePointAt(at - 1) > 0xffff;
