@@ -43,12 +43,11 @@ class VirtualMessageEvent extends Event {
     return NO_PORTS;
   }
 }
-// What else a browser's MessageEvent has, such as Chromium's `userActivation`, is about messages of other kinds. Its
-// getters do not take this object, and `new MessageEvent(type, event)` reads them all.
+// All that a browser's MessageEvent shows to `for…in`, this one does. What it has else, such as Chromium's `userActivation`, is about
+// messages of other kinds. Its getters do not take this object, and `new MessageEvent(type, event)` reads them all.
 for (const [name, { get }] of Object.entries(Object.getOwnPropertyDescriptors(MessageEvent.prototype))) {
-  if (get && !Object.hasOwn(VirtualMessageEvent.prototype, name)) {
-    Object.defineProperty(VirtualMessageEvent.prototype, name, { get: () => null, configurable: true, enumerable: true });
-  }
+  const { prototype } = VirtualMessageEvent;
+  if (get) Object.defineProperty(prototype, name, { ...(!Object.hasOwn(prototype, name) && { get: () => null, configurable: true }), enumerable: true });
 }
 Object.setPrototypeOf(VirtualMessageEvent.prototype, MessageEvent.prototype);
 // Inherited: `event.constructor === MessageEvent`, which libraries use to clone events.

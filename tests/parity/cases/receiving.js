@@ -22,6 +22,23 @@ export const cases = {
     log(show([data instanceof Blob, data.size, data.type, [...new Uint8Array(await data.arrayBuffer())]]));
     socket.close();
   },
+  "what for…in finds in events": async ({ WebSocket, url, log }) => {
+    const socket = new WebSocket(url("/echo"));
+    const names = (fired) => {
+      const found = [];
+      for (const name in fired) found.push(name);
+      return found.sort();
+    };
+    log(show(names(await fired(socket, "open"))));
+    socket.send("x");
+    const message = await fired(socket, "message");
+    log(show(names(message)));
+    const copy = {};
+    for (const name in message) copy[name] = message[name];
+    log(show([copy.data, copy.lastEventId, copy.target === socket]));
+    socket.close();
+    log(show(names(await fired(socket, "close"))));
+  },
   "data is the same object each time": async ({ WebSocket, url, log }) => {
     for (const binaryType of ["blob", "arraybuffer"]) {
       const socket = new WebSocket(url("/echo"));
