@@ -13,6 +13,7 @@ use std::sync::Arc;
 use tracing::{debug, warn};
 
 use crate::bridge::bridge;
+use crate::guard::excerpt;
 use crate::upgrade::WebSocketUpgrade;
 use crate::upstream::{Answer, Failure, Upstream};
 use crate::watched::Watched;
@@ -120,13 +121,13 @@ impl Gateway {
                 response
             }
             Ok(Answer::Refused(response)) => {
-                debug!(%upstream, %target, status = %response.status(), "the upstream refused");
+                debug!(%upstream, path = excerpt(target.path()), status = %response.status(), "the upstream refused");
                 let (mut parts, body) = response.into_parts();
                 pass_on(&mut parts.headers);
                 Response::from_parts(parts, Body::new(body))
             }
             Err(Failure { status, why }) => {
-                warn!(%upstream, %target, "the upstream cannot be reached: {why}");
+                warn!(%upstream, path = excerpt(target.path()), "the upstream cannot be reached: {why}");
                 status.into_response()
             }
         }

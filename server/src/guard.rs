@@ -6,6 +6,14 @@ use std::str::FromStr;
 use axum::http::{HeaderMap, HeaderValue, header};
 use url::Url;
 
+/// How many characters of what a peer has said are repeated in a line of the log, or to it: the head of a request may have 32 KiB.
+const REPEATED: usize = 200;
+
+/// The beginning of what a peer has said.
+pub(crate) fn excerpt(text: &str) -> &str {
+    text.char_indices().nth(REPEATED).map_or(text, |(end, _)| &text[..end])
+}
+
 /// Pages that may connect besides the server's own: those of one origin, written as browsers do (`https://example.com`),
 /// those of all names below one (`https://*.example.com`), or `*`: everybody, programs that name no origin included. With
 /// that, any page of any site can act for its visitor: for servers that know no visitors.
@@ -150,7 +158,7 @@ impl Origins {
             None | Some(b"same-origin" | b"none") => Ok(()),
             Some(site) => Err(format!(
                 "the page is of another origin (Sec-Fetch-Site: {})",
-                String::from_utf8_lossy(site).escape_debug()
+                excerpt(&String::from_utf8_lossy(site)).escape_debug()
             )),
         }
     }
@@ -160,10 +168,16 @@ impl Origins {
         if self.allowed.iter().any(|allowed| allowed.fits(&origin)) {
             return Ok(());
         }
-        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        // A request with several is to be refused (RFC 9112 §3.2), and whoever is in front may have meant another than we would.
+        let mut hosts = headers.get_all(header::HOST).iter();
+        let (Some(host), None) = (hosts.next(), hosts.next()) else {
+            return Err("the request has no Host header, or several".into());
+        };
+        let host = host.to_str().unwrap_or_default();
         if is_same_host(&origin, host) {
             Ok(())
         } else {
+            let (origin, host) = (excerpt(&origin), excerpt(host));
             Err(format!("the origin {origin:?} is neither the server's own ({host}) nor allowed"))
         }
     }
@@ -288,6 +302,13 @@ mod tests {
         ] {
             assert!(origins.check(&headers(origin, host)).is_err(), "{origin:?} at {host}");
         }
+    }
+
+    #[test]
+    fn of_several_hosts_none_counts() {
+        let mut headers = headers(Some("http://evil.com"), "evil.com");
+        headers.append(header::HOST, "example.com".parse().expect("a header"));
+        assert!(Origins::default().check(&headers).is_err());
     }
 
     #[test]

@@ -19,7 +19,7 @@ use tracing::{Instrument, debug, debug_span, warn};
 
 use crate::departure::{Cause, Departure};
 use crate::dispatch::{Answer, Dispatcher};
-use crate::guard::Jail;
+use crate::guard::{Jail, excerpt};
 use crate::limits::{Budget, Crossed, Limits, Share, Spending};
 use crate::links::Registered;
 use crate::paced::Arriving;
@@ -42,9 +42,6 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A link that ends in the middle of a physical message of which more has come than this is not waited for: an answer can only
 /// follow the rest, and what is there of it takes memory. Twice what is read at once.
 const KEPT: usize = 64 * 1024;
-
-/// How many characters of a refused target are logged.
-const LOGGED: usize = 200;
 
 /// A channel, as far as the handlers' side is concerned.
 enum Entry {
@@ -467,8 +464,7 @@ impl Task {
                 self.entries.insert(channel, Entry::Opening(handle));
             }
             Err((status, reason)) => {
-                let target: String = target.chars().take(LOGGED).collect();
-                warn!(channel, target, status, "open refused: {reason}");
+                warn!(channel, target = excerpt(target), status, "open refused: {reason}");
                 self.refuse(channel, status, reason);
             }
         }

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use tracing::{Instrument, warn};
 
 use crate::events::refuse_reader;
+use crate::guard::excerpt;
 use crate::pipe::Pipe;
 use crate::socket::WebSocket;
 
@@ -233,7 +234,7 @@ impl WebSocketUpgrade {
         let upgrade = Self::from_request_parts(parts, &()).await?;
         match refuse_reader(parts) {
             Some(refusal) => {
-                warn!(path = parts.uri.path(), "open refused: the page is of another origin");
+                warn!(path = excerpt(parts.uri.path()), "open refused: the page is of another origin");
                 Err(refusal)
             }
             None => Ok(upgrade),

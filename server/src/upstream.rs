@@ -1,6 +1,7 @@
 //! Dials the upstream server of a gateway: TCP, TLS for `wss:`, and the opening handshake (RFC 6455 §4.1).
 
 use std::fmt::Display;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use manysocket_protocol::Settings;
 use percent_encoding::percent_decode_str;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::ServerName;
@@ -114,7 +115,7 @@ impl Upstream {
         let offered =
             request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().cloned().collect::<Vec<_>>();
 
-        let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        let stream = self.connect().await?;
         stream.set_nodelay(true)?;
         let mut response = match &self.tls {
             None => ask(stream, request).await,
@@ -136,6 +137,16 @@ impl Upstream {
             .max_frame_size(max_message);
         let wire = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, Some(config)).await;
         Ok(Answer::Open(Box::new(wire), response.into_parts().0.headers))
+    }
+
+    async fn connect(&self) -> Result<TcpStream, Failure> {
+        let found = lookup_host((self.host.as_str(), self.port)).await?;
+        let addresses = found.filter(|address| may_be_reached(&self.host, address.ip())).collect::<Vec<_>>();
+        if addresses.is_empty() {
+            let why = "the name leads only to addresses of this machine or its own network link, which have to be written as addresses";
+            return Err(why.into());
+        }
+        Ok(TcpStream::connect(&addresses[..]).await?)
     }
 
     /// Adds the headers that speak of this connection.
@@ -166,6 +177,29 @@ impl Display for Upstream {
 impl std::fmt::Debug for Upstream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Upstream({self})")
+    }
+}
+
+/// Whether a host that is named so may be at an address. Services on loopback and on the link (the metadata of cloud machines is
+/// there) tend to trust whoever reaches them: they are reached by whoever writes their address, not by whoever changes what a name
+/// leads to.
+fn may_be_reached(host: &str, address: IpAddr) -> bool {
+    // Amazon's metadata by IPv6 is in the private range, not on the link.
+    const METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+    let name = host.trim_end_matches('.').to_ascii_lowercase();
+    if host.parse::<IpAddr>().is_ok() {
+        return true;
+    }
+    let address = address.to_canonical();
+    if address.is_loopback() {
+        // RFC 6761 §6.3.
+        return name == "localhost" || name.ends_with(".localhost");
+    }
+    match address {
+        IpAddr::V4(address) => !address.is_link_local() && !address.is_unspecified(),
+        IpAddr::V6(address) => {
+            !address.is_unicast_link_local() && !address.is_unspecified() && address != METADATA
+        }
     }
 }
 
@@ -244,6 +278,37 @@ fn system_tls() -> Result<Arc<ClientConfig>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_of_the_machine_are_reached_by_those_who_write_them() {
+        for (host, address, expected) in [
+            ("example.com", "93.184.216.34", true),
+            ("backend", "10.0.0.7", true),
+            ("backend", "fd00::7", true),
+            ("example.com", "127.0.0.1", false),
+            ("example.com", "127.8.8.8", false),
+            ("example.com", "::1", false),
+            ("example.com", "::ffff:127.0.0.1", false),
+            ("example.com", "0.0.0.0", false),
+            ("example.com", "::", false),
+            ("example.com", "169.254.169.254", false),
+            ("example.com", "::ffff:169.254.169.254", false),
+            ("example.com", "fe80::1", false),
+            ("metadata", "fd00:ec2::254", false),
+            ("localhost.example.com", "127.0.0.1", false),
+            ("notlocalhost", "127.0.0.1", false),
+            ("localhost", "127.0.0.1", true),
+            ("LOCALHOST.", "::1", true),
+            ("app.localhost", "127.0.0.1", true),
+            ("localhost", "169.254.169.254", false),
+            ("127.0.0.1", "127.0.0.1", true),
+            ("::1", "::1", true),
+            ("169.254.169.254", "169.254.169.254", true),
+        ] {
+            let address = address.parse().expect("an address");
+            assert_eq!(may_be_reached(host, address), expected, "{host} at {address}");
+        }
+    }
 
     #[test]
     fn the_user_of_a_url_becomes_a_header() {

@@ -8,6 +8,8 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
+use crate::guard::excerpt;
+
 use super::{Error, Function};
 
 /// A function of any type: arguments in, JSON or an error out.
@@ -64,7 +66,7 @@ pub(super) async fn answer(call: &Arc<Call>, names: &[String], path: &str, text:
     let running = AssertUnwindSafe(async { call(arguments, names)?.await });
     let answered = running.catch_unwind().await.unwrap_or_else(|panic| {
         let why = panic_message(&*panic);
-        Err(Error::internal(format_args!("{path}: it panicked: {why}")))
+        Err(Error::internal(format_args!("{:?}: it panicked: {why:?}", excerpt(path))))
     });
     match answered {
         Ok(result) => json!({ "result": result }).to_string(),

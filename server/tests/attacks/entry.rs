@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::common::binary::Binary;
 use crate::common::upstream::{accepted, upstream, value};
-use crate::common::{Link, Server, told};
+use crate::common::{Link, Server, dial, told};
 use crate::log;
 
 /// The status that a link's handshake gets, its headers written by hand.
@@ -160,6 +160,21 @@ async fn paths() {
         }
     }
     link.assert_echo(channel, "still here").await;
+}
+
+/// A head may have 32 KiB: a hundred lines of it in a second would be 3 MB.
+#[tokio::test]
+async fn what_is_long_is_logged_in_short() {
+    const SHORT: usize = 600;
+    let mut binary = Binary::start(&["--upstream", "/up=ws://127.0.0.1:1"], &[]).await;
+    let long = "x".repeat(20_000);
+    let headers = format!("Host: example.com\r\nOrigin: http://{long}.example\r\n");
+    assert_eq!(handshake(&binary.server, headers.as_bytes()).await, "403");
+    assert!(binary.logged("link refused").await.len() < SHORT);
+    let path = format!("/up/{long}?secret");
+    assert_eq!(dial(&binary.server, &path, &[]).await.err(), Some(502));
+    let line = binary.logged("cannot be reached").await;
+    assert!(line.len() < SHORT && !line.contains("secret"), "{line}");
 }
 
 /// Opens that would break out of the line or the header that they come to stand in.
