@@ -1,0 +1,155 @@
+//! Opens: the application is asked about each, as about a native upgrade, and its answer makes a channel or refuses it.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::http::StatusCode;
+use manysocket_protocol::Channel;
+use tokio::task::Id;
+use tokio::time::Instant;
+use tracing::{Instrument, debug, debug_span, warn};
+
+use super::{Entry, Task};
+use crate::dispatch::Answer;
+use crate::guard::excerpt;
+use crate::limits::Share;
+use crate::pipe::Pipe;
+use crate::socket::WebSocket;
+
+impl Task {
+    pub(super) fn open(&mut self, channel: Channel, target: String, protocols: String) {
+        if self.opens.len() < self.link.limits.max_opening {
+            return self.ask(channel, &target, &protocols);
+        }
+        self.link.stats.limit_crossed("max_opening");
+        let mut share = Share::new(Arc::clone(&self.budget));
+        share.take(target.len() + protocols.len());
+        self.entries.insert(channel, Entry::Waiting { target, protocols, _share: share });
+        self.waiting.push_back(channel);
+    }
+
+    /// Has the application answer an open.
+    fn ask(&mut self, channel: Channel, target: &str, protocols: &str) {
+        let path = target.split('?').next().unwrap_or_default();
+        let allowed = if let Some(refusal) = self.link.departure.refusal() {
+            Err(refusal)
+        } else if path == &*self.link.path {
+            Err((400, "a multiplexer inside a multiplexer"))
+        } else {
+            self.link.jail.check(target)
+        };
+        let request = allowed.and_then(|()| {
+            let request = self.link.dispatcher.request(target, protocols);
+            request.ok_or((400, "the target or the subprotocols cannot stand in a request"))
+        });
+        match request {
+            Ok((request, offer)) => {
+                let answer = Arc::clone(&self.link.dispatcher).call(request, offer);
+                let (begun, stats) = (Instant::now(), self.link.stats.clone());
+                let answered = async move {
+                    let answer = answer.await;
+                    stats.answered(begun.elapsed());
+                    (channel, answer)
+                };
+                // What the handler logs is about this channel of this link.
+                let span = debug_span!("channel", id = channel, path);
+                let handle = self.opens.spawn(answered.instrument(span).in_current_span());
+                self.entries.insert(channel, Entry::Opening(handle));
+            }
+            Err((status, reason)) => {
+                warn!(channel, target = excerpt(target), status, "open refused: {reason}");
+                self.refuse(channel, status, reason);
+            }
+        }
+    }
+
+    fn refuse(&mut self, channel: Channel, status: u16, reason: &str) {
+        self.link.stats.channel_refused(status);
+        self.link.endpoint.refuse(channel, status, reason);
+    }
+
+    /// Has the application answer the next ones that wait.
+    fn ask_waiting(&mut self) {
+        while self.opens.len() < self.link.limits.max_opening
+            && let Some(channel) = self.waiting.pop_front()
+        {
+            match self.entries.remove(&channel) {
+                Some(Entry::Waiting { target, protocols, .. }) => self.ask(channel, &target, &protocols),
+                Some(other) => drop(self.entries.insert(channel, other)),
+                None => {}
+            }
+        }
+    }
+
+    /// The page gave up before there was an answer: so does the application, at its next await.
+    pub(super) fn give_up(&mut self, channel: Channel) {
+        if let Some(Entry::Opening(handle)) = self.entries.remove(&channel) {
+            handle.abort();
+        } else {
+            self.waiting.retain(|&waiting| waiting != channel);
+        }
+        self.link.endpoint.abort(channel);
+    }
+
+    pub(super) fn poll_opens(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut any = false;
+        while let Poll::Ready(Some(answered)) = self.opens.poll_join_next_with_id(cx) {
+            any = true;
+            match answered {
+                Ok((id, (channel, answer))) => self.answered(id, channel, answer),
+                Err(error) if error.is_panic() => {
+                    let found = self.entries.iter().find_map(|(&channel, entry)| match entry {
+                        Entry::Opening(handle) if handle.id() == error.id() => Some(channel),
+                        _ => None,
+                    });
+                    if let Some(channel) = found {
+                        self.entries.remove(&channel);
+                        self.refuse(channel, 500, "the handler panicked");
+                    }
+                }
+                // Aborted, because the page gave up.
+                Err(_) => {}
+            }
+            self.ask_waiting();
+        }
+        any
+    }
+
+    fn answered(&mut self, id: Id, channel: Channel, answer: Answer) {
+        // An answer that came just as the page gave up is not the answer to whoever has the number now.
+        if !matches!(self.entries.get(&channel), Some(Entry::Opening(handle)) if handle.id() == id) {
+            return;
+        }
+        self.entries.remove(&channel);
+        let Answer { status, protocol, waiting, minted } = answer;
+        if status != StatusCode::SWITCHING_PROTOCOLS {
+            debug!(channel, %status, "open refused by the application");
+            let reason = status.canonical_reason().unwrap_or_default();
+            return self.refuse(channel, status.as_u16(), reason);
+        }
+        self.link
+            .endpoint
+            .accept(channel, protocol.as_ref().and_then(|name| name.to_str().ok()).unwrap_or_default());
+        let pipe = Arc::new(Pipe::new(
+            channel,
+            Arc::clone(&self.signals),
+            self.link.stats.count_channel(),
+            Arc::clone(&self.budget),
+        ));
+        let entry =
+            Entry::Open { pipe: Arc::clone(&pipe), closed_by_page: false, closed_by_us: false, woken: 0 };
+        self.entries.insert(channel, entry);
+        self.see_off(&pipe);
+        let pipe = match waiting {
+            Some(waiting) => waiting.send(pipe).err(),
+            None => Some(pipe),
+        };
+        // To the page, a connection that breaks at once if nobody waits any more.
+        if let Some(pipe) = pipe {
+            let socket = WebSocket::virtual_(pipe, protocol, None);
+            if let Some(minted) = minted {
+                tokio::spawn(minted.serve(socket));
+            }
+        }
+    }
+}
