@@ -200,7 +200,7 @@ pub fn violation(link: u32) -> u32 {
     with(link, |link| link.violation)
 }
 
-/// Writes all events as words; tells how many words. See [`words::event`].
+/// Writes all events as words; tells how many words. See `words::event`.
 #[wasm_bindgen]
 pub fn events(link: u32) -> u32 {
     with(link, |link| {
