@@ -1,0 +1,83 @@
+//! What documents may take of a process's memory, and what keeps collections apart.
+
+mod common;
+
+use axum::Router;
+use axum::extract::Path;
+use axum::http::Uri;
+use axum::routing::any;
+use common::document::{Page, set};
+use common::{KINDS, Kind, Server, Socket};
+use manysocket_server::WebSocketUpgrade;
+use manysocket_server::state::{Documents, Store};
+use serde_json::json;
+
+fn app(documents: Documents) -> Router {
+    let serve = async move |Path(name): Path<String>, uri: Uri, upgrade: WebSocketUpgrade| {
+        documents.serve(&name, &uri, upgrade).await
+    };
+    Router::new().route("/{name}", any(serve))
+}
+
+async fn start(documents: Documents) -> Server {
+    Server::start(app(documents)).await
+}
+
+/// Documents that are open, and commits that are remembered, are memory of no link's.
+#[tokio::test]
+async fn documents_take_only_so_much_memory() {
+    for kind in KINDS {
+        let store = Store::in_memory().expect("a store").max_memory(50_000);
+        let server = start(Documents::new(&store, "test")).await;
+        let mut page = Page::open(kind, &server, "/a").await;
+        page.whole().await;
+        page.commit("fine", 0, &set("/a", "x".repeat(30_000))).await;
+        assert_eq!(page.answer().await, json!({"id": "fine", "version": 1}));
+        page.commit("full", 1, &set("/b", 1)).await;
+        let refusal = page.answer().await;
+        assert_eq!(refusal["error"], "storage", "{refusal}");
+        assert_eq!(Socket::open(kind, &server, "/b", "", "").await.err(), Some(503));
+        let mut reader = Page::open(kind, &server, "/a").await;
+        assert_eq!(reader.whole().await.1, 1, "what is open is read");
+    }
+}
+
+/// On disk, documents that nobody has open take none.
+#[tokio::test]
+async fn memory_comes_back_from_documents_that_nobody_has_open() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::open(folder.path().join("state.redb")).expect("a store").max_memory(50_000);
+    let server = start(Documents::new(&store, "test")).await;
+    for name in ["a", "b", "c"] {
+        let path = format!("/{name}");
+        // The one before may take a moment to go.
+        let mut page = loop {
+            if let Ok((socket, _)) = Socket::open(Kind::Virtual, &server, &path, "", "").await {
+                break Page(socket);
+            }
+        };
+        page.whole().await;
+        page.commit("fine", 0, &set("/a", "x".repeat(30_000))).await;
+        assert_eq!(page.answer().await, json!({"id": "fine", "version": 1}), "{name}");
+        page.commit("full", 1, &set("/b", 1)).await;
+        assert_eq!(page.answer().await["error"], "storage");
+    }
+}
+
+/// `b/c` in the collection `a` is not `c` in `a/b`, whose pages may have other rights.
+#[tokio::test]
+async fn a_name_with_a_slash_is_in_no_other_collection() {
+    let store = Store::in_memory().expect("a store");
+    let [outer, inner] = ["a", "a/b"].map(|collection| Documents::new(&store, collection));
+    let server =
+        Server::start(Router::new().nest("/outer", app(outer.clone())).nest("/inner", app(inner.clone())))
+            .await;
+    let mut page = Page::open(Kind::Native, &server, "/outer/b%2fc").await;
+    page.whole().await;
+    page.commit("mine", 0, &set("/a", 1)).await;
+    page.answer().await;
+    let mut other = Page::open(Kind::Native, &server, "/inner/c").await;
+    assert_eq!(other.whole().await.2, json!({}));
+    assert_eq!(outer.listing().snapshot(), ["b/c".into()]);
+    assert!(inner.listing().snapshot().is_empty());
+}
