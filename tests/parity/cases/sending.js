@@ -24,6 +24,8 @@ const STRINGS = {
 const VALUES = {
   number: () => 42.5, "minus zero": () => -0, true: () => true, null: () => null, undefined: () => undefined, object: () => ({}),
   "object with toString": () => ({ toString: () => "own" }), array: () => [1, [2, 3]], date: () => new Date(0), function: () => function f() {},
+  "object like a buffer": () => ({ byteLength: 3, size: 3 }), "Proxy of a view": () => new Proxy(new Uint8Array(2), {}), "Proxy of a Blob": () => new Proxy(new Blob(["x"]), {}),
+  "heir of a buffer's prototype": () => Object.create(ArrayBuffer.prototype), "object without a prototype": () => Object.create(null),
   symbol: () => Symbol("s"), bigint: () => 10n, "String object": () => new String("boxed"), "throwing toString": () => ({ toString() { throw new RangeError("mine"); } }),
 };
 
