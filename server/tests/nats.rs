@@ -226,8 +226,8 @@ async fn a_path_that_nats_cannot_take_is_refused_and_hurts_nobody() {
 }
 
 #[tokio::test]
-async fn two_of_the_binary_share_their_topics() {
-    let Some(nats) = NatsServer::start().await else { return };
+async fn two_of_the_binary_share_their_topics_and_again_after_nats_was_killed() {
+    let Some(mut nats) = NatsServer::start().await else { return };
     let url = nats.url();
     let (one, two) =
         (Binary::start(&["--nats", &url], &[]).await, Binary::start(&["--nats", &url], &[]).await);
@@ -237,5 +237,13 @@ async fn two_of_the_binary_share_their_topics() {
     let (mut a, mut b) = (open(&one).await, open(&two).await);
     meet(&mut a, &mut b).await;
     send(&mut b, "and back").await;
-    assert_eq!(text(&mut a).await, "and back");
+    until(&mut a, "and back").await;
+    nats.kill().await;
+    nats.restart().await;
+    for socket in [&mut a, &mut b] {
+        until(socket, "{\"dropped\":null}").await;
+    }
+    meet(&mut a, &mut b).await;
+    send(&mut b, "and back again").await;
+    until(&mut a, "and back again").await;
 }
