@@ -22,7 +22,8 @@ const TIMES: usize = 2000;
 /// Messages or calls of a rate.
 const MANY: usize = 100_000;
 
-/// Messages that may be on their way: less than NATS lets a slow reader be behind.
+/// Messages that may be on their way: less than NATS lets a slow reader be behind. The topic has to keep as many: one
+/// that it drops would never make room for the next.
 const IN_FLIGHT: usize = 1024;
 
 /// Calls at a time, over sockets of one link.
@@ -112,7 +113,7 @@ async fn figures() {
     let (here, there) = (nats.connect().await, nats.connect().await);
     let add = || rpc(async |left: f64, right: f64| left + right);
     let _offer = add().offer(&there, "/add").await.expect("an offer");
-    let (from, to) = (Topics::new().nats(&here), Topics::new().nats(&there));
+    let (from, to) = (Topics::new().nats(&here), Topics::new().nats(&there).backlog(IN_FLIGHT));
     let app = Router::new()
         .route_service("/rooms/{room}", to)
         .route_service("/local", add())
