@@ -76,7 +76,14 @@ impl Stream for WebSocket {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         match &mut self.0 {
-            Inner::Native(socket) => socket.poll_next_unpin(cx),
+            Inner::Native(socket) => {
+                let polled = socket.poll_next_unpin(cx);
+                if let Poll::Ready(Some(Ok(Message::Close(_)))) = polled {
+                    // The answer (RFC 6455 §5.5.1) would go out when the handler reads on, and be lost if it does not.
+                    let _ = socket.poll_flush_unpin(cx);
+                }
+                polled
+            }
             Inner::Virtual(socket) => socket.poll_next(cx),
         }
     }

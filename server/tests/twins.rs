@@ -81,9 +81,19 @@ fn app() -> (Router, mpsc::UnboundedReceiver<String>) {
             }),
         )
         .route("/about/{name}", any(about))
+        .route("/mirror", any(async |upgrade: WebSocketUpgrade| upgrade.on_upgrade(mirror)))
         .route("/plain", any(async || "not a WebSocket"))
         .nest("/secret", secret);
     (app, heard)
+}
+
+/// The shortest echo: sends everything back, also the close, and ends when that fails.
+async fn mirror(mut socket: manysocket_server::WebSocket) {
+    while let Some(Ok(message)) = socket.recv().await {
+        if socket.send(message).await.is_err() {
+            return;
+        }
+    }
 }
 
 async fn only_with_session(request: Request, next: Next) -> Response {
@@ -183,6 +193,22 @@ async fn the_page_closes() {
         }
     })
     .await;
+}
+
+/// A native connection's answer to a close waits for the next time that the handler reads, and there may be none.
+#[tokio::test]
+async fn the_page_closes_and_the_handler_reads_no_further() {
+    for kind in KINDS {
+        let server = Server::start(app().0).await;
+        for (code, reason) in [(Some(1000), "bye"), (None, "")] {
+            let opened = Socket::open(kind, &server, "/mirror", "", "").await;
+            let mut socket = opened.expect("an open socket").0;
+            socket.send(Message::text("before")).await;
+            assert_eq!(socket.receive().await, text("before"));
+            socket.close(code, reason).await;
+            assert_eq!(socket.receive().await, Received::Close(code, reason.into()), "{kind:?}");
+        }
+    }
 }
 
 #[tokio::test]
