@@ -9,7 +9,7 @@ import { startServer } from "./start.mjs";
 
 const ROUNDS = 5;
 /** As many at a time as a busy page may have. */
-const CALLERS = 200;
+const CALLERS = 100;
 const CONTESTANTS = {
   // Calls for about a second of each.
   link: { name: "`rpc` over a multiplexed link", calls: 60_000 },

@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::ws::Message as WsMessage;
+use common::nats::NatsServer;
 use common::{Kind, Link, Received, Server, Socket};
 use manysocket_protocol::Event;
 use manysocket_server::topic::Topics;
 use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
 
 /// Virtual sockets of one link.
 const PER_LINK: usize = 1000;
@@ -25,21 +27,30 @@ const IN_FLIGHT: usize = 64;
 #[ignore = "prints figures"]
 async fn fan_out() {
     println!("subscribers      bytes  published/s  delivered/s   one message to all, ms");
-    for (kind, subscribers) in [
-        (Kind::Native, 100),
-        (Kind::Native, 1000),
-        (Kind::Virtual, 100),
-        (Kind::Virtual, 1000),
-        (Kind::Virtual, 10_000),
-    ] {
-        for bytes in [32, 1024] {
-            run(kind, subscribers, bytes).await;
+    for bytes in [32, 1024] {
+        for (kind, subscribers) in [
+            (Kind::Native, 10),
+            (Kind::Native, 100),
+            (Kind::Native, 1000),
+            (Kind::Virtual, 10),
+            (Kind::Virtual, 100),
+            (Kind::Virtual, 1000),
+            (Kind::Virtual, 10_000),
+        ] {
+            let topics = Topics::new();
+            run(kind, subscribers, bytes, &topics.clone(), topics).await;
         }
+    }
+    let nats = NatsServer::start().await.expect("nats-server");
+    println!("over NATS");
+    for subscribers in [10, 100, 1000, 10_000] {
+        let (from, to) = (Topics::new().nats(&nats.connect().await), Topics::new().nats(&nats.connect().await));
+        run(Kind::Virtual, subscribers, 32, &from, to).await;
     }
 }
 
-async fn run(kind: Kind, subscribers: usize, bytes: usize) {
-    let topics = Topics::new();
+/// Publishes on `from`, and has the subscribers at `topics`.
+async fn run(kind: Kind, subscribers: usize, bytes: usize, from: &Topics, topics: Topics) {
     let server = Server::start(Router::new().route_service("/rooms/{room}", topics.clone())).await;
     // A word for each client task and message that all of its sockets have.
     let (tell, mut heard) = mpsc::unbounded_channel();
@@ -82,15 +93,21 @@ async fn run(kind: Kind, subscribers: usize, bytes: usize) {
         }
     }
     while topics.subscribers("/rooms/a") < subscribers {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        sleep(Duration::from_millis(5)).await;
     }
     let message = WsMessage::Text("x".repeat(bytes).into());
+    // Until the subscription is known on NATS.
+    while heard.is_empty() {
+        from.publish("/rooms/a", message.clone());
+        sleep(Duration::from_millis(5)).await;
+    }
+    while timeout(Duration::from_millis(200), heard.recv()).await.is_ok() {}
     let clients = tasks.len();
     let mut publish = async |messages: usize, in_flight: usize| {
         let started = Instant::now();
         let mut words = 0;
         for published in 1..=messages {
-            topics.publish("/rooms/a", message.clone());
+            from.publish("/rooms/a", message.clone());
             let until = if published == messages { messages } else { published.saturating_sub(in_flight) };
             while words < until * clients {
                 heard.recv().await.expect("clients live");

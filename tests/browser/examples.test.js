@@ -82,42 +82,59 @@ test("gateway", TIMEOUT, async (t) => {
 });
 
 /** A nats-server on a free port; its URL. */
+/** A nats-server: its URL, and how to kill it and start it again with what it has kept. */
 async function startNats(t) {
   const folder = await mkdtemp(join(tmpdir(), "manysocket-nats-"));
-  const nats = spawn("nats-server", ["--addr", "127.0.0.1", "--port", "-1", "-js", "-sd", folder], { stdio: ["ignore", "ignore", "pipe"] });
-  t.after(async () => {
-    nats.kill();
+  let nats;
+  const start = async (port) => {
+    nats = spawn("nats-server", ["--addr", "127.0.0.1", "--port", port, "-js", "-sd", folder], { stdio: ["ignore", "ignore", "pipe"] });
+    let log = "";
+    for (;;) {
+      const [chunk] = await once(nats.stderr, "data");
+      const address = /Listening for client connections on (\S+)/.exec(log += chunk)?.[1];
+      if (address) return address;
+    }
+  };
+  const kill = async () => {
+    nats.kill("SIGKILL");
     await once(nats, "exit");
+  };
+  t.after(async () => {
+    await kill();
     await rm(folder, { recursive: true });
   });
-  let log = "";
-  for (;;) {
-    const [chunk] = await once(nats.stderr, "data");
-    const address = /Listening for client connections on (\S+)/.exec(log += chunk)?.[1];
-    if (address) return `nats://${address}`;
-  }
+  const address = await start("-1");
+  const restart = async () => {
+    await kill();
+    await start(new URL(`tcp://${address}`).port);
+  };
+  return { url: `nats://${address}`, restart };
 }
 
 const noNats = spawnSync("nats-server", ["--version"]).error && "there is no nats-server here";
 
 test("two-nodes", { ...TIMEOUT, skip: noNats }, async (t) => {
   const nats = await startNats(t);
-  const [[ada], [bob]] = [await open(t, "two-nodes", { words: [nats, "counter"] }), await open(t, "two-nodes", { words: [nats] })];
-  // Each at a server of its own: the offer takes its time to be known there.
-  await bob.waitForFunction(() => {
-    const answer = Number(document.querySelector("#answer").value);
-    if (!(answer > 0)) document.querySelector("#count").click();
-    return answer > 0;
-  }, undefined, { polling: 20 });
-  await ada.waitForSelector("li:text-matches('somebody counted to')");
-  await ada.fill("#text", "hello");
-  await ada.press("#text", "Enter");
-  await bob.waitForSelector("li:text-is('hello')");
-  await ada.click("#count");
-  await ada.waitForFunction(() => Number(document.querySelector("#answer").value) > 1);
-  await ada.fill("#note", "for both");
-  await bob.waitForFunction(() => document.querySelector("#note").value === "for both");
-  await bob.fill("#note", "for all");
-  await ada.waitForFunction(() => document.querySelector("#note").value === "for all");
+  const [[ada], [bob]] = [await open(t, "two-nodes", { words: [nats.url, "counter"] }), await open(t, "two-nodes", { words: [nats.url] })];
+  for (const round of ["at first", "after NATS was killed"]) {
+    // Each at a server of its own: the offer takes its time to be known there, and is made again after a restart.
+    const counted = await bob.evaluate(() => Number(document.querySelector("#answer").value));
+    await bob.waitForFunction((counted) => {
+      const answer = Number(document.querySelector("#answer").value);
+      if (!(answer > counted)) document.querySelector("#count").click();
+      return answer > counted;
+    }, counted || 0, { polling: 20 });
+    await ada.waitForSelector("li:text-matches('somebody counted to')");
+    await ada.fill("#text", `hello ${round}`);
+    await ada.press("#text", "Enter");
+    await bob.waitForSelector(`li:text-is('hello ${round}')`);
+    await ada.click("#count");
+    await ada.waitForFunction((counted) => Number(document.querySelector("#answer").value) > counted, counted || 0);
+    await ada.fill("#note", `for both ${round}`);
+    await bob.waitForFunction((note) => document.querySelector("#note").value === note, `for both ${round}`);
+    await bob.fill("#note", `for all ${round}`);
+    await ada.waitForFunction((note) => document.querySelector("#note").value === note, `for all ${round}`);
+    if (round === "at first") await nats.restart();
+  }
   assert.equal(ada.sockets + bob.sockets, 2);
 });
