@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use axum::Error;
 use axum::extract::ws::{self, CloseCode, CloseFrame, Message, Utf8Bytes};
@@ -25,13 +25,13 @@ pub struct WebSocket(Inner);
 
 #[derive(Debug)]
 enum Inner {
-    Native(Box<ws::WebSocket>),
+    Native(Native),
     Virtual(Virtual),
 }
 
 impl WebSocket {
     pub(crate) fn native(socket: ws::WebSocket) -> Self {
-        Self(Inner::Native(Box::new(socket)))
+        Self(Inner::Native(Native { socket: Box::new(socket), owes_answer: false }))
     }
 
     pub(crate) fn virtual_(
@@ -57,15 +57,16 @@ impl WebSocket {
 
     /// Leaves a close of the page's without an answer: to the page, the connection is lost.
     pub(crate) fn lose(&mut self) {
-        if let Inner::Virtual(socket) = &mut self.0 {
-            socket.answer = None;
+        match &mut self.0 {
+            Inner::Native(native) => native.owes_answer = false,
+            Inner::Virtual(socket) => socket.answer = None,
         }
     }
 
     /// The subprotocol that was chosen.
     pub fn protocol(&self) -> Option<&HeaderValue> {
         match &self.0 {
-            Inner::Native(socket) => socket.protocol(),
+            Inner::Native(native) => native.socket.protocol(),
             Inner::Virtual(socket) => socket.protocol.as_ref(),
         }
     }
@@ -76,12 +77,9 @@ impl Stream for WebSocket {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         match &mut self.0 {
-            Inner::Native(socket) => {
-                let polled = socket.poll_next_unpin(cx);
-                if let Poll::Ready(Some(Ok(Message::Close(_)))) = polled {
-                    // The answer (RFC 6455 §5.5.1) would go out when the handler reads on, and be lost if it does not.
-                    let _ = socket.poll_flush_unpin(cx);
-                }
+            Inner::Native(native) => {
+                let polled = native.socket.poll_next_unpin(cx);
+                native.owes_answer = matches!(polled, Poll::Ready(Some(Ok(Message::Close(_)))));
                 polled
             }
             Inner::Virtual(socket) => socket.poll_next(cx),
@@ -94,7 +92,7 @@ impl Sink<Message> for WebSocket {
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         match &mut self.0 {
-            Inner::Native(socket) => socket.poll_ready_unpin(cx),
+            Inner::Native(native) => native.socket.poll_ready_unpin(cx),
             Inner::Virtual(socket) => {
                 ready!(socket.pipe.poll_writable(cx));
                 Poll::Ready(Ok(()))
@@ -104,14 +102,14 @@ impl Sink<Message> for WebSocket {
 
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
         match &mut self.0 {
-            Inner::Native(socket) => socket.start_send_unpin(message),
+            Inner::Native(native) => native.socket.start_send_unpin(message),
             Inner::Virtual(socket) => socket.start_send(message),
         }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         match &mut self.0 {
-            Inner::Native(socket) => socket.poll_flush_unpin(cx),
+            Inner::Native(native) => native.socket.poll_flush_unpin(cx),
             Inner::Virtual(socket) => {
                 // Nothing is kept here: the link writes whatever there is as soon as it can.
                 socket.answer();
@@ -122,12 +120,28 @@ impl Sink<Message> for WebSocket {
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         match &mut self.0 {
-            Inner::Native(socket) => socket.poll_close_unpin(cx),
+            Inner::Native(native) => native.socket.poll_close_unpin(cx),
             Inner::Virtual(socket) => {
                 socket.answer();
                 socket.pipe.close(Close { code: None, reason: String::new() });
                 Poll::Ready(Ok(()))
             }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Native {
+    socket: Box<ws::WebSocket>,
+    /// The page's close has been read last: the library writes its answer when it is used again.
+    owes_answer: bool,
+}
+
+impl Drop for Native {
+    fn drop(&mut self) {
+        if self.owes_answer {
+            // RFC 6455 §5.5.1. Where there is no room for it, the page sees 1006, as it would without this.
+            let _ = self.socket.poll_flush_unpin(&mut Context::from_waker(Waker::noop()));
         }
     }
 }

@@ -20,6 +20,10 @@ const PER_LINK: usize = 1000;
 /// What each run delivers in all, about.
 const DELIVERIES: usize = 2_000_000;
 
+/// What a run publishes at most. A topic keeps as many for each subscriber here: one message that it drops would be
+/// waited for for ever.
+const MESSAGES: usize = 5000;
+
 /// Publishes while so few messages are on their way, as somebody would who sees the answers.
 const IN_FLIGHT: usize = 64;
 
@@ -37,14 +41,15 @@ async fn fan_out() {
             (Kind::Virtual, 1000),
             (Kind::Virtual, 10_000),
         ] {
-            let topics = Topics::new();
+            let topics = Topics::new().backlog(MESSAGES);
             run(kind, subscribers, bytes, &topics.clone(), topics).await;
         }
     }
     let nats = NatsServer::start().await.expect("nats-server");
     println!("over NATS");
     for subscribers in [10, 100, 1000, 10_000] {
-        let (from, to) = (Topics::new().nats(&nats.connect().await), Topics::new().nats(&nats.connect().await));
+        let from = Topics::new().nats(&nats.connect().await);
+        let to = Topics::new().nats(&nats.connect().await).backlog(MESSAGES);
         run(Kind::Virtual, subscribers, 32, &from, to).await;
     }
 }
@@ -116,7 +121,7 @@ async fn run(kind: Kind, subscribers: usize, bytes: usize, from: &Topics, topics
         }
         started.elapsed().as_secs_f64()
     };
-    let messages = (DELIVERIES / subscribers).min(5000);
+    let messages = (DELIVERIES / subscribers).min(MESSAGES);
     publish(messages / 10, IN_FLIGHT).await;
     let seconds = publish(messages, IN_FLIGHT).await;
     let alone = publish(50, 0).await / 50.0 * 1000.0;
