@@ -67,8 +67,9 @@ async fn measure(server: &Arc<Server>, links: usize, sockets: usize, path: fn(us
 #[ignore = "measures, and asserts nothing"]
 async fn figures() {
     let folder = tempfile::tempdir().expect("a folder");
-    let durable = Store::open(folder.path().join("state.redb")).expect("a store");
-    let in_memory = Store::in_memory().expect("a thread");
+    // Hundreds of documents, each with all the commits that it remembers, take more than the default.
+    let durable = Store::open(folder.path().join("state.redb")).expect("a store").max_memory(usize::MAX);
+    let in_memory = Store::in_memory().expect("a thread").max_memory(usize::MAX);
     let nats = NatsServer::start().await.expect("nats-server");
     let on_nats = Store::nats(&nats.connect().await, "documents").await.expect("a bucket");
     let mut figures: BTreeMap<(&str, &str), Vec<usize>> = BTreeMap::new();
