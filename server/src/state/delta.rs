@@ -51,15 +51,15 @@ pub(super) fn apply(
     let mut appended: HashSet<String> = HashSet::new();
     for (operation, patch) in delta.iter().enumerate() {
         let path = patch.path().as_str();
+        let named = [Some(path), from(patch)].into_iter().flatten();
         // Before anything else: what follows looks at each place above these.
-        if [Some(path), from(patch)].into_iter().flatten().any(|path| depth_of(path) > MAX_DEPTH) {
+        if named.clone().any(|path| depth_of(path) > MAX_DEPTH) {
             return Err(Misfit::Refused(format!("operation {operation}: a path more than {MAX_DEPTH} deep")));
         }
         let mut touch = |path: &str, writes| touches.push(Touch { operation, path: path.to_owned(), writes });
         // What it has appended has another index if others have appended, too: whoever names an element by its index after
         // that may mean this one, and so depends on the whole of the array.
         if !appended.is_empty() {
-            let named = [Some(path), from(patch)].into_iter().flatten();
             let arrays =
                 named.flat_map(|path| lineage(path).skip(1).filter(move |array| !is_end(path, array)));
             arrays.filter(|array| appended.contains(*array)).for_each(|array| touch(array, true));

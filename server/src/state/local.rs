@@ -30,6 +30,9 @@ const QUEUE: usize = 1024;
 /// What documents may take in memory: a thousand of 256 KB with as many bytes of commits would be twice that.
 const MAX_MEMORY: usize = 256 << 20;
 
+/// Why nothing more is taken then.
+const FULL: &str = "the documents that are open take as much memory as they may";
+
 /// What a document that is loaded costs beside its key, its value and its commits.
 const DOCUMENT_BYTES: usize = 1024;
 
@@ -172,7 +175,7 @@ impl Worker {
             self.sweep();
         }
         if self.is_full() {
-            return Err(io::Error::other("the documents that are open take as much memory as they may"));
+            return Err(io::Error::other(FULL));
         }
         let stored = match &mut self.disk {
             Some(disk) => disk.load(key)?,
@@ -246,8 +249,7 @@ impl Worker {
         for Submission { document, commit, rules, answers } in commits {
             let batch = batches.entry(document.key.clone()).or_insert_with(|| Batch::new(&document));
             if self.is_full() {
-                let message = "the documents that are open take as much memory as they may";
-                let refusal = Refusal::new("storage", message);
+                let refusal = Refusal::new("storage", FULL);
                 batch.answer(Answer::refused(commit.id.clone(), refusal), &answers);
                 continue;
             }
