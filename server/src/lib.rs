@@ -107,59 +107,40 @@
 //! The repository has packages that run under `examples/`, and `docs/` for the rest: adopting it step by step, the wire protocol,
 //! security, figures.
 
-mod accept;
-mod bridge;
-mod departure;
-mod dispatch;
-mod endpoint;
-mod events;
+mod access;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod gateway;
-mod guard;
-mod index;
 mod limits;
 mod link;
-mod links;
-mod listing;
-mod mint;
-mod monitor;
+mod metrics;
 mod multiplexer;
 mod nats;
-mod paced;
-mod page;
-mod pipe;
+mod net;
 pub mod rpc;
-mod serve;
 mod site;
-mod socket;
 pub mod state;
-mod stats;
-mod tls;
 pub mod topic;
-mod tree;
-mod upgrade;
-mod upstream;
-mod watched;
+mod ws;
 
-pub use endpoint::Endpoint;
-pub use events::{LastEventId, Outgoing, events};
+pub use access::origin::Origin;
 pub use gateway::Gateway;
-pub use guard::Origin;
 pub use limits::Limits;
-pub use links::Links;
-pub use listing::{Change, Changes, Listing};
+pub use link::registry::Links;
 pub use manysocket_protocol::{SUBPROTOCOL, Settings};
-pub use monitor::monitor;
+pub use metrics::prometheus::monitor;
+pub use metrics::stats::{ANSWER_BUCKETS, Stats, Totals, Traffic};
 pub use multiplexer::Multiplexer;
 pub use nats::Nats;
-pub use serve::{serve, serve_tls};
+pub use net::serve::{serve, serve_tls};
+pub use net::tls::Tls;
 pub use site::Site;
-pub use socket::WebSocket;
-pub use stats::{ANSWER_BUCKETS, Stats, Totals, Traffic};
-pub use tls::Tls;
-pub use upgrade::WebSocketUpgrade;
+pub use site::endpoint::Endpoint;
+pub use site::listing::{Change, Changes, Listing};
+pub use site::sse::{LastEventId, Outgoing, events};
+pub use ws::socket::WebSocket;
+pub use ws::upgrade::WebSocketUpgrade;
 
 /// The Rust examples of the documents for users compile.
 #[cfg(doctest)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use manysocket_protocol::MESSAGE_OVERHEAD;
 use tokio::time::Sleep;
 
-use crate::stats::Stats;
+use crate::metrics::stats::Stats;
 
 /// What a message costs to keep besides its content.
 const OVERHEAD: usize = MESSAGE_OVERHEAD as usize;

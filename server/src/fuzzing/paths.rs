@@ -5,7 +5,8 @@ use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use percent_encoding::percent_decode_str;
 use url::{Position, Url};
 
-use crate::guard::{Jail, Origin, Origins};
+use crate::access::origin::{Origin, Origins};
+use crate::access::scope::Jail;
 use crate::nats::{path, subject};
 
 /// Targets of virtual opens: the first line is the multiplexer's path, the second what a page asks for.

@@ -18,8 +18,8 @@ use tokio::runtime::{Builder, Runtime};
 use tower::ServiceExt;
 use url::Url;
 
-use crate::accept::{HTML, JSON};
-use crate::events::{Outgoing, events as event_stream};
+use crate::site::negotiate::{HTML, JSON};
+use crate::site::sse::{Outgoing, events as event_stream};
 use crate::{Listing, Site};
 
 /// Names in one input: more take longer, and do nothing that two do not.

@@ -3,7 +3,10 @@
 //! It never waits for one of them alone. In particular it reads while it cannot write: two ends that both wait for
 //! the other to read would wait for ever. What an open takes is in [`opens`].
 
+pub(crate) mod dispatch;
+pub(crate) mod drain;
 mod opens;
+pub(crate) mod registry;
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
@@ -18,15 +21,15 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, Sleep};
 use tracing::{debug, warn};
 
-use crate::departure::{Cause, Departure};
-use crate::dispatch::{Answer, Dispatcher};
-use crate::guard::Jail;
+use crate::access::scope::Jail;
 use crate::limits::{Budget, Crossed, Limits, Share, Spending};
-use crate::links::Registered;
-use crate::paced::Arriving;
-use crate::pipe::{Incoming, Pipe, Signals, length};
-use crate::socket::is_too_large;
-use crate::stats::{Counted, Stats, Traffic};
+use crate::link::dispatch::{Answer, Dispatcher};
+use crate::link::drain::{Cause, Departure};
+use crate::link::registry::Registered;
+use crate::metrics::stats::{Counted, Stats, Traffic};
+use crate::net::fair_read::Arriving;
+use crate::ws::pipe::{Incoming, Pipe, Signals, length};
+use crate::ws::socket::is_too_large;
 
 /// How many physical messages are read before what they caused is written: enough to gather answers into batches,
 /// little enough that a flood from one page does not keep its answers back.
@@ -71,7 +74,7 @@ enum Ended {
 /// The state of a link's task.
 pub(crate) struct Link {
     pub(crate) socket: ws::WebSocket,
-    /// Of the socket's connection, where [`serve`](crate::serve()) has accepted it.
+    /// Of the socket's connection, where [`serve`](crate::net::serve()) has accepted it.
     pub(crate) arriving: Option<Arriving>,
     /// The largest physical message.
     pub(crate) max_size: usize,

@@ -10,11 +10,11 @@ use tokio::time::Instant;
 use tracing::{Instrument, debug, debug_span, warn};
 
 use super::{Entry, Task};
-use crate::dispatch::Answer;
-use crate::guard::excerpt;
+use crate::access::excerpt::excerpt;
 use crate::limits::Share;
-use crate::pipe::Pipe;
-use crate::socket::WebSocket;
+use crate::link::dispatch::Answer;
+use crate::ws::pipe::Pipe;
+use crate::ws::socket::WebSocket;
 
 impl Task {
     pub(super) fn open(&mut self, channel: Channel, target: String, protocols: String) {

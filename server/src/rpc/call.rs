@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
-use crate::guard::excerpt;
+use crate::access::excerpt::excerpt;
 
 use super::{Error, Function};
 

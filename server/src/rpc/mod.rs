@@ -46,7 +46,7 @@ mod error;
 mod function;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
-mod remote;
+mod over_nats;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -61,16 +61,16 @@ use axum::routing::any_service;
 use futures_util::future::BoxFuture;
 use tower::Service;
 
-use crate::endpoint::Endpoint;
 use crate::nats::Nats;
-use crate::socket::{WebSocket, close, is_too_large};
-use crate::upgrade::WebSocketUpgrade;
+use crate::site::endpoint::Endpoint;
+use crate::ws::socket::{WebSocket, close, is_too_large};
+use crate::ws::upgrade::WebSocketUpgrade;
 
 use call::Call;
 pub use error::Error;
 pub use function::{Answer, Fallible, Function, Plain};
-pub use remote::Offer;
-use remote::Remote;
+pub use over_nats::Offer;
+use over_nats::Remote;
 
 /// The largest call, in bytes: of arguments that are written by hand, ample.
 const MAX_MESSAGE: usize = 256 * 1024;
@@ -146,7 +146,7 @@ impl Rpc {
     /// # Errors
     /// The path is too long, as with [`remote`], or the connection has been closed for good.
     pub async fn offer(&self, nats: &Nats, path: &str) -> io::Result<Offer> {
-        remote::offer(self.clone(), nats, path).await
+        over_nats::offer(self.clone(), nats, path).await
     }
 
     /// An endpoint of a [`Site`](crate::Site).

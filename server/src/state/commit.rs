@@ -10,8 +10,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tracing::error;
 
-use super::delta::{Misfit, Overlap, Touch, apply, measure};
 use super::document::{Entry, Record};
+use super::patch::{Misfit, Overlap, Touch, apply, measure};
 
 /// The most characters of a commit's id: a UUID has 36.
 const MAX_ID: usize = 64;

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use tokio::sync::watch;
 
 use super::commit::Answer;
-use super::delta::measure;
+use super::patch::measure;
 
 /// Bytes of commits that a document remembers. A page that comes back catches up from them, and a commit against an older
 /// version is checked with them: the more, the longer a page may be away. A socket's worth of memory for each document

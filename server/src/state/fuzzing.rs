@@ -6,8 +6,8 @@ use json_patch::{Patch, PatchOperation, patch};
 use serde_json::{Value, json};
 
 use super::commit::{Answer, Commit, Rules};
-use super::delta::measure;
 use super::document::Entry;
+use super::patch::measure;
 
 /// The most bytes of the document.
 const MAX_BYTES: usize = 4096;

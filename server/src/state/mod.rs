@@ -24,17 +24,14 @@
 //! ```
 
 mod batch;
-mod bucket;
 mod commit;
-mod connection;
-mod delta;
-mod disk;
 mod document;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
-mod keeper;
 mod local;
-mod shared;
+mod over_nats;
+mod patch;
+mod session;
 mod store;
 
 use std::fmt;
@@ -50,14 +47,14 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tracing::error;
 
-use crate::endpoint::Endpoint;
-use crate::events::{LastEventId, Outgoing, events};
-use crate::listing::Listing;
-use crate::upgrade::WebSocketUpgrade;
+use crate::site::endpoint::Endpoint;
+use crate::site::listing::Listing;
+use crate::site::sse::{LastEventId, Outgoing, events};
+use crate::ws::upgrade::WebSocketUpgrade;
 
 use commit::{Check, Rules};
-use connection::Connection;
 use document::Document;
+use session::Connection;
 pub use store::Store;
 
 /// The largest document, in bytes of JSON. Every commit copies its document once; of this size, that takes milliseconds.

@@ -6,14 +6,14 @@ use std::{fmt, io};
 
 use serde_json::Value;
 
-use crate::listing::Listing;
 use crate::nats::Nats;
+use crate::site::listing::Listing;
 
 use super::batch::Answers;
 use super::commit::{Answer, Commit, Refusal, Rules};
 use super::document::Document;
 use super::local::Local;
-use super::shared::Shared;
+use super::over_nats::Shared;
 
 /// Commits that are kept together, at most. What they share is one sync of the disk, or one message to NATS and back: beyond
 /// some hundreds it no longer counts, and the first would wait for the last.

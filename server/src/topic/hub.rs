@@ -12,10 +12,10 @@ use axum::extract::ws::Message;
 use percent_encoding::percent_decode_str;
 use tokio::sync::broadcast;
 
-use crate::listing::Listing;
 use crate::nats::Nats;
+use crate::site::listing::Listing;
 
-use super::remote::{NotTaken, Remote, publish_now, topic_subject};
+use super::over_nats::{NotTaken, Remote, publish_now, topic_subject};
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {

@@ -43,7 +43,7 @@
 //! ```
 
 mod hub;
-mod remote;
+mod over_nats;
 mod subscriber;
 
 use std::convert::Infallible;
@@ -62,11 +62,11 @@ use futures_util::stream;
 use tower::Service;
 use tracing::warn;
 
-use crate::endpoint::{Endpoint, original_uri};
-use crate::events::events;
-use crate::listing::Listing;
 use crate::nats::Nats;
-use crate::upgrade::WebSocketUpgrade;
+use crate::site::endpoint::{Endpoint, original_uri};
+use crate::site::listing::Listing;
+use crate::site::sse::events;
+use crate::ws::upgrade::WebSocketUpgrade;
 
 use hub::{Hub, Limits};
 use subscriber::Subscriber;

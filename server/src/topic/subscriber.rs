@@ -12,10 +12,10 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::timeout;
 use tracing::debug;
 
-use crate::socket::{WebSocket, close, is_too_large};
+use crate::ws::socket::{WebSocket, close, is_too_large};
 
 use super::hub::{Item, Subscription};
-use super::remote::NotTaken;
+use super::over_nats::NotTaken;
 use super::{Rules, Slow, Verdict};
 
 /// How long a page has to answer a close.

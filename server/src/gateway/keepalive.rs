@@ -11,7 +11,7 @@ use tokio::time::{Instant, Sleep};
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 use tracing::warn;
 
-use crate::upstream::{Upstream, Wire};
+use crate::gateway::upstream::{Upstream, Wire};
 
 /// After so long a silence it is asked, and once more after another: as a link's peer is (docs/protocol.md §8), and below the
 /// time after which proxies in between drop a silent connection.

@@ -6,7 +6,7 @@ use axum::extract::ws::{CloseCode, Message, Utf8Bytes, close_code};
 use futures_util::{SinkExt, StreamExt};
 use tokio::sync::mpsc;
 
-use crate::socket::{WebSocket, close};
+use crate::ws::socket::{WebSocket, close};
 
 use super::commit::{Answer, Commit, Refusal, Rules};
 use super::document::Document;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::listing::Listing;
+use crate::site::listing::Listing;
 
 /// What `encodeURIComponent` leaves as it is, so that names are written as pages write them.
 pub(crate) const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC

@@ -20,14 +20,15 @@ use tokio_util::task::AbortOnDropHandle;
 use tower::{Layer, Service};
 use tracing::{Instrument, info_span, warn};
 
-use crate::departure::Departure;
-use crate::dispatch::Dispatcher;
-use crate::guard::{Jail, Origins};
+use crate::access::origin::Origins;
+use crate::access::scope::Jail;
 use crate::limits::Limits;
 use crate::link::Link;
-use crate::links::{Links, Recheck};
-use crate::stats::Stats;
-use crate::upgrade::Offer;
+use crate::link::dispatch::Dispatcher;
+use crate::link::drain::Departure;
+use crate::link::registry::{Links, Recheck};
+use crate::metrics::stats::Stats;
+use crate::ws::upgrade::Offer;
 
 /// The read buffer of a physical connection: 32 KiB. A transfer of 64 KiB messages ran at 0.81 of the rate of a native socket
 /// with 8 KiB, whose reads are many, and at 1.1 with 32 KiB or more; the library's 128 KiB would be most of what an

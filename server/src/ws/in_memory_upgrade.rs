@@ -22,8 +22,8 @@ use tokio::sync::oneshot;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-use crate::bridge::bridge;
-use crate::socket::WebSocket;
+use crate::ws::bridge::bridge;
+use crate::ws::socket::WebSocket;
 
 /// What is buffered in each direction: one large batch. Memory is taken as it is needed.
 const BUFFER: usize = 64 * 1024;

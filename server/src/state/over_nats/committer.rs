@@ -13,12 +13,12 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tracing::{debug, error, warn};
 
-use super::batch::Batch;
+use super::Names;
 use super::bucket::{Bucket, Written};
-use super::commit::{Answer, Refusal};
-use super::document::{Document, Entry, Record, State};
-use super::shared::Names;
-use super::store::{MAX_BATCH, Submission, too_many};
+use crate::state::batch::Batch;
+use crate::state::commit::{Answer, Refusal};
+use crate::state::document::{Document, Entry, Record, State};
+use crate::state::store::{MAX_BATCH, Submission, too_many};
 
 /// Bytes of commits that are written along with a document, about: from them another process tells whether a commit that was sent
 /// again has been applied, whether one conflicts, and what its sockets have to hear. Some hundred commits; each write has
@@ -324,8 +324,8 @@ async fn refuse_for(time: Duration, queue: &mut mpsc::Receiver<Submission>) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::commit::{Commit, Rules};
     use super::*;
+    use crate::state::commit::{Commit, Rules};
     use serde_json::json;
 
     #[test]

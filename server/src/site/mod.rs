@@ -1,5 +1,13 @@
 //! A router that knows its paths, so that each interior one can list what is below it.
 
+pub(crate) mod endpoint;
+pub(crate) mod html;
+pub(crate) mod index;
+pub(crate) mod listing;
+pub(crate) mod negotiate;
+pub(crate) mod route_tree;
+pub(crate) mod sse;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -11,12 +19,12 @@ use axum::{Extension, Router};
 use tower::util::MapRequestLayer;
 use tower::{Layer, Service};
 
-use crate::endpoint::Endpoint;
+use crate::access::origin::Origins;
 use crate::gateway::Gateway;
-use crate::guard::Origins;
-use crate::index::{self, Visibility};
-use crate::listing::Listing;
-use crate::tree::Node;
+use crate::site::endpoint::Endpoint;
+use crate::site::index::Visibility;
+use crate::site::listing::Listing;
+use crate::site::route_tree::Node;
 
 /// Builds an application's [`Router`] from paths, and has each interior path that has no route of its own list what
 /// is below it: over WebSockets, native and virtual, as Server-Sent Events, and over plain HTTP as JSON or HTML.

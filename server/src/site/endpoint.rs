@@ -8,11 +8,11 @@ use axum::routing::{MethodRouter, any};
 use serde_json::json;
 use std::sync::Arc;
 
-use crate::accept::{self, EVENTS, HTML, JSON};
-use crate::events::{refuse_reader, share};
-use crate::listing::Listing;
-use crate::page::{escape, page};
-use crate::upgrade::Offer;
+use crate::site::html::{escape, page};
+use crate::site::listing::Listing;
+use crate::site::negotiate::{self, EVENTS, HTML, JSON};
+use crate::site::sse::{refuse_reader, share};
+use crate::ws::upgrade::Offer;
 
 /// A WebSocket endpoint of a [`Site`](crate::Site). A request that does not want a WebSocket is told what lives here, as
 /// a page or JSON by `Accept`, with the status 426; or it gets what the endpoint sends as Server-Sent Events, if it asks for
@@ -86,7 +86,7 @@ impl<S: Clone + Send + Sync + 'static> Endpoint<S> {
     }
 
     /// Allows what the endpoint sends to be read as Server-Sent Events: `get(handler)`, whose handler answers with
-    /// [`events`](crate::events()). Only pages of the server's own origin get them, and
+    /// [`events`](crate::site::sse()). Only pages of the server's own origin get them, and
     /// [those that the site allows](crate::Site::allow_origin).
     #[must_use]
     pub fn events(mut self, events: MethodRouter<S>) -> Self {
@@ -132,7 +132,7 @@ impl<S: Clone + Send + Sync + 'static> Endpoint<S> {
             Some(_) => &[JSON, HTML, EVENTS],
             None => &[JSON, HTML],
         };
-        let form = accept::choose(request.headers(), forms);
+        let form = negotiate::choose(request.headers(), forms);
         match (form, &self.events, &self.http) {
             (Some(EVENTS), Some(events), _) if request.method() == Method::GET => {
                 Answer::Events(events.clone())

@@ -11,7 +11,7 @@ use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use manysocket_protocol::{self as protocol, Close};
 use tokio_tungstenite::tungstenite;
 
-use crate::pipe::{Incoming, Pipe};
+use crate::ws::pipe::{Incoming, Pipe};
 
 /// A WebSocket, native or virtual, with the interface and the behaviour of [axum's own](ws::WebSocket).
 ///

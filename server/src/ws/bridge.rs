@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::error::{Error as WireError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{self as ts, CloseFrame as WireCloseFrame};
 
-use crate::socket::WebSocket;
+use crate::ws::socket::WebSocket;
 
 /// What the other side has to answer a close, as in Chromium; then the page sees 1006.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);

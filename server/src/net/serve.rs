@@ -20,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
-use crate::paced::{Arriving, Paced};
-use crate::tls::Tls;
+use crate::net::fair_read::{Arriving, Paced};
+use crate::net::tls::Tls;
 
 /// What a client has to send the head of a request, the first as well as one on a connection that is kept: much
 /// longer than any network takes, and short enough that those who send it byte by byte do not add up.

@@ -3,6 +3,8 @@
 //! One thread is the simplest way to have commits serialised, and the fastest: it takes all that wait, whatever their
 //! documents, and writes them in one transaction. While the disk syncs, the next ones gather.
 
+mod disk;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,13 +15,13 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info};
 
-use crate::listing::Listing;
+use crate::site::listing::Listing;
 
 use super::batch::Batch;
 use super::commit::{Answer, Refusal};
-use super::disk::{Change, Disk, Stored};
 use super::document::{Document, Entry, Record, Snapshot, State};
 use super::store::{MAX_BATCH, Opened, Submission, too_many};
+use disk::{Change, Disk, Stored};
 
 /// So many loaded documents are let be, before those that nobody has open are looked for.
 const SWEEP_AT: usize = 1024;

@@ -14,14 +14,14 @@ use hyper::upgrade::OnUpgrade;
 use percent_encoding::{AsciiSet, percent_decode_str, percent_encode};
 use serde_json::json;
 
-use crate::accept::{self, EVENTS, HTML, JSON};
-use crate::endpoint::{not_acceptable, original_uri, wants_socket};
-use crate::events::{events, refuse_reader, share};
-use crate::listing::{Change, Changes};
-use crate::page::{links, page};
-use crate::socket::{WebSocket, close};
-use crate::tree::{Entries, Forms, SEGMENT};
-use crate::upgrade::WebSocketUpgrade;
+use crate::site::endpoint::{not_acceptable, original_uri, wants_socket};
+use crate::site::html::{links, page};
+use crate::site::listing::{Change, Changes};
+use crate::site::negotiate::{self, EVENTS, HTML, JSON};
+use crate::site::route_tree::{Entries, Forms, SEGMENT};
+use crate::site::sse::{events, refuse_reader, share};
+use crate::ws::socket::{WebSocket, close};
+use crate::ws::upgrade::WebSocketUpgrade;
 
 /// What cannot stand in a segment as it is (RFC 3986 §3.3).
 const NEEDED: &AsciiSet = &SEGMENT
@@ -66,7 +66,7 @@ pub(crate) async fn serve(Extension(entries): Extension<Arc<Entries>>, request: 
         return redirect(&uri);
     }
     let index = Index::new(&entries, parts, uri.path());
-    match accept::choose(&index.parts.headers, &[JSON, HTML, EVENTS]) {
+    match negotiate::choose(&index.parts.headers, &[JSON, HTML, EVENTS]) {
         Some(EVENTS) if method == Method::GET => {
             if let Some(refusal) = refuse_reader(&index.parts) {
                 return refusal;

@@ -1,5 +1,8 @@
 //! Forwards WebSockets to a server in any language, so that it can be used before a line of it has changed.
 
+mod keepalive;
+mod upstream;
+
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, FromRequestParts, Request};
@@ -12,11 +15,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use tracing::{debug, warn};
 
-use crate::bridge::bridge;
-use crate::guard::excerpt;
-use crate::upgrade::WebSocketUpgrade;
-use crate::upstream::{Answer, Failure, Upstream};
-use crate::watched::Watched;
+use crate::access::excerpt::excerpt;
+use crate::gateway::keepalive::Watched;
+use crate::gateway::upstream::{Answer, Failure, Upstream};
+use crate::ws::bridge::bridge;
+use crate::ws::upgrade::WebSocketUpgrade;
 
 /// Headers of a page's request that an upstream server is to see as if it were asked directly.
 const PASSED: [HeaderName; 6] = [

@@ -12,7 +12,7 @@ use futures_util::task::AtomicWaker;
 use manysocket_protocol::{Channel, Close, MESSAGE_OVERHEAD, Message};
 
 use crate::limits::{Budget, Share};
-use crate::stats::Counted;
+use crate::metrics::stats::Counted;
 
 /// A handler's `send` waits while so many units of its messages have not been passed on: enough to keep the link
 /// busy while the handler is being woken, little enough that a thousand stalled sockets cost 64 MiB.

@@ -12,9 +12,9 @@ use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, Status
 use tokio::sync::oneshot;
 use tower::ServiceExt;
 
-use crate::mint::Minted;
-use crate::pipe::Pipe;
-use crate::upgrade::Offer;
+use crate::ws::in_memory_upgrade::Minted;
+use crate::ws::pipe::Pipe;
+use crate::ws::upgrade::Offer;
 
 /// Headers of the physical handshake that speak of the page and its user, and so hold for each virtual open.
 /// All others speak of the physical connection.

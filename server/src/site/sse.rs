@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use futures_util::future::ready;
 use futures_util::{Stream, StreamExt};
 
-use crate::guard::Origins;
+use crate::access::origin::Origins;
 
 /// A message for [`events`], with its position where the endpoint has positions.
 #[derive(Debug, Clone)]

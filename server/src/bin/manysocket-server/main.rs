@@ -1,7 +1,7 @@
 //! `manysocket-server`: a multiplexer, static files and demo endpoints.
 
 mod demo;
-mod logs;
+mod logging;
 mod options;
 
 use std::io::{self, Write};
@@ -29,7 +29,7 @@ const BUCKET: &str = "manysocket";
 #[tokio::main]
 async fn main() -> io::Result<()> {
     let options = Options::read();
-    let _logs = logs::start();
+    let _logs = logging::start();
 
     let shutdown = CancellationToken::new();
     let mut multiplexer = Multiplexer::new(&options.multiplexer)

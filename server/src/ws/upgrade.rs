@@ -15,10 +15,10 @@ use axum::response::{IntoResponse, Response};
 use tokio::sync::oneshot;
 use tracing::{Instrument, warn};
 
-use crate::events::refuse_reader;
-use crate::guard::excerpt;
-use crate::pipe::Pipe;
-use crate::socket::WebSocket;
+use crate::access::excerpt::excerpt;
+use crate::site::sse::refuse_reader;
+use crate::ws::pipe::Pipe;
+use crate::ws::socket::WebSocket;
 
 /// What a virtual open offers to the handler it is routed to, as an extension of the request. Whoever takes it gets
 /// the pipe once the response has come back through all layers as 101.

@@ -14,7 +14,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
-use crate::stats::{ANSWER_BUCKETS, Stats, Totals};
+use crate::metrics::stats::{ANSWER_BUCKETS, Stats, Totals};
 
 /// What Prometheus is told that the figures are (OpenMetrics 1.0).
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

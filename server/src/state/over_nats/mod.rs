@@ -5,6 +5,9 @@
 //! what is there now, and applies the same commits to that. All processes hear which keys have been written, and read those
 //! that they have open.
 
+mod bucket;
+mod committer;
+
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,13 +19,13 @@ use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use crate::listing::Listing;
 use crate::nats::Nats;
+use crate::site::listing::Listing;
 
-use super::bucket::{Bucket, Changes};
 use super::document::Document;
-use super::keeper::{Keeper, LOOK};
 use super::store::{MAX_BATCH, Opened, Submission};
+use bucket::{Bucket, Changes};
+use committer::{Keeper, LOOK};
 
 /// So many loaded documents are let be, before those that nobody has open are looked for.
 const SWEEP_AT: usize = 1024;

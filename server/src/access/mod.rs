@@ -1,0 +1,5 @@
+//! Decides who may open what.
+
+pub(crate) mod excerpt;
+pub(crate) mod origin;
+pub(crate) mod scope;

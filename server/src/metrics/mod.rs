@@ -1,0 +1,4 @@
+//! Counts what the server does, and reports it.
+
+pub(crate) mod prometheus;
+pub(crate) mod stats;

@@ -1,0 +1,5 @@
+//! Accepts and reads physical connections.
+
+pub(crate) mod fair_read;
+pub(crate) mod serve;
+pub(crate) mod tls;
