@@ -108,11 +108,11 @@
 //! security, figures.
 
 mod access;
-mod budget;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod gateway;
+mod json;
 mod limits;
 mod link;
 mod metrics;

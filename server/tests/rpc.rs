@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use manysocket_protocol::Message;
 use manysocket_server::rpc::{Error, Offer, Rpc, remote, rpc};
 use manysocket_server::{Nats, Site};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 #[derive(Serialize, Deserialize)]
@@ -84,6 +86,15 @@ async fn start(backend: &Backend) -> (Server, Vec<Offer>) {
         .endpoint("/secret", place.put("/secret", rpc(secret)).await.endpoint())
         .endpoint("/question", place.put("/question", rpc(question)).await.endpoint())
         .endpoint("/slow", place.put("/slow", rpc(slow)).await.endpoint())
+        .endpoint("/double", place.put("/double", rpc(async |n: f64| n)).await.endpoint())
+        .endpoint("/single", place.put("/single", rpc(async |n: f32| n)).await.endpoint())
+        .endpoint("/singles", place.put("/singles", rpc(async |n: Vec<f32>| n)).await.endpoint())
+        .endpoint("/wide", place.put("/wide", rpc(async |n: u128| n)).await.endpoint())
+        .endpoint("/long", place.put("/long", rpc(async |n: u64| n)).await.endpoint())
+        .endpoint("/signed", place.put("/signed", rpc(async |n: i128| n)).await.endpoint())
+        .endpoint("/any", place.put("/any", rpc(async |n: Box<RawValue>| n)).await.endpoint())
+        .endpoint("/keys", place.put("/keys", rpc(keys)).await.endpoint())
+        .endpoint("/nan", place.put("/nan", rpc(async || [f64::NAN])).await.endpoint())
         .nest("/object", object)
         .into_router();
     let plain = place.put("/plain", rpc(async |n: u8| n)).await;
@@ -123,6 +134,41 @@ async fn a_call_is_an_array_and_the_answer_an_object() {
         let mut next = connect(Kind::Virtual, &server, "/object/next").await;
         for n in 0..3 {
             assert_eq!(call(&mut next, "[]").await, json!({ "result": n }));
+        }
+    }
+}
+
+/// A map whose keys are no strings.
+async fn keys() -> BTreeMap<u64, BTreeMap<bool, f32>> {
+    BTreeMap::from([(u64::MAX, BTreeMap::from([(true, 0.1)]))])
+}
+
+#[tokio::test]
+async fn numbers_come_out_as_serde_writes_the_value_directly() {
+    for backend in &backends().await {
+        let (server, _offers) = start(backend).await;
+        for (path, arguments, expected) in [
+            ("/double", "[0.9999999999999999]", "0.9999999999999999"),
+            ("/double", "[117.63331139400017]", "117.63331139400017"),
+            ("/double", "[5e-324]", "5e-324"),
+            ("/single", "[0.1]", "0.1"),
+            ("/singles", "[[0.1, 16777216, 3.4028235e38]]", "[0.1,16777216.0,3.4028235e+38]"),
+            ("/wide", "[340282366920938463463374607431768211455]", "340282366920938463463374607431768211455"),
+            (
+                "/signed",
+                "[-170141183460469231731687303715884105728]",
+                "-170141183460469231731687303715884105728",
+            ),
+            ("/long", "[18446744073709551615]", "18446744073709551615"),
+            ("/any", "[[1.0, 1e400, 12345678901234567890123]]", "[1.0, 1e400, 12345678901234567890123]"),
+            ("/keys", "[]", r#"{"18446744073709551615":{"true":0.1}}"#),
+            ("/nan", "[]", "[null]"),
+        ] {
+            let mut socket = connect(Kind::Virtual, &server, path).await;
+            socket.send(Message::text(arguments)).await;
+            let Received::Message(Message::Text(text)) = socket.receive().await else { panic!("no answer") };
+            let text = String::from_utf8(text.to_vec()).expect("UTF-8");
+            assert_eq!(text, format!(r#"{{"result":{expected}}}"#), "{path}");
         }
     }
 }

@@ -289,6 +289,9 @@ async fn messages_that_are_no_commits_end_their_socket_and_tell_why() {
         for (message, code) in [
             (Message::text("hello"), 1008),
             (Message::text("[1,2]"), 1008),
+            // Its fields in their order.
+            (Message::text(r#"["c",0,[{"op":"add","path":"/a","value":1}]]"#), 1008),
+            (Message::text(r#"["c"]"#), 1008),
             (Message::text(r#"{"base":0,"delta":[]}"#), 1008),
             (Message::text(r#"{"id":"","base":0,"delta":[]}"#), 1008),
             (Message::binary(vec![1, 2]), 1003),
@@ -304,6 +307,9 @@ async fn messages_that_are_no_commits_end_their_socket_and_tell_why() {
             r#"{"id":"c","delta":[]}"#,
             r#"{"id":"c","base":-1,"delta":[]}"#,
             r#"{"id":"c","base":0,"delta":[],"x":1}"#,
+            r#"{"id":"c","base":0,"delta":[["add","/a",1]]}"#,
+            r#"{"id":"c","base":0,"delta":[["add",{"path":"/a","value":1}]]}"#,
+            r#"{"id":"c","base":0,"delta":{"op":"add","path":"/a","value":1}}"#,
         ] {
             other.0.send(Message::text(message)).await;
             assert_eq!(other.receive().await["error"], "invalid", "{message}");
@@ -311,6 +317,110 @@ async fn messages_that_are_no_commits_end_their_socket_and_tell_why() {
         other.commit("c", 0, &set("/a", 1)).await;
         assert_eq!(other.receive().await, json!({"id": "c", "version": 1}), "nobody else noticed");
     }
+}
+
+#[tokio::test]
+async fn a_test_compares_numbers_by_what_they_amount_to() {
+    for (backend, kind) in cases(&backends().await) {
+        let initial = json!({"a": {"list": [1, 1.0, 9_007_199_254_740_993_u64, u64::MAX, -0.0]}});
+        let server = start(documents(backend, kind).await.initial(initial)).await;
+        let mut page = Page::open(kind, &server, "/any/a").await;
+        page.whole().await;
+        let mut version = 0;
+        for (path, value, passes) in [
+            ("/a/list/0", "1.0", true),
+            ("/a/list/0", "1e0", true),
+            ("/a/list/1", "1", true),
+            ("/a/list/4", "0", true),
+            ("/a/list/2", "9007199254740993", true),
+            ("/a/list/2", "9007199254740992", false),
+            ("/a/list/3", "18446744073709551615", true),
+            ("/a/list/3", "18446744073709551616", false),
+            ("/a", r#"{"list":[1e0,1,9007199254740993,18446744073709551615,0]}"#, true),
+            ("/a", r#"{"list":[1e0,1,9007199254740993,18446744073709551615,1]}"#, false),
+            ("/none", "null", false),
+        ] {
+            let test = format!(
+                r#"{{"id":"{version}{path}{}","base":{version},"delta":[{{"op":"test","path":"{path}","value":{value}}},
+                   {{"op":"add","path":"/n","value":{version}}}]}}"#,
+                value.replace('"', "'")
+            );
+            page.0.send(Message::text(test)).await;
+            let answer = page.receive().await;
+            match passes {
+                true => {
+                    version += 1;
+                    assert_eq!(answer["version"], version, "{kind:?} {path} {value}: {answer}");
+                }
+                false => assert_eq!(answer["error"], "conflict", "{kind:?} {path} {value}: {answer}"),
+            }
+        }
+    }
+}
+
+/// The numbers of a document in the text that a page gets: as it wrote them, or as `JSON.parse` reads them.
+#[tokio::test]
+async fn numbers_come_out_as_they_came_in() {
+    for (backend, kind) in cases(&backends().await) {
+        let server = start(documents(backend, kind).await).await;
+        let mut page = Page::open(kind, &server, "/any/a").await;
+        page.whole().await;
+        let numbers = "[0.9999999999999999,117.63331139400017,1.5777777777770001,0.09144338512092887,5e-324,\
+                       1.7976931348623157e308,9007199254740993,18446744073709551615,-9223372036854775808,1.0,-0.0]";
+        let commit =
+            format!(r#"{{"id":"a","base":0,"delta":[{{"op":"add","path":"/n","value":{numbers}}}]}}"#);
+        page.0.send(Message::text(commit)).await;
+        assert_eq!(page.receive().await["version"], 1);
+        let mut late = Page::open(kind, &server, "/any/a").await;
+        let Received::Message(Message::Text(text)) = late.0.receive().await else { panic!("no document") };
+        let text = String::from_utf8(text.to_vec()).expect("UTF-8");
+        let expected = numbers.replace("1.7976931348623157e308", "1.7976931348623157e+308");
+        assert!(text.ends_with(&format!(r#""data":{{"n":{expected}}}}}"#)), "{kind:?}: {text}");
+    }
+}
+
+/// `serde_json` with `arbitrary_precision` breaks types of the application that are tagged, flattened or untagged.
+#[tokio::test]
+async fn a_validated_type_may_be_tagged_and_flattened() {
+    #[derive(Deserialize)]
+    #[serde(tag = "kind", rename_all = "lowercase")]
+    enum Shape {
+        Circle { radius: f64 },
+    }
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        Number(f64),
+        Text(String),
+    }
+    #[derive(Deserialize)]
+    struct Common {
+        count: u32,
+    }
+    #[derive(Deserialize)]
+    struct Sheet {
+        #[serde(flatten)]
+        common: Common,
+        shape: Shape,
+        either: Vec<Either>,
+    }
+    let documents = Documents::new(&Store::in_memory().expect("a store"), "test");
+    let documents = documents.validate(|Sheet { common, shape: Shape::Circle { radius }, either }: Sheet| {
+        let sum: f64 = either
+            .iter()
+            .map(|either| match either {
+                Either::Number(number) => *number,
+                Either::Text(text) => text.parse().unwrap_or_default(),
+            })
+            .sum();
+        if sum == radius * f64::from(common.count) { Ok(()) } else { Err("another sum") }
+    });
+    let server = start(documents).await;
+    let mut page = Page::open(Kind::Virtual, &server, "/any/a").await;
+    page.whole().await;
+    let sheet = json!({"count": 2, "shape": {"kind": "circle", "radius": 1.25}, "either": [1, "0.5", 1.0]});
+    page.commit("a", 0, &json!([{"op": "add", "path": "", "value": sheet}])).await;
+    assert_eq!(page.receive().await, json!({"id": "a", "version": 1}));
 }
 
 /// What plain HTTP gets from a path, until it ends or `until` is in it.

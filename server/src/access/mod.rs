@@ -2,5 +2,4 @@
 
 pub(crate) mod excerpt;
 pub(crate) mod origin;
-pub(crate) mod reader;
 pub(crate) mod scope;

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::Error;
 
@@ -16,22 +16,22 @@ pub enum Fallible {}
 
 /// What a function returns.
 pub trait Answer<M> {
-    /// Turns it into JSON.
+    /// Writes it as JSON, as serde_json writes the value.
     ///
     /// # Errors
     /// The function's own, or it has no form in JSON.
-    fn into_json(self) -> Result<Value, Error>;
+    fn into_json(self) -> Result<Box<RawValue>, Error>;
 }
 
 impl<T: Serialize> Answer<Plain> for T {
-    fn into_json(self) -> Result<Value, Error> {
-        Ok(serde_json::to_value(self)?)
+    fn into_json(self) -> Result<Box<RawValue>, Error> {
+        Ok(to_raw_value(&self)?)
     }
 }
 
 impl<T: Serialize, E: Into<Error>> Answer<Fallible> for Result<T, E> {
-    fn into_json(self) -> Result<Value, Error> {
-        Ok(serde_json::to_value(self.map_err(Into::into)?)?)
+    fn into_json(self) -> Result<Box<RawValue>, Error> {
+        Ok(to_raw_value(&self.map_err(Into::into)?)?)
     }
 }
 
@@ -46,8 +46,8 @@ pub trait Function<A, M>: Send + Sync + 'static {
     /// The position of the argument that cannot be what the function takes, counted from 0, and why.
     fn call(
         &self,
-        arguments: Vec<Value>,
-    ) -> Result<impl Future<Output = Result<Value, Error>> + Send + 'static, (usize, serde_json::Error)>;
+        arguments: &[&RawValue],
+    ) -> Result<impl Future<Output = Result<Box<RawValue>, Error>> + Send + 'static, (usize, serde_json::Error)>;
 }
 
 macro_rules! function {
@@ -63,12 +63,15 @@ macro_rules! function {
             #[allow(non_snake_case, reason = "each argument has the name of its type")]
             fn call(
                 &self,
-                arguments: Vec<Value>,
-            ) -> Result<impl Future<Output = Result<Value, Error>> + Send + 'static, (usize, serde_json::Error)>
-            {
-                let mut values = arguments.into_iter().enumerate();
-                let mut next = || values.next().unwrap_or((Self::COUNT, Value::Null));
+                arguments: &[&RawValue],
+            ) -> Result<
+                impl Future<Output = Result<Box<RawValue>, Error>> + Send + 'static,
+                (usize, serde_json::Error),
+            > {
+                let mut values = arguments.iter().copied().enumerate();
+                let mut next = || values.next().unwrap_or((Self::COUNT, RawValue::NULL));
                 $(
+                    // From the text: by way of a `Value`, integers of more than 64 bits would lose digits.
                     let (position, value) = next();
                     let $argument = $argument::deserialize(value).map_err(|error| (position, error))?;
                 )*

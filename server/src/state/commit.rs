@@ -10,6 +10,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tracing::error;
 
+use crate::json::Object;
+
 use super::document::{Entry, Record};
 use super::patch::{Misfit, Overlap, Touch, apply, measure};
 
@@ -127,14 +129,16 @@ impl Answer {
 impl Commit {
     /// Reads a message; the answer to it, or a reason to close the socket if it has no id to answer to.
     pub(super) fn read(text: &str) -> Result<Self, Result<Answer, String>> {
-        let message = serde_json::from_str::<Message>(text).map_err(|error| {
+        let Object(message) = serde_json::from_str::<Object<Message>>(text).map_err(|error| {
             #[derive(Deserialize)]
             struct Id {
                 id: String,
             }
             let problem = format!("a commit is {{\"id\":…,\"base\":…,\"delta\":[…]}}: {error}");
-            match serde_json::from_str::<Id>(text) {
-                Ok(Id { id }) if id.len() <= MAX_ID => Ok(Answer::refused(id, Refusal::invalid(problem))),
+            match serde_json::from_str::<Object<Id>>(text) {
+                Ok(Object(Id { id })) if id.len() <= MAX_ID => {
+                    Ok(Answer::refused(id, Refusal::invalid(problem)))
+                }
                 _ => Err(problem),
             }
         })?;
@@ -142,7 +146,7 @@ impl Commit {
             return Err(Err(format!("a commit's id has 1 to {MAX_ID} bytes")));
         }
         let refuse = |id, reason: String| Err(Ok(Answer::refused(id, Refusal::invalid(reason))));
-        match serde_json::from_str::<Patch>(message.delta.get()) {
+        match read_delta(message.delta.get()) {
             Ok(delta) if delta.is_empty() => refuse(message.id, "the delta is empty".into()),
             Ok(delta) => Ok(Self { id: message.id, base: message.base, delta, text: message.delta }),
             Err(error) => refuse(message.id, format!("the delta is no JSON Patch (RFC 6902): {error}")),
@@ -204,6 +208,12 @@ impl Commit {
         let entry = Entry::new(version + 1, Record { id: id.clone(), delta: text.clone(), wrote });
         Ok(Applied { entry: Arc::new(entry), value: Arc::new(next), bytes })
     }
+}
+
+/// Reads a JSON Patch.
+pub(super) fn read_delta(text: &str) -> serde_json::Result<Patch> {
+    let operations: Vec<Object<PatchOperation>> = serde_json::from_str(text)?;
+    Ok(Patch(operations.into_iter().map(|Object(operation)| operation).collect()))
 }
 
 /// A commit applied, not yet kept.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use json_patch::{Patch, PatchOperation, patch};
 use serde_json::{Value, json};
 
-use super::commit::{Answer, Commit, Rules};
+use super::commit::{Answer, Commit, Rules, read_delta};
 use super::document::Entry;
-use super::patch::measure;
+use super::patch::{measure, replay};
 
 /// The most bytes of the document.
 const MAX_BYTES: usize = 4096;
@@ -64,7 +64,7 @@ pub fn commits(input: &[u8]) {
         assert!(measure(&applied.value).bytes <= MAX_BYTES);
         // All of it, and as the library does it that applies a delta as a whole.
         let mut whole = Value::clone(&values[version]);
-        patch(&mut whole, &delta(&applied.entry)).expect("a delta that has been applied");
+        replay(&mut whole, &delta(&applied.entry)).expect("a delta that has been applied");
         assert_eq!(whole, *applied.value);
         // It can be read again from disk, and by pages.
         assert!(
@@ -78,7 +78,7 @@ pub fn commits(input: &[u8]) {
 }
 
 fn delta(entry: &Entry) -> Patch {
-    serde_json::from_str(entry.record.delta.get()).expect("a delta that was read before")
+    read_delta(entry.record.delta.get()).expect("a delta that was read before")
 }
 
 /// A commit to an older version means what it means there. If it is taken all the same, then because others have not

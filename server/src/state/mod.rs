@@ -26,6 +26,7 @@
 mod batch;
 mod commit;
 mod document;
+mod equal;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod local;

@@ -2,9 +2,12 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::fmt;
 
-use json_patch::PatchOperation;
+use json_patch::{PatchError, PatchErrorKind, PatchOperation};
 use serde_json::Value;
+
+use super::equal::equal;
 
 /// How deeply arrays and objects may nest. serde_json reads 128 levels, and a message has some around the document.
 const MAX_DEPTH: usize = 100;
@@ -100,11 +103,29 @@ pub(super) fn apply(
                 "{path}: the delta moves more than {MAX_WORK} values about; send the result instead"
             )));
         }
-        json_patch::patch_unsafe(value, std::slice::from_ref(patch)).map_err(|error| {
-            Misfit::Failed(operation, format!("operation {operation} at {path:?}: {}", error.kind))
-        })?;
+        let failed = |why: &dyn fmt::Display| {
+            Misfit::Failed(operation, format!("operation {operation} at {path:?}: {why}"))
+        };
+        match patch {
+            // Not by the library: for it, 1 and 1.0 are different.
+            PatchOperation::Test(test) => match value.pointer(path) {
+                Some(there) if equal(there, &test.value) => {}
+                Some(_) => return Err(failed(&PatchErrorKind::TestFailed)),
+                None => return Err(failed(&PatchErrorKind::InvalidPointer)),
+            },
+            _ => json_patch::patch_unsafe(value, std::slice::from_ref(patch))
+                .map_err(|error| failed(&error.kind))?,
+        }
     }
     Ok(())
+}
+
+/// Applies a delta that was applied before to the same value. What it tests was tested then.
+pub(super) fn replay(value: &mut Value, delta: &[PatchOperation]) -> Result<(), PatchError> {
+    delta
+        .iter()
+        .filter(|operation| !matches!(operation, PatchOperation::Test(_)))
+        .try_for_each(|operation| json_patch::patch_unsafe(value, std::slice::from_ref(operation)))
 }
 
 /// Where an operation takes something from.

@@ -9,8 +9,6 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
-use crate::common::PATIENCE;
-
 /// Whether a program is installed; if not, that is said.
 pub(crate) async fn is_installed(program: &str) -> bool {
     // Both streams: nginx tells its version on the second.
@@ -52,6 +50,6 @@ pub(crate) async fn start(command: &mut Command, address: SocketAddr) -> Child {
             sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(PATIENCE, listens).await.expect("the program listens in time");
+    timeout(Duration::from_secs(10), listens).await.expect("the program listens in time");
     process
 }

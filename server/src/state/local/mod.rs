@@ -15,11 +15,13 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info};
 
+use crate::json::Object;
 use crate::site::listing::Listing;
 
 use super::batch::Batch;
-use super::commit::{Answer, Refusal};
+use super::commit::{Answer, Refusal, read_delta};
 use super::document::{Document, Entry, Record, Snapshot, State};
+use super::patch::replay;
 use super::store::{MAX_BATCH, Opened, Submission, too_many};
 use disk::{Change, Disk, Stored};
 
@@ -350,17 +352,17 @@ fn restore(key: &str, stored: Stored) -> io::Result<Loaded> {
             format!("the document {key:?} has a broken {what}: {error}"),
         )
     };
-    let snapshot: Snapshot<Value> =
+    let Object(snapshot): Object<Snapshot<Value>> =
         serde_json::from_slice(&stored.snapshot).map_err(|error| broken("snapshot", &error))?;
     let (mut value, mut version, mut unsaved) = (snapshot.data, snapshot.version, 0);
     let mut log = Vec::with_capacity(stored.commits.len());
     for (number, bytes) in stored.commits {
-        let record: Record = serde_json::from_slice(&bytes).map_err(|error| broken("commit", &error))?;
+        let Object(record): Object<Record> =
+            serde_json::from_slice(&bytes).map_err(|error| broken("commit", &error))?;
         let entry = Entry::new(number, record);
         if number > version {
-            let delta: json_patch::Patch =
-                serde_json::from_str(entry.record.delta.get()).map_err(|error| broken("commit", &error))?;
-            json_patch::patch_unsafe(&mut value, &delta).map_err(|error| broken("commit", &error))?;
+            let delta = read_delta(entry.record.delta.get()).map_err(|error| broken("commit", &error))?;
+            replay(&mut value, &delta).map_err(|error| broken("commit", &error))?;
             version = number;
             unsaved += entry.bytes();
         }

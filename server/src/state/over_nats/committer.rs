@@ -5,7 +5,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use json_patch::Patch;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
@@ -15,9 +14,11 @@ use tracing::{debug, error, warn};
 
 use super::Names;
 use super::bucket::{Bucket, Written};
+use crate::json::Object;
 use crate::state::batch::Batch;
-use crate::state::commit::{Answer, Refusal};
+use crate::state::commit::{Answer, Refusal, read_delta};
 use crate::state::document::{Document, Entry, Record, State};
+use crate::state::patch::replay;
 use crate::state::store::{MAX_BATCH, Submission, too_many};
 
 /// Bytes of commits that are written along with a document, about: from them another process tells whether a commit that was sent
@@ -232,19 +233,19 @@ impl Keeper {
 async fn read(bucket: &Bucket, key: &str) -> io::Result<(u64, Option<Read>)> {
     let (revision, value) = bucket.get(key).await?;
     let Some(value) = value else { return Ok((revision, None)) };
-    let read = move || serde_json::from_slice(&value).map(Stored::<Value, Record>::numbered);
+    let read = move || serde_json::from_slice(&value).map(|Object(stored)| Stored::numbered(stored));
     let stored = spawn_blocking(read).await.map_err(io::Error::other)?.map_err(|error| {
         io::Error::new(io::ErrorKind::InvalidData, format!("the document {key:?} on NATS is broken: {error}"))
     })?;
     Ok((revision, Some(stored)))
 }
 
-impl Stored<Value, Record> {
+impl Stored<Value, Object<Record>> {
     /// The same with the version of each commit.
     fn numbered(self) -> Read {
         let Self { document, version, data, log } = self;
         let first = version.saturating_sub(log.len() as u64) + 1;
-        let log = (first..).zip(log).map(|(version, record)| Arc::new(Entry::new(version, record)));
+        let log = (first..).zip(log).map(|(version, Object(record))| Arc::new(Entry::new(version, record)));
         Stored { document, version, data, log: log.collect() }
     }
 }
@@ -253,8 +254,8 @@ impl Stored<Value, Record> {
 fn is_start(initial: &Value, stored: &Read) -> bool {
     let mut value = initial.clone();
     let mut apply = |entry: &Arc<Entry>| {
-        let delta: Result<Patch, _> = serde_json::from_str(entry.record.delta.get());
-        delta.is_ok_and(|delta| json_patch::patch_unsafe(&mut value, &delta).is_ok())
+        let delta = read_delta(entry.record.delta.get());
+        delta.is_ok_and(|delta| replay(&mut value, &delta).is_ok())
     };
     stored.log.len() as u64 == stored.version && stored.log.iter().all(&mut apply) && value == stored.data
 }
@@ -355,7 +356,7 @@ mod tests {
             match encode(&batch, max) {
                 Encoded::Value(value) => {
                     assert!(value.len() <= max);
-                    let stored: Stored<Value, Record> = serde_json::from_slice(&value).unwrap();
+                    let stored: Stored<Value, Object<Record>> = serde_json::from_slice(&value).unwrap();
                     let stored = stored.numbered();
                     assert_eq!((stored.version, &stored.data), (6, batch.value()));
                     let versions: Vec<u64> = stored.log.iter().map(|entry| entry.version).collect();

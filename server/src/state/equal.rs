@@ -1,0 +1,95 @@
+//! Equality of JSON values as RFC 6902 §4.6 has it for `test`: numbers are equal when they are numerically equal.
+
+use serde_json::{Number, Value};
+
+/// Returns whether two values are equal, with numbers compared by what they amount to: `1`, `1.0` and `1e0` are the same.
+pub(super) fn equal(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Number(one), Value::Number(other)) => same_number(one, other),
+        (Value::Array(ones), Value::Array(others)) => {
+            ones.len() == others.len() && ones.iter().zip(others).all(|(one, other)| equal(one, other))
+        }
+        (Value::Object(ones), Value::Object(others)) => {
+            let has_same = |(key, one): (&String, &Value)| others.get(key).is_some_and(|it| equal(one, it));
+            ones.len() == others.len() && ones.iter().all(has_same)
+        }
+        _ => one == other,
+    }
+}
+
+fn same_number(one: &Number, other: &Number) -> bool {
+    match (integer(one), integer(other)) {
+        (Some(one), Some(other)) => one == other,
+        // An integer is never equal to what has a fraction, or lies beyond all integers that are kept exactly.
+        (Some(_), None) | (None, Some(_)) => false,
+        (None, None) => one.as_f64() == other.as_f64(),
+    }
+}
+
+/// The number as an integer, if it is one. Integers up to 64 bits are compared with all their digits: as doubles,
+/// 9007199254740993 and 9007199254740992 would be the same.
+fn integer(number: &Number) -> Option<i128> {
+    /// 2^64: integers from here on are doubles wherever they come from.
+    const LIMIT: f64 = 18_446_744_073_709_551_616.0;
+    if let Some(integer) = number.as_u64() {
+        return Some(integer.into());
+    }
+    if let Some(integer) = number.as_i64() {
+        return Some(integer.into());
+    }
+    let double = number.as_f64()?;
+    // Below the limit, and without a fraction, the conversion is exact.
+    #[allow(clippy::cast_possible_truncation)]
+    (double.fract() == 0.0 && double.abs() < LIMIT).then_some(double as i128)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_equal_when_they_are_numerically_equal_at_every_depth() {
+        for (one, other, expected) in [
+            ("1", "1.0", true),
+            ("1", "1e0", true),
+            ("100", "1e2", true),
+            ("1", "1.5", false),
+            ("1", "-1", false),
+            ("0", "-0.0", true),
+            ("-0", "0.0", true),
+            ("-3", "-3.0", true),
+            ("9007199254740992", "9007199254740993", false),
+            ("9007199254740992", "9007199254740992.0", true),
+            ("9007199254740993", "9007199254740992.0", false),
+            ("18446744073709551615", "18446744073709551615", true),
+            ("18446744073709551615", "18446744073709551614", false),
+            ("18446744073709551615", "18446744073709551616", false),
+            ("18446744073709551615", "1.8446744073709552e19", false),
+            ("18446744073709551616", "1.8446744073709552e19", true),
+            ("-9223372036854775808", "-9223372036854775808.0", true),
+            ("9223372036854775807", "9223372036854775808.0", false),
+            ("1e300", "1.0e300", true),
+            ("0.1", "0.10", true),
+            ("0.9999999999999999", "1", false),
+            ("1", "\"1\"", false),
+            ("1", "true", false),
+            ("0", "null", false),
+        ] {
+            let read = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+            for shape in [
+                |it: &Value| it.clone(),
+                |it: &Value| serde_json::json!([0, [it]]),
+                |it: &Value| serde_json::json!({"a": {"b": it, "c": 1}}),
+            ] {
+                let (one, other) = (shape(&read(one)), shape(&read(other)));
+                assert_eq!(equal(&one, &other), expected, "{one} and {other}");
+                assert_eq!(equal(&other, &one), expected, "{other} and {one}");
+            }
+        }
+        let read = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+        assert!(!equal(&read("[1]"), &read("[1, 1.0]")));
+        assert!(!equal(&read(r#"{"a": 1}"#), &read(r#"{"b": 1.0}"#)));
+        assert!(!equal(&read(r#"{"a": 1}"#), &read(r#"{"a": 1.0, "b": 1}"#)));
+    }
+}
