@@ -108,6 +108,7 @@
 //! security, figures.
 
 mod access;
+mod budget;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -7,9 +7,9 @@ mod common;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use common::binary::Binary;
+use common::binary::{Binary, processor_time};
 use common::program::is_installed;
-use common::{Link, Server, get};
+use common::{Link, PATIENCE, Server, get};
 use manysocket_protocol::{Event, Message};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,15 +22,6 @@ async fn limit_files(process: u32, limit: &str) {
     let limit = format!("--nofile={limit}:");
     let set = Command::new("prlimit").args(["--pid", &process.to_string(), &limit]).status().await;
     assert!(set.expect("prlimit").success());
-}
-
-/// Seconds of processor time that a process has used.
-fn processor_time(process: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("its status");
-    let (_, fields) = stat.rsplit_once(") ").expect("a name in brackets");
-    let ticks = fields.split(' ').skip(11).take(2).map(|field| field.parse::<u32>().expect("a number"));
-    // `getconf CLK_TCK`, which is 100 everywhere.
-    f64::from(ticks.sum::<u32>()) / 100.0
 }
 
 const FULL: &str = "no connection can be accepted for now";
@@ -56,13 +47,13 @@ async fn without_file_descriptors_it_waits_and_then_serves_again() {
         sleep(Duration::from_millis(20)).await;
     }
     let used = processor_time(binary.id()) - before;
-    assert!(used < 0.3, "it waits, and uses {used} s of one");
+    assert!(used < Duration::from_millis(300), "it waits, and uses {used:?} of a second");
     let again = binary.unread().into_iter().filter(|line| line.contains(FULL)).count();
     assert_eq!(again, 0, "it has been said");
 
     // Within the limit, once others have gone.
     drop(connections);
-    let mut next = timeout(Duration::from_secs(5), Link::dial(&binary.server)).await.expect("a link in time");
+    let mut next = timeout(PATIENCE, Link::dial(&binary.server)).await.expect("a link in time");
     let its_own = next.open("/demo/echo").await;
     next.assert_echo(its_own, "served again").await;
     link.assert_echo(channel, "all the time").await;
@@ -70,9 +61,6 @@ async fn without_file_descriptors_it_waits_and_then_serves_again() {
 
 /// The drain that the tests below allow.
 const DRAIN: &str = "1";
-
-/// What the program may take to end: the drain, five seconds for the last closing handshakes, and some for a busy machine.
-const END: Duration = Duration::from_secs(1 + 5 + 4);
 
 /// A page that reads nothing, while more is to be sent to it than its connection holds.
 async fn stalled(server: &Server) -> Link {
@@ -104,15 +92,16 @@ async fn it_ends_in_time_though_peers_do_not_let_go() {
     kept.read_u8().await.expect("an answer");
 
     binary.signal("TERM").await;
-    let begun = Instant::now();
     // Draining: nobody new gets in, neither to the server nor to a link.
-    while TcpStream::connect(address).await.is_ok() {
-        assert!(begun.elapsed() < END, "still listening");
-        sleep(Duration::from_millis(10)).await;
-    }
+    let refusing = async {
+        while TcpStream::connect(address).await.is_ok() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, refusing).await.expect("it listens no more");
     let _ = kept.write_all(b"GET /multiplexer HTTP/1.1\r\nHost: a\r\n\r\n").await;
     let mut rest = Vec::new();
-    let _ = timeout(END, kept.read_to_end(&mut rest)).await.expect("an end");
+    let _ = timeout(PATIENCE, kept.read_to_end(&mut rest)).await.expect("an end");
     assert_eq!(String::from_utf8_lossy(&rest).matches("HTTP/1.1 ").count(), 0, "no second answer");
     let refused = silent.endpoint.open("/demo/echo", "").expect("a channel");
     let mut news = Vec::new();
@@ -122,10 +111,8 @@ async fn it_ends_in_time_though_peers_do_not_let_go() {
     let is_refused =
         |event: &Event| matches!(event, Event::Refused { channel, status: 503, .. } if *channel == refused);
     assert!(news.iter().any(is_refused), "{news:?}");
-    // And it does not answer the close.
+    // And it does not answer the close. A stalled link alone would last for `stall_timeout`, which is longer than the patience.
     assert!(binary.ended().await, "exit code 0");
-    let took = begun.elapsed();
-    assert!(took < END, "{took:?}");
 }
 
 /// The wall clock of a program, which a library that is loaded into it reads from a file.
@@ -220,7 +207,5 @@ async fn a_clock_that_jumps_moves_nothing() {
     binary.signal("TERM").await;
     assert!(matches!(link.news().await, Event::Closed { .. }));
     clock.set("-3650d");
-    let begun = Instant::now();
     assert!(binary.ended().await, "exit code 0");
-    assert!(begun.elapsed() < END, "{:?}", begun.elapsed());
 }

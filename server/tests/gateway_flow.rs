@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::upstream::{accepted, gateway, pass, upstream};
 use common::{KINDS, Link, Received, Socket, told};
-use futures_util::{FutureExt, SinkExt, StreamExt};
+use futures_util::{SinkExt, StreamExt};
 use manysocket_protocol::{Event, Message, Physical};
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
@@ -189,19 +189,13 @@ async fn an_upstream_that_does_not_read_stalls_its_page() {
                     loop {
                         link.flush().await;
                         sent.store(ALL - link.endpoint.queued(*channel) as usize, Ordering::Relaxed);
-                        // Credit may come.
-                        let _ = tokio::time::timeout(
-                            Duration::from_millis(10),
-                            link.wire.next().map(|next| {
-                                let message = match next {
-                                    Some(Ok(ts::Message::Binary(bytes))) => Physical::Binary(bytes),
-                                    Some(Ok(ts::Message::Text(text))) => Physical::Text(text.into()),
-                                    other => panic!("{other:?}"),
-                                };
-                                link.endpoint.receive(0, message).expect("a correct server");
-                            }),
-                        )
-                        .await;
+                        let message = match link.wire.next().await {
+                            Some(Ok(ts::Message::Binary(bytes))) => Physical::Binary(bytes),
+                            Some(Ok(ts::Message::Text(text))) => Physical::Text(text.into()),
+                            other => panic!("{other:?}"),
+                        };
+                        // Credit, as a rule.
+                        link.endpoint.receive(0, message).expect("a correct server");
                     }
                 }
             }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use common::binary::Binary;
-use common::{Link, dial, get};
+use common::{Link, PATIENCE, dial, get};
 use manysocket_protocol::{Event, Message, SUBPROTOCOL};
 
 /// The binary, and where its figures are.
@@ -27,14 +27,19 @@ fn figure(figures: &str, name: &str) -> f64 {
 
 /// Waits until a figure has a value.
 async fn until(address: SocketAddr, name: &str, value: f64) -> String {
-    for _ in 0..1000 {
-        let figures = get(address, "/metrics").await;
-        if figure(&figures, name) == value {
-            return figures;
+    let mut figures = String::new();
+    let reached = async {
+        loop {
+            figures = get(address, "/metrics").await;
+            if figure(&figures, name) == value {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("{name} never was {value}:\n{}", get(address, "/metrics").await);
+    };
+    let reached = tokio::time::timeout(PATIENCE, reached).await;
+    assert!(reached.is_ok(), "{name} never was {value}:\n{figures}");
+    figures
 }
 
 #[tokio::test]

@@ -12,9 +12,9 @@ use axum::extract::ws::Message as WsMessage;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::any;
-use common::Server;
 use common::program::{self, free_address, is_installed};
 use common::tls::{Files, Link, dial};
+use common::{PATIENCE, Server};
 use futures_util::StreamExt;
 use manysocket_protocol::{Event, Message, Settings};
 use manysocket_server::{Multiplexer, WebSocketUpgrade};
@@ -127,7 +127,7 @@ async fn behind(program: &str) {
     let silent = timeout(SILENCE * 2, link.event()).await;
     silent.expect_err("the link has nothing to tell, and lives");
     link.assert_echo("still here").await;
-    let ended = timeout(SILENCE, native.next()).await.expect("the proxy has cut it");
+    let ended = timeout(PATIENCE, native.next()).await.expect("the proxy has cut it");
     assert!(!matches!(ended, Some(Ok(ts::Message::Text(_) | ts::Message::Binary(_)))), "{ended:?}");
 }
 

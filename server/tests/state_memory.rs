@@ -7,7 +7,7 @@ use axum::extract::Path;
 use axum::http::Uri;
 use axum::routing::any;
 use common::document::{Page, set};
-use common::{KINDS, Kind, Server, Socket};
+use common::{KINDS, Kind, PATIENCE, Server, Socket};
 use manysocket_server::WebSocketUpgrade;
 use manysocket_server::state::{Documents, Store};
 use serde_json::json;
@@ -87,7 +87,7 @@ async fn a_name_with_a_slash_is_in_no_other_collection() {
             sleep(Duration::from_millis(1)).await;
         }
     };
-    timeout(Duration::from_secs(10), filled).await.expect("a listing in time");
+    timeout(PATIENCE, filled).await.expect("a listing in time");
     assert_eq!(outer.snapshot(), ["b/c".into()]);
     assert!(inner.snapshot().is_empty());
 }

@@ -60,7 +60,7 @@ async fn who_does_not_speak_tls_is_given_up_in_time() {
     let files = Files::new();
     let binary = serve(&files).await;
     let mut silent = TcpStream::connect(binary.server.address).await.expect("a connection");
-    let ended = tokio::time::timeout(std::time::Duration::from_secs(20), silent.read_u8()).await;
+    let ended = tokio::time::timeout(common::PATIENCE, silent.read_u8()).await;
     ended.expect("an end in time").expect_err("nothing is sent");
     files.connect(binary.server.address).await.expect("others are served");
 }

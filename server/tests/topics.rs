@@ -9,7 +9,7 @@ use axum::extract::ws::Message as WsMessage;
 use axum::http::{StatusCode, header, request::Parts};
 use axum::response::{IntoResponse, Response};
 use common::nats::{Backend, backends, cases};
-use common::{KINDS, Kind, Received, Server, Socket, dial};
+use common::{KINDS, Kind, PATIENCE, Received, Server, Socket, dial};
 use manysocket_protocol::Message;
 use manysocket_server::Site;
 use manysocket_server::topic::{Rules, Slow, Topics, Verdict};
@@ -45,7 +45,7 @@ async fn until(condition: impl Fn() -> bool) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), wait).await.expect("in time");
+    tokio::time::timeout(PATIENCE, wait).await.expect("in time");
 }
 
 fn text(text: &str) -> Message {

@@ -2,4 +2,5 @@
 
 pub(crate) mod excerpt;
 pub(crate) mod origin;
+pub(crate) mod reader;
 pub(crate) mod scope;

@@ -5,6 +5,7 @@
 
 pub(crate) mod dispatch;
 pub(crate) mod drain;
+mod limits_watch;
 mod opens;
 pub(crate) mod registry;
 
@@ -22,9 +23,11 @@ use tokio::time::{Instant, Sleep};
 use tracing::{debug, warn};
 
 use crate::access::scope::Jail;
-use crate::limits::{Budget, Crossed, Limits, Share, Spending};
+use crate::budget::{Budget, Reservation};
+use crate::limits::Limits;
 use crate::link::dispatch::{Answer, Dispatcher};
 use crate::link::drain::{Cause, Departure};
+use crate::link::limits_watch::{LimitExceeded, LinkLimits};
 use crate::link::registry::Registered;
 use crate::metrics::stats::{Counted, Stats, Traffic};
 use crate::net::fair_read::Arriving;
@@ -50,7 +53,7 @@ const KEPT: usize = 64 * 1024;
 /// A channel, as far as the handlers' side is concerned.
 enum Entry {
     /// Others are being asked first.
-    Waiting { target: String, protocols: String, _share: Share },
+    Waiting { target: String, protocols: String, _share: Reservation },
     /// The application is being asked.
     Opening(AbortHandle),
     /// A handler has it, or has left something to be sent. `woken`: the round in which the handler last was.
@@ -66,7 +69,7 @@ enum Ended {
     /// The client broke the protocol, or has been silent for too long.
     Violation(Violation),
     /// The client went beyond a limit of the server's.
-    Limit(Crossed),
+    Limit(LimitExceeded),
     /// The server is going away or the application has ended the link, and all channels are closed or out of time.
     Departed(CloseFrame),
 }
@@ -101,7 +104,7 @@ impl Link {
             entries: HashMap::new(),
             opens: JoinSet::new(),
             waiting: VecDeque::new(),
-            spending: Spending::new(self.limits, self.stats.clone(), Arc::clone(&budget)),
+            spending: LinkLimits::new(self.limits, self.stats.clone(), Arc::clone(&budget)),
             budget,
             signals: Arc::default(),
             needs_flush: false,
@@ -140,7 +143,7 @@ impl Link {
                 }
                 Some(CloseFrame { code: violation.code(), reason: violation.reason().into() })
             }
-            Ended::Limit(Crossed { limit, .. }) => {
+            Ended::Limit(LimitExceeded { limit, .. }) => {
                 warn!(code, limit, "link closed: {reason}");
                 stats.limit_crossed(limit);
                 Some(CloseFrame { code, reason: reason.into() })
@@ -174,7 +177,7 @@ struct Task {
     /// Channels whose entries may be waiting, oldest first.
     waiting: VecDeque<Channel>,
     budget: Arc<Budget>,
-    spending: Spending,
+    spending: LinkLimits,
     signals: Arc<Signals>,
     timer: Pin<Box<Sleep>>,
     needs_flush: bool,
@@ -306,7 +309,7 @@ impl Task {
                 Poll::Ready(Some(Ok(WsMessage::Close(_)))) => return Err(Ended::Closed),
                 Poll::Ready(None) => return Err(Ended::Lost),
                 Poll::Ready(Some(Err(error))) if is_too_large(&error) => {
-                    return Err(Ended::Limit(Crossed::PHYSICAL_MESSAGE));
+                    return Err(Ended::Limit(LimitExceeded::PHYSICAL_MESSAGE));
                 }
                 Poll::Ready(Some(Err(error))) => {
                     // What every page does that is left. A flood of it must not become one of log lines.

@@ -11,7 +11,7 @@ use tracing::{Instrument, debug, debug_span, warn};
 
 use super::{Entry, Task};
 use crate::access::excerpt::excerpt;
-use crate::limits::Share;
+use crate::budget::Reservation;
 use crate::link::dispatch::Answer;
 use crate::ws::pipe::Pipe;
 use crate::ws::socket::WebSocket;
@@ -22,7 +22,7 @@ impl Task {
             return self.ask(channel, &target, &protocols);
         }
         self.link.stats.limit_crossed("max_opening");
-        let mut share = Share::new(Arc::clone(&self.budget));
+        let mut share = Reservation::new(Arc::clone(&self.budget));
         share.take(target.len() + protocols.len());
         self.entries.insert(channel, Entry::Waiting { target, protocols, _share: share });
         self.waiting.push_back(channel);

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::limits::Budget;
+use crate::budget::Budget;
 
 /// Counts of a [`Multiplexer`](crate::Multiplexer): what is open now, and [totals](Stats::totals). Clones share
 /// their counts.

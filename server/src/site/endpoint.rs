@@ -8,10 +8,10 @@ use axum::routing::{MethodRouter, any};
 use serde_json::json;
 use std::sync::Arc;
 
+use crate::access::reader::{allow_cors, refuse_reader};
 use crate::site::html::{escape, page};
 use crate::site::listing::Listing;
 use crate::site::negotiate::{self, EVENTS, HTML, JSON};
-use crate::site::sse::{refuse_reader, share};
 use crate::ws::upgrade::Offer;
 
 /// A WebSocket endpoint of a [`Site`](crate::Site). A request that does not want a WebSocket is told what lives here, as
@@ -115,7 +115,7 @@ impl<S: Clone + Send + Sync + 'static> Endpoint<S> {
                     }
                     let headers = parts.headers.clone();
                     let request = Request::from_parts(parts, body);
-                    return share(events.call(request, state).await, &headers);
+                    return allow_cors(events.call(request, state).await, &headers);
                 }
                 Answer::By(methods) => methods,
             };

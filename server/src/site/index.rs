@@ -14,12 +14,13 @@ use hyper::upgrade::OnUpgrade;
 use percent_encoding::{AsciiSet, percent_decode_str, percent_encode};
 use serde_json::json;
 
+use crate::access::reader::{allow_cors, refuse_reader};
 use crate::site::endpoint::{not_acceptable, original_uri, wants_socket};
 use crate::site::html::{links, page};
 use crate::site::listing::{Change, Changes};
 use crate::site::negotiate::{self, EVENTS, HTML, JSON};
 use crate::site::route_tree::{Entries, Forms, SEGMENT};
-use crate::site::sse::{events, refuse_reader, share};
+use crate::site::sse::events;
 use crate::ws::socket::{WebSocket, close};
 use crate::ws::upgrade::WebSocketUpgrade;
 
@@ -76,7 +77,7 @@ pub(crate) async fn serve(Extension(entries): Extension<Arc<Entries>>, request: 
                 let message = Message::Text(index.next().await.into());
                 Some((message, index))
             });
-            share(events(messages), &headers)
+            allow_cors(events(messages), &headers)
         }
         Some(HTML) => answer("text/html; charset=utf-8", index.page()),
         Some(_) => answer(JSON, json!(index.snapshot()).to_string()),

@@ -6,15 +6,12 @@ use std::fmt::Display;
 use axum::extract::FromRequestParts;
 use axum::extract::ws::Message;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::future::ready;
 use futures_util::{Stream, StreamExt};
-
-use crate::access::origin::Origins;
 
 /// A message for [`events`], with its position where the endpoint has positions.
 #[derive(Debug, Clone)]
@@ -102,24 +99,4 @@ impl<S: Send + Sync> FromRequestParts<S> for LastEventId {
             parts.headers.get("last-event-id").map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
         Ok(Self(id))
     }
-}
-
-/// The refusal of a reader of another origin, unless that is listed.
-pub(crate) fn refuse_reader(parts: &Parts) -> Option<Response> {
-    let check = match parts.extensions.get::<Origins>() {
-        Some(origins) => origins.check_reader(&parts.headers),
-        None => Origins::default().check_reader(&parts.headers),
-    };
-    check.err().map(|why| (StatusCode::FORBIDDEN, format!("{why}\n")).into_response())
-}
-
-/// Lets the page that has asked read the answer, if it is of another origin: [`refuse_reader`] has let it through.
-pub(crate) fn share(mut response: Response, request: &HeaderMap) -> Response {
-    let headers = response.headers_mut();
-    if let Some(origin) = request.get(header::ORIGIN) {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-        headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-    }
-    headers.append(header::VARY, HeaderValue::from_static("origin"));
-    response
 }

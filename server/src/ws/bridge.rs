@@ -11,6 +11,7 @@ use tokio_tungstenite::tungstenite::error::{Error as WireError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{self as ts, CloseFrame as WireCloseFrame};
 
+use crate::budget::compact;
 use crate::ws::socket::WebSocket;
 
 /// What the other side has to answer a close, as in Chromium; then the page sees 1006.
@@ -147,7 +148,7 @@ fn to_wire_message(message: Message) -> Passed<ts::Message> {
 fn from_wire_message(message: ts::Message) -> Passed<Message> {
     match message {
         ts::Message::Text(text) => Passed::Message(Message::Text(text.as_str().into())),
-        ts::Message::Binary(bytes) => Passed::Message(Message::Binary(bytes)),
+        ts::Message::Binary(bytes) => Passed::Message(Message::Binary(compact(&bytes))),
         // What the library makes of a code that must not be sent (RFC 6455 §7.4): a browser fails the connection.
         ts::Message::Close(Some(WireCloseFrame { code: CloseCode::Protocol, reason }))
             if reason.as_str() == "Protocol violation" =>

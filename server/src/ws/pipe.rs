@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 use futures_util::task::AtomicWaker;
 use manysocket_protocol::{Channel, Close, MESSAGE_OVERHEAD, Message};
 
-use crate::limits::{Budget, Share};
+use crate::budget::{Budget, Reservation};
 use crate::metrics::stats::Counted;
 
 /// A handler's `send` waits while so many units of its messages have not been passed on: enough to keep the link
@@ -79,7 +79,7 @@ struct State {
     outgoing: VecDeque<Message>,
     outgoing_units: u32,
     /// What this pipe costs, and of that: what is outgoing, and what the link has taken and may still keep.
-    share: Share,
+    share: Reservation,
     outgoing_cost: usize,
     taken_cost: usize,
     writer: Option<Waker>,
@@ -122,7 +122,7 @@ impl Pipe {
             read_units: 0,
             outgoing: VecDeque::new(),
             outgoing_units: 0,
-            share: Share::new(budget),
+            share: Reservation::new(budget),
             outgoing_cost: 0,
             taken_cost: 0,
             writer: None,
@@ -151,7 +151,7 @@ impl Pipe {
                 // It is on its way to the close.
                 state.outgoing_units = 0;
             }
-            state.share.give(Share::cost(length(message)));
+            state.share.give(Reservation::cost(length(message)));
             state.read_messages += 1;
             state.read_units = state.read_units.saturating_add(message.units());
             if state.read_units.saturating_add(MESSAGE_OVERHEAD * state.read_messages) >= REPORT {

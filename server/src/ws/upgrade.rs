@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tracing::{Instrument, warn};
 
 use crate::access::excerpt::excerpt;
-use crate::site::sse::refuse_reader;
+use crate::access::reader::refuse_reader;
 use crate::ws::pipe::Pipe;
 use crate::ws::socket::WebSocket;
 

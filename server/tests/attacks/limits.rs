@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
 use crate::common::upstream::pass;
-use crate::common::{Link, Server, Wire, told};
+use crate::common::{Link, PATIENCE, Server, Wire, told};
 use crate::log;
 use crate::wire::{
     BINARY_PART, MAX_CREDIT, WINDOW, batch, end, frame, greeted, hello, opened, opens, settled, silent,
@@ -58,7 +58,7 @@ impl Limited {
                 self.is_served().await;
             }
         };
-        timeout(Duration::from_secs(10), waiting).await.expect("in time");
+        timeout(PATIENCE, waiting).await.expect("in time");
     }
 
     /// A limit has been crossed once; the peer was told by `code`, whoever runs the server by a count and a line.
@@ -288,9 +288,11 @@ async fn stall_timeout() {
 
 #[tokio::test]
 async fn idle_timeout() {
-    let limits = Limits { idle_timeout: Duration::from_millis(200), ..Limits::default() };
+    let limits = Limits { idle_timeout: Duration::from_secs(10), ..Limits::default() };
     let mut limited = Limited::start(Settings::default(), limits, app()).await;
     let mut wire = greeted(&limited.server).await;
+    settled(&mut wire).await;
+    pass(11).await;
     limited.ended(&mut wire, "idle_timeout", 1000, "the link has had no channel for long").await;
 }
 

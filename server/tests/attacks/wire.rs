@@ -1,14 +1,12 @@
 //! Frames made by hand, and connections that carry them.
 
-use std::time::Duration;
-
 use futures_util::{SinkExt, StreamExt};
 use manysocket_protocol::SUBPROTOCOL;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::MaybeTlsStream;
 use tokio_tungstenite::tungstenite as ts;
 
-use crate::common::{self, Server, Wire};
+use crate::common::{self, PATIENCE, Server, Wire};
 
 /// Kinds of frames (docs/protocol.md §5).
 pub(crate) const TEXT: usize = 0;
@@ -36,9 +34,6 @@ pub(crate) const PING: [u8; 2] = [1 << 4 | LINK as u8, 0];
 
 /// The path of the endpoint that says all back.
 pub(crate) const ECHO: &str = "/demo/echo";
-
-/// Longer than the server takes for anything here.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn integer(mut value: usize, out: &mut Vec<u8>) {
     while value >= 0x80 {

@@ -8,7 +8,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::common::Server;
+use crate::common::{PATIENCE, Server};
 
 pub(crate) struct Binary {
     pub(crate) server: Server,
@@ -56,7 +56,7 @@ impl Binary {
 
     /// The next line of the log with a text in it.
     pub(crate) async fn logged(&mut self, text: &str) -> String {
-        timeout(Duration::from_secs(10), async {
+        timeout(PATIENCE, async {
             loop {
                 let line = self.log.recv().await.expect("a line");
                 if line.contains(text) {
@@ -105,21 +105,8 @@ impl Binary {
 
     /// Waits for its end; whether it ended well.
     pub(crate) async fn ended(&mut self) -> bool {
-        let waited = timeout(Duration::from_secs(30), self.process.wait()).await;
+        let waited = timeout(PATIENCE, self.process.wait()).await;
         waited.expect("an end in time").expect("a status").success()
-    }
-
-    /// The CPU time that it has spent (proc_pid_stat(5), fields 14 and 15).
-    #[cfg(target_os = "linux")]
-    pub(crate) fn cpu(&self) -> Duration {
-        // The unit of these files, whatever the kernel's own (USER_HZ).
-        const TICK: Duration = Duration::from_millis(10);
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id().expect("it lives")));
-        let stat = stat.expect("its figures");
-        // The second field is the program's name in brackets, and may hold anything.
-        let (_, fields) = stat.rsplit_once(") ").expect("a name");
-        let ticks = fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u32>().expect("a number"));
-        TICK * ticks.sum::<u32>()
     }
 
     /// A line of `/proc/PID/status` in kB: `VmRSS`, the memory that it has, or `VmHWM`, the most that it had.
@@ -129,4 +116,16 @@ impl Binary {
         let line = status.lines().find(|line| line.starts_with(name)).expect("a line");
         line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
     }
+}
+
+/// Returns the processor time that a process has spent (proc_pid_stat(5), fields 14 and 15).
+#[cfg(target_os = "linux")]
+pub(crate) fn processor_time(id: u32) -> Duration {
+    // The unit of these files, whatever the kernel's own (USER_HZ).
+    const TICK: Duration = Duration::from_millis(10);
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).expect("its figures");
+    // The second field is the program's name in brackets, and may hold anything.
+    let (_, fields) = stat.rsplit_once(") ").expect("a name");
+    let ticks = fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u32>().expect("a number"));
+    TICK * ticks.sum::<u32>()
 }

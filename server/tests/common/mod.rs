@@ -29,8 +29,8 @@ use tokio_tungstenite::tungstenite::{self as ts, client::IntoClientRequest, prot
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use tokio_util::sync::CancellationToken;
 
-/// Longer than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Turns what would wait for ever into a failure. No promise about time: on a busy machine everything takes longer.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,

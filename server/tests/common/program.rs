@@ -9,6 +9,8 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
+use crate::common::PATIENCE;
+
 /// Whether a program is installed; if not, that is said.
 pub(crate) async fn is_installed(program: &str) -> bool {
     // Both streams: nginx tells its version on the second.
@@ -50,6 +52,6 @@ pub(crate) async fn start(command: &mut Command, address: SocketAddr) -> Child {
             sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(Duration::from_secs(10), listens).await.expect("the program listens in time");
+    timeout(PATIENCE, listens).await.expect("the program listens in time");
     process
 }

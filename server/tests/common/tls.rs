@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use manysocket_protocol::{Endpoint, Event, Message, Physical, SUBPROTOCOL, Settings, Side};
@@ -16,6 +15,8 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{self as ts};
+
+use crate::common::PATIENCE;
 
 /// A certificate that signs itself, and the files it is in.
 pub(crate) struct Files {
@@ -93,7 +94,7 @@ impl Link {
                 Some(event) => return event,
                 None => {}
             }
-            let next = tokio::time::timeout(Duration::from_secs(10), self.wire.next()).await;
+            let next = tokio::time::timeout(PATIENCE, self.wire.next()).await;
             let physical = match next.expect("a message in time").expect("an open link").expect("a message") {
                 ts::Message::Text(text) => Physical::Text(text.into()),
                 ts::Message::Binary(bytes) => Physical::Binary(bytes),

@@ -1,0 +1,88 @@
+//! Memory accounting: what the process holds for one link and for all links.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use manysocket_protocol::MESSAGE_OVERHEAD;
+
+/// What a message costs to keep besides its content.
+const OVERHEAD: usize = MESSAGE_OVERHEAD as usize;
+
+/// Copies content into an allocation that is exactly as large. Call it before content is kept: a message is often a slice
+/// of a read buffer, and the slice keeps the whole buffer alive, whatever its own length. 64 KiB take about 5 µs.
+pub(crate) fn compact(content: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(content)
+}
+
+/// What a link has the server hold.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    link: AtomicUsize,
+    total: Arc<AtomicUsize>,
+}
+
+impl Budget {
+    pub(crate) fn new(total: Arc<AtomicUsize>) -> Self {
+        Self { link: AtomicUsize::new(0), total }
+    }
+
+    pub(crate) fn take(&self, bytes: usize) {
+        self.link.fetch_add(bytes, Ordering::Relaxed);
+        self.total.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn give(&self, bytes: usize) {
+        self.link.fetch_sub(bytes, Ordering::Relaxed);
+        self.total.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// What the link and all links hold.
+    pub(crate) fn taken(&self) -> (usize, usize) {
+        (self.link.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed))
+    }
+}
+
+/// A part of a budget, given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Reservation {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Reservation {
+    pub(crate) fn new(budget: Arc<Budget>) -> Self {
+        Self { budget, bytes: 0 }
+    }
+
+    /// What a message of so many bytes costs.
+    pub(crate) fn cost(content: usize) -> usize {
+        content + OVERHEAD
+    }
+
+    /// Takes what a message of so many bytes costs; that cost.
+    pub(crate) fn take(&mut self, content: usize) -> usize {
+        let cost = Self::cost(content);
+        self.set(self.bytes + cost);
+        cost
+    }
+
+    pub(crate) fn give(&mut self, cost: usize) {
+        self.set(self.bytes.saturating_sub(cost));
+    }
+
+    pub(crate) fn set(&mut self, bytes: usize) {
+        if bytes > self.bytes {
+            self.budget.take(bytes - self.bytes);
+        } else {
+            self.budget.give(self.bytes - bytes);
+        }
+        self.bytes = bytes;
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}

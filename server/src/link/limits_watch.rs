@@ -1,0 +1,114 @@
+//! Watches the limits of one link: its memory, and how long it may stall or stay idle.
+
+use std::sync::Arc;
+use std::task::Context;
+use std::time::Duration;
+
+use tokio::time::Sleep;
+
+use crate::budget::{Budget, Reservation};
+use crate::limits::Limits;
+use crate::metrics::stats::Stats;
+
+/// A limit that a link has crossed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LimitExceeded {
+    /// Its name, as in `docs/security.md`.
+    pub(crate) limit: &'static str,
+    /// The code to close the link with, and why.
+    pub(crate) code: u16,
+    pub(crate) reason: &'static str,
+}
+
+impl LimitExceeded {
+    const LINK_MEMORY: Self =
+        Self { limit: "link_memory", code: 1008, reason: "the link holds more memory than one may" };
+    const TOTAL_MEMORY: Self =
+        Self { limit: "total_memory", code: 1013, reason: "the server's memory is full" };
+    const STALL_TIMEOUT: Self =
+        Self { limit: "stall_timeout", code: 1008, reason: "the peer takes nothing of what it is sent" };
+    const IDLE_TIMEOUT: Self =
+        Self { limit: "idle_timeout", code: 1000, reason: "the link has had no channel for long" };
+    pub(crate) const PHYSICAL_MESSAGE: Self =
+        Self { limit: "physical_message", code: 1009, reason: "a physical message larger than any may be" };
+}
+
+/// Watches the limits of one link.
+#[derive(Debug)]
+pub(crate) struct LinkLimits {
+    limits: Limits,
+    stats: Stats,
+    budget: Arc<Budget>,
+    unfinished: Reservation,
+    stalled: Deadline,
+    idle: Deadline,
+}
+
+impl LinkLimits {
+    pub(crate) fn new(limits: Limits, stats: Stats, budget: Arc<Budget>) -> Self {
+        Self {
+            unfinished: Reservation::new(Arc::clone(&budget)),
+            stalled: Deadline::new(limits.stall_timeout),
+            idle: Deadline::new(limits.idle_timeout),
+            limits,
+            stats,
+            budget,
+        }
+    }
+
+    /// To be called when something has come; `unfinished` are the bytes of messages that are not complete.
+    pub(crate) fn check_memory(&mut self, unfinished: usize) -> Result<(), LimitExceeded> {
+        self.unfinished.set(unfinished);
+        let (link, total) = self.budget.taken();
+        if link > self.limits.link_memory {
+            return Err(LimitExceeded::LINK_MEMORY);
+        }
+        if total > self.limits.total_memory && link >= total / self.stats.links().max(1) {
+            return Err(LimitExceeded::TOTAL_MEMORY);
+        }
+        Ok(())
+    }
+
+    /// The peer takes what it is sent.
+    pub(crate) fn written(&mut self) {
+        self.stalled.running = None;
+    }
+
+    /// To be called whenever what it is told may have changed: whether something waits to be taken by the peer, and
+    /// whether there is no channel.
+    pub(crate) fn poll_deadlines(
+        &mut self,
+        stalled: bool,
+        idle: bool,
+        cx: &mut Context<'_>,
+    ) -> Option<LimitExceeded> {
+        if self.stalled.poll(stalled, cx) {
+            return Some(LimitExceeded::STALL_TIMEOUT);
+        }
+        self.idle.poll(idle, cx).then_some(LimitExceeded::IDLE_TIMEOUT)
+    }
+}
+
+/// A time that a condition may last.
+#[derive(Debug)]
+struct Deadline {
+    after: Duration,
+    running: Option<std::pin::Pin<Box<Sleep>>>,
+}
+
+impl Deadline {
+    fn new(after: Duration) -> Self {
+        Self { after, running: None }
+    }
+
+    /// To be called with the condition whenever it may have changed; true once it has lasted too long.
+    fn poll(&mut self, holds: bool, cx: &mut Context<'_>) -> bool {
+        if !holds {
+            self.running = None;
+            return false;
+        }
+        let after = self.after;
+        let sleep = self.running.get_or_insert_with(|| Box::pin(tokio::time::sleep(after)));
+        sleep.as_mut().poll(cx).is_ready()
+    }
+}
