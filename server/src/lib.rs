@@ -149,4 +149,7 @@ pub use ws::upgrade::WebSocketUpgrade;
 mod documents {
     #[doc = include_str!("../../docs/adopt.md")]
     mod adopt {}
+
+    #[doc = include_str!("../../README.md")]
+    mod readme {}
 }
