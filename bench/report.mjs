@@ -106,7 +106,7 @@ export async function report(results) {
   await messagesChart(results);
   await writeBetween("benchmarks.md", BEGIN, END, `${results.machine}; ${results.browser}; ${results.date}; load average at the start ${results.load.map((load) => load.toFixed(1)).join(" ")}.
 
-Medians, with the least and the most in brackets. \\* marks figures of which some rounds were spoilt by other programs on the machine.
+Medians, with the lowest and the highest in brackets. \\* marks figures where other programs on the machine disturbed some rounds.
 
 ${table(results)}
 
