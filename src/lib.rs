@@ -11,7 +11,7 @@ mod words;
 use std::cell::RefCell;
 
 use manysocket_protocol::connection::{Connection, Side};
-use manysocket_protocol::{Millis, Settings, Transmit, Violation};
+use manysocket_protocol::{Batch, Kind, Millis, Settings, Transmit, Violation};
 use wasm_bindgen::prelude::*;
 
 use payload::Slot;
@@ -35,8 +35,10 @@ pub const RAW: u32 = 3;
 /// piece begins, how long the piece is, and 1 if the payload is thereby sent to its end.
 struct Link {
     inner: Connection<Slot>,
-    /// The headers of the batch being received or sent.
+    /// The headers of the batch being received.
     headers: Vec<u8>,
+    /// The batch being sent.
+    batch: Batch<Slot>,
     /// Events, or what to send.
     words: Vec<u32>,
     /// The number of the rule that the server broke.
@@ -73,6 +75,7 @@ pub fn create(now: f64) -> u32 {
     let link = Some(Box::new(Link {
         inner: Connection::new(Side::Client, settings, false, millis(now)),
         headers: Vec::new(),
+        batch: Batch::default(),
         words: Vec::new(),
         violation: 0,
     }));
@@ -120,14 +123,14 @@ pub fn open(link: u32, target: u32, target_units: u32, protocols: u32, protocols
 pub fn send_text(link: u32, channel: u32, slot: u32, units: u32) -> bool {
     with(link, |link| {
         let text = Slot::text(slot, units);
-        link.inner.send(channel, manysocket_protocol::Kind::Text, text)
+        link.inner.send(channel, Kind::Text, text).is_ok()
     })
 }
 
 /// Queues a binary message; false if the channel does not take any more.
 #[wasm_bindgen(js_name = sendBinary)]
 pub fn send_binary(link: u32, channel: u32, slot: u32, bytes: u32) -> bool {
-    with(link, |link| link.inner.send(channel, manysocket_protocol::Kind::Binary, Slot::binary(slot, bytes)))
+    with(link, |link| link.inner.send(channel, Kind::Binary, Slot::binary(slot, bytes)).is_ok())
 }
 
 /// Closes a channel after what is queued; code 0: none.
@@ -217,18 +220,18 @@ pub fn events(link: u32) -> u32 {
 pub fn transmit(link: u32) -> u32 {
     with(link, |link| {
         link.words.clear();
-        match link.inner.poll_transmit() {
+        match link.inner.poll_transmit(&mut link.batch) {
             None => NOTHING,
             Some(Transmit::Text { channel, fin, text }) => {
                 link.words.extend([channel, fin.into()]);
                 words::payload(&text, &mut link.words);
                 TEXT
             }
-            Some(Transmit::Batch(batch)) => {
-                link.headers = words::batch(batch, &mut link.words);
+            Some(Transmit::Batch) => {
+                words::batch(&link.batch, &mut link.words);
                 BATCH
             }
-            Some(Transmit::Raw(payload)) => {
+            Some(Transmit::Raw { payload, .. }) => {
                 words::payload(&payload, &mut link.words);
                 RAW
             }
@@ -241,8 +244,8 @@ pub fn transmit(link: u32) -> u32 {
 pub fn handshake(link: u32, max_bytes: u32) {
     with(link, |link| {
         link.words.clear();
-        let batch = link.inner.handshake(max_bytes);
-        link.headers = words::batch(batch, &mut link.words);
+        link.inner.handshake(max_bytes, &mut link.batch);
+        words::batch(&link.batch, &mut link.words);
     });
 }
 
@@ -255,13 +258,13 @@ pub fn words_pointer(link: u32) -> u32 {
 /// Where the headers of a batch to send are in memory.
 #[wasm_bindgen(js_name = headersPointer)]
 pub fn headers_pointer(link: u32) -> u32 {
-    with(link, |link| link.headers.as_ptr() as u32)
+    with(link, |link| link.batch.headers.as_ptr() as u32)
 }
 
 /// The length of those headers.
 #[wasm_bindgen(js_name = headersLength)]
 pub fn headers_length(link: u32) -> u32 {
-    with(link, |link| link.headers.len() as u32)
+    with(link, |link| link.batch.headers.len() as u32)
 }
 
 /// When to call [`handle_timeout`]; infinity: never.

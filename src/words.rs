@@ -44,13 +44,12 @@ pub(crate) fn payload(slot: &Slot, out: &mut Vec<u32>) {
     out.extend([slot.slot, slot.start, slot.units, slot.ends.into()]);
 }
 
-/// The payloads of both runs, each with its count in front; gives the headers.
-pub(crate) fn batch(batch: Batch<Slot>, out: &mut Vec<u32>) -> Vec<u8> {
+/// The payloads of both runs, each with its count in front.
+pub(crate) fn batch(batch: &Batch<Slot>, out: &mut Vec<u32>) {
     for run in [&batch.text, &batch.binary] {
         out.push(run.len() as u32);
-        for slot in run {
-            payload(slot, out);
+        for part in run {
+            payload(&part.payload, out);
         }
     }
-    batch.headers
 }

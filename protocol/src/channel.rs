@@ -66,6 +66,14 @@ impl<P: Payload> Queue<P> {
         self.items.push_back((kind, payload));
     }
 
+    pub(crate) fn payloads(&self) -> impl Iterator<Item = &P> {
+        self.items.iter().map(|(_, payload)| payload)
+    }
+
+    pub(crate) fn last(&mut self) -> Option<&mut P> {
+        self.items.back_mut().map(|(_, payload)| payload)
+    }
+
     pub(crate) fn units(&self) -> u32 {
         self.units
     }

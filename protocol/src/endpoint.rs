@@ -10,6 +10,7 @@ use crate::connection::{self, Connection, MAX_REASON, Refusals, Side, Span};
 use crate::frame::Kind;
 use crate::message::{Data, Message, Physical, encode_batch};
 use crate::settings::Settings;
+use crate::transmit::Batch;
 use crate::text;
 use crate::varint;
 use crate::violation::Rule;
@@ -144,10 +145,8 @@ impl Endpoint {
     /// Queues a message without bound: keep [`Endpoint::queued`] small. False if the channel does
     /// not take any more.
     pub fn send(&mut self, channel: Channel, message: Message) -> bool {
-        match message {
-            Message::Text(bytes) => self.connection.send(channel, Kind::Text, Data::text(bytes)),
-            Message::Binary(bytes) => self.connection.send(channel, Kind::Binary, Data::binary(bytes)),
-        }
+        let (kind, data) = message.into_data();
+        self.connection.send(channel, kind, data).is_ok()
     }
 
     /// Units that wait for credit or for [`Endpoint::poll_transmit`].
@@ -180,7 +179,9 @@ impl Endpoint {
     /// On a client, the value of [`HANDSHAKE_PARAMETER`](crate::HANDSHAKE_PARAMETER): the first
     /// batch. To be called once, before anything else is sent.
     pub fn handshake(&mut self) -> String {
-        BASE64URL_NOPAD.encode(&encode_batch(&self.connection.handshake(MAX_HANDSHAKE)))
+        let mut batch = Batch::default();
+        self.connection.handshake(MAX_HANDSHAKE, &mut batch);
+        BASE64URL_NOPAD.encode(&encode_batch(&batch))
     }
 
     /// On a server, takes in the value of [`HANDSHAKE_PARAMETER`](crate::HANDSHAKE_PARAMETER).
@@ -223,7 +224,9 @@ impl Endpoint {
 
     /// The next physical message to send.
     pub fn poll_transmit(&mut self) -> Option<Physical> {
-        let transmit = self.connection.poll_transmit();
+        // Not kept: an idle link of a server holds no buffer.
+        let mut batch = Batch::default();
+        let transmit = self.connection.poll_transmit(&mut batch);
         while let Some(event) = self.connection.poll_event() {
             match event {
                 connection::Event::Drained { channel } => {
@@ -240,7 +243,7 @@ impl Endpoint {
                 _ => {}
             }
         }
-        transmit.map(Physical::encode)
+        transmit.map(|transmit| Physical::encode(transmit, &batch))
     }
 
     /// When to call [`Endpoint::handle_timeout`]. It only moves later while the peer is alive.

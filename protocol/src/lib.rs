@@ -52,7 +52,7 @@ pub use endpoint::{Close, Endpoint, Event};
 pub use frame::Kind;
 pub use message::{Message, Physical};
 pub use settings::{MESSAGE_OVERHEAD, Settings};
-pub use transmit::{Batch, LARGE, Payload, Transmit};
+pub use transmit::{Batch, LARGE, Part, Payload, Transmit};
 pub use violation::Violation;
 
 /// The WebSocket subprotocol that a link speaks (RFC 6455 §1.9).

@@ -2,6 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::frame::Kind;
 use crate::text;
 use crate::transmit::{Batch, Payload, Transmit};
 use crate::varint;
@@ -24,6 +25,14 @@ impl Message {
     /// A binary message.
     pub fn binary(bytes: impl Into<Bytes>) -> Self {
         Message::Binary(bytes.into())
+    }
+
+    /// The message as a connection queues it.
+    pub(crate) fn into_data(self) -> (Kind, Data) {
+        match self {
+            Message::Text(bytes) => (Kind::Text, Data::text(bytes)),
+            Message::Binary(bytes) => (Kind::Binary, Data::binary(bytes)),
+        }
     }
 
     /// Its length as the protocol counts it: UTF-16 code units of text, bytes of binary.
@@ -53,6 +62,11 @@ pub(crate) struct Data {
 }
 
 impl Data {
+    /// Its length in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// `bytes` are valid UTF-8: from a `str`, or checked on receipt.
     pub(crate) fn text(bytes: Bytes) -> Self {
         let units = text::utf16_len(str::from_utf8(&bytes).unwrap_or_default());
@@ -86,7 +100,7 @@ impl Payload for Data {
 
 impl Physical {
     /// Puts together what a connection gave out (§2.2 to §2.4).
-    pub(crate) fn encode(transmit: Transmit<Data>) -> Self {
+    pub(crate) fn encode(transmit: Transmit<Data>, batch: &Batch<Data>) -> Self {
         match transmit {
             Transmit::Text { channel, fin, text } => {
                 let head = format!("{channel}{}", if fin { ':' } else { '+' });
@@ -95,22 +109,22 @@ impl Physical {
                 out.put(text.bytes);
                 Physical::Text(out.freeze())
             }
-            Transmit::Batch(batch) => Physical::Binary(encode_batch(&batch)),
-            Transmit::Raw(payload) => Physical::Binary(payload.bytes),
+            Transmit::Batch => Physical::Binary(encode_batch(batch)),
+            Transmit::Raw { payload, .. } => Physical::Binary(payload.bytes),
         }
     }
 }
 
 pub(crate) fn encode_batch(batch: &Batch<Data>) -> Bytes {
-    let text_bytes: usize = batch.text.iter().map(|text| text.bytes.len()).sum();
-    let binary_bytes: usize = batch.binary.iter().map(|binary| binary.bytes.len()).sum();
+    let text_bytes: usize = batch.text.iter().map(|part| part.payload.bytes.len()).sum();
+    let binary_bytes: usize = batch.binary.iter().map(|part| part.payload.bytes.len()).sum();
     let mut out = Vec::with_capacity(10 + batch.headers.len() + text_bytes + binary_bytes);
     varint::write(&mut out, batch.headers.len() as u32);
     varint::write(&mut out, text_bytes as u32);
     out.extend_from_slice(&batch.headers);
     for run in [&batch.text, &batch.binary] {
-        for data in run {
-            out.extend_from_slice(&data.bytes);
+        for part in run {
+            out.extend_from_slice(&part.payload.bytes);
         }
     }
     out.into()

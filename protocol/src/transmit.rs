@@ -1,5 +1,6 @@
 //! What a connection hands to its host to send: one physical message at a time.
 
+use crate::frame::Kind;
 use crate::{Channel, Side};
 
 /// While a RAW header is in force, a physical binary message of at least this many bytes is a payload, a shorter one a
@@ -44,22 +45,42 @@ pub enum Transmit<P> {
         /// The text.
         text: P,
     },
-    /// A physical binary message: a batch of frames (§2.3).
-    Batch(Batch<P>),
+    /// A physical binary message: a batch of frames (§2.3), which the host's [`Batch`] holds.
+    Batch,
     /// A physical binary message: the payload alone (§2.4).
-    Raw(P),
+    Raw {
+        /// The channel.
+        channel: Channel,
+        /// The payload.
+        payload: P,
+    },
 }
 
-/// A batch before it is put together: the columns of §2.3.
+/// A string or payload in one of a batch's runs.
+#[derive(Debug)]
+pub struct Part<P> {
+    /// The channel, if the part belongs to a message; `None` for a frame's string, such as a reason.
+    pub channel: Option<Channel>,
+    /// The content.
+    pub payload: P,
+}
+
+/// A batch before it is put together: the columns of §2.3. A host keeps one, and its memory is used again.
 #[derive(Debug)]
 pub struct Batch<P> {
     /// The frame headers, encoded.
     pub headers: Vec<u8>,
     /// The pieces of the text run, in order.
-    pub text: Vec<P>,
+    pub text: Vec<Part<P>>,
     /// The pieces of the binary run, in order.
-    pub binary: Vec<P>,
+    pub binary: Vec<Part<P>>,
     units: u32,
+}
+
+impl<P> Default for Batch<P> {
+    fn default() -> Self {
+        Self { headers: Vec::new(), text: Vec::new(), binary: Vec::new(), units: 0 }
+    }
 }
 
 /// A batch is given out once it holds this many units: sliced strings and buffers keep the whole
@@ -67,22 +88,29 @@ pub struct Batch<P> {
 const FULL: u32 = 32 * 1024;
 
 impl<P: Payload> Batch<P> {
-    pub(crate) fn new() -> Self {
-        Self { headers: Vec::new(), text: Vec::new(), binary: Vec::new(), units: 0 }
+    /// Empties the batch and keeps its memory.
+    pub(crate) fn clear(&mut self) {
+        self.headers.clear();
+        self.text.clear();
+        self.binary.clear();
+        self.units = 0;
     }
 
-    pub(crate) fn push_text(&mut self, text: P) {
-        self.units += text.units();
+    /// Adds a frame's string.
+    pub(crate) fn push_string(&mut self, payload: P) {
+        self.units += payload.units();
         // Empty strings would only be work for the host.
-        if text.units() > 0 {
-            self.text.push(text);
+        if payload.units() > 0 {
+            self.text.push(Part { channel: None, payload });
         }
     }
 
-    pub(crate) fn push_binary(&mut self, binary: P) {
-        self.units += binary.units();
-        if binary.units() > 0 {
-            self.binary.push(binary);
+    /// Adds a message, or a piece of one.
+    pub(crate) fn push_message(&mut self, channel: Channel, kind: Kind, payload: P) {
+        self.units += payload.units();
+        if payload.units() > 0 {
+            let run = if kind == Kind::Text { &mut self.text } else { &mut self.binary };
+            run.push(Part { channel: Some(channel), payload });
         }
     }
 

@@ -165,17 +165,36 @@ impl<P: Payload> Connection<P> {
         }
     }
 
-    /// Queues a message. False if the channel does not take any more.
-    pub fn send(&mut self, channel: Channel, kind: Kind, payload: P) -> bool {
-        let Some(ChannelState { sending: Sending::Open(queue), receiving, .. }) = self.get(channel) else {
-            return false;
-        };
-        if matches!(receiving, Receiving::Ended) {
-            return false;
+    /// Queues a message.
+    ///
+    /// # Errors
+    /// Returns the payload if the channel accepts no more: it has ended, or this side has closed it.
+    pub fn send(&mut self, channel: Channel, kind: Kind, payload: P) -> Result<(), P> {
+        match self.get(channel) {
+            Some(ChannelState { receiving: Receiving::Ended, .. }) => return Err(payload),
+            Some(ChannelState { sending: Sending::Open(queue), .. }) => queue.push(kind, payload),
+            _ => return Err(payload),
         }
-        queue.push(kind, payload);
         self.schedule(channel);
-        true
+        Ok(())
+    }
+
+    /// The payloads that wait for credit or for [`Connection::poll_transmit`], oldest first. The first may be the rest of
+    /// one of which a piece has been sent.
+    pub fn waiting(&self, channel: Channel) -> impl Iterator<Item = &P> {
+        let queue = match self.state(channel).map(|state| &state.sending) {
+            Some(Sending::Open(queue) | Sending::Ending(queue, _)) => Some(queue),
+            _ => None,
+        };
+        queue.into_iter().flat_map(Queue::payloads)
+    }
+
+    /// The payload that was queued last, if it still waits: a host that lent a buffer copies it now.
+    pub fn last_waiting(&mut self, channel: Channel) -> Option<&mut P> {
+        match &mut self.get(channel)?.sending {
+            Sending::Open(queue) | Sending::Ending(queue, _) => queue.last(),
+            _ => None,
+        }
     }
 
     /// Units that wait for credit or for [`Connection::poll_transmit`].

@@ -13,10 +13,10 @@ const QUANTUM: u32 = 16 * 1024;
 
 impl<P: Payload> Connection<P> {
     /// The first batch, for the query of the physical handshake (§3): the HELLO and as many of the
-    /// waiting opens as fit in `max_bytes`. To be called once, before anything else is sent.
-    pub fn handshake(&mut self, max_bytes: u32) -> Batch<P> {
-        let mut batch = Batch::new();
-        self.write_link_frames(&mut batch);
+    /// waiting opens as fit in `max_bytes`. `batch` receives it. To be called once, before anything else is sent.
+    pub fn handshake(&mut self, max_bytes: u32, batch: &mut Batch<P>) {
+        batch.clear();
+        self.write_link_frames(batch);
         while let Some(Control::Open { channel, target, protocols }) = self.control.front() {
             // Paths and tokens are ASCII; 16 bytes are the most that the header takes.
             let more = target.units() + protocols.units() + 16;
@@ -24,10 +24,9 @@ impl<P: Payload> Connection<P> {
                 break;
             }
             if let Some(Control::Open { channel, target, protocols }) = self.control.pop_front() {
-                write_open(&mut batch, channel, target, protocols);
+                write_open(batch, channel, target, protocols);
             }
         }
-        batch
     }
 
     /// Whether there may be something to send: cheaper to ask, and nothing is taken.
@@ -40,19 +39,20 @@ impl<P: Payload> Connection<P> {
             || !self.ready.is_empty()
     }
 
-    /// The next physical message to send. `None` until there is something, and on a client, but
-    /// for the HELLO, until the server's HELLO has come.
-    pub fn poll_transmit(&mut self) -> Option<Transmit<P>> {
-        if let Some(batch) = self.staged.take() {
-            return Some(Transmit::Batch(batch));
+    /// The next physical message to send; `batch` receives the content of a [`Transmit::Batch`]. `None` until there is
+    /// something, and on a client, but for the HELLO, until the server's HELLO has come.
+    pub fn poll_transmit(&mut self, batch: &mut Batch<P>) -> Option<Transmit<P>> {
+        if let Some(staged) = self.staged.take() {
+            *batch = staged;
+            return Some(Transmit::Batch);
         }
         let raw_before = self.raw_out;
-        let mut batch = Batch::new();
-        self.write_link_frames(&mut batch);
+        batch.clear();
+        self.write_link_frames(batch);
         if self.peer.is_some() {
-            self.write_control(&mut batch);
+            self.write_control(batch);
             if !batch.is_full()
-                && let Some(alone) = self.write_channels(&mut batch)
+                && let Some(alone) = self.write_channels(batch)
             {
                 return Some(alone);
             }
@@ -65,12 +65,11 @@ impl<P: Payload> Connection<P> {
             if self.raw_out == raw_before {
                 self.raw_out = None;
             }
-            let mut leave = Batch::new();
-            Frame::Raw { channel: 0, fin: true }.encode(&mut leave.headers);
-            self.staged = Some(batch);
-            return Some(Transmit::Batch(leave));
+            let staged = std::mem::take(batch);
+            Frame::Raw { channel: 0, fin: true }.encode(&mut batch.headers);
+            self.staged = Some(staged);
         }
-        Some(Transmit::Batch(batch))
+        Some(Transmit::Batch)
     }
 
     fn write_link_frames(&mut self, batch: &mut Batch<P>) {
@@ -107,7 +106,7 @@ impl<P: Payload> Connection<P> {
                 Control::Open { channel, target, protocols } => write_open(batch, channel, target, protocols),
                 Control::Accept { channel, protocol } => {
                     Frame::Accept { channel, protocol: protocol.units() }.encode(&mut batch.headers);
-                    batch.push_text(protocol);
+                    batch.push_string(protocol);
                 }
                 Control::Grant { channel } => {
                     let Some(state) = self.get(channel) else {
@@ -172,7 +171,7 @@ impl<P: Payload> Connection<P> {
                     }
                     let payload = queue.take(piece);
                     self.next_turn();
-                    return Some(Transmit::Raw(payload));
+                    return Some(Transmit::Raw { channel, payload });
                 }
                 Kind::Text if piece.units >= ALONE || (alone && !ends && queue.len() == 1) => {
                     if !batch.is_empty() {
@@ -216,7 +215,7 @@ impl<P: Payload> Connection<P> {
                     reason
                 }
             };
-            batch.push_text(reason);
+            batch.push_string(reason);
         }
         if matches!(state.receiving, Receiving::Ended) {
             self.remove(channel);
@@ -226,16 +225,13 @@ impl<P: Payload> Connection<P> {
 
 fn write_open<P: Payload>(batch: &mut Batch<P>, channel: Channel, target: P, protocols: P) {
     Frame::Open { channel, target: target.units(), protocols: protocols.units() }.encode(&mut batch.headers);
-    batch.push_text(target);
-    batch.push_text(protocols);
+    batch.push_string(target);
+    batch.push_string(protocols);
 }
 
 fn write_piece<P: Payload>(batch: &mut Batch<P>, channel: Channel, piece: Piece, queue: &mut Queue<P>) {
     let payload = queue.take(piece);
     Frame::Data { channel, kind: piece.kind, fin: piece.fin, units: payload.units() }
         .encode(&mut batch.headers);
-    match piece.kind {
-        Kind::Text => batch.push_text(payload),
-        Kind::Binary => batch.push_binary(payload),
-    }
+    batch.push_message(channel, piece.kind, payload);
 }
