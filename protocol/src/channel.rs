@@ -70,6 +70,10 @@ impl<P: Payload> Queue<P> {
         self.items.iter().map(|(_, payload)| payload)
     }
 
+    pub(crate) fn into_payloads(self) -> impl Iterator<Item = P> {
+        self.items.into_iter().map(|(_, payload)| payload)
+    }
+
     pub(crate) fn last(&mut self) -> Option<&mut P> {
         self.items.back_mut().map(|(_, payload)| payload)
     }

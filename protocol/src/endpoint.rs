@@ -6,24 +6,19 @@ use std::collections::{HashMap, VecDeque};
 use bytes::{Bytes, BytesMut};
 use data_encoding::BASE64URL_NOPAD;
 
-use crate::connection::{self, Connection, MAX_REASON, Refusals, Side, Span};
+use crate::connection::{self, Connection, MAX_REASON, Refusals, Side};
+use crate::content::{Columns, Contents, LoneText};
 use crate::frame::Kind;
 use crate::message::{Data, Message, Physical, encode_batch};
 use crate::settings::Settings;
+use crate::text::utf16_len;
 use crate::transmit::Batch;
-use crate::text;
-use crate::varint;
 use crate::violation::Rule;
 use crate::{Channel, Millis, Violation};
 
 /// The first batch fits a request line that every server in front accepts: base64 makes 4,000
 /// characters of it, below the 8 KiB that nginx and HAProxy allow by default, path and all.
-const MAX_HANDSHAKE: u32 = 3_000;
-
-/// A message that is a physical message of its own is copied up to this length, and shared from
-/// there on: a WebSocket implementation may have put several small ones into one buffer, and a
-/// slow reader of one would keep all of it. Out of a batch messages are always copied.
-const COPY: usize = 4096;
+pub(crate) const MAX_HANDSHAKE: u32 = 3_000;
 
 /// How a channel was closed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -199,12 +194,16 @@ impl Endpoint {
     /// A [`Violation`] if the peer broke the protocol. What came before it has taken effect.
     pub fn receive(&mut self, now: Millis, message: Physical) -> Result<(), Violation> {
         match message {
-            Physical::Text(bytes) => self.receive_text(now, &bytes),
+            Physical::Text(bytes) => {
+                let text = LoneText::of(&bytes)?;
+                self.connection.receive_text(now, text.channel, text.fin, utf16_len(text.text))?;
+                self.take_events(&Contents::text(text.text, &text.content))
+            }
             Physical::Binary(bytes) => {
                 let length = u32::try_from(bytes.len()).map_err(|_| Rule::Huge.broken())?;
                 if self.connection.expects_raw(length) {
                     self.connection.receive_raw(now, length)?;
-                    self.take_events(&Runs { text: "", binary: &bytes }.whole(&bytes))
+                    self.take_events(&Contents::binary(&bytes))
                 } else {
                     self.receive_batch(now, &bytes)
                 }
@@ -259,50 +258,35 @@ impl Endpoint {
         self.connection.handle_timeout(now)
     }
 
-    fn receive_text(&mut self, now: Millis, bytes: &Bytes) -> Result<(), Violation> {
-        let (channel, fin, head) = text_head(bytes)?;
-        let content = bytes.slice(head..);
-        let text = str::from_utf8(&content).map_err(|_| Rule::TextNotUtf8.broken())?;
-        self.connection.receive_text(now, channel, fin, text::utf16_len(text))?;
-        self.take_events(&Runs { text, binary: &Bytes::new() }.whole(&content))
-    }
-
     fn receive_batch(&mut self, now: Millis, bytes: &Bytes) -> Result<(), Violation> {
-        const CUT: Violation = Rule::BatchCut.broken();
-        let mut rest: &[u8] = bytes;
-        let (Some(header_bytes), Some(text_bytes)) = (varint::read(&mut rest), varint::read(&mut rest))
-        else {
-            return Err(CUT);
-        };
-        let (headers, rest) = rest.split_at_checked(header_bytes as usize).ok_or(CUT)?;
-        let (text, binary) = rest.split_at_checked(text_bytes as usize).ok_or(CUT)?;
-        let text = str::from_utf8(text).map_err(|_| Rule::RunNotUtf8.broken())?;
-        let binary = bytes.slice_ref(binary);
-        let received =
-            self.connection.receive_batch(now, headers, text::utf16_len(text), binary.len() as u32);
-        self.take_events(&Runs { text, binary: &binary }.cursor())?;
+        let columns = Columns::of(bytes)?;
+        let (units, length) = (utf16_len(columns.text), columns.binary.len() as u32);
+        let received = self.connection.receive_batch(now, columns.headers, units, length);
+        self.take_events(&Contents::batch(columns.text, &columns.binary))?;
         received
     }
 
     /// Gives the connection's events their contents.
-    fn take_events(&mut self, runs: &Contents<'_>) -> Result<(), Violation> {
+    fn take_events(&mut self, contents: &Contents<'_>) -> Result<(), Violation> {
         while let Some(event) = self.connection.poll_event() {
             let event = match event {
-                connection::Event::Open { channel, target, protocols } => {
-                    Event::Open { channel, target: runs.string(target)?, protocols: runs.string(protocols)? }
-                }
+                connection::Event::Open { channel, target, protocols } => Event::Open {
+                    channel,
+                    target: contents.string(target)?,
+                    protocols: contents.string(protocols)?,
+                },
                 connection::Event::Accepted { channel, protocol } => {
-                    Event::Accepted { channel, protocol: runs.string(protocol)? }
+                    Event::Accepted { channel, protocol: contents.string(protocol)? }
                 }
                 connection::Event::Refused { channel, status, reason } => Event::Refused {
                     channel,
                     status: u16::try_from(status).unwrap_or(500),
-                    reason: runs.string(reason)?,
+                    reason: contents.string(reason)?,
                 },
                 connection::Event::Data { channel, kind, fin, span } => {
                     let bytes = match kind {
-                        Kind::Text => runs.text(span)?,
-                        Kind::Binary => runs.binary(span)?,
+                        Kind::Text => contents.text_of(span)?,
+                        Kind::Binary => contents.binary_of(span)?,
                     };
                     match self.join(channel, fin, bytes) {
                         Some(bytes) if kind == Kind::Text => {
@@ -315,7 +299,7 @@ impl Endpoint {
                 connection::Event::Closed { channel, code, reason } => {
                     self.take_partial(channel);
                     let code = u16::try_from(code).ok().filter(|&code| code != 0);
-                    let reason = runs.string(reason)?;
+                    let reason = contents.string(reason)?;
                     if reason.len() > MAX_REASON as usize {
                         return Err(Rule::CloseReason.on(channel));
                     }
@@ -356,102 +340,3 @@ impl Endpoint {
         None
     }
 }
-
-/// Reads the number and sign in front of a physical text message (§2.2): the channel, whether the
-/// piece completes its message, and the length of both.
-fn text_head(bytes: &[u8]) -> Result<(Channel, bool, usize), Violation> {
-    let mut channel: Channel = 0;
-    // Ten characters: the nine digits of the largest channel number, and the sign.
-    for (at, &byte) in bytes.iter().enumerate().take(10) {
-        match byte {
-            b'0'..=b'9' => {
-                channel = channel.saturating_mul(10).saturating_add(u32::from(byte - b'0'));
-            }
-            b':' | b'+' if at > 0 => return Ok((channel, byte == b':', at + 1)),
-            _ => break,
-        }
-    }
-    Err(Rule::NoPrefix.broken())
-}
-
-/// The contents of a physical message.
-struct Runs<'a> {
-    text: &'a str,
-    binary: &'a Bytes,
-}
-
-impl<'a> Runs<'a> {
-    /// A batch's.
-    fn cursor(self) -> Contents<'a> {
-        Contents {
-            ascii: self.text.is_ascii(),
-            text: self.text,
-            binary: self.binary,
-            whole: None,
-            position: Default::default(),
-        }
-    }
-
-    /// Those of a physical message that is a single message, or a piece of one: `whole`.
-    fn whole(self, whole: &'a Bytes) -> Contents<'a> {
-        Contents { whole: Some(whole), ..self.cursor() }
-    }
-}
-
-/// Finds spans, which are in units, in runs, which are bytes. Spans of text come in ascending order.
-struct Contents<'a> {
-    text: &'a str,
-    ascii: bool,
-    binary: &'a Bytes,
-    /// Set if the physical message is a single message or piece, to be shared rather than copied.
-    whole: Option<&'a Bytes>,
-    /// How far the text has been read: units and bytes.
-    position: std::cell::Cell<(u32, usize)>,
-}
-
-impl<'a> Contents<'a> {
-    fn str(&self, span: Span) -> Result<&'a str, Violation> {
-        let end = span.start + span.units;
-        let (from, to) = if self.ascii {
-            (span.start as usize, end as usize)
-        } else {
-            (self.advance(span.start)?, self.advance(end)?)
-        };
-        self.text.get(from..to).ok_or(OUTSIDE)
-    }
-
-    /// The byte offset of a unit offset that is not before the last one asked for.
-    fn advance(&self, units: u32) -> Result<usize, Violation> {
-        let (units_before, bytes_before) = self.position.get();
-        let ahead = units.checked_sub(units_before).ok_or(OUTSIDE)?;
-        let (bytes, taken) = text::prefix(&self.text[bytes_before..], ahead);
-        if taken != ahead {
-            return Err(Rule::PairCut.broken());
-        }
-        self.position.set((units, bytes_before + bytes));
-        Ok(bytes_before + bytes)
-    }
-
-    fn string(&self, span: Span) -> Result<String, Violation> {
-        Ok(self.str(span)?.to_owned())
-    }
-
-    fn text(&self, span: Span) -> Result<Bytes, Violation> {
-        match self.whole {
-            Some(whole) if whole.len() > COPY => Ok(whole.clone()),
-            _ => Ok(Bytes::copy_from_slice(self.str(span)?.as_bytes())),
-        }
-    }
-
-    fn binary(&self, span: Span) -> Result<Bytes, Violation> {
-        match self.whole {
-            Some(whole) if whole.len() > COPY => Ok(whole.clone()),
-            _ => {
-                let range = span.start as usize..(span.start + span.units) as usize;
-                self.binary.get(range).map(Bytes::copy_from_slice).ok_or(OUTSIDE)
-            }
-        }
-    }
-}
-
-const OUTSIDE: Violation = Rule::Outside.broken();

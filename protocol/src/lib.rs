@@ -35,7 +35,9 @@
 
 mod channel;
 mod churn;
+pub mod client;
 pub mod connection;
+mod content;
 mod endpoint;
 mod frame;
 mod keepalive;

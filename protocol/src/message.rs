@@ -27,6 +27,17 @@ impl Message {
         Message::Binary(bytes.into())
     }
 
+    /// Its content.
+    pub(crate) fn bytes(&self) -> &Bytes {
+        let (Message::Text(bytes) | Message::Binary(bytes)) = self;
+        bytes
+    }
+
+    /// The message that [`Message::into_data`] queued.
+    pub(crate) fn from_data(data: Data) -> Self {
+        if data.is_text { Message::Text(data.bytes) } else { Message::Binary(data.bytes) }
+    }
+
     /// The message as a connection queues it.
     pub(crate) fn into_data(self) -> (Kind, Data) {
         match self {
@@ -99,6 +110,12 @@ impl Payload for Data {
 }
 
 impl Physical {
+    /// Its content.
+    pub(crate) fn bytes(&self) -> &Bytes {
+        let (Physical::Text(bytes) | Physical::Binary(bytes)) = self;
+        bytes
+    }
+
     /// Puts together what a connection gave out (§2.2 to §2.4).
     pub(crate) fn encode(transmit: Transmit<Data>, batch: &Batch<Data>) -> Self {
         match transmit {

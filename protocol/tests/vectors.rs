@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use manysocket_protocol::{Endpoint, Event, Message, Millis, Physical, Settings, Side, Violation};
+use manysocket_protocol::client::{self, Client, Timeout};
+use manysocket_protocol::{Channel, Endpoint, Event, Message, Millis, Physical, Settings, Side, Violation};
 use serde_json::{Value, json};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -10,6 +11,7 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 wasm_bindgen_test::wasm_bindgen_test_configure!(run_in_browser);
 
 const SESSIONS: &str = include_str!("../../tests/vectors/sessions.json");
+const SOCKETS: &str = include_str!("../../tests/vectors/sockets.json");
 
 /// A string, one repeated, or one that is put together of parts.
 fn string(value: &Value) -> String {
@@ -179,5 +181,121 @@ fn every_session_goes_as_written() {
             }
         }
         assert!(known.insert(name, session).is_none(), "two sessions are called {name}");
+    }
+}
+
+/// A client's sockets, as a session goes.
+struct Sockets {
+    client: Client<String>,
+    now: Millis,
+    channels: HashMap<String, Channel>,
+}
+
+impl Sockets {
+    fn step(&mut self, at: &str, step: &Value) {
+        let (result, is_idle) = match self.act(at, step) {
+            Ok(is_idle) => (None, is_idle),
+            Err(violation) => (Some(u64::from(violation.code())), false),
+        };
+        assert_eq!(result, step["violation"].as_u64(), "{at}: violation");
+        if result.is_some() {
+            return;
+        }
+        assert_eq!(is_idle, step["is_idle"].as_bool().unwrap_or_default(), "{at}: is_idle");
+        if let Some(sends) = step["sends"].as_array() {
+            let sent: Vec<Physical> = std::iter::from_fn(|| self.client.poll_transmit(self.now, 0)).collect();
+            assert_eq!(sent, sends.iter().map(physical).collect::<Vec<_>>(), "{at}: sends");
+        }
+        let events: Vec<Value> = std::iter::from_fn(|| self.client.poll_event()).map(seen).collect();
+        let wanted: Vec<Value> = step["events"].as_array().into_iter().flatten().map(wanted).collect();
+        assert_eq!(events, wanted, "{at}: events");
+    }
+
+    /// Does the step's thing. Returns whether the link is idle.
+    fn act(&mut self, at: &str, step: &Value) -> Result<bool, Violation> {
+        const OUTCOMES: [&str; 4] = ["events", "sends", "is_idle", "violation"];
+        let mut things = step.as_object().expect("a step").iter();
+        let (thing, what) =
+            things.find(|(name, _)| !OUTCOMES.contains(&name.as_str())).expect("a thing to do");
+        let name = || what["socket"].as_str().expect("a socket").to_owned();
+        let client = &mut self.client;
+        match thing.as_str() {
+            "open" => {
+                let (target, protocols) = (string(&what["target"]), string(&what["protocols"]));
+                let channel = client.open(self.now, name(), &target, &protocols).expect("a channel");
+                self.channels.insert(name(), channel);
+            }
+            "send" => {
+                let message = match what.get("text") {
+                    Some(text) => Message::text(string(text)),
+                    None => Message::binary(unhex(&what["binary"])),
+                };
+                client.send(self.channels[&name()], message).expect("an open socket");
+            }
+            "close" => {
+                let code = what["code"].as_u64().map(|code| code as u16);
+                client.close(self.now, self.channels[&name()], code, &string(&what["reason"]));
+            }
+            "fail" => client.fail(self.now, self.channels[&string(what)]),
+            "handshake" => drop(client.handshake()),
+            "receive" => client.receive(self.now, physical(what))?,
+            "time" => {
+                self.now = number(what).into();
+                return Ok(client.handle_timeout(self.now)? == Timeout::Idle);
+            }
+            "lost" => client.lost(what.as_bool().expect("whether it failed")),
+            other => panic!("{at}: nothing is called {other}"),
+        }
+        Ok(false)
+    }
+}
+
+/// What a socket has seen, in the form that the vectors have.
+fn seen(event: client::Event<String, Message>) -> Value {
+    match event {
+        client::Event::Open { key, protocol } => json!({"open": key, "protocol": protocol}),
+        client::Event::Message { key, message: Message::Text(bytes) } => {
+            json!({"message": key, "text": str::from_utf8(&bytes).expect("UTF-8")})
+        }
+        client::Event::Message { key, message: Message::Binary(bytes) } => {
+            json!({"message": key, "binary": data_encoding::HEXLOWER.encode(&bytes)})
+        }
+        client::Event::Error { key, .. } => json!({"error": key}),
+        client::Event::Close { key, close, unsent } => json!({
+            "close": key, "code": close.code, "reason": close.reason, "clean": close.was_clean,
+            "unsent": unsent.bytes(u64::MAX),
+        }),
+    }
+}
+
+/// What a socket has to see, with its contents put together.
+fn wanted(event: &Value) -> Value {
+    let mut event = event.clone();
+    if event.get("close").is_some() && event.get("unsent").is_none() {
+        event["unsent"] = 0.into();
+    }
+    for content in ["text", "binary"] {
+        if let Some(content) = event.get_mut(content) {
+            *content = string(content).into();
+        }
+    }
+    event
+}
+
+#[test]
+fn every_socket_sees_what_is_written() {
+    let vectors: Value = serde_json::from_str(SOCKETS).expect("JSON");
+    let sessions = vectors["sessions"].as_array().expect("sessions");
+    assert!(sessions.len() > 20);
+    for session in sessions {
+        let name = session["name"].as_str().expect("a name");
+        let mut settings = settings(&session["settings"]);
+        // As a page's: the server sends the PINGs.
+        settings.ping_interval = 0;
+        let client = Client::new(settings, session["idle"].as_u64(), 0);
+        let mut sockets = Sockets { client, now: 0, channels: HashMap::new() };
+        for (at, step) in session["steps"].as_array().expect("steps").iter().enumerate() {
+            sockets.step(&format!("{name}, step {at}"), step);
+        }
     }
 }

@@ -79,6 +79,8 @@ pub struct Connection<P> {
     /// A batch that has to follow the end of raw mode.
     staged: Option<Batch<P>>,
     report_drained: bool,
+    /// Payloads that nobody will read any more, if the host asked for them, each with its channel.
+    dropped: Option<Vec<(Channel, P)>>,
 }
 
 impl<P: Payload> Connection<P> {
@@ -108,7 +110,21 @@ impl<P: Payload> Connection<P> {
             talker: 0,
             staged: None,
             report_drained,
+            dropped: None,
         }
+    }
+
+    /// Keeps the payloads that still waited when the peer ended a channel, for [`Connection::take_dropped`].
+    pub(crate) fn keep_dropped(&mut self) {
+        self.dropped = Some(Vec::new());
+    }
+
+    /// Takes the payloads that waited on a channel when the peer ended it. To be called for each channel that the peer
+    /// ends.
+    pub(crate) fn take_dropped(&mut self, channel: Channel) -> Vec<P> {
+        let dropped =
+            self.dropped.iter_mut().flat_map(|dropped| dropped.extract_if(.., |(of, _)| *of == channel));
+        dropped.map(|(_, payload)| payload).collect()
     }
 
     /// Opens that the settings have refused since it was last asked.
@@ -119,6 +135,11 @@ impl<P: Payload> Connection<P> {
     /// The number of channels that have not ended in both directions.
     pub fn channels(&self) -> u32 {
         self.live
+    }
+
+    /// Whether the peer's HELLO has arrived.
+    pub(crate) fn is_established(&self) -> bool {
+        self.peer.is_some()
     }
 
     // ---- commands ----

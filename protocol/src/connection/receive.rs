@@ -253,8 +253,10 @@ impl<P: Payload> Connection<P> {
                 state.receiving = Receiving::Discarding;
                 // What is queued would wait for credit that never comes, from a peer that has given up for the same reason;
                 // and a close that waits behind it would tell that all has come.
-                if let Sending::Open(_) | Sending::Ending(..) = state.sending {
+                if let Sending::Open(queue) | Sending::Ending(queue, _) = &mut state.sending {
+                    let queue = std::mem::replace(queue, Queue::new(0));
                     state.sending = Sending::Open(Queue::new(0));
+                    drop_queue(&mut self.dropped, channel, queue);
                 }
                 self.churn.count();
                 self.events.push_back(Event::Oversize { channel });
@@ -276,14 +278,25 @@ impl<P: Payload> Connection<P> {
         };
         state.receiving = Receiving::Ended;
         match &mut state.sending {
-            Sending::Open(queue) => *queue = Queue::new(0),
+            Sending::Open(queue) => {
+                let queue = std::mem::replace(queue, Queue::new(0));
+                drop_queue(&mut self.dropped, channel, queue);
+            }
             Sending::Ending(queue, _) => {
-                *queue = Queue::new(0);
+                let queue = std::mem::replace(queue, Queue::new(0));
+                drop_queue(&mut self.dropped, channel, queue);
                 self.schedule(channel);
             }
             Sending::Ended => self.remove(channel),
             Sending::Opening => {}
         }
+    }
+}
+
+/// Drops what waits on a channel, or keeps it for a host that has asked for it.
+fn drop_queue<P: Payload>(dropped: &mut Option<Vec<(Channel, P)>>, channel: Channel, queue: Queue<P>) {
+    if let Some(dropped) = dropped {
+        dropped.extend(queue.into_payloads().map(|payload| (channel, payload)));
     }
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod operations;
 pub(crate) mod pair;
 pub(crate) mod rng;
 pub(crate) mod simulation;
+pub(crate) mod sockets;
 pub(crate) mod wire;
 
 /// A number from the environment.

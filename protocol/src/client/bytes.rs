@@ -1,0 +1,214 @@
+//! A [`Link`] for hosts that hold messages as bytes.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use bytes::BytesMut;
+use data_encoding::BASE64URL_NOPAD;
+
+use super::{Event, Host, Link, Source, Timeout};
+use crate::connection::Span;
+use crate::content::{Columns, Contents, LoneText};
+use crate::endpoint::MAX_HANDSHAKE;
+use crate::message::{Data, Message, Physical, encode_batch};
+use crate::settings::Settings;
+use crate::text::utf16_len;
+use crate::transmit::{Batch, Transmit};
+use crate::violation::Rule;
+use crate::{Channel, Millis, Violation};
+
+/// A host that holds messages as bytes.
+struct ByBytes<K>(PhantomData<K>);
+
+impl<K: Clone> Host for ByBytes<K> {
+    type Key = K;
+    type Payload = Data;
+    type Message = Message;
+
+    fn bytes(payload: &Data) -> u64 {
+        payload.len() as u64
+    }
+
+    fn join(pieces: Vec<Message>) -> Message {
+        let length = pieces.iter().map(|piece| piece.bytes().len()).sum();
+        let mut joined = BytesMut::with_capacity(length);
+        for piece in &pieces {
+            joined.extend_from_slice(piece.bytes());
+        }
+        match pieces.first() {
+            Some(Message::Binary(_)) => Message::Binary(joined.freeze()),
+            _ => Message::Text(joined.freeze()),
+        }
+    }
+}
+
+impl Source<Message> for Contents<'_> {
+    fn text(&self, span: Span, _: bool) -> Result<Message, Violation> {
+        Ok(Message::Text(self.text_of(span)?))
+    }
+
+    fn binary(&self, span: Span, _: bool) -> Result<Message, Violation> {
+        Ok(Message::Binary(self.binary_of(span)?))
+    }
+
+    fn string(&self, span: Span) -> Result<String, Violation> {
+        Contents::string(self, span)
+    }
+}
+
+/// One link and the sockets over it, in bytes. See the [module](super) for how to drive it.
+pub struct Client<K: Clone> {
+    link: Link<ByBytes<K>>,
+    batch: Batch<Data>,
+}
+
+impl<K: Clone> fmt::Debug for Client<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("sockets", &self.sockets()).finish_non_exhaustive()
+    }
+}
+
+impl<K: Clone> Client<K> {
+    /// Makes a link that is about to be dialled. `idle_timeout`: the milliseconds for which it stays open without sockets;
+    /// `None`: for ever.
+    pub fn new(settings: Settings, idle_timeout: Option<Millis>, now: Millis) -> Self {
+        Self { link: Link::new(settings, idle_timeout, now), batch: Batch::default() }
+    }
+
+    /// The number of sockets that have not ended.
+    pub fn sockets(&self) -> usize {
+        self.link.sockets()
+    }
+
+    /// The number of channels that have not ended in both directions: sockets, and channels that this side has given up
+    /// and the server has not.
+    pub fn channels(&self) -> u32 {
+        self.link.channels()
+    }
+
+    /// Opens a socket to a path and query, offering subprotocols (separated by `", "`; empty: none). Returns its channel,
+    /// or `None` if the server's limit forbids another: then the socket fails.
+    pub fn open(&mut self, now: Millis, key: K, target: &str, protocols: &str) -> Option<Channel> {
+        self.link.open(now, key, Data::str(target), Data::str(protocols), protocols)
+    }
+
+    /// Queues a message without bound: keep [`Client::buffered_amount`] small.
+    ///
+    /// # Errors
+    /// Returns the message if the socket sends no more: it has been closed, or its end waits among the events.
+    pub fn send(&mut self, channel: Channel, message: Message) -> Result<(), Message> {
+        let (kind, data) = message.into_data();
+        self.link.send(channel, kind, data).map_err(Message::from_data)
+    }
+
+    /// The application has read a message of so many [`Message::units`]: the server may send as much again.
+    pub fn consumed(&mut self, channel: Channel, units: u32) {
+        self.link.consumed(channel, units);
+    }
+
+    /// Closes a socket behind all that was sent, with a code (`None`: 1005) and a reason. A socket that is not open fails.
+    /// The host has checked both with [`check_close`](super::check_close).
+    pub fn close(&mut self, now: Millis, channel: Channel, code: Option<u16>, reason: &str) {
+        self.link.close(now, channel, code, Data::str(reason));
+    }
+
+    /// Gives a socket up: [`Event::Error`], then [`Event::Close`] with 1006.
+    pub fn fail(&mut self, now: Millis, channel: Channel) {
+        self.link.fail(now, channel);
+    }
+
+    /// Gives a socket up without an event.
+    pub fn abort(&mut self, now: Millis, channel: Channel) {
+        self.link.abort(now, channel);
+    }
+
+    /// The bytes of a socket's messages that wait, or that the physical WebSocket holds: of its own messages it still
+    /// buffers `buffered` bytes.
+    pub fn buffered_amount(&mut self, channel: Channel, buffered: u64) -> u64 {
+        let sent = self.link.sent(buffered);
+        self.link.buffered_amount(channel, sent)
+    }
+
+    /// The value of [`HANDSHAKE_PARAMETER`](crate::HANDSHAKE_PARAMETER): the first batch. To be called once, before
+    /// anything else is sent.
+    pub fn handshake(&mut self) -> String {
+        self.link.handshake(MAX_HANDSHAKE, &mut self.batch);
+        BASE64URL_NOPAD.encode(&encode_batch(&self.batch))
+    }
+
+    /// Takes in a physical message.
+    ///
+    /// # Errors
+    /// Returns a [`Violation`] if the server broke the protocol. What came before it has taken effect. The host closes the
+    /// physical WebSocket with [`Violation::code`] and calls [`Client::lost`] with `failed`.
+    pub fn receive(&mut self, now: Millis, message: Physical) -> Result<(), Violation> {
+        match message {
+            Physical::Text(bytes) => {
+                let text = LoneText::of(&bytes)?;
+                let contents = Contents::text(text.text, &text.content);
+                self.link.receive_text(now, text.channel, text.fin, utf16_len(text.text), &contents)
+            }
+            Physical::Binary(bytes) => {
+                let length = u32::try_from(bytes.len()).map_err(|_| Rule::Huge.broken())?;
+                if self.link.expects_raw(length) {
+                    return self.link.receive_raw(now, length, &Contents::binary(&bytes));
+                }
+                let Columns { headers, text, binary } = Columns::of(&bytes)?;
+                let (units, length) = (utf16_len(text), binary.len() as u32);
+                self.link.receive_batch(now, headers, units, length, &Contents::batch(text, &binary))
+            }
+        }
+    }
+
+    /// Whether there may be something to send: cheaper to ask, and nothing is taken.
+    pub fn wants_transmit(&self) -> bool {
+        self.link.wants_transmit()
+    }
+
+    /// The next physical message to send, of which the physical WebSocket buffers `buffered` bytes before it.
+    pub fn poll_transmit(&mut self, now: Millis, buffered: u64) -> Option<Physical> {
+        let transmit = self.link.poll_transmit(now, &mut self.batch)?;
+        let lone = match &transmit {
+            Transmit::Text { channel, text: payload, .. } | Transmit::Raw { channel, payload } => {
+                Some((*channel, payload.len() as u64))
+            }
+            Transmit::Batch => None,
+        };
+        let message = Physical::encode(transmit, &self.batch);
+        let sent = self.link.sent(buffered);
+        let bytes = message.bytes().len() as u64;
+        if let Some(part) = lone {
+            self.link.handed_over(bytes, sent, [part]);
+        } else {
+            let parts = self.batch.text.iter().chain(&self.batch.binary);
+            let parts = parts.filter_map(|part| Some((part.channel?, part.payload.len() as u64)));
+            self.link.handed_over(bytes, sent, parts);
+        }
+        Some(message)
+    }
+
+    /// The physical WebSocket has ended: every socket ends. `failed`: it failed, as one does that breaks the protocol or
+    /// cannot be reached; then open sockets fail, too.
+    pub fn lost(&mut self, failed: bool) {
+        self.link.lost(failed);
+    }
+
+    /// The next event, oldest first.
+    pub fn poll_event(&mut self) -> Option<Event<K, Message>> {
+        self.link.poll_event()
+    }
+
+    /// When to call [`Client::handle_timeout`].
+    pub fn poll_timeout(&self) -> Option<Millis> {
+        self.link.poll_timeout()
+    }
+
+    /// Does what is due by `now`: sockets whose server has not answered in time end.
+    ///
+    /// # Errors
+    /// Returns a [`Violation`] if the server has shown no sign of life for too long: the link is dead. The host does what
+    /// it does after a violation in [`Client::receive`].
+    pub fn handle_timeout(&mut self, now: Millis) -> Result<Timeout, Violation> {
+        self.link.handle_timeout(now)
+    }
+}

@@ -1,0 +1,114 @@
+//! What happens to a socket, as its host hears of it.
+
+use std::fmt;
+
+use super::Unsent;
+
+/// The close code that means "no closing handshake" (RFC 6455 §7.4.1).
+const ABNORMAL: u16 = 1006;
+
+/// What a host has to do for a socket. The order is that of the events that a native `WebSocket` fires.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event<K, M> {
+    /// The server accepted the socket.
+    Open {
+        /// The socket.
+        key: K,
+        /// The subprotocol that the server chose; empty: none.
+        protocol: String,
+    },
+    /// A whole message. The host reports with `consumed` when the application has read it.
+    Message {
+        /// The socket.
+        key: K,
+        /// The message.
+        message: M,
+    },
+    /// The socket failed; its [`Event::Close`] follows.
+    Error {
+        /// The socket.
+        key: K,
+        /// Why, for a log. A page must not learn it (WHATWG, "fail the WebSocket connection").
+        failure: Failure,
+    },
+    /// The socket has ended.
+    Close {
+        /// The socket.
+        key: K,
+        /// How it ended.
+        close: Close,
+        /// What the application sent and the network never carried: it stays in `bufferedAmount`.
+        unsent: Unsent,
+    },
+}
+
+/// How a socket ended: the fields of a `CloseEvent`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Close {
+    /// The server's close code; 1005 if it gave none, 1006 if there was no closing handshake.
+    pub code: u16,
+    /// The server's reason, at most 123 bytes.
+    pub reason: String,
+    /// Whether both sides closed.
+    pub was_clean: bool,
+}
+
+impl Close {
+    /// The end of a socket whose connection broke.
+    pub fn abnormal() -> Self {
+        Self { code: ABNORMAL, reason: String::new(), was_clean: false }
+    }
+}
+
+/// Why a socket failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// The server refused the open.
+    Refused {
+        /// An HTTP status.
+        status: u32,
+        /// The server's words.
+        reason: String,
+    },
+    /// The server chose a subprotocol that was not offered, or none although some were.
+    Subprotocol {
+        /// The one it chose; empty: none.
+        chosen: String,
+    },
+    /// The server's limit of open channels is reached.
+    TooMany,
+    /// The server did not answer the open in time.
+    Unanswered,
+    /// A message was larger than this side accepts.
+    TooLarge,
+    /// The link broke, or never opened.
+    Link,
+    /// The application gave the socket up.
+    GivenUp,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Refused { status, reason } if reason.is_empty() => {
+                write!(f, "the server refused the socket with status {status}")
+            }
+            Failure::Refused { status, reason } => {
+                write!(f, "the server refused the socket with status {status}: {reason}")
+            }
+            Failure::Subprotocol { chosen } if chosen.is_empty() => {
+                f.write_str("the server chose none of the offered subprotocols")
+            }
+            Failure::Subprotocol { chosen } => {
+                write!(f, "the server chose the subprotocol '{chosen}', which was not offered")
+            }
+            Failure::TooMany => f.write_str("the server's limit of open channels is reached"),
+            Failure::Unanswered => f.write_str("the server did not answer the open in time"),
+            Failure::TooLarge => f.write_str("the server sent a message larger than this client accepts"),
+            Failure::Link => f.write_str("the link to the server broke or never opened"),
+            Failure::GivenUp => f.write_str("the application gave the socket up"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}

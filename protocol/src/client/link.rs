@@ -1,0 +1,504 @@
+//! One connection and the sockets over it.
+
+use std::collections::VecDeque;
+
+use super::{Close, Event, Failure, Host, Source, Unsent};
+use crate::connection::{self, Connection, MAX_REASON, Side, Span};
+use crate::transmit::{Batch, Transmit};
+use crate::violation::Rule;
+use crate::{Channel, Kind, Millis, Settings, Violation};
+
+/// How long a socket waits for the answer to its open: as long as Chromium waits for a native one.
+const OPENING: Millis = 240_000;
+
+/// How long a socket waits for the answer to its close once all before it has left: as long as Chromium waits natively.
+const CLOSING: Millis = 60_000;
+
+/// The close code for a message that is larger than this side accepts (RFC 6455 §7.4.1).
+const TOO_LARGE: u16 = 1009;
+
+/// The close code that a socket reports whose server gave none (RFC 6455 §7.4.1).
+const NO_CODE: u16 = 1005;
+
+/// The close code that stands for "no closing handshake" (RFC 6455 §7.4.1).
+const ABORTED: u16 = 1006;
+
+/// What a host has to do after [`Link::handle_timeout`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timeout {
+    /// Nothing but to drain.
+    Drain,
+    /// Close the physical WebSocket with 1000: no socket has used the link for its idle timeout.
+    Idle,
+}
+
+/// One connection and the sockets over it. See the [module](super) for how to drive it.
+#[derive(Debug)]
+pub struct Link<H: Host> {
+    connection: Connection<H::Payload>,
+    /// The socket of channel `n` is at `n - 1`.
+    entries: Vec<Option<Entry<H>>>,
+    sockets: usize,
+    events: VecDeque<Event<H::Key, H::Message>>,
+    /// No socket's deadline is before it.
+    earliest_deadline: Option<Millis>,
+    idle_timeout: Option<Millis>,
+    /// Since when no socket uses the link.
+    idle_since: Option<Millis>,
+    /// Bytes ever handed to the physical WebSocket.
+    handed: u64,
+}
+
+/// A socket that has not ended.
+#[derive(Debug)]
+struct Entry<H: Host> {
+    key: H::Key,
+    /// The offered subprotocols, separated by commas.
+    offered: Box<str>,
+    is_open: bool,
+    /// When the socket has waited too long for the server: for the answer to its open or to its close.
+    deadline: Option<Millis>,
+    /// The pieces of a message that has not ended.
+    pieces: Vec<H::Message>,
+    unsent: Unsent,
+}
+
+impl<H: Host> Link<H> {
+    /// Makes a link that is about to be dialled. `idle_timeout`: the milliseconds for which it stays open without sockets;
+    /// `None`: for ever.
+    pub fn new(settings: Settings, idle_timeout: Option<Millis>, now: Millis) -> Self {
+        let mut connection = Connection::new(Side::Client, settings, false, now);
+        connection.keep_dropped();
+        Self {
+            connection,
+            entries: Vec::new(),
+            sockets: 0,
+            events: VecDeque::new(),
+            earliest_deadline: None,
+            idle_timeout,
+            idle_since: Some(now),
+            handed: 0,
+        }
+    }
+
+    /// The number of sockets that have not ended.
+    pub fn sockets(&self) -> usize {
+        self.sockets
+    }
+
+    /// The number of channels that have not ended in both directions: sockets, and channels that this side has given up
+    /// and the server has not.
+    pub fn channels(&self) -> u32 {
+        self.connection.channels()
+    }
+
+    // ---- what applications ask for ----
+
+    /// Opens a socket to a path and query. `protocols` holds the offered subprotocols as `Sec-WebSocket-Protocol` does,
+    /// `offered` the same for this side. Returns the socket's channel, or `None` if the server's limit forbids another:
+    /// then the socket fails.
+    pub fn open(
+        &mut self,
+        now: Millis,
+        key: H::Key,
+        target: H::Payload,
+        protocols: H::Payload,
+        offered: &str,
+    ) -> Option<Channel> {
+        let Some(channel) = self.connection.open(target, protocols) else {
+            self.push_end(key, Some(Failure::TooMany), Close::abnormal(), Unsent::default());
+            return None;
+        };
+        let entry = Entry {
+            key,
+            offered: offered.into(),
+            is_open: false,
+            deadline: None,
+            pieces: Vec::new(),
+            unsent: Unsent::default(),
+        };
+        let at = channel as usize - 1;
+        if self.entries.len() <= at {
+            self.entries.resize_with(at + 1, || None);
+        }
+        self.entries[at] = Some(entry);
+        self.sockets += 1;
+        self.idle_since = None;
+        self.set_deadline(channel, now + OPENING);
+        Some(channel)
+    }
+
+    /// Queues a message.
+    ///
+    /// # Errors
+    /// Returns the payload if the socket sends no more: it has been closed, or its end is on its way to the application.
+    pub fn send(&mut self, channel: Channel, kind: Kind, payload: H::Payload) -> Result<(), H::Payload> {
+        self.connection.send(channel, kind, payload)
+    }
+
+    /// The payload that was queued last, if it still waits: a host that lent a buffer copies it now.
+    pub fn last_waiting(&mut self, channel: Channel) -> Option<&mut H::Payload> {
+        self.connection.last_waiting(channel)
+    }
+
+    /// The application has read a message of so many units.
+    pub fn consumed(&mut self, channel: Channel, units: u32) {
+        self.connection.consumed(channel, 1, units);
+    }
+
+    /// Closes a socket behind all that was sent, with a code (`None`: 1005) and a reason of at most 123 bytes. A socket
+    /// that is not open fails. The host has checked both with [`check_close`](super::check_close).
+    pub fn close(&mut self, now: Millis, channel: Channel, code: Option<u16>, reason: H::Payload) {
+        match self.entry(channel) {
+            Some(Entry { is_open: true, .. }) => {
+                self.connection.close(channel, code, reason);
+                self.set_deadline(channel, now + CLOSING);
+            }
+            Some(_) => self.fail(now, channel),
+            None => {}
+        }
+    }
+
+    /// Gives a socket up: `error`, then `close` with 1006.
+    pub fn fail(&mut self, now: Millis, channel: Channel) {
+        self.fail_because(now, channel, Failure::GivenUp);
+    }
+
+    /// Gives a socket up without an event.
+    pub fn abort(&mut self, now: Millis, channel: Channel) {
+        self.forget(now, channel);
+        self.connection.abort(channel);
+    }
+
+    /// The bytes that the physical WebSocket has carried, if it still buffers `buffered`.
+    pub fn sent(&self, buffered: u64) -> u64 {
+        self.handed.saturating_sub(buffered)
+    }
+
+    /// The bytes of a socket's messages that wait or that the physical WebSocket still holds. `sent`: see [`Link::sent`].
+    pub fn buffered_amount(&mut self, channel: Channel, sent: u64) -> u64 {
+        let waiting: u64 = self.connection.waiting(channel).map(H::bytes).sum();
+        let Some(entry) = self.entry(channel) else { return 0 };
+        entry.unsent.forget_sent(sent);
+        waiting + entry.unsent.bytes(sent)
+    }
+
+    // ---- the physical WebSocket ----
+
+    /// The first batch, for the query of the physical handshake (docs/protocol.md §3). To be called once, before anything
+    /// else is sent.
+    pub fn handshake(&mut self, max_bytes: u32, batch: &mut Batch<H::Payload>) {
+        self.connection.handshake(max_bytes, batch);
+    }
+
+    /// Whether a physical binary message of `length` bytes is a payload rather than a batch.
+    pub fn expects_raw(&self, length: u32) -> bool {
+        self.connection.expects_raw(length)
+    }
+
+    /// Takes in a batch: its headers, the lengths of its runs in units, and its contents.
+    ///
+    /// # Errors
+    /// Returns a [`Violation`] if the server broke the protocol. Frames before the bad one have taken effect.
+    pub fn receive_batch(
+        &mut self,
+        now: Millis,
+        headers: &[u8],
+        text_units: u32,
+        binary_bytes: u32,
+        contents: &impl Source<H::Message>,
+    ) -> Result<(), Violation> {
+        let received = self.connection.receive_batch(now, headers, text_units, binary_bytes);
+        self.take_events(now, contents)?;
+        received
+    }
+
+    /// Takes in a physical text message: the number and sign in front of it, the length of the rest, and the rest.
+    ///
+    /// # Errors
+    /// As [`Link::receive_batch`].
+    pub fn receive_text(
+        &mut self,
+        now: Millis,
+        channel: Channel,
+        fin: bool,
+        units: u32,
+        contents: &impl Source<H::Message>,
+    ) -> Result<(), Violation> {
+        let received = self.connection.receive_text(now, channel, fin, units);
+        self.take_events(now, contents)?;
+        received
+    }
+
+    /// Takes in a physical binary message that [`Link::expects_raw`] claimed.
+    ///
+    /// # Errors
+    /// As [`Link::receive_batch`].
+    pub fn receive_raw(
+        &mut self,
+        now: Millis,
+        length: u32,
+        contents: &impl Source<H::Message>,
+    ) -> Result<(), Violation> {
+        let received = self.connection.receive_raw(now, length);
+        self.take_events(now, contents)?;
+        received
+    }
+
+    /// Whether there may be something to send: cheaper to ask, and nothing is taken.
+    pub fn wants_transmit(&self) -> bool {
+        self.connection.wants_transmit()
+    }
+
+    /// The next physical message to send; `batch` receives the content of a [`Transmit::Batch`].
+    pub fn poll_transmit(
+        &mut self,
+        now: Millis,
+        batch: &mut Batch<H::Payload>,
+    ) -> Option<Transmit<H::Payload>> {
+        let transmit = self.connection.poll_transmit(batch);
+        // Opens beyond the limit that the server has announced meanwhile.
+        while let Some(event) = self.connection.poll_event() {
+            if let connection::Event::Refused { channel, .. } = event {
+                self.end(now, channel, Some(Failure::TooMany), Close::abnormal());
+            }
+        }
+        transmit
+    }
+
+    /// The host gave a physical message of so many bytes to the physical WebSocket. `parts` are the channels of the
+    /// messages in it, each with its bytes; `sent` is what had been carried before (see [`Link::sent`]). Only a host that
+    /// reports `bufferedAmount` has to call this.
+    pub fn handed_over(&mut self, bytes: u64, sent: u64, parts: impl IntoIterator<Item = (Channel, u64)>) {
+        self.handed += bytes;
+        let mark = self.handed;
+        for (channel, bytes) in parts {
+            if let Some(entry) = self.entry(channel) {
+                entry.unsent.hand_over(bytes, mark, sent);
+            }
+        }
+    }
+
+    /// The physical WebSocket has ended: every socket ends. `failed`: it failed, as one does that breaks the protocol or
+    /// cannot be reached; then open sockets fail, too. A handshake that does not end well fails in any case (WHATWG).
+    pub fn lost(&mut self, failed: bool) {
+        for at in 0..self.entries.len() {
+            let Some(entry) = self.entries[at].take() else { continue };
+            let channel = at as Channel + 1;
+            let failure = (failed || !entry.is_open).then_some(Failure::Link);
+            let unsent = self.unsent(channel, entry.unsent);
+            self.push_end(entry.key, failure, Close::abnormal(), unsent);
+        }
+        self.sockets = 0;
+        self.earliest_deadline = None;
+    }
+
+    /// Lets go of all sockets without an event, and returns their keys: their host carries them in another way.
+    pub fn release(&mut self) -> Vec<H::Key> {
+        self.sockets = 0;
+        self.entries.drain(..).flatten().map(|entry| entry.key).collect()
+    }
+
+    // ---- events and time ----
+
+    /// The next event, oldest first.
+    pub fn poll_event(&mut self) -> Option<Event<H::Key, H::Message>> {
+        self.events.pop_front()
+    }
+
+    /// When to call [`Link::handle_timeout`].
+    pub fn poll_timeout(&self) -> Option<Millis> {
+        let idle = self.idle_at();
+        [self.connection.poll_timeout(), self.earliest_deadline, idle].into_iter().flatten().min()
+    }
+
+    /// Does what is due by `now`: sockets whose server has not answered in time end.
+    ///
+    /// # Errors
+    /// Returns a [`Violation`] if the server has shown no sign of life for too long: the link is dead.
+    pub fn handle_timeout(&mut self, now: Millis) -> Result<Timeout, Violation> {
+        self.connection.handle_timeout(now)?;
+        if self.earliest_deadline.is_some_and(|at| at <= now) {
+            self.expire(now);
+        }
+        if self.idle_at().is_some_and(|at| at <= now) {
+            self.idle_since = None;
+            return Ok(Timeout::Idle);
+        }
+        Ok(Timeout::Drain)
+    }
+
+    /// When the link has been idle for too long. A link that is still being dialled is not idle.
+    fn idle_at(&self) -> Option<Millis> {
+        let since = self.idle_since.filter(|_| self.connection.is_established())?;
+        Some(since.saturating_add(self.idle_timeout?))
+    }
+
+    fn set_deadline(&mut self, channel: Channel, at: Millis) {
+        if let Some(entry) = self.entry(channel) {
+            entry.deadline = Some(at);
+            self.earliest_deadline = Some(self.earliest_deadline.map_or(at, |earliest| earliest.min(at)));
+        }
+    }
+
+    /// Ends the sockets that have waited too long. It looks at all of them: at most once in the shorter of both times.
+    fn expire(&mut self, now: Millis) {
+        self.earliest_deadline = None;
+        for channel in 1..=self.entries.len() as Channel {
+            let Some(&mut Entry { is_open, deadline: Some(at), .. }) = self.entry(channel) else { continue };
+            if at > now {
+                self.set_deadline(channel, at);
+            } else if !is_open {
+                self.fail_because(now, channel, Failure::Unanswered);
+            } else if self.connection.queued(channel) > 0 {
+                // A native socket, too, waits until all that was sent has left.
+                self.set_deadline(channel, now + CLOSING);
+            } else {
+                self.end(now, channel, None, Close::abnormal());
+                self.connection.abort(channel);
+            }
+        }
+    }
+
+    // ---- what the server does ----
+
+    /// Turns the connection's events into those of sockets.
+    fn take_events(&mut self, now: Millis, contents: &impl Source<H::Message>) -> Result<(), Violation> {
+        while let Some(event) = self.connection.poll_event() {
+            match event {
+                connection::Event::Data { channel, kind, fin, span } => {
+                    self.on_data(channel, kind, fin, span, contents)?;
+                }
+                connection::Event::Accepted { channel, protocol } => {
+                    let protocol = string(contents, protocol)?;
+                    self.on_accepted(now, channel, protocol);
+                }
+                connection::Event::Refused { channel, status, reason } => {
+                    let reason = string(contents, reason)?;
+                    self.end(now, channel, Some(Failure::Refused { status, reason }), Close::abnormal());
+                }
+                connection::Event::Closed { channel, code, reason } => {
+                    let reason = string(contents, reason)?;
+                    if reason.len() > MAX_REASON as usize {
+                        return Err(Rule::CloseReason.on(channel));
+                    }
+                    self.on_closed(now, channel, code, reason);
+                }
+                connection::Event::Oversize { channel } => {
+                    self.connection.close(channel, Some(TOO_LARGE), H::Payload::default());
+                    self.end(now, channel, Some(Failure::TooLarge), Close::abnormal());
+                }
+                // A server's, and one that this side does not ask for.
+                connection::Event::Open { .. } | connection::Event::Drained { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn on_data(
+        &mut self,
+        channel: Channel,
+        kind: Kind,
+        fin: bool,
+        span: Span,
+        contents: &impl Source<H::Message>,
+    ) -> Result<(), Violation> {
+        let Some(entry) = self.entry(channel) else { return Ok(()) };
+        let piece = match kind {
+            Kind::Text => contents.text(span, fin)?,
+            Kind::Binary => contents.binary(span, fin)?,
+        };
+        let message = if fin && entry.pieces.is_empty() {
+            piece
+        } else {
+            entry.pieces.push(piece);
+            if !fin {
+                return Ok(());
+            }
+            H::join(std::mem::take(&mut entry.pieces))
+        };
+        let key = entry.key.clone();
+        self.events.push_back(Event::Message { key, message });
+        Ok(())
+    }
+
+    /// RFC 6455 §4.1: the server may choose a subprotocol that was offered, and must choose one if any was.
+    fn on_accepted(&mut self, now: Millis, channel: Channel, protocol: String) {
+        let Some(entry) = self.entry(channel) else { return };
+        let may_choose = match &*protocol {
+            "" => entry.offered.is_empty(),
+            chosen => entry.offered.split(", ").any(|offered| offered == chosen),
+        };
+        if !may_choose {
+            return self.fail_because(now, channel, Failure::Subprotocol { chosen: protocol });
+        }
+        entry.is_open = true;
+        entry.deadline = None;
+        let key = entry.key.clone();
+        self.events.push_back(Event::Open { key, protocol });
+    }
+
+    fn on_closed(&mut self, now: Millis, channel: Channel, code: u32, reason: String) {
+        let code = u16::try_from(code).unwrap_or_default();
+        let close = match code {
+            0 => Close { code: NO_CODE, reason, was_clean: true },
+            ABORTED => Close::abnormal(),
+            code => Close { code, reason, was_clean: true },
+        };
+        self.end(now, channel, None, close);
+        // RFC 6455 §5.5.1: the answer echoes the code. It does nothing if this side closed first.
+        self.connection.close(
+            channel,
+            Some(code).filter(|code| !matches!(code, 0 | &ABORTED)),
+            H::Payload::default(),
+        );
+    }
+
+    // ---- the end of a socket ----
+
+    fn fail_because(&mut self, now: Millis, channel: Channel, failure: Failure) {
+        self.end(now, channel, Some(failure), Close::abnormal());
+        self.connection.abort(channel);
+    }
+
+    /// Ends a socket for its application; what remains of the channel is the connection's business.
+    fn end(&mut self, now: Millis, channel: Channel, failure: Option<Failure>, close: Close) {
+        if let Some(entry) = self.forget(now, channel) {
+            let unsent = self.unsent(channel, entry.unsent);
+            self.push_end(entry.key, failure, close, unsent);
+        }
+    }
+
+    /// What a socket that ends has not sent. The connection has dropped what waited if the server has ended the channel.
+    fn unsent(&mut self, channel: Channel, mut unsent: Unsent) -> Unsent {
+        let dropped: u64 = self.connection.take_dropped(channel).iter().map(H::bytes).sum();
+        let waiting: u64 = self.connection.waiting(channel).map(H::bytes).sum();
+        unsent.waiting = dropped + waiting;
+        unsent
+    }
+
+    fn push_end(&mut self, key: H::Key, failure: Option<Failure>, close: Close, unsent: Unsent) {
+        if let Some(failure) = failure {
+            self.events.push_back(Event::Error { key: key.clone(), failure });
+        }
+        self.events.push_back(Event::Close { key, close, unsent });
+    }
+
+    fn entry(&mut self, channel: Channel) -> Option<&mut Entry<H>> {
+        self.entries.get_mut((channel as usize).checked_sub(1)?)?.as_mut()
+    }
+
+    fn forget(&mut self, now: Millis, channel: Channel) -> Option<Entry<H>> {
+        let entry = self.entries.get_mut((channel as usize).checked_sub(1)?)?.take()?;
+        self.sockets -= 1;
+        if self.sockets == 0 {
+            self.idle_since = Some(now);
+        }
+        Some(entry)
+    }
+}
+
+/// The content of a frame's string.
+fn string<M>(contents: &impl Source<M>, span: Span) -> Result<String, Violation> {
+    if span.units == 0 { Ok(String::new()) } else { contents.string(span) }
+}

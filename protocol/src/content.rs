@@ -1,0 +1,146 @@
+//! Physical messages taken apart, and the contents of events found in them, for hosts that hold messages as bytes.
+
+use bytes::Bytes;
+
+use crate::connection::Span;
+use crate::text;
+use crate::varint;
+use crate::violation::Rule;
+use crate::{Channel, Violation};
+
+/// A message that is a physical message of its own is copied up to this length, and shared from
+/// there on: a WebSocket implementation may have put several small ones into one buffer, and a
+/// slow reader of one would keep all of it. Out of a batch messages are always copied.
+const COPY: usize = 4096;
+
+/// The columns of a batch (§2.3).
+pub(crate) struct Columns<'a> {
+    pub(crate) headers: &'a [u8],
+    pub(crate) text: &'a str,
+    pub(crate) binary: Bytes,
+}
+
+impl<'a> Columns<'a> {
+    /// Takes a batch apart.
+    pub(crate) fn of(bytes: &'a Bytes) -> Result<Self, Violation> {
+        const CUT: Violation = Rule::BatchCut.broken();
+        let mut rest: &[u8] = bytes;
+        let (Some(header_bytes), Some(text_bytes)) = (varint::read(&mut rest), varint::read(&mut rest))
+        else {
+            return Err(CUT);
+        };
+        let (headers, rest) = rest.split_at_checked(header_bytes as usize).ok_or(CUT)?;
+        let (text, binary) = rest.split_at_checked(text_bytes as usize).ok_or(CUT)?;
+        let text = str::from_utf8(text).map_err(|_| Rule::RunNotUtf8.broken())?;
+        Ok(Self { headers, text, binary: bytes.slice_ref(binary) })
+    }
+}
+
+/// A physical text message (§2.2).
+pub(crate) struct LoneText<'a> {
+    pub(crate) channel: Channel,
+    /// Whether it completes its message.
+    pub(crate) fin: bool,
+    pub(crate) text: &'a str,
+    /// The bytes of `text`.
+    pub(crate) content: Bytes,
+}
+
+impl<'a> LoneText<'a> {
+    /// Takes the number and sign off the front.
+    pub(crate) fn of(bytes: &'a Bytes) -> Result<Self, Violation> {
+        let (channel, fin, head) = text_head(bytes)?;
+        let text = str::from_utf8(&bytes[head..]).map_err(|_| Rule::TextNotUtf8.broken())?;
+        Ok(Self { channel, fin, text, content: bytes.slice(head..) })
+    }
+}
+
+/// Reads the number and sign in front of a physical text message (§2.2): the channel, whether the
+/// piece completes its message, and the length of both.
+fn text_head(bytes: &[u8]) -> Result<(Channel, bool, usize), Violation> {
+    let mut channel: Channel = 0;
+    // Ten characters: the nine digits of the largest channel number, and the sign.
+    for (at, &byte) in bytes.iter().enumerate().take(10) {
+        match byte {
+            b'0'..=b'9' => {
+                channel = channel.saturating_mul(10).saturating_add(u32::from(byte - b'0'));
+            }
+            b':' | b'+' if at > 0 => return Ok((channel, byte == b':', at + 1)),
+            _ => break,
+        }
+    }
+    Err(Rule::NoPrefix.broken())
+}
+
+/// Finds spans, which are in units, in runs, which are bytes. Spans of text come in ascending order.
+pub(crate) struct Contents<'a> {
+    text: &'a str,
+    ascii: bool,
+    binary: Option<&'a Bytes>,
+    /// Set if the physical message is a single message or piece, to be shared rather than copied.
+    whole: Option<&'a Bytes>,
+    /// How far the text has been read: units and bytes.
+    position: std::cell::Cell<(u32, usize)>,
+}
+
+impl<'a> Contents<'a> {
+    /// Those of a batch.
+    pub(crate) fn batch(text: &'a str, binary: &'a Bytes) -> Self {
+        Self { ascii: text.is_ascii(), text, binary: Some(binary), whole: None, position: Default::default() }
+    }
+
+    /// That of a physical text message, which is `whole`.
+    pub(crate) fn text(text: &'a str, whole: &'a Bytes) -> Self {
+        Self { binary: None, whole: Some(whole), ..Self::batch(text, whole) }
+    }
+
+    /// That of a physical binary message that is a payload.
+    pub(crate) fn binary(whole: &'a Bytes) -> Self {
+        Self { whole: Some(whole), ..Self::batch("", whole) }
+    }
+
+    fn str(&self, span: Span) -> Result<&'a str, Violation> {
+        let end = span.start + span.units;
+        let (from, to) = if self.ascii {
+            (span.start as usize, end as usize)
+        } else {
+            (self.advance(span.start)?, self.advance(end)?)
+        };
+        self.text.get(from..to).ok_or(OUTSIDE)
+    }
+
+    /// The byte offset of a unit offset that is not before the last one asked for.
+    fn advance(&self, units: u32) -> Result<usize, Violation> {
+        let (units_before, bytes_before) = self.position.get();
+        let ahead = units.checked_sub(units_before).ok_or(OUTSIDE)?;
+        let (bytes, taken) = text::prefix(&self.text[bytes_before..], ahead);
+        if taken != ahead {
+            return Err(Rule::PairCut.broken());
+        }
+        self.position.set((units, bytes_before + bytes));
+        Ok(bytes_before + bytes)
+    }
+
+    pub(crate) fn string(&self, span: Span) -> Result<String, Violation> {
+        Ok(self.str(span)?.to_owned())
+    }
+
+    pub(crate) fn text_of(&self, span: Span) -> Result<Bytes, Violation> {
+        match self.whole {
+            Some(whole) if whole.len() > COPY => Ok(whole.clone()),
+            _ => Ok(Bytes::copy_from_slice(self.str(span)?.as_bytes())),
+        }
+    }
+
+    pub(crate) fn binary_of(&self, span: Span) -> Result<Bytes, Violation> {
+        match self.whole {
+            Some(whole) if whole.len() > COPY => Ok(whole.clone()),
+            _ => {
+                let range = span.start as usize..(span.start + span.units) as usize;
+                self.binary.and_then(|run| run.get(range)).map(Bytes::copy_from_slice).ok_or(OUTSIDE)
+            }
+        }
+    }
+}
+
+const OUTSIDE: Violation = Rule::Outside.broken();
