@@ -1,16 +1,26 @@
 //! A connection to NATS, for topics, calls and documents that cross from one server process to another.
 
+mod address;
+mod outbox;
+mod peers;
+
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, Event, Subject};
+use async_nats::{Client, ConnectOptions, Event, PublishError, Subject};
 use percent_encoding::percent_decode_str;
 use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info, warn};
+
+use address::Address;
+use outbox::Outbox;
+pub(crate) use outbox::Outgoing;
+use peers::Peers;
 
 /// How often the connection is tried while it is silent. It is taken for dead when the second in a row has no answer: a NATS
 /// that vanished without a word is noticed within half a minute, as a vanished page is.
@@ -18,6 +28,13 @@ const PING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long a call waits for its answer: below the minute that proxies usually give a request.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The longest pause between two attempts to connect again. Messages wait for servers that were there before an outage, so none
+/// may be late.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// How long [`Nats::close`] waits for a NATS that does not read.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Messages of one topic that NATS may be ahead of us; what comes then is dropped, and the topic's subscribers are told. At
 /// the usual size of some hundred bytes, 16 MiB.
@@ -45,43 +62,71 @@ pub struct Nats {
     client: Client,
     /// Changes when messages may have been missed.
     gaps: watch::Receiver<()>,
+    /// What is published and cannot be sent yet.
+    outbox: Arc<Outbox>,
+    /// This process among the others.
+    id: Arc<str>,
+    /// Ends with the last clone.
+    _peers: Arc<AbortOnDropHandle<()>>,
 }
 
 impl Nats {
-    /// Connects to a server, or to one of several in a cluster, separated by commas; credentials may stand in the URL.
+    /// Connects to a server, or to one of several in a cluster, separated by commas. Credentials may stand in the URL:
+    /// `nats://USER:PASSWORD@HOST:PORT` or `nats://TOKEN@HOST:PORT`, with `%40` for an `@` in them, `%2C` for a comma and so on.
     ///
     /// # Errors
-    /// The URL is none, or nobody answers there. Once connected, a lost connection is no error: it is tried again until
+    /// The URL is none, nobody answers there, or NATS refuses the credentials. Once connected, a lost connection is no error: it is tried again until
     /// it is back.
     pub async fn connect(url: &str) -> io::Result<Self> {
-        let (gap, gaps) = watch::channel(());
-        let (gap, was_lost) = (Arc::new(gap), Arc::new(AtomicBool::new(false)));
+        let mut address = Address::parse(url)?;
+        let ((gap, gaps), (connected, reconnected)) = (watch::channel(()), watch::channel(0));
+        let outbox = Arc::new(Outbox::default());
+        let holding = Arc::clone(&outbox);
         let options = ConnectOptions::new()
             .name("manysocket")
             .ping_interval(PING_INTERVAL)
             .request_timeout(Some(CALL_TIMEOUT))
             .subscription_capacity(SUBSCRIPTION_CAPACITY)
+            .reconnect_delay_callback(retry_after)
             .event_callback(move |event| {
                 tell(&event);
-                let is_gap = match event {
-                    Event::Disconnected => {
-                        was_lost.store(true, Ordering::Relaxed);
-                        false
+                match event {
+                    Event::Disconnected => holding.hold(),
+                    // The first time there was nothing to lose.
+                    Event::Connected if holding.outages() > 0 => {
+                        gap.send_replace(());
+                        connected.send_replace(holding.outages());
                     }
-                    Event::Connected => was_lost.swap(false, Ordering::Relaxed),
-                    Event::SlowConsumer(_) => true,
-                    _ => false,
-                };
-                if is_gap {
-                    gap.send_replace(());
+                    Event::SlowConsumer(_) => drop(gap.send_replace(())),
+                    _ => {}
                 }
                 async {}
             });
-        let servers = url.split(',').map(str::trim).collect::<Vec<_>>();
-        let client = options.connect(servers).await;
+        let client = address.authenticate(options).connect(&address.servers[..]).await;
         // Not the URL: it may have a password in it.
         let client = client.map_err(|error| io::Error::other(format!("cannot connect to NATS: {error}")))?;
-        Ok(Self { client, gaps })
+        let id = format!("{:016x}", getrandom::u64()?);
+        let peers = Peers::new(client.clone(), Arc::clone(&outbox), id.clone());
+        let peers = AbortOnDropHandle::new(tokio::spawn(peers.run(reconnected)));
+        Ok(Self { client, gaps, outbox, id: id.into(), _peers: Arc::new(peers) })
+    }
+
+    /// Sends what has been published, and says to the other servers that this one leaves, for the end of a program. Without it the
+    /// others wait five seconds for this one after the next outage.
+    pub async fn close(&self) {
+        let goodbye = async {
+            peers::say(&self.client, "bye", &self.id).await;
+            self.client.flush().await
+        };
+        if timeout(CLOSE_TIMEOUT, goodbye).await.is_err() {
+            warn!("NATS does not read: the last messages may be lost");
+        }
+    }
+
+    /// Publishes a message, or has it wait while NATS is away and until the other servers are back on it; waits itself where too
+    /// many do.
+    pub(crate) async fn publish(&self, message: Outgoing) -> Result<(), PublishError> {
+        self.outbox.publish(&self.client, message).await
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -95,6 +140,15 @@ impl Nats {
 
     pub(crate) fn is_connected(&self) -> bool {
         self.client.connection_state() == async_nats::connection::State::Connected
+    }
+}
+
+/// How long to wait before an attempt to connect again: none the first time.
+fn retry_after(attempts: usize) -> Duration {
+    let doublings = u32::try_from(attempts.saturating_sub(1)).unwrap_or(u32::MAX);
+    match doublings {
+        0 => Duration::ZERO,
+        _ => RETRY.min(Duration::from_millis(2_u64.saturating_pow(doublings))),
     }
 }
 

@@ -25,7 +25,8 @@ struct Node {
 
 impl Node {
     async fn start(nats: Nats, has_function: bool, slow: Slow) -> Self {
-        let topics = Topics::new().nats(&nats).slow(slow);
+        // Room for what comes at once after an outage.
+        let topics = Topics::new().nats(&nats).slow(slow).backlog(4096);
         let double = rpc(async |n: u32| match n {
             0 => Err(Error::new("zero", "nothing to double")),
             n => Ok(2 * n),
@@ -155,6 +156,99 @@ async fn until_away(double: &mut Socket) {
 async fn until_back(double: &mut Socket) {
     while call(double, "[1]").await != json!({ "result": 2 }) {
         sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// What is sent while NATS is away reaches the other servers, too, however many outages there are: nobody sends before the others
+/// can have subscribed again.
+#[tokio::test]
+async fn what_waits_for_nats_reaches_everybody_in_every_outage() {
+    const MESSAGES: usize = 500;
+    let Some(mut nats) = NatsServer::start().await else { return };
+    // Each has a function, so that each can be asked whether it knows that NATS is away.
+    let mut nodes = Vec::new();
+    for _ in 0..3 {
+        nodes.push(Node::start(nats.connect().await, true, Slow::Drop).await);
+    }
+    let (mut sockets, mut doubles) = (Vec::new(), Vec::new());
+    for node in &nodes {
+        sockets.push(node.socket(Kind::Virtual, "/rooms/a").await);
+        doubles.push(node.socket(Kind::Native, "/double").await);
+    }
+    let [first, rest @ ..] = &mut sockets[..] else { unreachable!() };
+    for socket in rest {
+        meet(first, socket).await;
+    }
+    for round in 0..5 {
+        nats.kill().await;
+        for double in &mut doubles {
+            until_away(double).await;
+        }
+        for (from, socket) in sockets.iter_mut().enumerate() {
+            for n in 0..MESSAGES {
+                send(socket, &format!("{round} {from} {n}")).await;
+            }
+        }
+        nats.restart().await;
+        for (to, socket) in sockets.iter_mut().enumerate() {
+            let mut heard = vec![0; nodes.len()];
+            while heard.iter().any(|count| *count < MESSAGES) {
+                let message = text(socket).await;
+                if message.starts_with(&format!("{round} ")) {
+                    let mut words = message.split(' ').skip(1).map(|word| word.parse::<usize>());
+                    let (Some(Ok(from)), Some(Ok(n))) = (words.next(), words.next()) else {
+                        panic!("{message}")
+                    };
+                    assert_eq!(n, heard[from], "round {round}, from {from} to {to}: in order, each once");
+                    heard[from] += 1;
+                } else {
+                    let is_other = message == "{\"dropped\":null}" || message.starts_with("hello ");
+                    assert!(is_other, "round {round}: {message}");
+                }
+            }
+        }
+    }
+}
+
+/// A publisher that waits, since as much waits for NATS as may, still reads: its close is answered at once.
+#[tokio::test]
+async fn a_publisher_that_waits_for_nats_reads_on() {
+    let Some(mut nats) = NatsServer::start().await else { return };
+    for kind in KINDS {
+        let node = Node::start(nats.connect().await, true, Slow::Drop).await;
+        let mut socket = node.socket(kind, "/rooms/a").await;
+        let mut double = node.socket(kind, "/double").await;
+        send(&mut socket, "here").await;
+        assert_eq!(text(&mut socket).await, "here");
+        nats.kill().await;
+        until_away(&mut double).await;
+        // As many as may wait, and a few that are read all the same.
+        for n in 0..2010 {
+            send(&mut socket, &n.to_string()).await;
+        }
+        socket.close(Some(4000), "enough").await;
+        // Not 1013, which it would get after waiting in vain.
+        let Received::Close(code, _) = socket.receive().await else { panic!("{kind:?}: no close") };
+        assert_eq!(code, Some(4000), "{kind:?}");
+        nats.restart().await;
+    }
+}
+
+#[tokio::test]
+async fn credentials_of_the_url_let_the_server_in() {
+    let password = ["--user", "ada", "--pass", "p@ss/w#rd,x"];
+    let Some(nats) = NatsServer::start_with(&password).await else { return };
+    for (credentials, expected) in
+        [("ada:p%40ss%2Fw%23rd%2Cx", true), ("ada:wrong", false), ("ada", false), (":", false)]
+    {
+        let connected = Nats::connect(&nats.url_with(credentials)).await;
+        assert_eq!(connected.is_ok(), expected, "{credentials}: {connected:?}");
+    }
+    assert!(Nats::connect(&nats.url()).await.is_err(), "no credentials");
+    let nats = NatsServer::start_with(&["--auth", "t/ken"]).await.expect("it is installed");
+    for (credentials, expected) in [("t%2Fken", true), ("token", false)] {
+        let connected = Nats::connect(&nats.url_with(credentials)).await;
+        assert_eq!(connected.is_ok(), expected, "{credentials}: {connected:?}");
     }
 }
 

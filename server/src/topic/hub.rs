@@ -195,6 +195,11 @@ impl Topic {
         }
     }
 
+    /// Whether other processes have it, too: publishing may then wait.
+    pub(super) fn is_shared(&self) -> bool {
+        self.remote.is_some()
+    }
+
     pub(super) fn subscribers(&self) -> usize {
         self.ring.sender.receiver_count()
     }

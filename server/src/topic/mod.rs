@@ -253,7 +253,7 @@ impl<R: Rules> Topics<R> {
     /// Publishes from the server, past the [rules](Rules::publish) for subscribers, on the topic with the path `topic`.
     /// Returns how many subscribers it has in this process; where there are none, nobody gets the message, later ones neither.
     ///
-    /// On [NATS](Self::nats) it does not wait: if some 2,000 messages wait to go there already, this one is lost, and the log
+    /// On [NATS](Self::nats) it does not wait: if 2,000 messages (16 MiB) wait to go there already, this one is lost, and the log
     /// has a warning.
     pub fn publish(&self, topic: &str, message: impl Into<Message>) -> usize {
         match message.into() {

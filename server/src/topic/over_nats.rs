@@ -16,15 +16,15 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
-use crate::nats::{Nats, subject};
+use crate::nats::{Nats, Outgoing, subject};
 
 use super::hub::Ring;
 
 /// The first tokens of the subjects of topics.
 const PREFIX: &str = "manysocket.topic";
 
-/// How long a publisher waits for NATS to take a message. While NATS is away, the client keeps some 2,000 for it; then
-/// publishers wait, and after this they are told.
+/// How long a publisher waits for NATS to take a message. While NATS is away, 2,000 wait for it; then publishers do, and after
+/// this they are told.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The header that says that a message is binary, and its value.
@@ -100,14 +100,15 @@ pub(super) fn topic_subject(path: &str) -> Option<Subject> {
 }
 
 async fn send(nats: &Nats, subject: Subject, message: Message) -> Result<(), PublishError> {
-    match message {
-        Message::Text(text) => nats.client().publish(subject, text.into()).await,
+    let (headers, payload) = match message {
+        Message::Text(text) => (None, text.into()),
         message => {
             let mut headers = HeaderMap::new();
             headers.insert(BINARY.0.into_header_name(), BINARY.1);
-            nats.client().publish_with_headers(subject, headers, message.into_data()).await
+            (Some(headers), message.into_data())
         }
-    }
+    };
+    nats.publish(Outgoing { subject, headers, payload }).await
 }
 
 async fn read(

@@ -1,5 +1,6 @@
 //! One socket on a topic. It reads while it cannot write, and is never waited for.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -7,14 +8,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::extract::ws::{CloseCode, Message, close_code};
-use futures_util::{SinkExt, StreamExt};
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::timeout;
 use tracing::debug;
 
 use crate::ws::socket::{WebSocket, close, is_too_large};
 
-use super::hub::{Item, Subscription};
+use super::hub::{Item, Subscription, Topic};
 use super::over_nats::NotTaken;
 use super::{Rules, Slow, Verdict};
 
@@ -27,6 +29,16 @@ pub(super) struct Subscriber<R: Rules> {
     about: R::Subscriber,
     slow: Slow,
     read_only: bool,
+}
+
+/// Messages of a page that are read on while the first of them waits for NATS. Of the largest that topics accept by default, 1 MiB.
+const MAX_UNSENT: usize = 16;
+
+/// What a page has sent and NATS has not taken yet, in its order.
+#[derive(Default)]
+struct Unsent {
+    first: Option<BoxFuture<'static, Result<(), NotTaken>>>,
+    behind: VecDeque<Message>,
 }
 
 /// How a socket ends.
@@ -42,6 +54,8 @@ enum Ready {
     Incoming(Option<Result<Message, axum::Error>>),
     /// It takes a message.
     Room,
+    /// What waited for NATS has been sent, or not.
+    Sent(Result<(), NotTaken>),
 }
 
 impl<R: Rules> Subscriber<R> {
@@ -57,7 +71,9 @@ impl<R: Rules> Subscriber<R> {
 
     /// Serves the socket until either end closes it.
     pub(super) async fn run(mut self, mut socket: WebSocket) {
-        let Err(end) = self.serve(&mut socket).await;
+        let mut unsent = Unsent::default();
+        let Err(end) = self.serve(&mut socket, &mut unsent).await;
+        let topic = Arc::clone(&self.subscription.place.topic);
         // It counts no longer, however long closing takes.
         drop(self);
         if let End::Close(code, reason) = end {
@@ -65,21 +81,29 @@ impl<R: Rules> Subscriber<R> {
         }
         // The closing handshake to its end.
         let _ = timeout(CLOSE_TIMEOUT, async { while let Some(Ok(_)) = socket.recv().await {} }).await;
+        drop(socket);
+        // What the page had sent before.
+        while let Some(Ok(())) = unsent.sent().await {
+            unsent.go_on(&topic);
+        }
     }
 
-    async fn serve(&mut self, socket: &mut WebSocket) -> Result<Infallible, End> {
+    async fn serve(&mut self, socket: &mut WebSocket, unsent: &mut Unsent) -> Result<Infallible, End> {
         loop {
-            if let Ready::Incoming(incoming) = poll_fn(|cx| poll_room(socket, cx)).await {
-                self.take(incoming).await?;
-                continue;
+            match poll_fn(|cx| poll_room(socket, unsent, cx)).await {
+                Ready::Room => {}
+                ready => {
+                    self.take(ready, unsent).await?;
+                    continue;
+                }
             }
             // There is room for one.
             let message = match self.waiting()? {
                 Some(message) => message,
                 None => tokio::select! {
                     biased;
-                    incoming = poll_fn(|cx| poll_idle(socket, cx)) => {
-                        self.take(incoming).await?;
+                    ready = poll_fn(|cx| poll_idle(socket, unsent, cx)) => {
+                        self.take(ready, unsent).await?;
                         continue;
                     }
                     message = self.next() => message?,
@@ -142,8 +166,18 @@ impl<R: Rules> Subscriber<R> {
         }
     }
 
-    /// Publishes what the page sent.
-    async fn take(&self, incoming: Option<Result<Message, axum::Error>>) -> Result<(), End> {
+    /// Publishes what the page sent, or goes on with what it had sent before.
+    async fn take(&self, ready: Ready, unsent: &mut Unsent) -> Result<(), End> {
+        let topic = &self.subscription.place.topic;
+        let incoming = match ready {
+            Ready::Incoming(incoming) => incoming,
+            Ready::Sent(result) => {
+                result.map_err(End::from)?;
+                unsent.go_on(topic);
+                return Ok(());
+            }
+            Ready::Room => return Ok(()),
+        };
         let message = match incoming {
             Some(Ok(message @ (Message::Text(_) | Message::Binary(_)))) => message,
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => return Ok(()),
@@ -157,20 +191,13 @@ impl<R: Rules> Subscriber<R> {
         }
         match self.rules.publish(&self.about, message) {
             Verdict::Publish(message @ (Message::Text(_) | Message::Binary(_))) => {
-                match self.subscription.place.topic.publish(message).await {
-                    Ok(()) => {}
-                    Err(NotTaken::TooLarge) => {
-                        let why = "the message is larger than NATS takes";
-                        return Err(End::Close(close_code::SIZE, why.into()));
+                if topic.is_shared() {
+                    unsent.behind.push_back(message);
+                    if unsent.first.is_none() {
+                        unsent.go_on(topic);
                     }
-                    Err(NotTaken::Full) => {
-                        let why = "the message cannot be kept now: too many here are slow";
-                        return Err(End::Close(close_code::AGAIN, why.into()));
-                    }
-                    Err(NotTaken::Away) => {
-                        let why = "the message cannot be passed on now: NATS is away";
-                        return Err(End::Close(close_code::AGAIN, why.into()));
-                    }
+                } else {
+                    topic.publish(message).await?;
                 }
             }
             Verdict::Publish(_) | Verdict::Ignore => {}
@@ -180,17 +207,74 @@ impl<R: Rules> Subscriber<R> {
     }
 }
 
-/// Ready with what the page sent, or when it may be sent something.
-fn poll_room(socket: &mut WebSocket, cx: &mut Context<'_>) -> Poll<Ready> {
-    if let Poll::Ready(incoming) = socket.poll_next_unpin(cx) {
-        return Poll::Ready(Ready::Incoming(incoming));
+impl From<NotTaken> for End {
+    fn from(reason: NotTaken) -> Self {
+        match reason {
+            NotTaken::TooLarge => {
+                Self::Close(close_code::SIZE, "the message is larger than NATS takes".into())
+            }
+            NotTaken::Full => {
+                let why = "the message cannot be kept now: too many here are slow";
+                Self::Close(close_code::AGAIN, why.into())
+            }
+            NotTaken::Away => {
+                let why = "the message cannot be passed on now: NATS is away";
+                Self::Close(close_code::AGAIN, why.into())
+            }
+        }
+    }
+}
+
+impl Unsent {
+    /// Begins to send the next message.
+    fn go_on(&mut self, topic: &Arc<Topic>) {
+        self.first = self.behind.pop_front().map(|message| {
+            let topic = Arc::clone(topic);
+            async move { topic.publish(message).await }.boxed()
+        });
+    }
+
+    /// What has become of the message that was being sent; `None` where there is none.
+    async fn sent(&mut self) -> Option<Result<(), NotTaken>> {
+        let result = self.first.as_mut()?.await;
+        self.first = None;
+        Some(result)
+    }
+
+    fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<Ready> {
+        let Some(first) = &mut self.first else { return Poll::Pending };
+        first.poll_unpin(cx).map(|result| {
+            self.first = None;
+            Ready::Sent(result)
+        })
+    }
+
+    /// What the page sent, unless too much of that waits already.
+    fn poll_incoming(&self, socket: &mut WebSocket, cx: &mut Context<'_>) -> Poll<Ready> {
+        if self.behind.len() >= MAX_UNSENT {
+            return Poll::Pending;
+        }
+        socket.poll_next_unpin(cx).map(Ready::Incoming)
+    }
+}
+
+/// Ready with what the page sent or what has been sent of it, or when it may be sent something.
+fn poll_room(socket: &mut WebSocket, unsent: &mut Unsent, cx: &mut Context<'_>) -> Poll<Ready> {
+    if let Poll::Ready(ready) = unsent.poll_sent(cx) {
+        return Poll::Ready(ready);
+    }
+    if let Poll::Ready(ready) = unsent.poll_incoming(socket, cx) {
+        return Poll::Ready(ready);
     }
     // A socket that fails tells the reader why.
     socket.poll_ready_unpin(cx).map(|_| Ready::Room)
 }
 
-/// Writes what there is, and is ready with what the page sent.
-fn poll_idle(socket: &mut WebSocket, cx: &mut Context<'_>) -> Poll<Option<Result<Message, axum::Error>>> {
+/// Writes what there is, and is ready with what the page sent or what has been sent of it.
+fn poll_idle(socket: &mut WebSocket, unsent: &mut Unsent, cx: &mut Context<'_>) -> Poll<Ready> {
     let _ = socket.poll_flush_unpin(cx);
-    socket.poll_next_unpin(cx)
+    if let Poll::Ready(ready) = unsent.poll_sent(cx) {
+        return Poll::Ready(ready);
+    }
+    unsent.poll_incoming(socket, cx)
 }

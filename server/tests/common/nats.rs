@@ -13,19 +13,31 @@ pub(crate) struct NatsServer {
     address: SocketAddr,
     /// What it keeps over a restart.
     folder: TempDir,
+    arguments: Vec<String>,
     process: Child,
 }
 
 impl NatsServer {
     /// Starts it on a free port; `None` where there is none installed, which is said.
     pub(crate) async fn start() -> Option<Self> {
+        Self::start_with(&[]).await
+    }
+
+    /// The same with more arguments, for example `--user`.
+    pub(crate) async fn start_with(arguments: &[&str]) -> Option<Self> {
         if !is_installed("nats-server").await {
             return None;
         }
         let address = free_address();
         let folder = tempfile::tempdir().expect("a folder");
-        let process = spawn(address, &folder).await;
-        Some(Self { address, folder, process })
+        let arguments: Vec<String> = arguments.iter().map(|it| (*it).to_owned()).collect();
+        let process = spawn(address, &folder, &arguments).await;
+        Some(Self { address, folder, arguments, process })
+    }
+
+    /// Where it is, with credentials.
+    pub(crate) fn url_with(&self, credentials: &str) -> String {
+        format!("nats://{credentials}@{}", self.address)
     }
 
     pub(crate) fn url(&self) -> String {
@@ -44,21 +56,21 @@ impl NatsServer {
 
     /// Starts it again, on the same port with the same folder.
     pub(crate) async fn restart(&mut self) {
-        self.process = spawn(self.address, &self.folder).await;
+        self.process = spawn(self.address, &self.folder, &self.arguments).await;
     }
 
     /// Starts it with the same folder where nobody looks for it; how it is now found.
     pub(crate) async fn restart_elsewhere(&mut self) -> String {
         let address = free_address();
-        self.process = spawn(address, &self.folder).await;
+        self.process = spawn(address, &self.folder, &self.arguments).await;
         format!("nats://{address}")
     }
 }
 
-async fn spawn(address: SocketAddr, folder: &TempDir) -> Child {
+async fn spawn(address: SocketAddr, folder: &TempDir, arguments: &[String]) -> Child {
     let mut command = Command::new("nats-server");
     command.args(["--addr", "127.0.0.1", "--port", &address.port().to_string(), "-js", "-sd"]);
-    start(command.arg(folder.path()), address).await
+    start(command.arg(folder.path()).args(arguments), address).await
 }
 
 /// Where topics, functions and documents are.

@@ -79,6 +79,9 @@ async fn main() -> io::Result<()> {
     while stats.links() > 0 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    if let Some(nats) = nats {
+        nats.close().await;
+    }
     Ok(())
 }
 

@@ -51,7 +51,7 @@ pub(crate) struct Options {
     pub(crate) data: Option<PathBuf>,
 
     /// NATS server over which several servers share their topics and, in its JetStream, their documents:
-    /// `nats://HOST:PORT`; several of a cluster, separated by commas.
+    /// `nats://[USER:PASSWORD@]HOST:PORT`; several of a cluster, separated by commas.
     #[arg(long, value_name = "URL", conflicts_with_all = ["data", "upstream"])]
     pub(crate) nats: Option<String>,
 
