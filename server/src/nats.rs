@@ -59,15 +59,21 @@ const MAX_SUBJECT: usize = 1024;
 /// ```
 #[derive(Debug, Clone)]
 pub struct Nats {
+    shared: Arc<Shared>,
+}
+
+/// What the clones share.
+#[derive(Debug)]
+struct Shared {
     client: Client,
     /// Changes when messages may have been missed.
     gaps: watch::Receiver<()>,
     /// What is published and cannot be sent yet.
     outbox: Arc<Outbox>,
     /// This process among the others.
-    id: Arc<str>,
-    /// Ends with the last clone.
-    _peers: Arc<AbortOnDropHandle<()>>,
+    id: String,
+    /// Listens to the others until the last clone is dropped.
+    _peers: AbortOnDropHandle<()>,
 }
 
 impl Nats {
@@ -97,7 +103,9 @@ impl Nats {
                         gap.send_replace(());
                         connected.send_replace(holding.outages());
                     }
-                    Event::SlowConsumer(_) => drop(gap.send_replace(())),
+                    Event::SlowConsumer(_) => {
+                        gap.send_replace(());
+                    }
                     _ => {}
                 }
                 async {}
@@ -107,16 +115,16 @@ impl Nats {
         let client = client.map_err(|error| io::Error::other(format!("cannot connect to NATS: {error}")))?;
         let id = format!("{:016x}", getrandom::u64()?);
         let peers = Peers::new(client.clone(), Arc::clone(&outbox), id.clone());
-        let peers = AbortOnDropHandle::new(tokio::spawn(peers.run(reconnected)));
-        Ok(Self { client, gaps, outbox, id: id.into(), _peers: Arc::new(peers) })
+        let _peers = AbortOnDropHandle::new(tokio::spawn(peers.run(reconnected)));
+        Ok(Self { shared: Arc::new(Shared { client, gaps, outbox, id, _peers }) })
     }
 
     /// Sends what has been published, and says to the other servers that this one leaves, for the end of a program. Without it the
     /// others wait five seconds for this one after the next outage.
     pub async fn close(&self) {
         let goodbye = async {
-            peers::say(&self.client, "bye", &self.id).await;
-            self.client.flush().await
+            peers::say(self.client(), "bye", &self.shared.id).await;
+            self.client().flush().await
         };
         if timeout(CLOSE_TIMEOUT, goodbye).await.is_err() {
             warn!("NATS does not read: the last messages may be lost");
@@ -126,20 +134,20 @@ impl Nats {
     /// Publishes a message, or has it wait while NATS is away and until the other servers are back on it; waits itself where too
     /// many do.
     pub(crate) async fn publish(&self, message: Outgoing) -> Result<(), PublishError> {
-        self.outbox.publish(&self.client, message).await
+        self.shared.outbox.publish(self.client(), message).await
     }
 
     pub(crate) fn client(&self) -> &Client {
-        &self.client
+        &self.shared.client
     }
 
     /// Changes each time that messages may have been missed: the connection was lost and is back, or more came than was read.
     pub(crate) fn gaps(&self) -> watch::Receiver<()> {
-        self.gaps.clone()
+        self.shared.gaps.clone()
     }
 
     pub(crate) fn is_connected(&self) -> bool {
-        self.client.connection_state() == async_nats::connection::State::Connected
+        self.client().connection_state() == async_nats::connection::State::Connected
     }
 }
 
