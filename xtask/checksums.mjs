@@ -1,4 +1,4 @@
-// Prints the SHA-256 of every file of a folder, in the form that `sha256sum --check` takes. Usage: node checksums.mjs FOLDER
+// Prints the SHA-256 of every file of a folder, in the form that `sha256sum --check` reads. Usage: node checksums.mjs FOLDER
 import { createHash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";

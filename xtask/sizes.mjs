@@ -1,4 +1,4 @@
-// Prints what the npm package weighs: every wasm and JavaScript file, and what a page downloads for each entry.
+// Prints the sizes of the npm package: every wasm and JavaScript file, and the download of each entry.
 // Usage: `node sizes.mjs FOLDER`; `node sizes.mjs FOLDER --readme` puts the figures into the package's README in place of
 // `{{index}}` and the like, and prints nothing.
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";

@@ -1,4 +1,4 @@
-// What files of the npm package weigh. Node.js has both compressors built in.
+// Measures files of the npm package. Node.js has both compressors built in.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { brotliCompressSync, gzipSync } from "node:zlib";

@@ -1,23 +1,23 @@
-//! `cargo xtask bench`: builds what `bench/` measures, and runs it.
+//! `cargo xtask bench`: builds the servers and clients of `bench/`, and runs the measurements.
 
 use crate::{build, command, setup, workspace};
 use anyhow::Result;
 
-/// How long the soak lasts, in minutes, unless it is told.
+/// The default length of the soak, in minutes.
 pub(crate) const SOAK: &str = "30";
 
-/// Runs the workloads that are named, or all of them, and then writes `docs/benchmarks.md`; `--quick` tries them all
-/// once, without peers, and writes nothing.
+/// Runs the named workloads, or all of them and then writes `docs/benchmarks.md`.
+/// `--quick` runs each once, without peers, and writes nothing.
 pub(crate) fn bench(arguments: &[&str]) -> Result<()> {
     run("bench/run.mjs", "manysocket-test-server", arguments)
 }
 
-/// Runs everything for so many minutes, while connections break; half an hour or more writes `docs/faults.md`.
+/// Runs everything for the given minutes while connections break; half an hour or more writes `docs/faults.md`.
 pub(crate) fn soak(minutes: &str) -> Result<()> {
     run("bench/soak.mjs", "manysocket-server", &[minutes])
 }
 
-/// Runs a program of `bench/` with that server.
+/// Runs a program of `bench/` with the given server.
 fn run(program: &str, server: &str, arguments: &[&str]) -> Result<()> {
     build::package()?;
     let browser = setup::browser::browser()?;

@@ -1,7 +1,7 @@
 //! `cargo xtask build`: the npm package in `pkg/`.
 //!
-//! cargo compiles the client to wasm, wasm-bindgen writes its JavaScript side, wasm-opt shrinks it; then the package
-//! is put together from that, from `js/` and from `pkg-template/`. Nothing is done again that has not changed.
+//! cargo compiles the client to wasm, wasm-bindgen writes its JavaScript side, wasm-opt shrinks it; then the build
+//! assembles the package from that, from `js/` and from `pkg-template/`. It skips steps whose inputs have not changed.
 
 use crate::setup::{self, wasm::Toolchain};
 use crate::{command, inline, workspace};
@@ -18,10 +18,10 @@ const ENTRIES: [&str; 5] = ["index.js", "manual.js", "rpc.js", "state.js", "devt
 /// The script of the shared worker, likewise.
 const SHARED_WORKER: &str = "shared-worker.js";
 
-/// What wasm-bindgen names the wasm.
+/// The name that wasm-bindgen gives the wasm.
 const WASM_FILE: &str = "manysocket_bg.wasm";
 
-/// Builds `pkg/` and prints what it weighs.
+/// Builds `pkg/` and prints its sizes.
 pub(crate) fn build() -> Result<()> {
     package()?;
     command::run(command::program("node")?.args(["xtask/sizes.mjs", "pkg"]))
@@ -38,7 +38,7 @@ pub(crate) fn package() -> Result<()> {
 /// Compiles the client; returns the path of the wasm.
 fn compile(toolchain: &Toolchain) -> Result<PathBuf> {
     println!("Building the client …");
-    // `cargo build` would make the rlib too, and then leave link-time optimisation out without a word.
+    // `cargo build` would make the rlib too, and then omit link-time optimisation silently.
     let mut cargo = toolchain.cargo()?;
     cargo.args([
         "rustc",
@@ -58,7 +58,7 @@ fn compile(toolchain: &Toolchain) -> Result<PathBuf> {
     Ok(workspace::target()?.join(WASM).join("release/manysocket.wasm"))
 }
 
-/// Runs wasm-bindgen and wasm-opt when the wasm is newer than what they made of it; returns the folder of the result.
+/// Runs wasm-bindgen and wasm-opt if the wasm is newer than their output; returns the folder of the result.
 fn bindings(wasm: &Path, node_modules: &Path) -> Result<PathBuf> {
     let folder = workspace::target()?.join("bindings");
     let stamp = folder.join("done");
@@ -73,8 +73,8 @@ fn bindings(wasm: &Path, node_modules: &Path) -> Result<PathBuf> {
     command::run(
         command::program(bindgen)?
             .args(["bindgen", "--target", "web", "--omit-default-module-path"])
-            // Names and producers are of no use to a page. The symbols must stay until here: the features that the
-            // compiler used are noted beside them, and wasm-bindgen and wasm-opt go by that note.
+            // A page needs neither names nor producers. The symbols must stay until here: the compiler notes the
+            // features that it used beside them, and wasm-bindgen and wasm-opt read that note.
             .args(["--remove-name-section", "--remove-producers-section"])
             .arg("--out-dir")
             .arg(&out)
@@ -84,8 +84,8 @@ fn bindings(wasm: &Path, node_modules: &Path) -> Result<PathBuf> {
     command::run(
         command::program("node")?
             .arg(node_modules.join("binaryen/bin/wasm-opt"))
-            // The levels that aim at size gain nothing here: all are within one per cent of this one. That the features
-            // are listed is of use to tools alone.
+            // The levels that aim at size gain nothing here: all are within one per cent of this one. Only tools
+            // need the list of features.
             .args(["-O3", "--converge", "--strip-target-features"])
             .arg(&optimised)
             .arg("--output")
@@ -120,14 +120,14 @@ fn locked<'a>(lock: &'a str, name: &str) -> Result<&'a str> {
         .with_context(|| format!("Cargo.lock names no crate `{name}`"))
 }
 
-/// Puts `pkg/` together: bundles the JavaScript, once for all entries, and adds what is shipped as it is.
+/// Assembles `pkg/`: bundles the JavaScript, once for all entries, and adds the files that ship unchanged.
 fn assemble(bindings: &Path, node_modules: &Path) -> Result<()> {
     let root = workspace::root()?;
     let sources = workspace::target()?.join("bundle");
     workspace::empty(&sources)?;
     workspace::copy_contents(bindings, &sources)?;
     workspace::copy_contents(&root.join("js"), &sources)?;
-    // The default entry carries its wasm inside, so that the import is ready with no request and no promise.
+    // The default entry contains its wasm, so that the import is ready with no request and no promise.
     let wasm = bindings.join(WASM_FILE);
     let bytes = fs::read(&wasm).with_context(|| format!("cannot read {}", wasm.display()))?;
     workspace::write(
@@ -137,18 +137,18 @@ fn assemble(bindings: &Path, node_modules: &Path) -> Result<()> {
 
     let package = root.join("pkg");
     workspace::empty(&package)?;
-    // A page without a bundler gets few files, and small ones. What entries share becomes a file of its own: there must
-    // be one copy of the package's state, whichever entries a page imports.
+    // A page without a bundler gets few files, and small ones. Code that entries share goes into a separate file:
+    // there must be one copy of the package's state, whichever entries a page imports.
     let bundle = |format: &[&str]| -> Result<()> {
         let mut esbuild = command::program(node_modules.join(".bin/esbuild"))?;
         esbuild.args(["--bundle", "--minify", "--sourcemap", "--target=es2022", "--log-level=warning"]);
         esbuild.args(format).arg(concat!("--define:VERSION=\"", env!("CARGO_PKG_VERSION"), "\""));
-        // Where the library is that an entry brings with it.
+        // The folder of the library that an entry includes.
         esbuild.env("NODE_PATH", node_modules);
         command::run(esbuild.arg(format!("--outdir={}", package.display())).current_dir(&sources))
     };
     bundle(&[&ENTRIES[..], &["--splitting", "--format=esm", "--chunk-names=shared-[hash]"]].concat())?;
-    // Its script is all of it: bundlers know one file by its URL, and copy it.
+    // The worker is a single script, since bundlers copy the one file that its URL names.
     bundle(&[SHARED_WORKER, "--format=esm"])?;
 
     workspace::copy(&wasm, &package.join(WASM_FILE))?;

@@ -1,16 +1,16 @@
-//! Running other programs: with a clear error when one is missing or fails.
+//! Runs other programs, with a clear error when one is missing or fails.
 
 use anyhow::{Context, Result, bail};
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// A cargo of the workspace's own toolchain.
+/// Returns a command for the cargo of the workspace's toolchain.
 pub(crate) fn cargo() -> Result<Command> {
     cargo_at("cargo")
 }
 
-/// The cargo of that path.
+/// Returns a command for the cargo at the given path.
 pub(crate) fn cargo_at(path: &str) -> Result<Command> {
     let mut command = program(path)?;
     // The outer cargo set these to files of its own toolchain, which another toolchain's cargo would then call.
@@ -20,14 +20,14 @@ pub(crate) fn cargo_at(path: &str) -> Result<Command> {
     Ok(command)
 }
 
-/// A program to be run in the root of the repository.
+/// Returns a command that runs a program in the root of the repository.
 pub(crate) fn program(name: impl AsRef<OsStr>) -> Result<Command> {
     let mut command = Command::new(name);
     command.current_dir(crate::workspace::root()?);
     Ok(command)
 }
 
-/// Runs it, its output on ours; a status other than success is an error.
+/// Runs it and passes its output on; a status other than success is an error.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("cannot start `{}`", line(command)))?;
     if !status.success() {
@@ -36,7 +36,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs it without output, unless it fails: then its output is shown.
+/// Runs it silently; shows its output only if it fails.
 pub(crate) fn run_quietly(command: &mut Command) -> Result<()> {
     let output =
         command.stdin(Stdio::null()).output().with_context(|| format!("cannot start `{}`", line(command)))?;
@@ -52,13 +52,13 @@ pub(crate) fn run_quietly(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// What it prints on its standard output; `None` when it cannot be started or fails.
+/// Returns its standard output; `None` if it cannot be started or fails.
 pub(crate) fn answer(command: &mut Command) -> Option<String> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// The command as one would type it, shortened to programs' names.
+/// Returns the command line, with paths shortened to the programs' names.
 fn line(command: &Command) -> String {
     let name = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
     std::iter::once(name)

@@ -4,7 +4,7 @@ use crate::{build, command, workspace};
 use anyhow::Result;
 use std::process::Command;
 
-/// Only this machine can reach it; `--listen` opens it to others.
+/// The default address, which only this machine can reach; `--listen` opens the demo to others.
 pub(crate) const DEFAULT_ADDRESS: &str = "127.0.0.1:8080";
 
 /// Builds the package and the server, stages the page and serves it until a signal ends the server.
@@ -29,12 +29,12 @@ pub(crate) fn demo(address: &str) -> Result<()> {
     println!("Starting the demo. Open the address below in a browser; Ctrl-C ends it.");
     let mut server = command::program(workspace::built("release", "manysocket-server")?)?;
     server.arg("--listen").arg(address).arg("--static").arg(&site);
-    // What is edited in one demo is there in the next.
+    // The next demo shows the documents that were edited in this one.
     server.arg("--data").arg(workspace::target()?.join("demo-data"));
     become_program(&mut server)
 }
 
-/// Puts the server in this process's place: SIGINT and SIGTERM then reach it with nobody between.
+/// Replaces this process by the server, so that SIGINT and SIGTERM reach the server directly.
 #[cfg(unix)]
 fn become_program(server: &mut Command) -> Result<()> {
     use std::os::unix::process::CommandExt;

@@ -9,10 +9,10 @@ use std::time::Instant;
 /// Seconds for each target in a test: enough for the saved inputs and what lies close to them, and below a minute for all.
 pub(crate) const SHORT: &str = "4";
 
-/// Seconds that one input may take: the longest of those saved takes a hundredth of one.
+/// Seconds that one input may take; the slowest of the saved ones takes a hundredth of a second.
 const HANG: &str = "-timeout=20";
 
-/// Runs the named targets, or all when none is named, and tells how many inputs each was given. The first that fails ends it.
+/// Runs the named targets, or all, and prints how many inputs each got. Stops at the first target that fails.
 pub(crate) fn fuzz(seconds: &str, wanted: &[&str]) -> Result<()> {
     if !setup::compiler::compiler() {
         return Ok(());
@@ -27,16 +27,16 @@ pub(crate) fn fuzz(seconds: &str, wanted: &[&str]) -> Result<()> {
     println!("{:12} {:>12} {:>8} {:>8} {:>8}", "target", "executions", "seconds", "inputs", "edges");
     for target in targets.iter().filter(|name| wanted.is_empty() || wanted.contains(&name.as_str())) {
         let start = Instant::now();
-        let told = run(&folder, target, seconds)?;
+        let printed = run(&folder, target, seconds)?;
         let [executions, inputs, edges] =
-            ["number_of_executed_units: ", "corp: ", "cov: "].map(|name| last(&told, name));
+            ["number_of_executed_units: ", "corp: ", "cov: "].map(|name| last(&printed, name));
         let seconds = start.elapsed().as_secs();
         println!("{target:12} {executions:>12} {seconds:>8} {inputs:>8} {edges:>8}");
     }
     Ok(())
 }
 
-/// The names of the targets, which are those of their files.
+/// Returns the names of the targets, which are those of their files.
 fn targets(folder: &Path) -> Result<Vec<String>> {
     let folder = folder.join("fuzz_targets");
     let files = fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
@@ -47,8 +47,8 @@ fn targets(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Runs one target; returns what libFuzzer told. Inputs that reach something new stay in `fuzz/target/corpus/`, one that
-/// fails in `fuzz/artifacts/`.
+/// Runs one target and returns libFuzzer's output. Inputs that reach new code stay in `fuzz/target/corpus/`, a failing
+/// one in `fuzz/artifacts/`.
 fn run(folder: &Path, target: &str, seconds: &str) -> Result<String> {
     let (found, failing) = (folder.join("target/corpus").join(target), folder.join("artifacts"));
     for folder in [&found, &failing] {
@@ -60,15 +60,15 @@ fn run(folder: &Path, target: &str, seconds: &str) -> Result<String> {
     cargo.args([&format!("-max_total_time={seconds}"), HANG, "-print_final_stats=1"]);
     let output = cargo.arg(format!("-artifact_prefix={}/", failing.display())).output();
     let output = output.context("cannot start cargo")?;
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
     if !output.status.success() {
-        bail!("{target} failed ({}):\n{}", output.status, told.trim_end());
+        bail!("{target} failed ({}):\n{}", output.status, printed.trim_end());
     }
-    Ok(told)
+    Ok(printed)
 }
 
-/// The last number that follows a name.
-fn last<'a>(told: &'a str, name: &str) -> &'a str {
-    let rest = told.rsplit_once(name).map_or("", |(_, rest)| rest);
+/// Returns the last number that follows a name.
+fn last<'a>(printed: &'a str, name: &str) -> &'a str {
+    let rest = printed.rsplit_once(name).map_or("", |(_, rest)| rest);
     rest.split(|character: char| !character.is_ascii_digit()).next().unwrap_or_default()
 }

@@ -1,12 +1,12 @@
 //! Bytes as text in a JavaScript file, for the entry that carries its wasm inside. `js/inline.js` reads it.
 //!
-//! Base64 cuts bytes into six bits, and a compressor no longer sees what repeats: of 12.1 KB of brotli it made 16.6.
-//! Here a byte stays one character, or two, and it stays 12.6. ASCII alone, since not every server tells the charset.
+//! Base64 cuts bytes into six bits, so a compressor no longer sees repetitions: 12.1 KB of brotli became 16.6.
+//! Here a byte becomes one or two characters, and 12.1 KB become 12.6. All are ASCII, since not every server names the charset.
 
-/// Bytes below this are one character, others one of two characters in front and the remainder.
+/// Bytes below this become one character; others become one of two prefix characters and the remainder.
 const SINGLES: u8 = 89;
 
-/// The text of `bytes`: nothing in it has a meaning in a JavaScript string in double quotes.
+/// Encodes `bytes` as text without any character that is special in a double-quoted JavaScript string.
 pub(crate) fn text(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() * 5 / 4);
     for byte in bytes {
@@ -19,7 +19,7 @@ pub(crate) fn text(bytes: &[u8]) -> String {
     text
 }
 
-/// The characters from `#` on, behind the quotation mark, without the backslash.
+/// Returns a character from `#` on (after the quotation mark), skipping the backslash.
 fn character(digit: u8) -> char {
     let code = b'#' + digit;
     (if code < b'\\' { code } else { code + 1 }).into()

@@ -1,4 +1,4 @@
-//! The project's commands: `cargo xtask build`, `demo`, `test`, `bench`, `fuzz`, `reference` and `release`. Each does its own set-up.
+//! The project's commands: `cargo xtask build`, `demo`, `test`, `bench`, `fuzz`, `reference` and `release`. Each installs what it needs.
 
 mod bench;
 mod build;
@@ -19,10 +19,10 @@ const USAGE: &str = "\
 cargo xtask build                    build the npm package into pkg/ and print its sizes
 cargo xtask demo [--listen ADDRESS]  build everything and serve the demo (default address 127.0.0.1:8080)
 cargo xtask bench [--quick] [NAME]…  measure against native sockets and peers, and write docs/benchmarks.md;
-                                     or only the named workloads of bench/workloads.mjs, which writes nothing
-cargo xtask bench soak [MINUTES]     run everything for long while connections break (default 30), and write
+                                     with names, run only these workloads of bench/workloads.mjs, and write nothing
+cargo xtask bench soak [MINUTES]     run everything while connections break (default 30 minutes), and write
                                      docs/faults.md
-cargo xtask fuzz SECONDS [TARGET]…   run all fuzz targets, or only the named ones, for so long each
+cargo xtask fuzz SECONDS [TARGET]…   run all fuzz targets, or only the named ones, for SECONDS each
 cargo xtask reference                write the API reference of the npm package and the crates
 cargo xtask release --dry-run        check whether a release could be made, and pack it; publishes nothing
 cargo xtask test [STEP]…             run all tests, or only the named steps:

@@ -1,4 +1,4 @@
-//! `cargo xtask reference`: the API reference of both languages, as pages to read in a browser.
+//! `cargo xtask reference`: the API reference of both languages, as HTML pages.
 
 use crate::{build, command, setup, workspace};
 use anyhow::Result;

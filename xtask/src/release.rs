@@ -1,18 +1,18 @@
-//! `cargo xtask release --dry-run`: whether a release could be made, and of what it would consist. It publishes nothing.
+//! `cargo xtask release --dry-run`: checks whether a release is possible, and packs it. It publishes nothing.
 //!
-//! All that is wrong is told at the end, at once.
+//! It reports all problems together at the end.
 
 use crate::{build, command, workspace};
 use anyhow::{Result, bail};
 use std::path::Path;
 
-/// The crates, in the order in which they can be published: each needs those before it.
+/// The crates in publishing order: each needs those before it.
 const CRATES: [&str; 3] = ["manysocket-protocol", "manysocket-server", "manysocket"];
 
-/// The version that all have, from the workspace's manifest.
+/// The common version, from the workspace's manifest.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Checks, packs, and prints what there is to publish.
+/// Checks, packs, and prints the files to publish.
 pub(crate) fn dry_run() -> Result<()> {
     let root = workspace::root()?;
     let mut problems = Vec::new();
@@ -33,7 +33,7 @@ pub(crate) fn dry_run() -> Result<()> {
 
     println!("\nThe crates, compiled as they are packed:");
     let mut cargo = command::cargo()?;
-    // What is not committed is among the problems already.
+    // Uncommitted changes are among the problems already.
     cargo.args(["package", "--allow-dirty"]).args(CRATES.map(|name| format!("--package={name}")));
     command::run(&mut cargo)?;
     for name in CRATES {
@@ -51,14 +51,14 @@ pub(crate) fn dry_run() -> Result<()> {
     Ok(())
 }
 
-/// Other crates of the workspace ask for these by the same version. The npm package takes it when it is built.
+/// Returns the dependencies between crates that name another version. The build gives the npm package its version.
 fn check_versions(manifest: &str) -> Vec<String> {
     let asked = manifest.lines().filter(|line| line.starts_with("manysocket-") && line.contains("path = "));
     let other = asked.filter(|line| !line.contains(&format!("version = \"{VERSION}\"")));
     other.map(|line| format!("Cargo.toml: the workspace has version {VERSION}, but `{line}`")).collect()
 }
 
-/// The changelog has a section for the version, and none for what is yet to be released.
+/// Checks that the changelog has a section for the version, and none for unreleased changes.
 fn check_changelog(text: &str) -> Vec<String> {
     let mut problems = Vec::new();
     if !text
@@ -75,7 +75,7 @@ fn check_changelog(text: &str) -> Vec<String> {
     problems
 }
 
-/// Prints the checksums of a folder's files, in the form that `sha256sum --check` takes.
+/// Prints the checksums of a folder's files, in the form that `sha256sum --check` reads.
 fn checksums(folder: &Path) -> Result<()> {
     println!("\nChecksums (SHA-256):");
     command::run(command::program("node")?.arg("xtask/checksums.mjs").arg(folder))

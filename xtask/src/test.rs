@@ -1,6 +1,6 @@
-//! `cargo xtask test`: every check of the project, in steps that can be asked for by name.
+//! `cargo xtask test`: every check of the project, in named steps.
 //!
-//! A step that fails does not stop the others: one run shows all there is to repair.
+//! A failing step does not stop the others, so one run shows every problem.
 
 use crate::build::WASM;
 use crate::setup::browser::Browser;
@@ -17,7 +17,7 @@ struct Step {
     run: fn() -> Result<()>,
 }
 
-/// In the order in which they run: what is quick and often wrong comes first.
+/// The steps in the order in which they run: quick ones that fail often come first.
 const STEPS: [Step; 7] = [
     Step { name: "fmt", purpose: "the layout of the Rust code", run: fmt },
     Step { name: "clippy", purpose: "lints, natively and for wasm32", run: clippy },
@@ -28,7 +28,7 @@ const STEPS: [Step; 7] = [
     Step { name: "fuzz", purpose: "the fuzz targets with libFuzzer, some seconds each", run: fuzzing },
 ];
 
-/// Flags that keep Chromium to the test: no window, no calls home. A container's root has no sandbox to offer.
+/// Flags for Chromium: no window, no requests to its vendor. As root in a container it has no sandbox.
 const CHROMIUM_FLAGS: [&str; 8] = [
     "--headless",
     "--no-sandbox",
@@ -83,7 +83,7 @@ fn clippy() -> Result<()> {
 
 fn native() -> Result<()> {
     setup::servers::servers();
-    // xtask-bindgen has nothing to test, and together with the others its dependencies would be compiled once more
+    // xtask-bindgen has no tests, and built together with the others it would compile its dependencies again
     // with other features.
     command::run(command::cargo()?.args([
         "test",
@@ -98,7 +98,7 @@ fn wasm() -> Result<()> {
     let Browser { chromium, driver } = setup::browser::browser()?;
     let toolchain = setup::wasm::toolchain()?;
     let bindgen = build::bindgen()?;
-    // Rust's debug form of these strings is also the form that JSON and TOML give them.
+    // Rust's debug form of these strings is also valid JSON and TOML.
     let capabilities = workspace::target()?.join("webdriver.json");
     workspace::write(
         &capabilities,
@@ -145,14 +145,14 @@ fn fuzzing() -> Result<()> {
     fuzz::fuzz(fuzz::SHORT, &[])
 }
 
-/// Runs the tests of one folder below `tests/` with Node's test runner, against the package and the server as built.
+/// Runs the tests of one folder below `tests/` with Node's test runner, against the built package and server.
 fn node_tests(folder: &str, firefox: Option<PathBuf>) -> Result<()> {
     let Browser { chromium, .. } = setup::browser::browser()?;
     build::package()?;
     let files = test_files(folder)?;
     let mut node: Command = command::program("node")?;
     node.args(["--test", "--test-reporter=spec"]).args(files);
-    // The flags and programs come from here, so that each is named once.
+    // The flags and programs are set here, so that each is named once.
     node.env("CHROMIUM", chromium).env("CHROMIUM_FLAGS", CHROMIUM_FLAGS.join(" "));
     node.envs(firefox.map(|program| ("FIREFOX", program)));
     node.env("MANYSOCKET_EXAMPLES", workspace::target()?.join("debug"));
@@ -161,13 +161,13 @@ fn node_tests(folder: &str, firefox: Option<PathBuf>) -> Result<()> {
     command::run(&mut node)
 }
 
-/// Builds a server with its debug assertions, which a test should run into; returns the program.
+/// Builds a server with debug assertions, which tests should trigger if they can; returns the program.
 fn server(name: &str) -> Result<PathBuf> {
     command::run(command::cargo()?.args(["build", "--quiet", "--package", name, "--bin", name]))?;
     workspace::built("debug", name)
 }
 
-/// The files named `*.test.js`: Node's versions differ in what they make of a folder.
+/// Returns the files named `*.test.js`, since Node's versions treat a folder differently.
 fn test_files(folder: &str) -> Result<Vec<PathBuf>> {
     let folder = workspace::root()?.join("tests").join(folder);
     let mut files = Vec::new();

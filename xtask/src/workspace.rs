@@ -1,11 +1,11 @@
-//! Where things are: the repository, cargo's target directory, and small file operations on them.
+//! Finds the repository and cargo's target directory, and has small file operations.
 
 use anyhow::{Context, Result};
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The root of the repository. `cargo run` sets the variable at run time, so a moved clone is no trouble.
+/// Returns the root of the repository. `cargo run` sets the variable at run time, so a moved clone works.
 pub(crate) fn root() -> Result<PathBuf> {
     let manifest = std::env::var_os("CARGO_MANIFEST_DIR")
         .context("CARGO_MANIFEST_DIR is not set: start this program as `cargo xtask …`")?;
@@ -13,19 +13,19 @@ pub(crate) fn root() -> Result<PathBuf> {
     Ok(root.to_path_buf())
 }
 
-/// Cargo's target directory: this program runs from `<target>/debug/xtask`, whatever the configuration named it.
+/// Returns cargo's target directory: this program runs from `<target>/debug/xtask`, however it is configured.
 pub(crate) fn target() -> Result<PathBuf> {
     let program = std::env::current_exe().context("cannot find out where this program runs from")?;
     let target = program.ancestors().nth(2).context("this program is not inside a target directory")?;
     Ok(target.to_path_buf())
 }
 
-/// A program that cargo built: in `debug` or `release`.
+/// Returns the path of a program that cargo built, in `debug` or `release`.
 pub(crate) fn built(profile: &str, name: &str) -> Result<PathBuf> {
     Ok(target()?.join(profile).join(format!("{name}{}", std::env::consts::EXE_SUFFIX)))
 }
 
-/// Makes `folder` exist and be empty.
+/// Creates `folder`, or empties it.
 pub(crate) fn empty(folder: &Path) -> Result<()> {
     if folder.exists() {
         fs::remove_dir_all(folder).with_context(|| format!("cannot empty {}", folder.display()))?;
@@ -33,7 +33,7 @@ pub(crate) fn empty(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))
 }
 
-/// Copies the contents of one folder into another, with all below it.
+/// Copies the contents of one folder into another, recursively.
 pub(crate) fn copy_contents(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to).with_context(|| format!("cannot create {}", to.display()))?;
     for entry in fs::read_dir(from).with_context(|| format!("cannot read the folder {}", from.display()))? {
@@ -64,14 +64,14 @@ pub(crate) fn write(path: &Path, contents: impl AsRef<[u8]>) -> Result<()> {
     fs::write(path, contents).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Whether `product` exists and is newer than every one of `sources`.
+/// Returns whether `product` exists and is newer than all `sources`.
 pub(crate) fn is_newer(product: &Path, sources: &[&Path]) -> bool {
     let changed = |path: &Path| fs::metadata(path).and_then(|data| data.modified()).ok();
     let Some(made) = changed(product) else { return false };
     sources.iter().all(|source| changed(source).is_some_and(|time| time < made))
 }
 
-/// The first file of that name in the folders of PATH.
+/// Returns the first file of that name in the folders of PATH.
 pub(crate) fn on_path(program: impl AsRef<OsStr>) -> Option<PathBuf> {
     let program = program.as_ref();
     std::env::split_paths(&std::env::var_os("PATH")?)

@@ -1,4 +1,4 @@
-//! Every crate of the repository takes the workspace's lints, and these forbid unsafe code.
+//! Checks that every crate of the repository uses the workspace's lints, and that these forbid unsafe code.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,7 +8,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the folder of xtask has a parent")
 }
 
-/// The manifests of the workspace, by what cargo tells about them.
+/// Returns the manifests of the workspace, as cargo reports them.
 fn manifests() -> Vec<String> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["metadata", "--no-deps", "--format-version", "1"]).current_dir(root());
@@ -18,7 +18,7 @@ fn manifests() -> Vec<String> {
     paths.filter_map(|rest| rest.split_once('"')).map(|(path, _)| path.to_owned()).collect()
 }
 
-/// The lines of a table of a manifest.
+/// Returns the lines of a table of a manifest.
 fn table(path: impl AsRef<Path>, name: &str) -> Vec<String> {
     let manifest = fs::read_to_string(path).expect("a manifest");
     let lines = manifest.lines().skip_while(|line| *line != format!("[{name}]")).skip(1);

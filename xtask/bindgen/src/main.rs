@@ -1,8 +1,8 @@
 //! wasm-bindgen and its test runner as one binary: `xtask-bindgen bindgen …` and `xtask-bindgen test-runner …`.
 //!
 //! Built from the library of the crate `wasm-bindgen-cli`, so that Cargo.lock holds its version beside the client's
-//! and nothing needs to be installed. It is a crate of its own because it takes a minute to compile: `cargo xtask`
-//! answers without it, and builds it when the wasm must be processed.
+//! and nothing needs to be installed. It is a separate crate because it takes a minute to compile: `cargo xtask`
+//! works without it, and builds it when it must process the wasm.
 
 use anyhow::{Result, bail};
 use std::ffi::OsString;

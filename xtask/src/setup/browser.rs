@@ -1,17 +1,17 @@
-//! The browsers of the tests: Chromium with its WebDriver, and Firefox, which needs none.
+//! Finds or installs the browsers of the tests: Chromium with its WebDriver, and Firefox, which needs none.
 
 use super::debian;
 use crate::workspace;
 use anyhow::{Context, Result, ensure};
 use std::path::PathBuf;
 
-/// Where the browser and its driver are.
+/// The programs of the browser and its driver.
 pub(crate) struct Browser {
     pub(crate) chromium: PathBuf,
     pub(crate) driver: PathBuf,
 }
 
-/// Finds both, by the variables CHROMIUM and CHROMEDRIVER or else on PATH; installs them where that is possible.
+/// Finds both by the variables CHROMIUM and CHROMEDRIVER, or on PATH; installs them where possible.
 pub(crate) fn browser() -> Result<Browser> {
     if let Some(browser) = find()? {
         return Ok(browser);
@@ -23,8 +23,8 @@ pub(crate) fn browser() -> Result<Browser> {
     find()?.context("Chromium and its driver were installed, but are not on PATH")
 }
 
-/// Finds Firefox, by the variable FIREFOX or else on PATH; installs it where that is possible. Without it there is less to
-/// test, which one line says.
+/// Finds Firefox by the variable FIREFOX, or on PATH; installs it where possible. Without it, prints one line, and its
+/// tests are skipped.
 pub(crate) fn firefox() -> Result<Option<PathBuf>> {
     let find = || named("FIREFOX", &["firefox-esr", "firefox"]);
     if let Some(program) = find()? {
@@ -44,7 +44,7 @@ fn find() -> Result<Option<Browser>> {
     Ok(chromium.zip(driver).map(|(chromium, driver)| Browser { chromium, driver }))
 }
 
-/// The program that a variable names, or else the first of those on PATH.
+/// Returns the program that a variable names, or the first of the given ones on PATH.
 fn named(variable: &str, programs: &[&str]) -> Result<Option<PathBuf>> {
     let Some(path) = std::env::var_os(variable).map(PathBuf::from) else {
         return Ok(programs.iter().find_map(workspace::on_path));

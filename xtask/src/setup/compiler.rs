@@ -1,9 +1,9 @@
-//! The C++ compiler that libFuzzer is built with.
+//! Finds or installs the C++ compiler that builds libFuzzer.
 
 use super::debian;
 use crate::workspace;
 
-/// Whether there is one. It is installed where that is possible; else a line says what is not run.
+/// Returns whether there is one. Installs it where possible; otherwise prints which tests do not run.
 pub(crate) fn compiler() -> bool {
     if workspace::on_path("c++").is_some() {
         return true;

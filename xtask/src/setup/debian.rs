@@ -1,9 +1,9 @@
-//! Installing packages of a Debian-like system, where that is possible without asking anyone.
+//! Installs packages of a Debian-like system, if this process is root.
 
 use crate::{command, workspace};
 use anyhow::{Result, bail};
 
-/// Installs the packages, or says why it cannot; `purpose` ends the line that tells what is going on.
+/// Installs the packages, or returns why it cannot; `purpose` ends the line that it prints.
 pub(super) fn install(packages: &[&str], purpose: &str) -> Result<()> {
     let wanted = packages.join(" ");
     if workspace::on_path("apt-get").is_none() {

@@ -1,5 +1,5 @@
-//! Set-up: everything that the commands need beside cargo. Each part looks first, does nothing when all is there,
-//! says in one line what it does when it must, and in one line what is missing when it cannot.
+//! Set-up: installs everything that the commands need beside cargo. Each part does nothing if its program is there;
+//! it prints one line before it installs, and one line if it cannot.
 
 pub(crate) mod browser;
 pub(crate) mod compiler;

@@ -1,10 +1,10 @@
-//! Programs that tests of the server run beside it: proxies, the nats-server that several servers meet on, and what makes
-//! their networks and moves their clocks.
+//! Installs programs that tests of the server run beside it: proxies, nats-server, and tools that make networks and move
+//! clocks.
 
 use super::debian;
 use crate::workspace;
 
-/// Installs them where that is possible. Without one there is less to test, which a line says.
+/// Installs them where possible. For a missing one it prints a line, and its tests are skipped.
 pub(crate) fn servers() {
     for (program, package, purpose) in [
         ("faketime", "faketime", "what moves the clock of servers in tests"),

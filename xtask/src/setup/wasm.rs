@@ -1,5 +1,5 @@
-//! A Rust toolchain that can compile for the browser: the one in use, with the wasm32 target added by rustup; only
-//! where rustup cannot get the target, one made of a Debian-like system's own packages.
+//! Finds a Rust toolchain that compiles for the browser: the one in use, with the wasm32 target added by rustup.
+//! Where rustup cannot download the target, it makes one from a Debian-like system's packages.
 
 use super::wasm_debian;
 use crate::build::WASM;
@@ -8,13 +8,13 @@ use anyhow::{Context, Result, ensure};
 use std::path::Path;
 use std::process::Command;
 
-/// What compiles for wasm32: the workspace's own toolchain, or one by its name in rustup.
+/// The toolchain that compiles for wasm32: the workspace's own, or one by its name in rustup.
 pub(crate) struct Toolchain {
     name: Option<&'static str>,
 }
 
 impl Toolchain {
-    /// A cargo of this toolchain.
+    /// Returns a command for the cargo of this toolchain.
     pub(crate) fn cargo(&self) -> Result<Command> {
         let mut cargo = command::cargo()?;
         if let Some(name) = self.name {
@@ -48,7 +48,7 @@ pub(crate) fn toolchain() -> Result<Toolchain> {
     Ok(made)
 }
 
-/// Whether the toolchain in use has a standard library for wasm32.
+/// Returns whether the toolchain in use has a standard library for wasm32.
 fn has_target() -> Result<bool> {
     let mut rustc = command::program("rustc")?;
     let folder = command::answer(rustc.args(["--print", "target-libdir", "--target", WASM]));

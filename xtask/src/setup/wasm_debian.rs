@@ -1,5 +1,5 @@
-//! The fall-back toolchain for wasm32: Debian's compiler, with a standard library that is compiled here from the
-//! sources that Debian packages. rustup links it under a name, so that it serves plain `cargo build` with no flag.
+//! Makes the fallback toolchain for wasm32: Debian's compiler, with a standard library that this module compiles from
+//! Debian's sources. rustup links it under a name, so that plain `cargo build` works with it.
 
 use super::debian;
 use crate::build::WASM;
@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 /// Its name in rustup.
 pub(super) const NAME: &str = "manysocket-wasm32";
 
-/// Debian's Rust for packages that need a recent one (as browsers do), beside the release's older one.
+/// Debian's Rust for packages that need a recent one, such as browsers, beside the release's older one.
 const PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "rust-web-clippy"];
 
-/// The crate whose dependency the library is, while it is compiled.
+/// The name of the empty crate that depends on the library while it compiles.
 const EMPTY_CRATE: &str = "empty";
 
-/// Whether the toolchain was made before and still works.
+/// Returns whether the toolchain exists and still works.
 pub(super) fn exists() -> Result<bool> {
     let mut rustc = command::program("rustup")?;
     Ok(command::answer(rustc.args(["run", NAME, "rustc", "--version"])).is_some())
@@ -42,14 +42,14 @@ fn compile_library() -> Result<PathBuf> {
     );
     workspace::write(&crate_folder.join("Cargo.toml"), manifest)?;
 
-    // Not rustup's proxies: Debian's programs, which have no toolchain to choose.
+    // Debian's programs, not rustup's proxies, which would choose a toolchain.
     let mut cargo = command::cargo_at("/usr/bin/cargo")?;
     cargo
         .current_dir(&crate_folder)
         .env("RUSTC", "/usr/bin/rustc")
-        // Building the library is a feature that the compiler only offers unstably, under this variable.
+        // This variable enables the unstable feature that builds the library.
         .env("RUSTC_BOOTSTRAP", "1")
-        // Without bitcode in the library the release's link-time optimisation finds nothing to work on.
+        // The release's link-time optimisation needs bitcode in the library.
         .env("RUSTFLAGS", "-Cembed-bitcode=yes")
         .env("CARGO_TARGET_DIR", crate_folder.join("target"))
         .args(["build", "--release", "--target", WASM])
@@ -67,7 +67,7 @@ fn assemble(library: &Path) -> Result<PathBuf> {
     fs::create_dir_all(&bin)?;
     link(Path::new("/usr/bin/cargo"), &bin.join("cargo"))?;
     let quoted = folder.display();
-    // Debian's compiler takes /usr for its root wherever it is called from; these send it here.
+    // Debian's compiler uses /usr as its root wherever it is called from; these scripts set another.
     for program in ["rustc", "rustdoc"] {
         let text = format!(
             "#!/bin/sh\ncase \" $* \" in *\" --sysroot\"*) exec /usr/bin/{program} \"$@\" ;; esac\n\
@@ -100,7 +100,7 @@ fn assemble(library: &Path) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// The triple that Debian's compiler runs on.
+/// Returns the triple that Debian's compiler runs on.
 fn host() -> Result<String> {
     let answer = command::answer(command::program("/usr/bin/rustc")?.arg("-vV"));
     answer
@@ -110,7 +110,7 @@ fn host() -> Result<String> {
         .context("/usr/bin/rustc does not say what it runs on")
 }
 
-/// The linker for wasm: the one of the toolchain in use, or else Debian's newest.
+/// Returns the linker for wasm: that of the toolchain in use, or Debian's newest.
 fn linker(host: &str) -> Result<PathBuf> {
     let own = command::answer(command::program("rustc")?.args(["--print", "sysroot"]))
         .map(|sysroot| Path::new(&sysroot).join("lib/rustlib").join(host).join("bin/rust-lld"));
