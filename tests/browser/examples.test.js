@@ -26,7 +26,7 @@ async function open(t, name, { pages = 1, words = [] } = {}) {
   }));
 }
 
-const TIMEOUT = { timeout: 30_000 };
+const TIMEOUT = { timeout: 60_000 };
 
 test("echo", TIMEOUT, async (t) => {
   const [page] = await open(t, "echo");

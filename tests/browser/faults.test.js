@@ -7,13 +7,10 @@ import { join } from "node:path";
 import { after, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { makeSite, removeSite, runInPage, startBrowser, startServer } from "../harness/index.js";
+import { makeSite, removeSite, runInPage, startBrowser, startServer, until } from "../harness/index.js";
 
 /** How often a link says something, in milliseconds; the default is 25 s. */
 const INTERVAL = 300;
-/** When a silent link is given up: docs/protocol.md §8. Timers of a busy machine are late. */
-const GIVEN_UP = 2 * INTERVAL + 10_000;
-const LATE = 3_000;
 
 const site = await makeSite();
 after(() => removeSite(site));
@@ -34,14 +31,6 @@ function openSocket(page) {
     socket.send("hello");
     await new Promise((resolve) => socket.addEventListener("message", resolve));
   });
-}
-
-async function until(what, condition, patience = GIVEN_UP + LATE) {
-  for (const begun = performance.now(); performance.now() - begun < patience; ) {
-    if (await condition()) return;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  assert.fail(`${what} did not happen in ${patience} ms`);
 }
 
 /** Two machines and a wire between them; `null` where such a thing cannot be made. */
@@ -109,7 +98,7 @@ describe("faults", { concurrency: true }, () => {
     assert.ok(performance.now() - begun > 10_000, "not before it was certain");
     assert.deepEqual(await runInPage(page, () => events), ["open", "error", 1006]);
     // It waits for the answer to its close, for five seconds.
-    await until("the link's end", async () => (await stats()).physical === 0, 5_000 + LATE);
+    await until("the link's end", async () => (await stats()).physical === 0);
 
     net.mend();
     await openSocket(page);
@@ -160,7 +149,7 @@ describe("faults", { concurrency: true }, () => {
     client.kill("SIGSTOP");
     await until("the server's end", async () => (await server.stats()).virtual === 0);
     client.kill("SIGCONT");
-    await until("the end", () => client.exitCode !== null, LATE);
+    await until("the end", () => client.exitCode !== null);
     assert.equal(output, "first\n1006\nsecond\n1005\n");
     assert.match(server.output(), /link closed/);
   });

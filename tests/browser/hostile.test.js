@@ -16,7 +16,7 @@ after(() => hostile.stop());
 const NOISE = 200_000;
 
 /** Far more than any attack takes. */
-const PATIENCE = 10_000;
+const PATIENCE = 60_000;
 
 /** A link that is passed on to the honest server. */
 function passOn({ socket, request }) {

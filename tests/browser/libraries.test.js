@@ -49,7 +49,7 @@ const EXPECTED = {
 };
 
 for (const [library, expected] of Object.entries(EXPECTED)) {
-  test(library, { timeout: 20_000 }, async () => {
+  test(library, { timeout: 60_000 }, async () => {
     const page = await browser.newPage();
     const physical = [];
     page.on("websocket", (socket) => physical.push(new URL(socket.url()).pathname));

@@ -2,18 +2,10 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { WebSocketServer } from "ws";
-import { runInPage, startServer, startWorld } from "../harness/index.js";
+import { runInPage, startServer, startWorld, until } from "../harness/index.js";
 
 const world = await startWorld();
 after(() => world.close());
-
-async function until(what, condition) {
-  for (let i = 0; i < 200; i++) {
-    if (await condition()) return;
-    await new Promise((resolve) => setTimeout(resolve, 25));
-  }
-  assert.fail(`${what} did not happen in 5 s`);
-}
 
 test("it is dialled at the first socket, kept while one is open, closed when idle, and dialled again", async () => {
   const page = await world.openPage();
@@ -118,8 +110,8 @@ test("a silent link is kept; one that is dead is found out, and its sockets fail
   await page.waitForTimeout(10 * interval);
   assert.deepEqual(await runInPage(page, () => events), ["open"], "pings keep it");
   server.pause();
-  // Two intervals, and ten seconds of grace.
-  await page.waitForFunction(() => events.length === 3, null, { timeout: 2 * interval + 10_000 + 3_000 });
+  // After two intervals and ten seconds of grace: protocol/tests/ has the time.
+  await until("the end", () => runInPage(page, () => events.length === 3));
   assert.deepEqual(await runInPage(page, () => events), ["open", "error", 1006]);
   server.resume();
   await page.close();

@@ -21,7 +21,7 @@ after(async () => {
 });
 
 // Far more than a place takes; it ends one in which an event never comes.
-const PATIENCE = 30_000;
+const PATIENCE = 120_000;
 
 /** Where Firefox 153 resolves relative URLs against the page, and not, as HTML asks for, against the worker's own URL. */
 const DEPARTURES = ["a module worker from a blob: URL", "a classic worker from a blob: URL"];

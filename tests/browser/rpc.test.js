@@ -106,7 +106,7 @@ for (const kind of ["native", "virtual"]) {
       const controller = new AbortController();
       const hasty = rpc(server, { timeout: 20 });
       const stoppable = rpc(server, { signal: controller.signal });
-      const calls = [hasty.slow(150), stoppable.slow(1), server.slow(3)].map(failure);
+      const calls = [hasty.slow(1000), stoppable.slow(1), server.slow(3)].map(failure);
       controller.abort(new Error("enough"));
       const results = await Promise.all(calls);
       results.push(await failure(stoppable.slow(4)), await server.slow(5), sockets.length);

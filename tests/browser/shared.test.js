@@ -2,7 +2,7 @@
 // parity.test.js runs its suite over it.
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
-import { makeSite, runInPage, startServer, startWorld } from "../harness/index.js";
+import { makeSite, runInPage, startServer, startWorld, until } from "../harness/index.js";
 
 const world = await startWorld({
   kind: "test",
@@ -11,14 +11,6 @@ const world = await startWorld({
   } }),
 });
 after(() => world.close());
-
-async function until(what, condition) {
-  for (let i = 0; i < 400; i++) {
-    if (await condition()) return;
-    await new Promise((resolve) => setTimeout(resolve, 25));
-  }
-  assert.fail(`${what} did not happen in 10 s`);
-}
 
 const counts = async () => {
   const { physical, virtual } = await world.server.stats();

@@ -1,4 +1,5 @@
 // Runs Chromium for a test, by remote control.
+import assert from "node:assert/strict";
 import { chromium } from "playwright-core";
 
 /** Starts the browser that `cargo xtask test` found, or another program that does. */
@@ -10,8 +11,18 @@ export function startBrowser(program = process.env.CHROMIUM ?? "/usr/bin/chromiu
   });
 }
 
-// Longer than any test of ours; without it a promise in the page that never settles would hang the whole run.
-const PATIENCE = 60_000;
+// Without it a promise in the page that never settles would hang the whole run. The longest call runs the parity suite twice,
+// 20 s on an idle machine.
+const PATIENCE = 180_000;
+
+/** Waits until a condition of the test's own holds. A minute only turns a hang into a failure, also on a busy machine. */
+export async function until(what, condition) {
+  const end = performance.now() + 60_000;
+  while (!(await condition())) {
+    assert.ok(performance.now() < end, `${what} did not happen in a minute`);
+    await new Promise((resolve) => setTimeout(resolve, 25));
+  }
+}
 
 /**
  * Runs a function in the page and returns its result, both as plain data.

@@ -8,7 +8,7 @@ import { startBrowser } from "./browser.js";
 import { startServer } from "./server.js";
 import { makeSite, removeSite } from "./site.js";
 
-export { runInPage, startBrowser } from "./browser.js";
+export { runInPage, startBrowser, until } from "./browser.js";
 export { startProgram, startServer } from "./server.js";
 export { BLANK_PAGE, makeSite, removeSite, repository } from "./site.js";
 

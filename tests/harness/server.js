@@ -11,7 +11,7 @@ const programs = {
 };
 
 // Far more than a start takes; it ends a test whose server hangs.
-const PATIENCE = 30_000;
+const PATIENCE = 60_000;
 
 /**
  * Starts the server on a site and waits until it listens.

@@ -64,7 +64,7 @@ async function visit(url, init = () => {}) {
 /** The page's job ended well; `virtual` tells whether it had sockets of the multiplexer, `isShared` whether over a shared worker. */
 async function works(page, { virtual = true, isShared = false } = {}) {
   const { virtual: count, ...rest } = await page
-    .waitForFunction(() => globalThis.result, undefined, { timeout: 20_000 })
+    .waitForFunction(() => globalThis.result, undefined, { timeout: 60_000 })
     .then(() => page.evaluate(() => globalThis.result))
     .catch((error) => assert.fail(`${error.message}\n${page.uncaught}`));
   assert.deepEqual(rest, RESULT);

@@ -11,7 +11,7 @@ after(() => removeSite(site));
 
 const PROGRAM = fileURLToPath(new URL("client.mjs", import.meta.url));
 // Longer than any of the programs takes, shorter than the suite's patience.
-const PATIENCE = 30_000;
+const PATIENCE = 60_000;
 
 /** Runs the program; `onLine` sees each of its lines. Resolves with all of them when it has ended by itself. */
 async function run(words, onLine = () => {}) {

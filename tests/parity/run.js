@@ -11,8 +11,8 @@ const all = Object.entries({ interface: interface_, sending, receiving, closing,
   Object.entries(cases).map(([name, run]) => ({ name: `${file}: ${name}`, run, topic: run.topic ?? file })),
 );
 
-// Longer than the slowest case; a case that waits for an event that never comes says so in its log.
-const PATIENCE = 8_000;
+// Longer than the slowest case on a busy machine; a case that waits for an event that never comes says so in its log.
+const PATIENCE = 20_000;
 
 async function logOf(run, WebSocket, host) {
   const lines = [];

@@ -205,7 +205,8 @@ export const cases = {
     const socket = new WebSocket(url("/echo"));
     socket.addEventListener("open", (e) => { log("first"); e.stopImmediatePropagation(); });
     socket.onopen = () => log("not reached");
-    await later(200);
+    while (socket.readyState === 0) await later();
+    await later();
     log(show(socket.readyState));
     socket.close();
   },

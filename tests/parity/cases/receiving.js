@@ -160,8 +160,10 @@ export const cases = {
   "an open socket's events come after those of the task that made it": async ({ WebSocket, url, log }) => {
     const socket = new WebSocket(url("/burst?count=1"));
     while (socket.readyState === 0) await later(10);
-    // Its message is right behind the answer.
-    await later(100);
+    // Its message is right behind the answer, and so before another socket's.
+    const second = new WebSocket(url("/burst?count=1"));
+    await next(second);
+    second.close();
     log(show(socket.readyState));
     socket.onmessage = () => log("not reached: it came before");
     socket.onopen = () => log("not reached either");

@@ -111,7 +111,7 @@ export const cases = {
     await null;
     log(show(socket.bufferedAmount));
     for (let n = 0; n < 11; n++) await fired(socket, "message");
-    await later(20);
+    while (socket.bufferedAmount > 0) await later();
     log(show(socket.bufferedAmount));
     socket.close();
   },
@@ -125,7 +125,7 @@ export const cases = {
     log(show(socket.bufferedAmount));
     await fired(socket, "message");
     await fired(socket, "message");
-    await later(20);
+    while (socket.bufferedAmount > 0) await later();
     log(show(socket.bufferedAmount));
     socket.close();
   },
