@@ -70,6 +70,8 @@ export function splitBatch(bytes) {
       lengths[i] += (byte & 0x7f) * 2 ** shift;
       shift += 7;
     } while (byte > 0x7f && shift < 35);
+    // No integer has a sixth byte.
+    if (byte > 0x7f) return [null, null, 8];
   }
   const textAt = at + lengths[0];
   const binaryAt = textAt + lengths[1];

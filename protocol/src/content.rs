@@ -49,9 +49,10 @@ pub(crate) struct LoneText<'a> {
 impl<'a> LoneText<'a> {
     /// Takes the number and sign off the front.
     pub(crate) fn of(bytes: &'a Bytes) -> Result<Self, Violation> {
+        let text = str::from_utf8(bytes).map_err(|_| Rule::TextNotUtf8.broken())?;
         let (channel, fin, head) = text_head(bytes)?;
-        let text = str::from_utf8(&bytes[head..]).map_err(|_| Rule::TextNotUtf8.broken())?;
-        Ok(Self { channel, fin, text, content: bytes.slice(head..) })
+        // The head is ASCII.
+        Ok(Self { channel, fin, text: &text[head..], content: bytes.slice(head..) })
     }
 }
 

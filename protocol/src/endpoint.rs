@@ -14,7 +14,7 @@ use crate::settings::Settings;
 use crate::text::utf16_len;
 use crate::transmit::Batch;
 use crate::violation::Rule;
-use crate::{Channel, Millis, Violation};
+use crate::{Channel, HANDSHAKE_PARAMETER, Millis, Violation};
 
 /// The first batch fits a request line that every server in front accepts: base64 makes 4,000
 /// characters of it, below the 8 KiB that nginx and HAProxy allow by default, path and all.
@@ -188,6 +188,17 @@ impl Endpoint {
         self.receive_batch(now, &batch.into())
     }
 
+    /// On a server, takes in the query of the physical handshake's URL: the first batch, if it holds one.
+    ///
+    /// # Errors
+    /// A [`Violation`] as [`Endpoint::receive_handshake`], and if the query holds two.
+    pub fn receive_query(&mut self, now: Millis, query: &str) -> Result<(), Violation> {
+        match first_batch(query)? {
+            Some(base64url) => self.receive_handshake(now, base64url),
+            None => Ok(()),
+        }
+    }
+
     /// Takes in a physical message.
     ///
     /// # Errors
@@ -338,5 +349,37 @@ impl Endpoint {
             }
         }
         None
+    }
+}
+
+/// Finds the first batch in a query (§3). Neither names nor values are percent-decoded: the alphabet of base64url needs none.
+fn first_batch(query: &str) -> Result<Option<&str>, Violation> {
+    let parameters = query.split('&').filter_map(|parameter| parameter.split_once('='));
+    let mut batches = parameters.filter(|(name, _)| *name == HANDSHAKE_PARAMETER).map(|(_, value)| value);
+    match (batches.next(), batches.next()) {
+        (first, None) => Ok(first),
+        // Which one an intermediary or a page meant cannot be known.
+        (_, Some(_)) => Err(Rule::HandshakeTwice.broken()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::varint::tests::vectors;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn first_batches_are_those_of_the_vectors() {
+        for vector in vectors("queries") {
+            let query = vector["query"].as_str().expect("a query");
+            match first_batch(query) {
+                Ok(found) => assert_eq!(serde_json::json!(found), vector["value"], "{query}"),
+                Err(violation) => {
+                    assert_eq!((vector["value"].as_bool(), violation.code()), (Some(false), 1002), "{query}");
+                }
+            }
+        }
     }
 }

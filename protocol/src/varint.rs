@@ -60,6 +60,16 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn what_is_longer_than_it_need_be_is_read() {
+        for vector in vectors("long_integers") {
+            let bytes = unhex(&vector["hex"]);
+            let mut rest = bytes.as_slice();
+            assert_eq!(read(&mut rest).map(u64::from), vector["value"].as_u64(), "{vector}");
+            assert!(rest.is_empty(), "{vector}");
+        }
+    }
+
+    #[test]
     fn what_is_cut_short_or_too_large_is_no_integer() {
         for vector in vectors("bad_integers") {
             assert_eq!(read(&mut unhex(&vector).as_slice()), None, "{vector}");

@@ -78,6 +78,7 @@ rules! {
     PairCut 1007 "a text is cut inside a surrogate pair";
     Huge 1008 "a message past 4 GiB";
     Outside 1002 "a message lies outside its batch";
+    HandshakeTwice 1002 "the handshake holds two first batches";
 }
 
 impl Rule {

@@ -141,7 +141,8 @@ async fn bad_input_ends_its_link_with_a_code_and_no_other() {
 async fn a_handshake_with_a_bad_first_batch_ends_the_link() {
     let server = Server::start(app()).await;
     let origin = format!("http://{}", server.address);
-    for bad in ["!!!", "AA", "_____w"] {
+    // The last two are a HELLO, percent-encoded and given twice.
+    for bad in ["!!!", "AA", "_____w", "%41gALAA", "AgALAA&manysocket=AgALAA"] {
         let headers = [("origin", origin.as_str()), ("sec-websocket-protocol", SUBPROTOCOL)];
         let mut wire =
             dial(&server, &format!("/multiplexer?manysocket={bad}"), &headers).await.expect("a 101");

@@ -96,7 +96,7 @@ pub(crate) struct Link {
 
 impl Link {
     /// Runs the link to its end.
-    pub(crate) async fn run(self, first_batch: Option<String>) {
+    pub(crate) async fn run(self, query: Option<String>) {
         debug!("link up");
         let budget = Arc::new(self.stats.budget());
         let mut task = Task {
@@ -113,8 +113,8 @@ impl Link {
             sent: Traffic::default(),
             link: self,
         };
-        let begun = match first_batch {
-            Some(batch) => task.link.endpoint.receive_handshake(task.now(), &batch),
+        let begun = match query {
+            Some(query) => task.link.endpoint.receive_query(task.now(), &query),
             None => Ok(()),
         };
         let ended = match begun {

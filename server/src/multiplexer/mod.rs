@@ -13,7 +13,7 @@ use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
-use manysocket_protocol::{Endpoint, HANDSHAKE_PARAMETER, SUBPROTOCOL, Settings, Side};
+use manysocket_protocol::{Endpoint, SUBPROTOCOL, Settings, Side};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -252,7 +252,7 @@ async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Respons
         return refuse(StatusCode::SERVICE_UNAVAILABLE, Some(limit), why);
     }
     multiplexer.stats.link_opened();
-    let first_batch = first_batch(parts.uri.query());
+    let query = parts.uri.query().map(str::to_owned);
     let started = Instant::now();
     let (settings, limits) = (multiplexer.settings, multiplexer.limits);
     // A message in one piece, or a batch; text counts in UTF-16 code units of at most three bytes.
@@ -290,12 +290,6 @@ async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Respons
                 _registered: registered,
                 started,
             };
-            link.run(first_batch).instrument(info_span!("link", id)).await;
+            link.run(query).instrument(info_span!("link", id)).await;
         })
-}
-
-/// The value of the handshake's parameter. Its alphabet needs no percent-decoding (RFC 4648 §5).
-fn first_batch(query: Option<&str>) -> Option<String> {
-    let mut parameters = query?.split('&').filter_map(|parameter| parameter.split_once('='));
-    parameters.find(|(name, _)| *name == HANDSHAKE_PARAMETER).map(|(_, value)| value.to_owned())
 }
