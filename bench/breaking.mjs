@@ -1,9 +1,9 @@
-// A TCP relay whose connections break at random moments, as those of networks do.
+// A TCP relay whose connections break at random moments, as networks break them.
 import { connect, createServer } from "node:net";
 
-/** How a connection breaks, each as often as its share: by a reset, by an end in the middle of anything, or by silence. */
+/** The ways in which a connection breaks, each with its share: a reset, an end in the middle of anything, or silence. */
 const WAYS = { reset: 0.45, end: 0.45, silence: 0.1 };
-/** Both ends give up a silent connection after a minute (docs/protocol.md §8); this is beyond. */
+/** Longer than the minute after which both ends give up a silent connection (docs/protocol.md §8). */
 const SILENCE = 130_000;
 
 function choose() {
@@ -21,8 +21,8 @@ const breaks = {
 };
 
 /**
- * @param {number} port where the server is
- * @param {number} every so many seconds, on average, one of the connections breaks
+ * @param {number} port the server's port
+ * @param {number} every the average number of seconds between two breaks
  */
 export async function breakingRelay(port, every) {
   const pairs = new Set();
@@ -56,9 +56,9 @@ export async function breakingRelay(port, every) {
   await new Promise((resolve) => listener.listen(0, "127.0.0.1", resolve));
   return {
     port: listener.address().port,
-    /** How many connections have been broken, by way. */
+    /** The number of broken connections, by way. */
     broken,
-    /** Breaks no more. */
+    /** Stops breaking connections. */
     calm: () => clearTimeout(timer),
     close: () => listener.close(),
   };

@@ -1,4 +1,4 @@
-// What a call costs, over a link, over a native WebSocket, and by `fetch` to the same function: the figures of docs/rpc.md.
+// Measures calls over a link, over a native WebSocket, and by `fetch` to the same function: the figures of docs/rpc.md.
 // `cargo xtask build && cargo build --release -p manysocket-test-server && node bench/calls.mjs target`
 import { cp, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -8,10 +8,10 @@ import { Chromium } from "./chromium.mjs";
 import { startServer } from "./start.mjs";
 
 const ROUNDS = 5;
-/** As many at a time as a busy page may have. */
+/** The calls in flight of a busy page. */
 const CALLERS = 100;
 const CONTESTANTS = {
-  // Calls for about a second of each.
+  // The number of calls that takes about a second.
   link: { name: "`rpc` over a multiplexed link", calls: 60_000 },
   native: { name: "`rpc` over a native WebSocket", calls: 10_000 },
   fetch: { name: "`fetch`, HTTP/1.1 kept alive", calls: 2_000 },

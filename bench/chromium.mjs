@@ -1,5 +1,5 @@
-// Headless Chromium by the bare DevTools protocol. Playwright and Puppeteer switch on its Network domain, which reports
-// every WebSocket frame and takes more than half of a native socket's speed.
+// Drives headless Chromium by the bare DevTools protocol. Playwright and Puppeteer enable its Network domain, which
+// reports every WebSocket frame and costs a native socket more than half of its speed.
 import { spawn } from "node:child_process";
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -78,13 +78,13 @@ export class Chromium {
       if (exceptionDetails) throw new Error(exceptionDetails.exception?.description ?? exceptionDetails.text);
       return result.value;
     };
-    // It may still be the empty page that comes first.
+    // The target may still be the initial empty page.
     while (!(await evaluate("typeof bench === 'function'").catch(() => false))) await new Promise((next) => setTimeout(next, 20));
     return {
       /** Runs a workload of bench/page/workloads.js. */
       run: (workload, contestant, options = {}) =>
         evaluate(`bench(${JSON.stringify(workload)}, ${JSON.stringify(contestant)}, ${JSON.stringify(options)})`),
-      /** Bytes of the page's JavaScript heap that are in use, after a collection. */
+      /** Returns the bytes in use on the page's JavaScript heap, after a collection. */
       heap: async () => {
         await session.call("HeapProfiler.collectGarbage");
         const { usedSize, backingStorageSize = 0 } = await session.call("Runtime.getHeapUsage");
@@ -97,7 +97,7 @@ export class Chromium {
     };
   }
 
-  /** The processes of the browser. @returns {Promise<number[]>} */
+  /** Returns the processes of the browser. @returns {Promise<number[]>} */
   async processes() {
     const all = (await readdir("/proc")).filter((name) => /^\d+$/.test(name));
     const ours = await Promise.all(all.map(async (pid) => {
@@ -116,7 +116,7 @@ export class Chromium {
   }
 }
 
-/** Renderers are forked by a process without the folder in its command line. */
+/** Also finds renderers: the process that forks them has no profile folder in its command line. */
 async function descendants(roots, all) {
   const parents = new Map();
   for (const pid of all) {

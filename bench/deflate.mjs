@@ -1,13 +1,14 @@
-// What permessage-deflate (RFC 7692) would do for a link: `node bench/deflate.mjs`. One compressor for the batches of a link
-// against one for each native socket, over the same JSON messages. Bytes are payloads, without WebSocket headers and TCP.
+// Estimates the gain of permessage-deflate (RFC 7692) for a link: `node bench/deflate.mjs`. It compares one compressor for
+// the batches of a link with one for each native socket, over the same JSON messages. It counts payload bytes, without
+// WebSocket headers and TCP.
 import { constants, createDeflateRaw } from "node:zlib";
 
 const SOCKETS = 100;
 const MESSAGES = 20_000;
-/** Messages of one turn of the event loop. */
+/** The number of messages in one turn of the event loop. */
 const BATCH = 50;
 
-/** What a page of prices, a chat and a game might be sent. */
+/** Messages as for a page of prices, a chat and a game. */
 function message(at) {
   const number = (at * 7919) % 10_007;
   if (at % 3 === 0) return JSON.stringify({ type: "price", symbol: `SYM${at % 40}`, bid: 100 + number / 100, ask: 100.05 + number / 100, time: 1_700_000_000_000 + at * 13 });
@@ -15,12 +16,12 @@ function message(at) {
   return JSON.stringify({ type: "moved", piece: number % 64, to: [number % 100, (number * 3) % 100], by: `player${at % 4}` });
 }
 
-/** A compressor that keeps its window from message to message, as both sides of a connection do. */
+/** Makes a compressor that keeps its window from message to message, as both sides of a connection do. */
 function compressor(level) {
   const stream = createDeflateRaw({ level, flush: constants.Z_SYNC_FLUSH });
   let bytes = 0;
   stream.on("data", (chunk) => (bytes += chunk.length));
-  // RFC 7692 §7.2.1: the four bytes that end a flush are not sent.
+  // RFC 7692 §7.2.1: a sender removes the four bytes that end a flush.
   const add = (data) => new Promise((done) => stream.write(data, () => ((bytes -= 4), done())));
   return { add, bytes: () => bytes };
 }

@@ -1,18 +1,18 @@
-// What sockets cost that do nothing, in the browser and on the server, and how many opens a server answers.
+// Measures idle sockets, in the browser and on the server, and the opens that a server answers in a second.
 import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { cpuSeconds, memory } from "./proc.mjs";
 import { startServer } from "./start.mjs";
 
 const COUNT = 10_000;
-/** Chromium allows 255 to a host. */
+/** Below the 255 native sockets to a host that Chromium allows. */
 const NATIVE = 200;
 
-/** Bytes of each idle socket: of the heap, and of all the browser's processes. */
+/** Measures the bytes of an idle socket: on the heap, and in all processes of the browser. */
 export async function idleBrowser(browser, page) {
   const result = {};
   for (const [name, count] of [["native", NATIVE], ["manysocket", COUNT]]) {
-    // The first time, code is compiled and tables grow.
+    // The first round compiles code and grows tables.
     await page.run("hold", name, { count });
     await page.run("release", name);
     const before = [await page.heap(), await total(browser)];
@@ -29,7 +29,7 @@ async function total(browser) {
   return (await browser.processes()).reduce((sum, pid) => sum + memory(pid), 0);
 }
 
-/** A server of its own for what follows. */
+/** Starts a fresh server. */
 async function withServer(target, site, use, env) {
   const { pid, port, stop } = await startServer(target, site, env);
   try {
@@ -54,7 +54,7 @@ async function client(target, parameters, onLine) {
   }
 }
 
-/** Memory of a server with idle sockets, over links and native; then one message to each. */
+/** Measures the memory of a server with idle sockets, over links and native; then sends one message to each. */
 export async function idleServer(target, site) {
   const rows = [];
   for (const [kind, links, each] of [["native", 2000, 1], ["virtual", 10, 1000], ["virtual", 100, 1000], ["virtual", 100, 10_000]]) {
@@ -71,7 +71,7 @@ export async function idleServer(target, site) {
   return rows;
 }
 
-/** Virtual opens per second of a core's time, all of it counted: the link, the router, the handler, the close. One thread: a core. */
+/** Measures virtual opens per second of one core, including link, router, handler and close. One thread is one core. */
 export async function dispatch(target, site) {
   return withServer(target, site, async (pid, host) => {
     const rows = {};

@@ -1,10 +1,10 @@
-// What Linux tells of processes and of the machine.
+// Reads Linux's figures of processes and of the machine.
 import { readFileSync } from "node:fs";
 
 // `getconf CLK_TCK`, which is 100 on every Linux that Chromium runs on.
 const TICKS = 100;
 
-/** Seconds of processor time that the processes have used. @param {number[]} pids */
+/** Returns the seconds of processor time that the processes have used. @param {number[]} pids */
 export function cpuSeconds(pids) {
   let ticks = 0;
   for (const pid of pids) {
@@ -13,25 +13,25 @@ export function cpuSeconds(pids) {
       const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
       ticks += Number(fields[11]) + Number(fields[12]);
     } catch {
-      // It has ended.
+      // The process has ended.
     }
   }
   return ticks / TICKS;
 }
 
-/** Seconds of processor time that everything on the machine has used. */
+/** Returns the seconds of processor time that all processes on the machine have used. */
 export function busySeconds() {
   const [user, nice, system, , , irq, softirq] = readFileSync("/proc/stat", "utf8").split("\n")[0].trim().split(/\s+/).slice(1).map(Number);
   return (user + nice + system + irq + softirq) / TICKS;
 }
 
-/** Bytes of memory that a process alone is the cause of. */
+/** Returns the bytes of memory that only this process uses. */
 export function memory(pid) {
   const pss = /^Pss:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, "utf8"));
   return Number(pss[1]) * 1024;
 }
 
-/** The machine, in a line. */
+/** Describes the machine in a line. */
 export function machine() {
   const cpu = /^model name\s*:\s*(.*)$/m.exec(readFileSync("/proc/cpuinfo", "utf8"))?.[1] ?? process.arch;
   const cores = readFileSync("/proc/stat", "utf8").match(/^cpu\d+/gm).length;

@@ -1,8 +1,8 @@
-// A TCP relay that delays: every byte takes half a round trip in each direction, and what a client sends first waits
-// for one more, as it would for the handshake of TCP. Bandwidth is not limited.
+// A TCP relay that adds delay: every byte takes half a round trip in each direction. A client's first bytes wait for one
+// more round trip, as for TCP's handshake. Bandwidth is not limited.
 import { createServer, connect } from "node:net";
 
-/** Has what comes from one stream written to the other, so many milliseconds later, in order. */
+/** Copies one stream to another, in order, after the given number of milliseconds. */
 function delayed(from, to, delay, notBefore) {
   let last = Promise.resolve();
   const later = (act) => {
@@ -16,7 +16,7 @@ function delayed(from, to, delay, notBefore) {
   from.on("error", () => to.destroy());
 }
 
-/** @param {number} port where the server is @param {number} roundTrip milliseconds @returns {Promise<{ port: number, close(): void }>} */
+/** @param {number} port the server's port @param {number} roundTrip milliseconds @returns {Promise<{ port: number, close(): void }>} */
 export function relay(port, roundTrip) {
   const server = createServer({ noDelay: true }, (client) => {
     const upstream = connect({ port, host: "127.0.0.1", noDelay: true });

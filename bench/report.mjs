@@ -11,7 +11,7 @@ const END = "<!-- end of results -->";
 const COLOURS = { native: "#8a8f98", manysocket: "#2f6fde", "websocket-multiplex": "#c98a1b", "socket.io": "#5b9a5b" };
 const NAMES = Object.keys(COLOURS);
 
-/** Three digits: the spread is wider than the fourth. */
+/** Rounds to three digits, since the spread is wider than the fourth. */
 export function number(value) {
   if (value === undefined) return "";
   if (value >= 1000) return Math.round(Number(value.toPrecision(3))).toLocaleString("en");
@@ -26,7 +26,7 @@ function figure(summary) {
   return `${number(summary.median)} (${number(summary.min)}–${number(summary.max)})${mark}`;
 }
 
-/** Whether a row's target is met; the targets of `lower is better` rows are ratios of speed, too. */
+/** Returns whether a row meets its target; targets of `lower is better` rows are ratios of speed too. */
 function verdict(workload, result) {
   if (workload.absolute) {
     const { median } = result.manysocket;
@@ -72,7 +72,7 @@ async function growthChart(key, series) {
   });
 }
 
-/** Messages per second of every contestant, by workload. */
+/** Draws the messages per second of every contestant, by workload. */
 async function messagesChart(results) {
   const keys = ["echo-1", "echo-100", "turns", "push", "text-1k", "binary-1k"].filter((key) => results.workloads[key]);
   await chart("benchmarks/messages", {
@@ -118,7 +118,7 @@ ${table(results)}
 ${memory(results)}`);
 }
 
-/** Replaces what is between two marks in a file of docs/. */
+/** Replaces the text between two marks in a file of docs/. */
 export async function writeBetween(name, begin, end, text) {
   const file = fileURLToPath(new URL(name, docs));
   const old = await readFile(file, "utf8");

@@ -1,7 +1,7 @@
 // The benchmark. `cargo xtask bench [--quick] [WORKLOAD…]` builds what it needs and calls this.
 //
-// All contestants of a workload run in turn, round by round, so that whatever else the machine does hits them alike;
-// a round in which others used much of it is run again. Figures are medians.
+// All contestants of a workload run in turn, round by round, so that other load on the machine affects them alike.
+// A round in which other programs used much of the machine runs again. Figures are medians.
 import { cp, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { availableParallelism, loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
@@ -13,13 +13,13 @@ import { relay } from "./relay.mjs";
 import { start, startServer } from "./start.mjs";
 import { growth, workloads } from "./workloads.mjs";
 
-/** Enough for a median that one bad round does not move. */
+/** Rounds: enough for a median that one bad round does not move. */
 const ROUNDS = 5;
-/** For a point of a curve. */
+/** Rounds for a point of a curve. */
 const ROUNDS_OF_GROWTH = 3;
-/** More of the machine's time than this used by others spoils a round. */
+/** The share of the machine's time above which other programs spoil a round. */
 const NOISE = 0.1;
-/** How often a spoilt round is repeated; the last counts, and is marked. */
+/** Repetitions of a spoilt round; the last one counts, with a mark. */
 const REPEATS = 3;
 
 const root = fileURLToPath(new URL("../", import.meta.url));
@@ -42,7 +42,7 @@ if (!quick) {
 const browser = await Chromium.start();
 const relays = new Map();
 
-/** A page whose WebSockets have that round trip. */
+/** Opens a page whose WebSockets have the given round trip. */
 async function pageWith(delay) {
   let { port } = server;
   if (delay > 0) {
@@ -52,7 +52,7 @@ async function pageWith(delay) {
   return browser.page(`http://127.0.0.1:${port}/?peers=127.0.0.1:${peers?.port ?? 0}`);
 }
 
-/** Runs once and adds what the operating system tells; repeats what others have spoilt. */
+/** Runs once and adds the operating system's figures; repeats rounds that other programs have spoilt. */
 async function measured(page, workload, name, options) {
   for (let attempt = 1; ; attempt++) {
     const pids = await browser.processes();
@@ -61,7 +61,7 @@ async function measured(page, workload, name, options) {
     const result = await page.run(workload, name, options);
     const [browserTime, ours, busy, elapsed] = [cpuSeconds(pids), cpuSeconds(all), busySeconds(), performance.now()].map((value, at) => value - before[at]);
     const foreign = (busy - ours) / ((elapsed / 1000) * availableParallelism());
-    // A tick is a hundredth of a second: of less than some tens nothing can be told.
+    // A tick is a hundredth of a second: fewer than some tens are too coarse.
     const noisy = elapsed > 300 && foreign > NOISE;
     if (noisy && attempt < REPEATS && !quick) continue;
     if (result.messages) result.cpuPerMessage = (browserTime / result.messages) * 1e6;
@@ -121,7 +121,7 @@ try {
     results.workloads[key] = { ...figures, ratio };
     const show = Object.entries(figures).map(([name, { median: value }]) => `${name} ${value.toPrecision(4)}`).join(", ");
     console.log(`${key}: ${show} ${workload.unit}${ratio ? `; ${ratio.toPrecision(3)} × native` : ""}`);
-    // A smoke test of the tool and of gross mistakes: the figures of a busy machine are worth no more.
+    // A smoke test of the tool and of gross mistakes: the figures of a busy machine show no more.
     if (quick && ratio && ratio < (workload.reach ?? 0) / 5) {
       failed++;
       console.error(`${key}: ${ratio.toPrecision(3)} is less than a fifth of ${workload.reach}`);

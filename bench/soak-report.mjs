@@ -1,4 +1,4 @@
-// Writes what the soak has shown into docs/faults.md, between its two marks, and the chart beside it.
+// Writes the results of the soak into docs/faults.md, between its two marks, and the chart beside it.
 import { readFile, writeFile, mkdir } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { chart, docs, number, writeBetween } from "./report.mjs";
@@ -8,7 +8,7 @@ const END = "<!-- end of the soak -->";
 
 const COLOURS = { server: "#2f6fde", gateway: "#c98a1b" };
 
-/** Memory above, channels below, over the minutes. */
+/** Draws memory above and channels below, over the minutes. */
 async function drawing(samples) {
   const names = Object.keys(COLOURS);
   const line = (name, figure, panel, dashed) => ({

@@ -1,7 +1,7 @@
 // The soak: `cargo xtask bench soak [MINUTES]` builds what it needs and calls this.
 //
-// Servers as they are shipped, a client that checks every message (bench/client/src/soak), a page in Chromium, and between them relays
-// whose connections break. What the servers take is read every few seconds; in the end there must be nothing left.
+// It runs the shipped servers, a client that checks every message (bench/client/src/soak) and a page in Chromium, with relays
+// between them whose connections break. It samples the servers every few seconds; in the end they must hold nothing.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
@@ -16,15 +16,15 @@ import { cpuSeconds, machine } from "./proc.mjs";
 import { reportSoak } from "./soak-report.mjs";
 import { start } from "./start.mjs";
 
-/** Seconds between the breaks of connections to the server, to the gateway, and from the gateway to the server. */
+/** Average seconds between breaks of connections to the server, to the gateway, and from the gateway to the server. */
 const BREAKS = { server: 3, gateway: 6, upstream: 6 };
 /** Seconds between samples: some hundred points for a chart of half an hour. */
 const SAMPLES = 5;
-/** What has been cut silently is given up within a minute. */
+/** Longer than the minute within which both ends give up a silent connection. */
 const AFTERMATH = 75_000;
-/** By how much memory may differ between the second fifth of the time and the last; what comes before is warming up. */
+/** The allowed growth of memory between the second fifth of the time and the last; the first fifth is warming up. */
 const FLAT = 1.1;
-/** A shorter run tells nothing of memory, and is not written down. */
+/** A shorter run shows nothing about memory, and is not recorded. */
 const WHOLE = 30 * 60;
 
 const root = fileURLToPath(new URL("../", import.meta.url));
@@ -39,14 +39,14 @@ async function freePort() {
   return port;
 }
 
-/** Starts a server, with its figures on a port of their own. */
+/** Starts a server, with its metrics on a separate port. */
 async function startServer(words) {
   const metrics = await freePort();
   const process = await start(join(target, "release/manysocket-server"), ["--listen", "127.0.0.1:0", "--metrics", `127.0.0.1:${metrics}`, ...words]);
   return { ...process, metrics };
 }
 
-/** The figures of a server's own, and what the system tells of it. */
+/** Reads a server's metrics, and the system's figures of its process. */
 async function sample({ pid, metrics }) {
   const response = await new Promise((resolve, reject) => get({ port: metrics, path: "/metrics", agent: false }, resolve).on("error", reject));
   let text = "";
@@ -58,7 +58,7 @@ async function sample({ pid, metrics }) {
   return { links: figure("links"), channels: figure("channels"), held: figure("memory_bytes"), rss: line("VmRSS") * 1024, threads: line("Threads"), files };
 }
 
-/** Runs the client; resolves with its exit code, and tells each line that it prints. */
+/** Runs the client, passes on each line that it prints, and resolves with its exit code. */
 async function runClient(words, onLine) {
   const child = spawn(join(target, "release/manysocket-bench-client"), words, { stdio: ["ignore", "pipe", "inherit"] });
   pids.push(child.pid);
@@ -75,7 +75,7 @@ async function runClient(words, onLine) {
 
 const median = (values) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
 
-/** How many times as much memory a server has in the last fifth of the samples as in the second. */
+/** Returns the ratio of a server's memory in the last fifth of the samples to that in the second. */
 function growth(samples, name) {
   const fifth = Math.max(1, Math.floor(samples.length / 5));
   const of = (part) => median(part.map((sample) => sample[name].rss));
@@ -138,7 +138,7 @@ try {
   browser = null;
   for (const relay of Object.values(relays)) relay.close();
 
-  // Everything must go.
+  // The servers must release everything.
   let after = await samplesOfAll();
   const isEmpty = (name) => ["links", "channels", "held"].every((figure) => after[name][figure] === 0) && after[name].files <= before[name].files;
   for (const since = performance.now(); !Object.keys(servers).every(isEmpty) && performance.now() - since < AFTERMATH; ) {

@@ -1,4 +1,4 @@
-// Starts the servers that are measured.
+// Starts the servers of the benchmark.
 import { spawn } from "node:child_process";
 import { join } from "node:path";
 

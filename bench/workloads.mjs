@@ -1,14 +1,14 @@
-// The workloads, as docs/benchmarks.md lists them: what runs in the page, for whom, and what the result is to be.
+// The workloads, as docs/benchmarks.md lists them: the function in the page, the contestants, and the target.
 //
 // `reach` and `aim` are ratios of manysocket to native, in the direction in which more is better for `higher`, less for
-// the others; `absolute` ones are figures of manysocket's own.
+// the others; `absolute` ones are figures of manysocket alone.
 
 const ALL = ["native", "manysocket", "websocket-multiplex", "socket.io"];
 const OURS = ["native", "manysocket"];
 
 const fast = (name) => name === "manysocket";
 
-/** Messages for about a second of each, and half of that for warming up. */
+/** The number of messages that takes about a second, and half of it for warming up. */
 const echo = (options) => ({
   workload: "echo",
   options: (name) => ({ ...options, messages: fast(name) ? 200_000 : 30_000 }),
@@ -51,7 +51,7 @@ export const workloads = {
   "beside-up-rate": { title: "the rate of those 64 MiB", sameRunAs: "beside-up", figure: "bytes", unit: "MB/s", scale: 1e-6, reach: 0.75, aim: 0.95, higher: true },
 };
 
-/** How the cost grows: with the number of sockets, and with the size of messages. */
+/** Curves: the cost against the number of sockets, and against the size of messages. */
 export const growth = {
   "sockets": {
     title: "32 B echo, pipelined: messages/s against the number of sockets",

@@ -1,4 +1,4 @@
-// What calls cost, in the page: the same function over a link, over a native WebSocket, and by `fetch`.
+// Measures calls in the page: the same function over a link, over a native WebSocket, and by `fetch`.
 import { MultiWebSocket } from "/pkg/index.js";
 import { rpc } from "/pkg/rpc.js";
 
@@ -19,7 +19,7 @@ async function call(add, left, right) {
 }
 
 const workloads = {
-  /** One call after the other; times in milliseconds. */
+  /** Makes one call after the other; returns times in milliseconds. */
   async latency(add, { calls }) {
     const times = [];
     for (let number = 0; number < calls; number++) {
@@ -31,7 +31,7 @@ const workloads = {
     return { p50: times[Math.floor(calls * 0.5)], p99: times[Math.floor(calls * 0.99)] };
   },
 
-  /** So many callers, each of which calls again when it has its answer. */
+  /** Runs the given number of callers, each of which calls again when it has its answer. */
   async rate(add, { calls, callers: count }) {
     let begun = 0;
     const start = performance.now();

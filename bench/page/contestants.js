@@ -1,7 +1,7 @@
-// Who is measured: each opens sockets with the part of the WebSocket API that the workloads use.
+// The contestants: each opens sockets with the part of the WebSocket API that the workloads use.
 //
-// `native` and `manysocket` are the classes themselves. The peers have interfaces of their own; the objects around
-// them do no more than give them the same names.
+// `native` and `manysocket` are the classes themselves. The peers have other interfaces; the objects around
+// them only give them the same names.
 import { MultiWebSocket } from "/pkg/index.js";
 
 const parameters = new URLSearchParams(location.search);
@@ -31,7 +31,7 @@ const script = (src) =>
     document.head.append(element);
   });
 
-/** Its channels are names that the server knows; it says that a channel is open before the server has heard of it. */
+/** Its channels are names that the server knows; it reports a channel as open before the server has heard of it. */
 async function websocketMultiplex() {
   await script("/peers/multiplex_client.js");
   let multiplexer = null;
@@ -51,7 +51,7 @@ async function websocketMultiplex() {
   };
 }
 
-/** A namespace for a channel, all over one WebSocket. */
+/** Uses a namespace for each channel, all over one WebSocket. */
 async function socketIo() {
   await script("/peers/socket.io.min.js");
   let manager = null;
@@ -78,13 +78,13 @@ const makers = {
   native: () => ofClass(WebSocket, () => {}),
   manysocket: () => {
     const M = new MultiWebSocket("/multiplexer");
-    // The next socket finds no link.
+    // So the next socket must dial a link.
     return ofClass(M.WebSocket, async () => {
       M.close();
       while (M.readyState !== WebSocket.CLOSED) await new Promise((next) => setTimeout(next, 5));
     });
   },
-  // Over the link of a shared worker: docs/shared.md has what that costs.
+  // Over the link of a shared worker: docs/shared.md has its cost.
   shared: () => ofClass(new MultiWebSocket("/multiplexer", { shared: true }).WebSocket, () => {}),
   "websocket-multiplex": websocketMultiplex,
   "socket.io": socketIo,

@@ -1,4 +1,4 @@
-// The page of the benchmark: does what the driver asks for.
+// The page of the benchmark: runs the workloads for the driver.
 import { contestant } from "./contestants.js";
 import * as workloads from "./workloads.js";
 

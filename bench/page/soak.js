@@ -1,8 +1,8 @@
-// The browser's part of the soak: sockets that echo, close and open anew, while their link breaks now and then.
+// The browser's part of the soak: sockets that echo, close and reopen, while their link breaks now and then.
 import { MultiWebSocket } from "/pkg/index.js";
 
 const SOCKETS = 10;
-/** Messages that a socket has under way, and how often it sends, in milliseconds. */
+/** The messages in flight on a socket, and its sending interval in milliseconds. */
 const AHEAD = 8;
 const PACE = 100;
 
@@ -12,14 +12,14 @@ let isRunning = true;
 
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
-/** The message of that number, which is made again to compare. */
+/** Makes the message with the given number; the receiver makes it again to compare. */
 const content = (number) =>
   number % 2 === 0 ? `${number}: ${"é".repeat((number * 37) % 300)}` : new Uint8Array((number * 53) % 2000).fill(number);
 
 const isSame = (data, expected) =>
   typeof expected === "string" ? data === expected : data instanceof ArrayBuffer && data.byteLength === expected.length && new Uint8Array(data).every((byte) => byte === expected[0]);
 
-/** One socket, from its open to its end. */
+/** Runs one socket, from its open to its end. */
 function use(total, code) {
   const socket = new M.WebSocket("/demo/echo");
   socket.binaryType = "arraybuffer";
@@ -58,7 +58,7 @@ async function keepBusy() {
 
 const all = Promise.all(Array.from({ length: SOCKETS }, keepBusy));
 
-/** What has been done; with "end", once all sockets have ended. */
+/** Returns the counts; with "end", after all sockets have ended. */
 globalThis.bench = async (what) => {
   if (what === "end") {
     isRunning = false;

@@ -1,4 +1,4 @@
-// What is measured, in the page. Each takes a contestant and returns figures; times are in milliseconds.
+// The workloads in the page. Each function accepts a contestant and returns figures; times are in milliseconds.
 const percentile = (sorted, share) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))];
 
 /** Opens `count` sockets in one task. */
@@ -10,7 +10,7 @@ async function closeAll(who, sockets) {
   await Promise.all(sockets.map((socket) => who.close(socket)));
 }
 
-/** Until all of `count` sockets are open, on a link that has to be dialled, or over one that is up (`warm`). */
+/** Measures the time until `count` sockets are open, including the dial of the link, or over an open link (`warm`). */
 export async function opening(who, { count, warm = false }) {
   await who.end();
   const first = warm ? await who.open("/echo") : null;
@@ -21,7 +21,7 @@ export async function opening(who, { count, warm = false }) {
   return { ms: elapsed };
 }
 
-/** One message at a time. */
+/** Sends one message at a time. */
 export async function pingPong(who, { rounds }) {
   const socket = await who.open("/echo");
   const times = [];
@@ -38,16 +38,16 @@ export async function pingPong(who, { rounds }) {
   return { p50: percentile(times, 0.5), p99: percentile(times, 0.99) };
 }
 
-/** A message of so many bytes: a text of ASCII, or binary. */
+/** Makes a message of the given number of bytes: ASCII text, or binary. */
 const message = (size, binary) => (binary ? new Uint8Array(size).fill(7) : "x".repeat(size));
 
-/** Takes a message's content, as real handlers do: binary data is cut out of what has arrived when it is asked for. */
+/** Reads a message's content, as real handlers do: the client cuts binary data out of its batch on the first access. */
 function check(data, size) {
   if ((data.length ?? data.byteLength) !== size) throw new Error(`expected ${size} bytes, got ${data}`);
   return true;
 }
 
-/** `messages` there and back over `sockets`, of which each keeps `depth` on their way. */
+/** Echoes `messages` over `sockets`, each of which keeps `depth` in flight. */
 export async function echo(who, { sockets, messages, size, depth, binary = false }) {
   const open = await openAll(who, sockets);
   const data = message(size, binary);
@@ -78,7 +78,7 @@ export async function echo(who, { sockets, messages, size, depth, binary = false
   return { rate: (messages / elapsed) * 1000, bytes: ((messages * size) / elapsed) * 1000, messages };
 }
 
-/** Each of `sockets` sends one message; when all have come back, again. */
+/** Lets each of `sockets` send one message, and repeats when all echoes have arrived. */
 export async function turns(who, { sockets, turns, size }) {
   const open = await openAll(who, sockets);
   const data = message(size, false);
@@ -97,7 +97,7 @@ export async function turns(who, { sockets, turns, size }) {
   return { rate: ((sockets * turns) / elapsed) * 1000 };
 }
 
-/** The server sends `messages` over `sockets` as quickly as it can. */
+/** Lets the server send `messages` over `sockets` as fast as it can. */
 export async function push(who, { sockets, messages, size }) {
   const open = await openAll(who, sockets, "/push");
   const each = messages / sockets;
@@ -114,7 +114,7 @@ export async function push(who, { sockets, messages, size }) {
   return { rate: (messages / elapsed) * 1000 };
 }
 
-/** Pings on one socket while another moves `total` bytes in messages of `size`, from the server or to it. */
+/** Sends pings on one socket while another moves `total` bytes in messages of `size`, from or to the server. */
 export async function pingBeside(who, { total, size, up }) {
   const bulk = await who.open(up ? "/sink" : "/push");
   const pinger = await who.open("/echo");
@@ -150,7 +150,7 @@ export async function pingBeside(who, { total, size, up }) {
 
 let idle = [];
 
-/** Opens sockets that then do nothing, until `release`. */
+/** Opens sockets that stay idle until `release`. */
 export async function hold(who, { count }) {
   idle = await openAll(who, count);
   return { count };

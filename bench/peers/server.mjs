@@ -1,4 +1,4 @@
-// The peers' own servers, both of which answer every message with itself: websocket-multiplex over plain WebSockets,
+// The peers' servers, both of which echo every message: websocket-multiplex over plain WebSockets,
 // and socket.io with a namespace for each channel. Prints its port.
 import { EventEmitter } from "node:events";
 import { createServer } from "node:http";
@@ -6,7 +6,7 @@ import { createRequire } from "node:module";
 import { Server } from "socket.io";
 import { WebSocketServer } from "ws";
 
-// websocket-multiplex keeps a list of names.
+// websocket-multiplex needs a list of names.
 const NAMES = 20_000;
 
 const { MultiplexServer } = createRequire(import.meta.url)("websocket-multiplex/multiplex_server.js");
@@ -15,7 +15,7 @@ const http = createServer();
 const io = new Server(http, { transports: ["websocket"], cors: { origin: true }, maxHttpBufferSize: 1e9 });
 io.of(/^\/echo\d+$/).on("connection", (socket) => socket.on("m", (data) => socket.emit("m", data)));
 
-// It was made for SockJS connections; a WebSocket needs these three names.
+// It expects SockJS connections; a WebSocket needs these three names.
 const service = new EventEmitter();
 const multiplexer = new MultiplexServer(service);
 for (let i = 0; i < NAMES; i++) {

@@ -1,4 +1,4 @@
-//! A link as a page has it: the protocol's client side over a WebSocket.
+//! The client side of a link over a WebSocket, as in a page.
 
 use std::fmt;
 use std::task::{Context, Poll, ready};
@@ -15,7 +15,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 pub(crate) type Wire = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// Dials a WebSocket as a page of that host does.
+/// Dials a WebSocket with the origin of a page of that host.
 pub(crate) async fn dial(host: &str, path: &str, protocol: Option<&str>) -> Result<Wire> {
     let mut request = format!("ws://{host}{path}").into_client_request()?;
     request.headers_mut().insert("origin", format!("http://{host}").parse()?);
@@ -26,10 +26,10 @@ pub(crate) async fn dial(host: &str, path: &str, protocol: Option<&str>) -> Resu
     Ok(wire)
 }
 
-/// Why there is nothing more to come.
+/// Why a link has ended.
 #[derive(Debug)]
 pub(crate) enum Ended {
-    /// The connection broke, or nothing has come for too long.
+    /// The connection broke, or nothing has arrived for too long.
     Lost(String),
     /// The server closed it.
     Closed(u16),
@@ -55,7 +55,7 @@ impl From<ts::Error> for Ended {
     }
 }
 
-/// A link, driven in one task.
+/// A link that one task drives.
 pub(crate) struct Link {
     wire: Wire,
     pub(crate) endpoint: Endpoint,
@@ -74,12 +74,12 @@ impl Link {
         Millis::try_from(self.started.elapsed().as_millis()).unwrap_or(Millis::MAX)
     }
 
-    /// The next event. Nothing is lost if it is given up in between.
+    /// Returns the next event. Dropping the future loses nothing.
     pub(crate) async fn event(&mut self) -> Result<Event, Ended> {
         std::future::poll_fn(|cx| self.poll_event(cx)).await
     }
 
-    /// Reads while it cannot write, and writes while nothing comes: two ends that wait for each other wait for ever.
+    /// Reads while it cannot write, and writes while nothing arrives. Otherwise two ends could wait for each other for ever.
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Ended>> {
         loop {
             if let Some(event) = self.endpoint.poll_event() {
@@ -105,7 +105,7 @@ impl Link {
         }
     }
 
-    /// Hands on what there is to send, as far as the connection takes it.
+    /// Writes queued messages, as far as the connection accepts them.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
         while let Poll::Ready(ready) = self.wire.poll_ready_unpin(cx) {
             ready?;
@@ -121,7 +121,7 @@ impl Link {
         }
     }
 
-    /// Does what is due by now; to be called every now and then by those who keep a link for long.
+    /// Handles due timers. Callers that keep a link for long must call it regularly.
     pub(crate) fn keep_alive(&mut self) -> Result<(), Ended> {
         let now = self.now();
         match self.endpoint.poll_timeout() {

@@ -1,13 +1,13 @@
-//! A client without a browser, for what a browser cannot do: hold a million sockets, open so many a second that the
-//! server is the one to be measured, or do a little of everything for hours.
+//! A client without a browser, for loads that a browser cannot produce: a million sockets, opens at a rate that the
+//! server limits, or a mixed load for hours.
 //!
 //! - `idle HOST native|virtual LINKS SOCKETS` opens that many sockets on each of that many connections, and then sends
 //!   one message over each and waits for its echo.
 //! - `opens HOST PATH COUNT` opens and closes that many sockets over one link.
 //! - `soak HOST GATEWAY SECONDS` is described in `soak/mod.rs`.
 //!
-//! Figures are printed as lines of JSON. Those of the first two wait for a line on standard input, while the caller looks
-//! at the server.
+//! It prints figures as lines of JSON. After those of the first two it waits for a line on standard input, while the caller
+//! measures the server.
 
 mod link;
 mod soak;
@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite as ts;
 
-/// Sockets that are being opened at the same time: a page of many frames, and enough to keep a server busy.
+/// The number of opens in flight: as a page of many frames, and enough to keep a server busy.
 const AT_ONCE: u32 = 1000;
 
 #[tokio::main]
@@ -94,7 +94,7 @@ async fn idle(host: &str, kind: &str, links: u32, each: u32) -> Result<()> {
         open_all(&mut link, each).await?;
         let mut go = go.subscribe();
         open_links.spawn(async move {
-            // Meanwhile it answers the server's pings.
+            // Meanwhile the link must answer the server's pings.
             loop {
                 tokio::select! {
                     told = go.changed() => break told?,

@@ -1,14 +1,14 @@
-//! Contents of messages, which can be made again to compare with.
+//! Makes contents of messages from their numbers, so that a receiver can compare.
 
 use fastrand::Rng;
 use manysocket_protocol::Message;
 
-/// How long messages are.
+/// The length of messages.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Sizes {
     /// Mostly below 200 bytes, some of some KiB.
     Small,
-    /// 4 to 16 KiB: a window's worth are a few dozen.
+    /// 4 to 16 KiB: a few dozen fill a window.
     Medium,
     /// 64 KiB to 1 MiB.
     Large,
@@ -25,10 +25,10 @@ impl Sizes {
     }
 }
 
-/// What text is made of: characters of one, two, three and four bytes.
+/// The characters of texts: of one, two, three and four bytes.
 const LETTERS: [&str; 4] = ["plain ", "élève ", "日本語 ", "👩‍🚀 "];
 
-/// The message of that number: text or binary, now and then empty.
+/// Makes the message with the given number: text or binary, now and then empty.
 pub(crate) fn content(seed: u64, number: u64, sizes: Sizes) -> Message {
     let mut rng = Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ number);
     let is_text = rng.bool();

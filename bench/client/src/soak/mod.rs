@@ -1,12 +1,12 @@
-//! Pages that do a little of everything, on connections that break: echoes small and large, text and binary, readers that are slow, topics,
-//! calls, documents, opens that come to nothing. What must hold is checked with every message:
+//! Pages with a mixed load, on connections that break: small and large echoes, text and binary, slow readers, topics,
+//! calls, documents, aborted opens. Every message is checked:
 //!
-//! - on each channel messages come in their order, each once, with the content that was sent;
-//! - a channel ends with the close that it was told, having lost nothing, or as lost, and that only if a connection broke;
-//! - what was published before a clean close reached every subscriber;
-//! - a commit that was acknowledged stays, and one that was not happened once or never.
+//! - on each channel messages arrive in order, each once, with the content that was sent;
+//! - a channel ends with the requested close and has lost nothing, or it is lost, and only if a connection broke;
+//! - every message published before a clean close reaches every subscriber;
+//! - an acknowledged commit stays, and another happened once or never.
 //!
-//! Every few seconds a line of JSON tells what has been done; what does not hold is told on standard error as it happens.
+//! Every few seconds it prints the counts as a line of JSON; it reports failed checks on standard error as they happen.
 
 mod content;
 mod page;
@@ -24,10 +24,10 @@ use socket::Kind;
 use tally::Tally;
 use tokio::task::JoinSet;
 
-/// How often figures are told: some hundred points for a chart of half an hour.
+/// The interval of the printed counts: some hundred points for a chart of half an hour.
 const REPORT: Duration = Duration::from_secs(5);
 
-/// Pages and the sockets of each: some hundred sockets in all, which two cores carry beside other work.
+/// The number of pages and of sockets on each: some hundred sockets in all, which two cores carry beside other work.
 const PAGES: usize = 8;
 const SOCKETS: [Kind; 13] = [
     Kind::Small,
@@ -49,7 +49,7 @@ const SOCKETS: [Kind; 13] = [
 const GATEWAY_PAGES: usize = 3;
 const GATEWAY_SOCKETS: [Kind; 5] = [Kind::Small, Kind::Small, Kind::Small, Kind::Large, Kind::SlowReader];
 
-/// Runs for so long; an error if anything did not hold.
+/// Runs for the given time; returns an error if a check failed.
 pub(crate) async fn soak(server: &str, gateway: &str, duration: Duration) -> Result<()> {
     let (tally, begun) = (Arc::new(Tally::default()), Instant::now());
     let end = begun + duration;

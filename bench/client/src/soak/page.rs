@@ -1,4 +1,4 @@
-//! A page: one link at a time, a fixed number of sockets on it, each opened anew when it has ended.
+//! A page: one link at a time with a fixed number of sockets, each of which reopens when it has ended.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,20 +12,20 @@ use super::socket::{End, Kind, Line, Socket, begin, length};
 use super::tally::Tally;
 use crate::link::{Ended, Link};
 
-/// How often sockets send something.
+/// The interval at which sockets send.
 const TICK: Duration = Duration::from_millis(50);
 
-/// How long a page stays until it leaves in good order, on average.
+/// The average time until a page leaves in good order.
 const STAY: f64 = 120.0;
 
-/// How often a page reads nothing at all for a while, on average, and for how long.
+/// The average interval at which a page stops reading, and for how long.
 const NAPS: f64 = 40.0;
 const NAP: Duration = Duration::from_secs(3);
 
-/// A link that is silent is given up after two intervals and the grace (docs/protocol.md §8); more is a fault.
+/// A silent link must end after two intervals and the grace (docs/protocol.md §8); a longer silence is a fault.
 const SILENCE: Duration = Duration::from_secs(60 + 5);
 
-/// How long all that was begun takes to end, by far: a minute where the link is silent, and the time until then.
+/// More time than everything needs to end: a silent link takes a minute, plus the time until then.
 const PATIENCE: Duration = Duration::from_secs(180);
 
 pub(crate) struct Page {
@@ -49,7 +49,7 @@ struct Open {
     path: String,
     socket: Box<dyn Socket>,
     is_accepted: bool,
-    /// The code that this side has closed with.
+    /// The code of this side's close.
     closing: Option<u16>,
 }
 
@@ -64,7 +64,7 @@ impl Page {
         Self { number, host: host.into(), prefix, kinds, tally: Arc::clone(tally), rng: Rng::new() }
     }
 
-    /// One link after the other.
+    /// Runs one link after the other.
     pub(crate) async fn run(mut self, end: Instant) {
         while Instant::now() < end {
             match Link::dial(&self.host).await {
@@ -81,7 +81,7 @@ impl Page {
         }
     }
 
-    /// Whether something happens now that happens every so many seconds.
+    /// Decides at random whether an event happens now that happens at the given average interval.
     fn happens(&mut self, every: f64) -> bool {
         self.rng.f64() < TICK.as_secs_f64() / every
     }
@@ -158,7 +158,7 @@ impl Page {
                 open.closing = Some(line.close());
             }
         }
-        // One that a page gives up before the answer, of which nothing more may be heard.
+        // An open that the page takes back before the answer; no event may follow for it.
         if !is_leaving
             && self.rng.u8(..) < 64
             && let Some(channel) = link.endpoint.open(&format!("{}/echo", self.prefix), "")
@@ -168,7 +168,7 @@ impl Page {
         }
     }
 
-    /// Takes in an event.
+    /// Handles an event.
     fn take(
         &mut self,
         link: &mut Link,
@@ -181,7 +181,7 @@ impl Page {
             | Event::Refused { channel, .. }
             | Event::Message { channel, .. }
             | Event::Closed { channel, .. } => *channel,
-            // It sends little enough to do without.
+            // The page sends too little to need this.
             Event::Drained { .. } => return,
             Event::Open { .. } | Event::Oversize { .. } => {
                 return self.tally.violation(&format!("{event:?}"));
@@ -243,11 +243,11 @@ impl Page {
         }
     }
 
-    /// The link is lost, and all its channels with it.
+    /// Handles the loss of the link, and of all its channels.
     fn lost(&self, ended: &Ended, slots: Vec<Slot>, silent: Duration) {
         match ended {
             Ended::Lost(_) if silent < SILENCE + NAP => {}
-            // For what a page did: nothing that it does deserves that. 1008 and silence: it was not heard.
+            // A close because of the page's behaviour is a fault, since the page behaves. After silence, 1008 is right.
             Ended::Closed(1008) => {}
             _ => self.tally.violation(&format!("page {}: {ended}, after {silent:?} of silence", self.number)),
         }

@@ -1,4 +1,4 @@
-//! The sockets of a page: what each kind does, and what it expects.
+//! The sockets of a page: the behaviour and the expectations of each kind.
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
@@ -13,17 +13,17 @@ use super::state::State;
 use super::tally::Tally;
 use super::topic::Topic;
 
-/// What a socket is for.
+/// The purpose of a socket.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Kind {
     /// Echoes of small messages.
     Small,
     /// Echoes of large ones.
     Large,
-    /// Echoes whose reader takes them every few seconds only, more than a window holds.
+    /// Echoes whose reader reads only every few seconds, more than a window holds.
     SlowReader,
     Topic,
-    /// Calls that are answered at once, and that take their time.
+    /// Calls with quick and slow answers.
     Sum,
     SlowCall,
     State,
@@ -45,7 +45,7 @@ impl Line<'_> {
         self.tally.count(|counts| counts.sent += 1);
     }
 
-    /// Closes it with a code of its own, which the server is to answer with.
+    /// Closes it with a distinct code, which the server must echo.
     pub(crate) fn close(&mut self) -> u16 {
         let code = 4000 + self.rng.u16(..1000);
         self.endpoint.close(self.channel, Some(code), "done");
@@ -64,22 +64,22 @@ pub(crate) enum End {
 
 /// One use of a socket, from its open to its end.
 pub(crate) trait Socket: Debug + Send {
-    /// Some time has passed: sends what is due. True once it wants no more and is to be closed.
+    /// Sends due messages after some time has passed. Returns true once the socket is done and must be closed.
     fn tick(&mut self, line: &mut Line<'_>) -> bool;
 
-    /// A message has come. What is wrong with it, otherwise.
+    /// Checks a message; returns the fault if there is one.
     fn receive(&mut self, line: &mut Line<'_>, message: Message) -> Result<(), String>;
 
-    /// It has ended; what is wrong with that, otherwise.
+    /// Checks the end; returns the fault if there is one.
     fn ended(&mut self, end: &End, tally: &Tally) -> Result<(), String>;
 
-    /// Whether it takes messages when it likes to, and reports that itself.
+    /// Returns whether the socket reports its reading of messages.
     fn reads_slowly(&self) -> bool {
         false
     }
 }
 
-/// A new use, and the path to open; `page` tells pages apart.
+/// Returns a new use and the path to open; `page` distinguishes pages.
 pub(crate) fn begin(
     kind: Kind,
     prefix: &str,
@@ -104,22 +104,22 @@ pub(crate) fn begin(
     }
 }
 
-/// Messages that come back.
+/// Echoed messages.
 #[derive(Debug)]
 struct Echo {
     seed: u64,
     sizes: Sizes,
     total: u64,
-    /// So many are under way, at most.
+    /// The most messages in flight.
     ahead: u64,
     sent: u64,
     received: u64,
-    /// Whether it closes without waiting for what is under way, which then is nobody's any more.
+    /// Whether it closes without waiting for messages in flight, which are then discarded.
     in_haste: bool,
     held: Option<Held>,
 }
 
-/// What a slow reader has not taken yet, and since when.
+/// The messages that a slow reader has not read yet, and since when.
 #[derive(Debug, Default)]
 struct Held {
     messages: u32,
@@ -127,7 +127,7 @@ struct Held {
     since: Option<Instant>,
 }
 
-/// A slow reader takes what has come so long after the first.
+/// The time after the first message at which a slow reader reads.
 const SLOWNESS: Duration = Duration::from_secs(2);
 
 impl Echo {
@@ -187,13 +187,13 @@ impl Socket for Echo {
     }
 }
 
-/// A message's bytes.
+/// Returns a message's bytes.
 pub(crate) fn length(message: &Message) -> u64 {
     let (Message::Text(bytes) | Message::Binary(bytes)) = message;
     bytes.len() as u64
 }
 
-/// The beginning of a message.
+/// Returns the beginning of a message.
 pub(crate) fn brief(message: &Message) -> String {
     let (Message::Text(bytes) | Message::Binary(bytes)) = message;
     format!("{} bytes, {:?}", bytes.len(), String::from_utf8_lossy(&bytes[..bytes.len().min(80)]))
@@ -202,7 +202,7 @@ pub(crate) fn brief(message: &Message) -> String {
 /// Calls of a function with numbers.
 #[derive(Debug)]
 struct Calls {
-    /// The sum of two, or one that takes so many milliseconds.
+    /// The sum of two, or a call that lasts the given milliseconds.
     is_sum: bool,
     left: u32,
     expected: VecDeque<f64>,
@@ -253,7 +253,7 @@ pub(crate) fn json(message: &Message) -> Result<Value, String> {
     }
 }
 
-/// Nothing is there.
+/// A path without an endpoint.
 #[derive(Debug)]
 struct Missing;
 

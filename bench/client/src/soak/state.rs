@@ -1,4 +1,4 @@
-//! A socket to a document in which each page has a number of its own that it counts up.
+//! A socket to a document in which each page counts up a number.
 
 use fastrand::Rng;
 use manysocket_protocol::Message;
@@ -17,7 +17,7 @@ pub(crate) struct State {
     key: String,
     known: Known,
     version: Option<u64>,
-    /// The id of the commit that is under way.
+    /// The id of the commit in flight.
     pending: Option<String>,
     left: u32,
 }
@@ -36,14 +36,14 @@ impl State {
         (format!("{prefix}/state/soak{document}"), Box::new(state))
     }
 
-    /// The document as it is at the beginning: it has what was acknowledged, and may have one more whose answer was lost.
+    /// Checks the first document: it has all acknowledged commits, and at most one more whose answer was lost.
     fn greet(&mut self, data: &Value) -> Result<(), String> {
         let found = data[&self.member].as_u64().unwrap_or(0);
         let Known { acknowledged, uncertain } = self.known;
         if found != acknowledged && !(uncertain && found == acknowledged + 1) {
             return Err(format!("{} has {found}, and {:?} was known", self.key, self.known));
         }
-        // A commit of before may still be on its way to the store.
+        // An earlier commit may still be on its way to the store.
         self.known.uncertain = uncertain && found == acknowledged;
         self.known.acknowledged = found;
         Ok(())
@@ -55,7 +55,7 @@ impl State {
             self.known = Known { acknowledged: self.known.acknowledged + 1, uncertain: false };
             tally.count(|counts| counts.commits += 1);
         } else if message["error"] == "conflict" && self.known.uncertain {
-            // The one of before has come in between.
+            // The earlier commit arrived in between.
             self.known = Known { acknowledged: self.known.acknowledged + 1, uncertain: false };
             self.left = 0;
         } else {
@@ -89,7 +89,7 @@ impl Socket for State {
     fn receive(&mut self, line: &mut Line<'_>, message: Message) -> Result<(), String> {
         let message = parse(&message)?;
         let (version, before) = (message["version"].as_u64(), self.version);
-        // An answer may be of a version that has come already, with the whole document.
+        // The version of an answer may have arrived already, with the whole document.
         self.version = version.max(before);
         if version < before && message["id"].is_null() {
             return Err(format!("from version {before:?} back to {version:?}"));

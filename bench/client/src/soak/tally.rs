@@ -1,4 +1,4 @@
-//! What has been done, and what all pages have to know of each other.
+//! Counts, and the data that all pages share.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,15 +9,15 @@ use serde::Serialize;
 /// Counts since the start.
 #[derive(Debug, Default, Clone, Serialize)]
 pub(crate) struct Counts {
-    /// Links that were dialled, left by their pages, and lost.
+    /// Links that pages dialled, left, and lost.
     pub(crate) links: u64,
     pub(crate) links_left: u64,
     pub(crate) links_lost: u64,
-    /// The longest that a lost link was silent before that was noticed, in milliseconds.
+    /// The longest silence before a lost link was noticed, in milliseconds.
     pub(crate) longest_silence: u128,
     /// Dials that failed.
     pub(crate) dials_failed: u64,
-    /// Channels that were accepted, refused, given up before the answer, closed in good order, and lost.
+    /// Channels that were accepted, refused, taken back before the answer, closed in good order, and lost.
     pub(crate) opened: u64,
     pub(crate) refused: u64,
     pub(crate) taken_back: u64,
@@ -26,21 +26,21 @@ pub(crate) struct Counts {
     pub(crate) sent: u64,
     pub(crate) received: u64,
     pub(crate) received_bytes: u64,
-    /// Commits that were acknowledged, and calls that were answered.
+    /// Acknowledged commits, and answered calls.
     pub(crate) commits: u64,
     pub(crate) calls: u64,
-    /// What topics told of messages left out for a slow reader.
+    /// Messages that topics reported as dropped for a slow reader.
     pub(crate) dropped: u64,
-    /// Things that must hold and did not.
+    /// Failed checks.
     pub(crate) violations: u64,
 }
 
-/// What a document is known to have of one page.
+/// The known state of one page's number in a document.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Known {
-    /// The last number that was acknowledged.
+    /// The last acknowledged number.
     pub(crate) acknowledged: u64,
-    /// One more has been sent, and its answer was lost.
+    /// Whether one more was sent whose answer was lost.
     pub(crate) uncertain: bool,
 }
 
@@ -49,7 +49,7 @@ pub(crate) struct Known {
 pub(crate) struct Tally {
     begun: Instant,
     counts: Mutex<Counts>,
-    /// Publishers that closed in good order: how many messages they had sent, and when they heard of their close.
+    /// Publishers that closed in good order: the number of their messages, and when their close was acknowledged.
     pub(crate) finished: Mutex<HashMap<u64, (u64, u128)>>,
     pub(crate) known: Mutex<HashMap<String, Known>>,
 }
@@ -71,18 +71,18 @@ impl Tally {
         act(&mut lock(&self.counts))
     }
 
-    /// Something that must hold does not.
+    /// Reports a failed check.
     pub(crate) fn violation(&self, what: &str) {
         eprintln!("VIOLATION at {} ms: {what}", self.now() / 1000);
         self.count(|counts| counts.violations += 1);
     }
 
-    /// Microseconds since the start.
+    /// Returns the microseconds since the start.
     pub(crate) fn now(&self) -> u128 {
         self.begun.elapsed().as_micros()
     }
 
-    /// The counts as JSON.
+    /// Returns the counts as JSON.
     pub(crate) fn line(&self, elapsed: Duration) -> String {
         #[derive(Serialize)]
         struct Line {
@@ -95,7 +95,7 @@ impl Tally {
     }
 }
 
-/// A page that has panicked leaves whole data behind.
+/// Ignores poison: a page that panicked left the data consistent.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -9,7 +9,7 @@ use manysocket_protocol::Message;
 use super::socket::{End, Line, Socket, brief, json};
 use super::tally::{Tally, lock};
 
-/// Few, so that each has many subscribers.
+/// The number of topics: few, so that each has many subscribers.
 const TOPICS: usize = 4;
 
 #[derive(Debug)]
@@ -17,9 +17,9 @@ pub(crate) struct Topic {
     writer: u64,
     sent: u64,
     total: u64,
-    /// The number that comes next of each publisher that it has heard.
+    /// The next expected number of each publisher.
     heard: HashMap<u64, u64>,
-    /// Messages that were left out for it, and have not been missed yet.
+    /// Messages that the topic dropped for this reader, and that no gap has explained yet.
     dropped: u64,
 }
 
@@ -30,7 +30,7 @@ impl Topic {
         (format!("{prefix}/topics/soak{}", rng.usize(..TOPICS)), Box::new(topic))
     }
 
-    /// Takes up the next number of a publisher.
+    /// Handles the next number of a publisher.
     fn hear(&mut self, writer: u64, number: u64) -> Result<(), String> {
         let expected = match self.heard.entry(writer) {
             Entry::Vacant(slot) if writer != self.writer || number == 0 => {
@@ -43,13 +43,13 @@ impl Topic {
         self.missed(number.checked_sub(expected), || format!("message {number} of {writer}, not {expected}"))
     }
 
-    /// Accounts for messages that did not come.
+    /// Accounts for missing messages.
     fn missed(&mut self, count: Option<u64>, what: impl FnOnce() -> String) -> Result<(), String> {
         self.dropped = count.and_then(|count| self.dropped.checked_sub(count)).ok_or_else(what)?;
         Ok(())
     }
 
-    /// A message that was published after others had closed: all of theirs have been before it.
+    /// Handles a message that was published after others had closed: all of theirs must have arrived before it.
     fn settle(&mut self, published: u128, tally: &Tally) -> Result<(), String> {
         let finished = lock(&tally.finished);
         let (writer, before) = (self.writer, published);
