@@ -1,4 +1,4 @@
-// A WebSocket server as there are many: `npm install ws && node backend.mjs [PORT]`.
+// An ordinary WebSocket server: `npm install ws && node backend.mjs [PORT]`.
 import { WebSocketServer } from "ws";
 
 const server = new WebSocketServer({ host: "127.0.0.1", port: Number(process.argv[2] ?? 9000) });

@@ -2,20 +2,20 @@
 import assert from "node:assert/strict";
 import { chromium } from "playwright-core";
 
-/** Starts the browser that `cargo xtask test` found, or another program that does. */
+/** Starts Chromium: `program`, the variable CHROMIUM, or /usr/bin/chromium. */
 export function startBrowser(program = process.env.CHROMIUM ?? "/usr/bin/chromium") {
   return chromium.launch({
     executablePath: program,
-    // A container's root has no sandbox to offer; xtask names the other flags.
+    // Root in a container has no sandbox; xtask names the other flags.
     args: (process.env.CHROMIUM_FLAGS ?? "--headless --no-sandbox").split(" "),
   });
 }
 
-// Without it a promise in the page that never settles would hang the whole run. The longest call runs the parity suite twice,
-// 20 s on an idle machine.
+// Without it, a promise that never settles would hang the whole run. The longest call runs the parity suite twice, 20 s on an
+// idle machine.
 const PATIENCE = 180_000;
 
-/** Waits until a condition of the test's own holds. A minute only turns a hang into a failure, also on a busy machine. */
+/** Waits until a condition holds. The limit of a minute only turns a hang into a failure, also on a busy machine. */
 export async function until(what, condition) {
   const end = performance.now() + 60_000;
   while (!(await condition())) {
@@ -26,7 +26,7 @@ export async function until(what, condition) {
 
 /**
  * Runs a function in the page and returns its result, both as plain data.
- * It sees nothing of the test's own scope, but may import: `await import("/pkg/index.js")`.
+ * The function has no access to the test's scope, but may import: `await import("/pkg/index.js")`.
  */
 export async function runInPage(page, code, argument) {
   let timer;

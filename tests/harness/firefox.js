@@ -1,4 +1,4 @@
-// Runs Firefox for a test, by remote control: WebDriver BiDi, which it speaks itself over a WebSocket.
+// Runs Firefox for a test by WebDriver BiDi, which Firefox serves over a WebSocket.
 // https://w3c.github.io/webdriver-bidi/
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -8,10 +8,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { WebSocket } from "ws";
 
-/** The browser's program, as `cargo xtask test` found it; null if there is none. */
+/** The browser's program that `cargo xtask test` found; null if there is none. */
 export const firefox = [process.env.FIREFOX, "/usr/bin/firefox-esr", "/usr/bin/firefox"].find((path) => path && existsSync(path)) ?? null;
 
-// No calls home, and no pages of its own at the first start.
+// No requests to its vendor, and no welcome pages.
 const PREFERENCES = {
   "app.normandy.enabled": false,
   "app.update.disabledForTesting": true,
@@ -20,16 +20,16 @@ const PREFERENCES = {
   "browser.startup.homepage_override.mstone": "ignore",
   "datareporting.policy.dataSubmissionEnabled": false,
   "extensions.update.enabled": false,
-  // After a refused handshake it would wait before it connects again (RFC 6455 §7.2.3).
+  // After a refused handshake, Firefox would wait before it connects again (RFC 6455 §7.2.3).
   "network.websocket.delay-failed-reconnects": false,
   "services.settings.server": "data:,",
   "toolkit.telemetry.reportingpolicy.firstRun": false,
 };
 
-// Far more than a start takes; it ends a test whose browser hangs.
+// Far longer than a start takes; it ends a test whose browser hangs.
 const PATIENCE = 60_000;
 
-/** Starts the browser, in a profile of its own. */
+/** Starts the browser, in a separate profile. */
 export async function startFirefox() {
   const profile = await mkdtemp(join(tmpdir(), "manysocket-firefox-"));
   const lines = Object.entries(PREFERENCES).map(([name, value]) => `user_pref("${name}", ${JSON.stringify(value)});\n`);
@@ -58,7 +58,7 @@ export async function startFirefox() {
   }
 }
 
-/** Reads where the browser listens out of what it prints. */
+/** Reads the browser's address from its output. */
 async function addressOf(child) {
   let output = "";
   return new Promise((resolve, reject) => {
@@ -73,7 +73,7 @@ async function addressOf(child) {
   });
 }
 
-/** Connects; gives the function that sends a command and resolves with its result. */
+/** Connects; returns a function that sends a command and resolves with its result. */
 async function connect(address) {
   const socket = new WebSocket(`${address}/session`);
   await once(socket, "open");
@@ -86,7 +86,7 @@ async function connect(address) {
     else reject?.(new Error(`${error}: ${message}`));
   });
   socket.on("close", () => {
-    for (const { reject } of waiting.values()) reject(new Error("Firefox has gone"));
+    for (const { reject } of waiting.values()) reject(new Error("Firefox has ended"));
   });
   let last = 0;
   return (method, params) => {

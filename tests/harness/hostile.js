@@ -1,4 +1,4 @@
-// Servers that speak the subprotocol and keep none of its rules.
+// Servers that speak the subprotocol and break its rules.
 import { once } from "node:events";
 import { WebSocketServer } from "ws";
 
@@ -11,20 +11,20 @@ export function integer(value) {
 
 const KINDS = { text: 0, textPart: 1, binary: 2, binaryPart: 3, raw: 4, rawPart: 5, open: 6, accept: 7, refuse: 8, close: 9, grant: 10, link: 11 };
 
-/** A batch (§2.3) that is put together frame by frame, and need not be correct. */
+/** Builds a batch (§2.3) frame by frame, correct or not. */
 export class Batch {
   headers = [];
   padding = Buffer.alloc(0);
   texts = [];
   binaries = [];
 
-  /** Any header: a kind by its name or number, and the integers behind the tag. */
+  /** Adds a header: a kind by its name or number, and the integers after the tag. */
   frame(kind, channel, ...integers) {
     for (const value of [channel * 16 + (KINDS[kind] ?? kind), ...integers]) this.headers.push(...integer(value));
     return this;
   }
 
-  /** Bytes of the text run, or of the binary run. */
+  /** Adds bytes to the text run, or to the binary run. */
   text(content) {
     this.texts.push(Buffer.from(content));
     return this;
@@ -41,7 +41,7 @@ export class Batch {
     this.headers.push(...body);
     return this;
   }
-  /** A frame of a later version, which is passed over: so long, and free. */
+  /** Adds a LINK frame of an unknown type with the given length, which receivers skip. */
   unknown(length) {
     this.frame("link", 9, length);
     this.padding = Buffer.alloc(length);
@@ -66,7 +66,7 @@ export class Batch {
     return this.frame(kind, channel, message.length).binary(message);
   }
 
-  /** With what it says of its lengths. */
+  /** Returns the batch, with the lengths that it claims. */
   toBuffer(headersLength = this.headers.length + this.padding.length, textLength = Buffer.concat(this.texts).length) {
     const lengths = Buffer.from([...integer(headersLength), ...integer(textLength)]);
     return Buffer.concat([lengths, Buffer.from(this.headers), this.padding, ...this.texts, ...this.binaries]);
@@ -76,8 +76,8 @@ export class Batch {
 export const batch = () => new Batch();
 
 /**
- * Starts a server that treats each link as it is told to.
- * @returns `url`; `failures`; `next(attack)`: has the next link treated so, `attack(wire)`; `stop()`
+ * Starts a server that attacks each link as the test says.
+ * @returns `url`; `failures`; `next(attack)`: calls `attack(wire)` for the next link; `stop()`
  */
 export async function startHostile() {
   const server = new WebSocketServer({ port: 0, host: "127.0.0.1", handleProtocols: (offered) => [...offered][0], perMessageDeflate: false });
@@ -91,7 +91,7 @@ export async function startHostile() {
   return {
     url: `ws://127.0.0.1:${server.address().port}`,
     next: (attack) => attacks.push(attack),
-    /** What went wrong in the attacks themselves. */
+    /** Failures of the attacks themselves. */
     failures,
     async stop() {
       for (const socket of server.clients) socket.terminate();
@@ -101,7 +101,7 @@ export async function startHostile() {
 }
 
 class Wire {
-  /** Physical messages from the page that nobody has asked for. */
+  /** Physical messages from the page that no attack has read. */
   received = [];
 
   constructor(socket, request) {
@@ -114,12 +114,12 @@ class Wire {
     });
   }
 
-  /** @param {Batch | Buffer | string} message @returns once it is on its way */
+  /** @param {Batch | Buffer | string} message @returns after the socket has accepted it */
   send(message) {
     return new Promise((done) => this.socket.send(message instanceof Batch ? message.toBuffer() : message, done));
   }
 
-  /** Waits until the page has sent something that `matches`, or has gone. */
+  /** Waits until the page has sent a message that `matches`, or is gone. */
   async until(matches) {
     while (this.socket.readyState === 1 && !this.received.some(matches)) {
       await Promise.race([once(this.socket, "received"), this.ended]);

@@ -1,4 +1,4 @@
-// What a browser test needs, in one call: a site, the real server on it, and Chromium.
+// Starts everything for a browser test in one call: a site, the real server on it, and Chromium.
 //
 //   const world = await startWorld();
 //   after(() => world.close());
@@ -14,8 +14,8 @@ export { BLANK_PAGE, makeSite, removeSite, repository } from "./site.js";
 
 /**
  * Starts everything.
- * @param {{ site?: string, kind?: "shipped" | "test", more?: string[] }} [options] a folder to serve in place of a fresh site;
- *   it is removed at the end all the same. Which server to start, and more of its command line.
+ * @param {{ site?: string, kind?: "shipped" | "test", more?: string[] }} [options] `site`: a folder to serve in place of a
+ *   fresh site, also removed at the end; `kind`: the server; `more`: further arguments of its command line
  */
 export async function startWorld({ site, kind, more } = {}) {
   site ??= await makeSite();
@@ -33,7 +33,7 @@ export async function startWorld({ site, kind, more } = {}) {
     site,
     server,
     browser,
-    /** Opens a page of the site in a profile of its own. What it fails to catch is in `page.uncaught`. */
+    /** Opens a page of the site in a separate profile. `page.uncaught` lists its uncaught exceptions. */
     async openPage(path = "/") {
       const page = await browser.newPage();
       page.uncaught = [];
@@ -43,7 +43,7 @@ export async function startWorld({ site, kind, more } = {}) {
     },
     async close() {
       await browser.close();
-      // A test may have put another in its place.
+      // A test may have replaced the server.
       await this.server.stop();
       await removeSite(site);
     },

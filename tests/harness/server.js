@@ -4,32 +4,32 @@ import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { repository } from "./site.js";
 
-/** The server as it is shipped, and the one whose handlers do what tests ask for (tests/server). */
+/** The shipped server, and the test server (tests/server). */
 const programs = {
   shipped: process.env.MANYSOCKET_SERVER ?? `${repository}target/debug/manysocket-server`,
   test: process.env.MANYSOCKET_TEST_SERVER ?? `${repository}target/debug/manysocket-test-server`,
 };
 
-// Far more than a start takes; it ends a test whose server hangs.
+// Far longer than a start takes; it ends a test whose server hangs.
 const PATIENCE = 60_000;
 
 /**
  * Starts the server on a site and waits until it listens.
- * @param {string} site the folder that it serves
- * @param {{ kind?: "shipped" | "test", listen?: string, more?: string[], within?: string[] }} [options] `more`: of its command line;
- *   `within`: a program, and its words, that turns into the one named after them
+ * @param {string} site the folder to serve
+ * @param {{ kind?: "shipped" | "test", listen?: string, more?: string[], within?: string[] }} [options] `more`: further arguments;
+ *   `within`: a program with arguments that executes the server
  */
 export async function startServer(site, { kind = "shipped", listen = "127.0.0.1:0", more = [], within = [] } = {}) {
   const [program, ...words] = [...within, programs[kind], "--listen", listen, "--static", site, ...more];
   const server = await startProgram(program, words);
   return {
     ...server,
-    /** What it counts: `{ physical, native, virtual }`, the connections that are open now. */
+    /** Returns its counts of open connections: `{ physical, native, virtual }`. */
     stats: async () => (await fetch(`${server.origin}/demo/stats`)).json(),
   };
 }
 
-/** Starts a program and waits until it prints where it listens. */
+/** Starts a program and waits until it prints its address. */
 export async function startProgram(program, words, options = {}) {
   if (program.startsWith("/") && !existsSync(program)) {
     throw new Error(`${program} is not there: run \`cargo build\`, or these tests by \`cargo xtask test\``);
@@ -56,20 +56,20 @@ export async function startProgram(program, words, options = {}) {
     throw error;
   }
   return {
-    /** Where it listens, as an origin: `http://127.0.0.1:49152`. */
+    /** Its address as an origin: `http://127.0.0.1:49152`. */
     origin,
-    /** Everything that it has printed so far, its log included. */
+    /** Returns all its output so far, including its log. */
     output: () => output,
-    /** Has it stand still, its connections open, until `resume()`: to others a network that has gone away. */
+    /** Stops the process with its connections open, until `resume()`; to others the network seems to be gone. */
     pause: () => child.kill("SIGSTOP"),
     resume: () => child.kill("SIGCONT"),
-    /** Ends it as a crash would. */
+    /** Kills it, as a crash would. */
     async kill() {
       const exit = once(child, "exit");
       child.kill("SIGKILL");
       await exit;
     },
-    /** Stops it as an init system would; returns its exit code. */
+    /** Stops it with SIGTERM; returns its exit code. */
     async stop() {
       if (child.exitCode !== null || child.signalCode !== null) return child.exitCode;
       const exit = once(child, "exit");

@@ -7,14 +7,14 @@ import { fileURLToPath } from "node:url";
 /** The root of the repository, with a slash at its end. */
 export const repository = fileURLToPath(new URL("../../", import.meta.url));
 
-/** A page with nothing on it, for tests that bring their own code. */
+/** An empty page, for tests that bring their own code. */
 export const BLANK_PAGE = "<!doctype html><html lang=en><title>manysocket test</title>";
 
 /**
- * Makes a folder to serve: the package under `pkg/`, an empty `index.html`, and what else is wanted.
+ * Makes a folder to serve: the package under `pkg/`, an empty `index.html`, and extra files.
  * @param {{ folders?: string[], files?: Record<string, string> }} [extra] folders of the repository whose contents are
  *   copied in, and files by name
- * @returns {Promise<string>} the folder; the caller has it removed by `removeSite`
+ * @returns {Promise<string>} the folder; the caller removes it with `removeSite`
  */
 export async function makeSite({ folders = [], files = {} } = {}) {
   const site = await mkdtemp(join(tmpdir(), "manysocket-site-"));
@@ -25,5 +25,5 @@ export async function makeSite({ folders = [], files = {} } = {}) {
   return site;
 }
 
-/** Removes such a folder. */
+/** Removes a folder from `makeSite`. */
 export const removeSite = (site) => rm(site, { recursive: true, force: true });

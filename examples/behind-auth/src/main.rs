@@ -1,4 +1,5 @@
-//! A layer that asks who it is, in front of everything: virtual opens pass it as native ones do, with the cookies of their link.
+//! An authentication layer in front of every handler: virtual opens pass through it as native ones do, with the cookies of
+//! their link.
 
 use std::time::Duration;
 
@@ -15,13 +16,13 @@ use tower_http::services::ServeDir;
 #[derive(Clone)]
 struct User(String);
 
-/// Takes the name for the proof, where an application would look a session up.
+/// Accepts any name as proof, where an application would look up a session.
 async fn log_in(name: String) -> impl IntoResponse {
     let age = Duration::from_secs(3600).as_secs();
     [(header::SET_COOKIE, format!("user={name}; Path=/; Max-Age={age}; HttpOnly; SameSite=Strict"))]
 }
 
-/// Lets in who has the cookie, and tells handlers who it is.
+/// Accepts requests with the cookie, and passes the user's name to handlers.
 async fn authenticate(headers: HeaderMap, mut request: Request, next: Next) -> Response {
     let cookies = headers.get(header::COOKIE).and_then(|cookies| cookies.to_str().ok()).unwrap_or_default();
     let Some(user) = cookies.split("; ").find_map(|cookie| cookie.strip_prefix("user=")) else {
@@ -33,7 +34,7 @@ async fn authenticate(headers: HeaderMap, mut request: Request, next: Next) -> R
 
 async fn greet(Extension(User(name)): Extension<User>, upgrade: WebSocketUpgrade) -> Response {
     upgrade.on_upgrade(|mut socket| async move {
-        // If the page has gone, nobody is left to greet.
+        // The send fails only if the page is gone.
         let _ = socket.send(format!("hello {name}").into()).await;
         while let Some(Ok(_)) = socket.recv().await {}
     })
@@ -43,7 +44,7 @@ async fn greet(Extension(User(name)): Extension<User>, upgrade: WebSocketUpgrade
 async fn main() -> std::io::Result<()> {
     let inside = Router::new().route("/greeting", any(greet)).layer(from_fn(authenticate));
     let app = inside.route("/login", post(log_in));
-    // The npm package, as `cargo xtask build` makes it.
+    // The npm package from `cargo xtask build`.
     let package = ServeDir::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../pkg"));
     let page = get(async || Html(include_str!("../index.html")));
     let app = app.route("/", page).nest_service("/pkg", package);
@@ -52,6 +53,6 @@ async fn main() -> std::io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:8080".into());
     let listener = TcpListener::bind(address).await?;
     println!("listening on http://{}", listener.local_addr()?);
-    // Small messages go at once: otherwise TCP waits for the answer to the last one (Nagle's algorithm).
+    // Send small messages at once: by default TCP holds them back until the last one is acknowledged (Nagle's algorithm).
     axum::serve(listener.tap_io(|tcp| drop(tcp.set_nodelay(true))), app).await
 }

@@ -1,4 +1,4 @@
-//! Chat rooms: each URL below `/rooms/` is a topic, and whatever is sent to it goes to every socket on it.
+//! Chat rooms: each URL below `/rooms/` is a topic, which sends every message to every socket on it.
 
 use axum::response::Html;
 use axum::routing::get;
@@ -10,17 +10,17 @@ use tower_http::services::ServeDir;
 
 #[tokio::main]
 async fn main() -> std::io::Result<()> {
-    // Who comes late sees the last 50 messages. `/rooms/` lists the rooms that there are.
+    // A late subscriber gets the last 50 messages. `/rooms/` lists the rooms.
     let rooms = Topics::new().history(50);
     let page = get(async || Html(include_str!("../index.html")));
     let app = Site::new().route("/", page).endpoint("/rooms/{room}", rooms.endpoint()).into_router();
-    // The npm package, as `cargo xtask build` makes it.
+    // The npm package from `cargo xtask build`.
     let package = ServeDir::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../pkg"));
     let app = Multiplexer::new("/multiplexer").serve(app.nest_service("/pkg", package));
 
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:8080".into());
     let listener = TcpListener::bind(address).await?;
     println!("listening on http://{}", listener.local_addr()?);
-    // Small messages go at once: otherwise TCP waits for the answer to the last one (Nagle's algorithm).
+    // Send small messages at once: by default TCP holds them back until the last one is acknowledged (Nagle's algorithm).
     axum::serve(listener.tap_io(|tcp| drop(tcp.set_nodelay(true))), app).await
 }

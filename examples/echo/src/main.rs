@@ -25,7 +25,7 @@ async fn echo(Path(name): Path<String>, upgrade: WebSocketUpgrade) -> Response {
 #[tokio::main]
 async fn main() -> std::io::Result<()> {
     let app = Router::new().route("/echo/{name}", any(echo));
-    // The npm package, as `cargo xtask build` makes it.
+    // The npm package from `cargo xtask build`.
     let package = ServeDir::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../pkg"));
     let page = get(async || Html(include_str!("../index.html")));
     let app = app.route("/", page).nest_service("/pkg", package);
@@ -34,6 +34,6 @@ async fn main() -> std::io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:8080".into());
     let listener = TcpListener::bind(address).await?;
     println!("listening on http://{}", listener.local_addr()?);
-    // Small messages go at once: otherwise TCP waits for the answer to the last one (Nagle's algorithm).
+    // Send small messages at once: by default TCP holds them back until the last one is acknowledged (Nagle's algorithm).
     axum::serve(listener.tap_io(|tcp| drop(tcp.set_nodelay(true))), app).await
 }

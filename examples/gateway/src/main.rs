@@ -1,4 +1,4 @@
-//! A multiplexer in front of a WebSocket server in any language: `backend.mjs` is one in JavaScript, and knows nothing of it.
+//! A multiplexer in front of a WebSocket server in any language: `backend.mjs` is one in JavaScript, without any change.
 //! The program `manysocket-server` does the same with `--upstream /chat=ws://127.0.0.1:9000/`.
 
 use axum::response::Html;
@@ -13,7 +13,7 @@ async fn main() -> std::io::Result<()> {
     let backend = std::env::args().nth(2).unwrap_or("ws://127.0.0.1:9000/".into());
     let gateway = Gateway::new("/chat", &backend).map_err(std::io::Error::other)?;
     let app = gateway.mount(Router::new());
-    // The npm package, as `cargo xtask build` makes it.
+    // The npm package from `cargo xtask build`.
     let package = ServeDir::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../pkg"));
     let page = get(async || Html(include_str!("../index.html")));
     let app = app.route("/", page).nest_service("/pkg", package);
@@ -22,6 +22,6 @@ async fn main() -> std::io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:8080".into());
     let listener = TcpListener::bind(address).await?;
     println!("listening on http://{}", listener.local_addr()?);
-    // Small messages go at once: otherwise TCP waits for the answer to the last one (Nagle's algorithm).
+    // Send small messages at once: by default TCP holds them back until the last one is acknowledged (Nagle's algorithm).
     axum::serve(listener.tap_io(|tcp| drop(tcp.set_nodelay(true))), app).await
 }

@@ -1,5 +1,4 @@
-//! Two servers on one NATS: a topic and documents that both have, and a function that one of them has and pages call at
-//! either.
+//! Two servers on one NATS: they share a topic and documents, and one offers a function that pages call at either.
 //!
 //! ```sh
 //! nats-server -js -sd /var/lib/nats &
@@ -30,7 +29,7 @@ async fn main() -> std::io::Result<()> {
 
     let nats = Nats::connect(&nats).await?;
     let news = Topics::new().nats(&nats);
-    // At one of the servers: every call, wherever its page is connected, counts on.
+    // One server counts the calls of all pages, at whichever server they are connected.
     let _offer = if has_counter {
         let (count, news) = (Arc::new(AtomicU64::new(0)), news.clone());
         let next = rpc(move || {
@@ -54,12 +53,12 @@ async fn main() -> std::io::Result<()> {
         .endpoint("/notes/{name}", notes.endpoint())
         .endpoint("/next", remote(&nats, "/next")?.endpoint())
         .into_router();
-    // The npm package, as `cargo xtask build` makes it.
+    // The npm package from `cargo xtask build`.
     let package = ServeDir::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../pkg"));
     let app = Multiplexer::new("/multiplexer").serve(app.nest_service("/pkg", package));
 
     let listener = TcpListener::bind(address).await?;
     println!("listening on http://{}", listener.local_addr()?);
-    // Small messages go at once: otherwise TCP waits for the answer to the last one (Nagle's algorithm).
+    // Send small messages at once: by default TCP holds them back until the last one is acknowledged (Nagle's algorithm).
     axum::serve(listener.tap_io(|tcp| drop(tcp.set_nodelay(true))), app).await
 }

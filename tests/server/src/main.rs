@@ -1,5 +1,5 @@
-//! A server with every behaviour that the browser tests ask for, by path. One set of handlers answers native and
-//! virtual sockets, so that a test runs the same over both.
+//! A server with a path for every behaviour that the browser tests need. One set of handlers serves native and virtual
+//! sockets, so that a test runs the same over both.
 //!
 //! `manysocket-test-server --listen ADDRESS --static DIR [--ping-interval MILLISECONDS] [--isolated]`
 
@@ -26,7 +26,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tower_http::services::ServeDir;
 
-/// What the query may say.
+/// Parameters of the query.
 #[derive(Deserialize)]
 #[serde(default)]
 struct Wish {
@@ -88,7 +88,7 @@ fn routes() -> Router {
         .nest("/test/secret", secret)
 }
 
-/// A site with rooms that are there for as long as somebody is in them.
+/// A site with rooms that exist while somebody is in them.
 fn site() -> Site {
     let rooms = Listing::new();
     let names = rooms.clone();
@@ -111,7 +111,7 @@ fn site() -> Site {
         .nest("/geo", Site::new().endpoint("/raster", Endpoint::new(any(echo))))
 }
 
-/// Lets in who has the cookie `session=good`: an ordinary layer, which knows nothing of multiplexers.
+/// Accepts requests with the cookie `session=good`: an ordinary layer, unaware of multiplexers.
 async fn only_with_session(request: Request, next: Next) -> Response {
     let cookie = request.headers().get(header::COOKIE).and_then(|cookie| cookie.to_str().ok());
     if cookie.is_some_and(|cookie| cookie.split("; ").any(|pair| pair == "session=good")) {
@@ -126,7 +126,7 @@ async fn add(left: f64, right: f64) -> f64 {
     left + right
 }
 
-/// The same by HTTP, with the arguments and the answer of a call.
+/// The same function over HTTP, with the arguments and the answer of a call.
 async fn add_by_http(Json((left, right)): Json<(f64, f64)>) -> Json<serde_json::Value> {
     Json(json!({ "result": add(left, right).await }))
 }
@@ -144,7 +144,7 @@ async fn echo(upgrade: WebSocketUpgrade) -> Response {
     upgrade.on_upgrade(echo_all)
 }
 
-/// The same by axum's own extractor.
+/// The same with axum's own extractor.
 async fn echo_axum(upgrade: axum::extract::ws::WebSocketUpgrade) -> Response {
     upgrade.on_upgrade(async |mut socket| {
         while let Some(Ok(message)) = socket.recv().await {
@@ -165,14 +165,14 @@ async fn refuse(Query(wish): Query<Wish>) -> StatusCode {
     StatusCode::from_u16(wish.status).unwrap_or(StatusCode::BAD_REQUEST)
 }
 
-/// Answers the open after a while.
+/// Answers the open after a delay.
 async fn late(Query(wish): Query<Wish>, upgrade: WebSocketUpgrade) -> Response {
     wish.wait().await;
     upgrade.on_upgrade(echo_all)
 }
 
-/// Sends `count` numbered messages, of at least `size` characters, as soon as it is open; every third binary if they
-/// have a size.
+/// Sends `count` numbered messages, of at least `size` characters, as soon as it is open. With a size,
+/// every third is binary.
 async fn burst(Query(wish): Query<Wish>, upgrade: WebSocketUpgrade) -> Response {
     upgrade.on_upgrade(async move |mut socket| {
         for n in 0..wish.count {
@@ -219,7 +219,7 @@ async fn drop_at_once(upgrade: WebSocketUpgrade) -> Response {
     upgrade.on_upgrade(async |_| {})
 }
 
-/// The same, after sending a message back.
+/// The same, after echoing a message.
 async fn drop_on_message(upgrade: WebSocketUpgrade) -> Response {
     upgrade.on_upgrade(async |mut socket| {
         if let Some(Ok(message)) = socket.recv().await {
@@ -228,7 +228,7 @@ async fn drop_on_message(upgrade: WebSocketUpgrade) -> Response {
     })
 }
 
-/// Reads nothing for a while, not even a close.
+/// Stops reading for a while, so that it does not see a close either.
 async fn deaf(Query(wish): Query<Wish>, upgrade: WebSocketUpgrade) -> Response {
     upgrade.on_upgrade(async move |socket| {
         wish.wait().await;
@@ -239,7 +239,7 @@ async fn deaf(Query(wish): Query<Wish>, upgrade: WebSocketUpgrade) -> Response {
 /// The codes with which sockets of `/test/watched` were closed.
 static ENDS: Mutex<Vec<u16>> = Mutex::new(Vec::new());
 
-/// An echo that keeps how its sockets end; 1006 for those without a closing handshake.
+/// An echo that records how its sockets end; 1006 without a closing handshake.
 async fn watched(upgrade: WebSocketUpgrade) -> Response {
     upgrade.on_upgrade(async |mut socket| {
         let code = loop {
@@ -255,7 +255,7 @@ async fn watched(upgrade: WebSocketUpgrade) -> Response {
     })
 }
 
-/// Keeps what it gets, and answers `?` with the sum of its lengths in bytes.
+/// Keeps its messages, and answers `?` with the sum of their lengths in bytes.
 async fn sink(upgrade: WebSocketUpgrade) -> Response {
     upgrade.on_upgrade(async |mut socket| {
         let mut sum = 0;
@@ -275,7 +275,7 @@ async fn sink(upgrade: WebSocketUpgrade) -> Response {
     })
 }
 
-/// Answers `100 32` with 100 texts of 32 bytes, `100 32 binary` with as many binary messages, as quickly as they are taken.
+/// Answers `100 32` with 100 texts of 32 bytes, `100 32 binary` with as many binary messages, as fast as the page reads.
 async fn push(upgrade: WebSocketUpgrade) -> Response {
     upgrade.on_upgrade(async |mut socket| {
         while let Some(Ok(Message::Text(wish))) = socket.recv().await {
@@ -287,8 +287,7 @@ async fn push(upgrade: WebSocketUpgrade) -> Response {
                 None => Message::Text("x".repeat(size).into()),
             };
             for _ in 0..count {
-                // Passed on at once, and flushed when the handler has to wait or has done: as a server does that has
-                // much to say.
+                // Feeds each message, and flushes when the handler must wait or is done, as a busy server does.
                 if socket.feed(message.clone()).await.is_err() {
                     return;
                 }
@@ -300,7 +299,7 @@ async fn push(upgrade: WebSocketUpgrade) -> Response {
     })
 }
 
-/// Says what it knows of the request, a line each.
+/// Sends its view of the request, one line for each property.
 async fn room(
     Path(room): Path<String>,
     request_headers: HeaderMap,
@@ -350,17 +349,17 @@ async fn main() -> std::io::Result<()> {
     if let Some(milliseconds) = option("--ping-interval").and_then(|text| text.parse().ok()) {
         settings.ping_interval = milliseconds;
     }
-    // Pages that share no process with other sites get a clock of 5 µs in place of 100 (High Resolution Time §7.1).
+    // Isolated pages get a clock of 5 µs, others one of 100 µs (High Resolution Time §7.1).
     let isolated = arguments.iter().any(|argument| argument == "--isolated");
     let app = if isolated { app.layer(middleware::map_response(isolate)) } else { app };
     let multiplexer = Multiplexer::new("/multiplexer").settings(settings);
     let stats = multiplexer.stats();
-    // As the shipped server's.
+    // The same as in the shipped server.
     let count = async move || format!(r#"{{"physical":{},"virtual":{}}}"#, stats.links(), stats.channels());
     let app = multiplexer.serve(app.route("/demo/stats", get(count)));
     let listener = tokio::net::TcpListener::bind(address).await?;
     println!("listening on http://{}", listener.local_addr()?);
-    // As the shipped server does: small messages go at once.
+    // As in the shipped server: send small messages at once.
     let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     tokio::select! {

@@ -1,4 +1,4 @@
-//! Functions and documents that show what becomes of values on their way through the server, below `/report`.
+//! Functions and documents that show how values pass through the server, below `/report`.
 
 use std::collections::BTreeMap;
 use std::io;
