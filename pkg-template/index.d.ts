@@ -6,32 +6,32 @@
  * ```
  */
 export interface MultiWebSocketOptions {
-  /** How long a connection without sockets is kept, in milliseconds. Default: 10,000. */
+  /** How long a link without sockets stays open, in milliseconds, up to 2,147,483,647. Default: 10,000. */
   idleTimeout?: number;
   /**
-   * The path at and below which the server lets virtual sockets reach; sockets of other URLs are native. To be given where the
-   * server has been told (`--jail`, `Multiplexer::jail`). Default: the multiplexer's folder, `/a/b/` for one at `/a/b/multiplexer`.
+   * The scope: the path at and below which the multiplexer reaches. Sockets of other URLs are native. Set it to the server's own
+   * value (`--jail`, `Multiplexer::jail`). Default: the multiplexer's folder, `/a/b/` for one at `/a/b/multiplexer`.
    */
   jail?: string;
   /**
-   * Whether sockets become native where the server has no multiplexer: its handshake fails, and then a native socket opens; and
-   * where the page has no WebAssembly, as with a Content Security Policy without `'wasm-unsafe-eval'`. Default: false; sockets fail,
+   * Whether sockets become native where the server has no multiplexer (its handshake fails, and then a native socket opens), and
+   * where the page has no WebAssembly, as with a Content Security Policy without `'wasm-unsafe-eval'`. Default: false: sockets fail,
    * and `new MultiWebSocket` throws.
    */
   fallback?: boolean;
   /**
-   * Whether all pages of the origin use one connection, which a shared worker has and which outlives the page that began it; with a
-   * string, those pages that give the same one, such as the name of who is logged in. Where there can be no shared worker, each page
-   * has a connection of its own. See docs/shared.md. Default: false.
+   * Whether all pages of the origin share one link, which a shared worker keeps and which outlives the page that began it. With a
+   * string, pages with the same string share, for example the id of the user. Without shared workers, each page has its own link.
+   * See docs/shared.md. Default: false.
    */
   shared?: boolean | string;
 }
 
-/** Events of a {@link MultiWebSocket}: those of its one connection. */
+/** Events of a {@link MultiWebSocket}: those of its link. */
 export interface MultiWebSocketEventMap {
-  /** The connection is there, and carries sockets. */
+  /** Fires when a link is up. */
   open: Event;
-  /** The connection has ended, or could not be made: `code` 1006. A new socket makes another. */
+  /** Fires when a link has ended, or could not be made (`code` 1006). A new socket dials another. */
   close: CloseEvent;
 }
 
@@ -43,15 +43,15 @@ export interface MultiWebSocketEventMap {
  * const w = new M.WebSocket("ws://example.com/ws1");
  * ```
  *
- * The connection is made when the first socket is, kept while any is open, and made again when it is
- * next needed. If it breaks, every socket over it gets `close` with code 1006, as if each had been native.
+ * The first socket dials the link, which stays open while any socket is open; a later socket dials again.
+ * If the link breaks, every socket over it gets `close` with code 1006, as if each had been native.
  *
- * Make one for a page, and share it: each has a connection of its own.
+ * Make one per page and share it, since each has a link of its own.
  */
 export interface MultiWebSocket extends EventTarget {
   /**
-   * The class of virtual sockets: the native `WebSocket`'s interface and behaviour. What the multiplexer does not carry, such as
-   * a URL of another origin or outside its jail, has a connection of its own, and is an instance of this class all the same.
+   * The class of virtual sockets, with the native `WebSocket`'s interface and behaviour. A socket that the multiplexer does not
+   * carry, for example of another origin or outside its scope, has a native connection, and is also an instance of this class.
    */
   readonly WebSocket: typeof WebSocket;
   /** The class of virtual sockets whose URLs may be relative to any base. */
@@ -60,18 +60,18 @@ export interface MultiWebSocket extends EventTarget {
   readonly JsonWebSocket: JsonWebSocketConstructor;
   /** The URL of the multiplexer. */
   readonly url: string;
-  /** The state of the connection, as in `WebSocket.readyState`; 3 (CLOSED) while there is none. */
+  /** The state of the link, as in `WebSocket.readyState`; 3 (CLOSED) while there is none. */
   readonly readyState: number;
-  /** How many virtual sockets of this page the connection carries. */
+  /** The number of this page's virtual sockets on the link that have not ended. */
   readonly size: number;
   /**
-   * Closes the connection. Sockets that are still open get `close` with code 1006; a new one connects again. With the option
-   * `shared`, this page's sockets end, and the connection goes on for others.
+   * Closes the link. Open sockets get `close` with code 1006; a new one dials again. With the option `shared`, only this page's
+   * sockets end, and the link continues for other pages.
    */
   close(): void;
   /**
-   * Watches the connection: sockets, credit, bytes and batches. The code for it is loaded by this call, and nothing is counted before.
-   * Ask before the first socket to see all.
+   * Watches the link: sockets, credit, bytes and batches. This call loads the code for it, and nothing is counted before.
+   * Call it before the first socket opens to see all traffic.
    *
    * ```js
    * const inspector = await M.inspect();
@@ -81,7 +81,7 @@ export interface MultiWebSocket extends EventTarget {
    */
   inspect(): Promise<Inspector>;
 
-  /** Listens for `open` and `close` of the connection. */
+  /** Listens for `open` and `close` of the link. */
   addEventListener<K extends keyof MultiWebSocketEventMap>(
     type: K,
     listener: (this: MultiWebSocket, event: MultiWebSocketEventMap[K]) => unknown,
@@ -95,15 +95,15 @@ export interface MultiWebSocket extends EventTarget {
   ): void;
 }
 
-/** A header or a message in what the connection carries, as `docs/protocol.md` §5 has it. */
+/** A frame or a message of the link (`docs/protocol.md` §5). */
 export interface Frame {
-  /** The channel's number; 0 for what concerns the connection. */
+  /** The channel's number; 0 for frames that concern the link. */
   readonly channel: number;
-  /** Such as `TEXT`, `OPEN`, `GRANT`; `HELLO`, `PING`, `PONG`; `PAYLOAD` for a large binary message. */
+  /** The kind: `TEXT`, `OPEN`, `GRANT` and so on; `HELLO`, `PING`, `PONG`; `PAYLOAD` for a large binary message. */
   readonly kind: string;
   /** The length of a message, or a piece of one: UTF-16 code units or bytes. */
   readonly units?: number;
-  /** A text, or what an OPEN, ACCEPT, REFUSE or CLOSE says. */
+  /** A text, or the string of an OPEN, ACCEPT, REFUSE or CLOSE. */
   readonly text?: string;
   /** The subprotocols that an OPEN offers. */
   readonly protocols?: string;
@@ -111,25 +111,25 @@ export interface Frame {
   readonly code?: number;
   /** The units that a GRANT gives. */
   readonly credit?: number;
-  /** The units that each channel may begin with, as a HELLO tells. */
+  /** The initial credit of each channel, from a HELLO. */
   readonly window?: number;
 }
 
-/** A message of the connection. */
+/** A physical message of the link. */
 export interface PhysicalMessage {
-  /** Which way it went. */
+  /** The direction. */
   readonly direction: "sent" | "received";
-  /** A lone text, a batch of frames, or a large binary message by itself. */
+  /** A lone text, a batch of frames, or a large binary message. */
   readonly form: "text" | "batch" | "payload";
-  /** Its length. */
+  /** Its length in bytes. */
   readonly bytes: number;
-  /** What is in it. */
+  /** Its frames. */
   readonly frames: readonly Frame[];
 }
 
-/** What one side of a channel has sent. */
+/** The traffic of one direction of a channel. */
 export interface ChannelTraffic {
-  /** Messages, whole ones. */
+  /** The number of whole messages. */
   readonly messages: number;
   /** UTF-16 code units of texts, bytes of binary messages. */
   readonly units: number;
@@ -139,7 +139,7 @@ export interface ChannelTraffic {
 
 /** A socket that has not ended. */
 export interface InspectedChannel {
-  /** Its number on the connection. */
+  /** Its number on the link. */
   readonly number: number;
   /** The socket's own. */
   readonly url: string;
@@ -149,15 +149,15 @@ export interface InspectedChannel {
   readonly readyState: number;
   /** The socket's own. */
   readonly bufferedAmount: number;
-  /** Null for a socket that was opened before the connection was watched, or in a shared worker. */
+  /** Null for a socket that was open before the inspector, or that is on a shared link. */
   readonly sent: ChannelTraffic | null;
   /** The same, the other way. */
   readonly received: ChannelTraffic | null;
 }
 
-/** What the connection has carried one way. */
+/** The traffic of the link in one direction. */
 export interface LinkTraffic {
-  /** Messages of the connection. */
+  /** Physical messages. */
   readonly messages: number;
   /** Frames in them. */
   readonly frames: number;
@@ -165,17 +165,17 @@ export interface LinkTraffic {
   readonly bytes: number;
 }
 
-/** Watches the connection of a {@link MultiWebSocket}, and those that follow it: see {@link MultiWebSocket.inspect}. */
+/** Watches the link of a {@link MultiWebSocket}, and its later links: see {@link MultiWebSocket.inspect}. */
 export interface Inspector extends EventTarget {
-  /** What this connection has carried since it began, or was first watched. */
+  /** The traffic of this link since it began, or since the inspector watches it. */
   readonly sent: LinkTraffic;
   /** The same, the other way. */
   readonly received: LinkTraffic;
   /** The sockets that have not ended. */
   readonly channels: InspectedChannel[];
-  /** Whether the connection is a shared worker's. Then its messages are not seen. */
+  /** Whether the link is a shared worker's. Then its messages are not visible. */
   readonly isShared: boolean;
-  /** For each message of the connection. */
+  /** Listens for each physical message. */
   addEventListener(
     type: "physical",
     listener: (this: Inspector, event: CustomEvent<PhysicalMessage>) => unknown,
@@ -192,14 +192,14 @@ export interface Inspector extends EventTarget {
 export interface MultiWebSocketConstructor {
   /**
    * Connects nothing yet.
-   * @param url where the server's multiplexer is, relative to the document's base URL
-   * @throws {TypeError} where there is no `WebSocket`, or no WebAssembly and no `fallback`; the message says what to do
-   * @throws {DOMException} `SyntaxError` for a URL that cannot be one
+   * @param url the multiplexer's URL, relative to the document's base URL
+   * @throws {TypeError} without `WebSocket`, or without WebAssembly and `fallback`; the message says what to do
+   * @throws {DOMException} `SyntaxError` if the URL is invalid
    */
   new (url: string | URL, options?: MultiWebSocketOptions): MultiWebSocket;
   /** The same without `new`. */
   (url: string | URL, options?: MultiWebSocketOptions): MultiWebSocket;
-  /** What `instanceof` looks for. */
+  /** The prototype of all instances. */
   readonly prototype: MultiWebSocket;
 }
 
@@ -208,11 +208,11 @@ export const MultiWebSocket: MultiWebSocketConstructor;
 
 /** The states of a socket, as on the native class. */
 interface ReadyStates {
-  /** The connection is being made. */
+  /** The connection is not established yet. */
   readonly CONNECTING: 0;
   /** Messages can be sent. */
   readonly OPEN: 1;
-  /** `close()` has been called, and the other side has not answered. */
+  /** `close()` was called, and the other side has not answered. */
   readonly CLOSING: 2;
   /** The connection has ended, or could not be made. */
   readonly CLOSED: 3;
@@ -221,9 +221,9 @@ interface ReadyStates {
 /** Options of a {@link RelativeWebSocket}. */
 export interface RelativeWebSocketOptions {
   /**
-   * What the URL is relative to: a URL, which may itself be relative to the default, or something that has one, such as another
-   * socket. Its fragment does not count. Default: the document's base URL, with `<base href>`, or a worker's own URL; for
-   * those made of a Blob, whose URL is no base, the root of their origin.
+   * The base of the URL: a URL, which may itself be relative to the default, or an object with one, such as another socket.
+   * Its fragment does not count. Default: the document's base URL, with `<base href>`, or a worker's own URL. For a document
+   * or worker made of a Blob, whose URL is no base, it is the root of its origin.
    */
   base?: string | URL | {
     /** An absolute URL, or one that is relative to the default. */
@@ -232,7 +232,7 @@ export interface RelativeWebSocketOptions {
 }
 
 /**
- * A socket whose URL may be relative. It is a socket of the class below: a native `WebSocket`, or of `M.WebSocket` for
+ * A socket whose URL may be relative. It is an instance of the class below it: a native `WebSocket`, or `M.WebSocket` for
  * `M.RelativeWebSocket`.
  *
  * ```js
@@ -245,7 +245,7 @@ export interface RelativeWebSocket extends WebSocket {}
 
 /** See {@link RelativeWebSocket}. `new` may be left out. */
 export interface RelativeWebSocketConstructor extends ReadyStates {
-  /** @throws {DOMException} `SyntaxError` for what native sockets refuse, and for a base that cannot be one */
+  /** @throws {DOMException} `SyntaxError` for URLs that native sockets refuse, and for an unusable base */
   new (url: string | URL, protocols?: string | string[], options?: RelativeWebSocketOptions): RelativeWebSocket;
   /** The same without subprotocols. */
   new (url: string | URL, options: RelativeWebSocketOptions): RelativeWebSocket;
@@ -253,7 +253,7 @@ export interface RelativeWebSocketConstructor extends ReadyStates {
   (url: string | URL, protocols?: string | string[], options?: RelativeWebSocketOptions): RelativeWebSocket;
   /** The same without `new` and subprotocols. */
   (url: string | URL, options: RelativeWebSocketOptions): RelativeWebSocket;
-  /** What `instanceof` looks for: that of the class below. */
+  /** The prototype of all instances: that of the class below it. */
   readonly prototype: WebSocket;
 }
 
@@ -268,10 +268,10 @@ export interface JsonWebSocketOptions extends RelativeWebSocketOptions {
   reviver?: (this: any, key: string, value: any) => any;
 }
 
-/** What has a form in JSON, as far as a type can tell. `Date`s and classes have one by their `toJSON`. */
+/** Values with a JSON form, as far as a type can express. `Date`s and classes have one by their `toJSON`. */
 export type JsonSendable = string | number | boolean | null | object;
 
-/** Tells of a message that could not be read as JSON. The socket goes on. */
+/** Reports a message that is not JSON. The socket stays open. */
 export interface JsonErrorEvent extends ErrorEvent {
   /** The message: its text, or for a binary one a `Blob` or an `ArrayBuffer`, as `binaryType` says. */
   readonly data: string | Blob | ArrayBuffer;
@@ -279,59 +279,60 @@ export interface JsonErrorEvent extends ErrorEvent {
 
 /** Events of a {@link JsonWebSocket}. */
 export interface JsonWebSocketEventMap<Receive = any> {
-  /** The connection is there. */
+  /** Fires when the connection is open. */
   open: Event;
-  /** A message: `data` is the value. */
+  /** Fires for a message: `data` is the value. */
   message: MessageEvent<Receive>;
-  /** The connection has failed, or, as a {@link JsonErrorEvent}, a message was not JSON. */
+  /** Fires if the connection fails, or, as a {@link JsonErrorEvent}, for a message that is not JSON. */
   error: Event | JsonErrorEvent;
-  /** The connection has ended. */
+  /** Fires when the connection has ended. */
   close: CloseEvent;
 }
 
-/** What a {@link JsonWebSocket} can be around: a socket of any class with the interface of `WebSocket`. */
+/** A socket that a {@link JsonWebSocket} can wrap: of any class with the interface of `WebSocket`. */
 export interface WebSocketLike {
   /** Its URL. */
   readonly url: string;
   /** Its state, as in `WebSocket.readyState`. */
   readonly readyState: number;
-  /** How many bytes wait to be sent. */
+  /** The number of bytes that wait to be sent. */
   readonly bufferedAmount: number;
   /** The extensions that the connection uses. */
   readonly extensions: string;
   /** The subprotocol that the server chose. */
   readonly protocol: string;
-  /** What binary messages are given as: `"blob"` or `"arraybuffer"`. */
+  /** The type of binary messages: `"blob"` or `"arraybuffer"`. */
   binaryType: string;
   /** Sends a text message. */
   send(text: string): void;
   /** Closes the connection. */
   close(code?: number, reason?: string): void;
-  /** Has a listener called for `open`, `message`, `error` or `close`. */
+  /** Adds a listener for `open`, `message`, `error` or `close`. */
   addEventListener(type: any, listener: (event: any) => void): void;
 }
 
 /**
- * A socket whose messages are values, as JSON: `send` takes one, `event.data` is one. All else is as with a native socket.
+ * A socket whose messages are values, as JSON: `send` accepts a value, and `event.data` is one. The rest is as with a native
+ * socket.
  *
  * ```js
- * const chat = new JsonWebSocket("chat"); // native; a JsonWebSocket takes relative URLs, and `base`, too
+ * const chat = new JsonWebSocket("chat"); // native; a JsonWebSocket also accepts relative URLs, and `base`
  * const pieces = new M.JsonWebSocket("pieces/"); // over the multiplexer
  * const moves = new JsonWebSocket(socket); // around a socket that exists
  *
  * chat.send({ text: "hello" });
  * chat.onmessage = ({ data }) => console.log(data.text);
- * chat.onerror = ({ message, data }) => console.warn(message, data); // what came is not JSON
+ * chat.onerror = ({ message, data }) => console.warn(message, data); // the message is not JSON
  * ```
  *
- * @template Send what the page sends
- * @template Receive what the server sends; believed, not checked
+ * @template Send the type of values that the page sends
+ * @template Receive the type of values that the server sends; not checked at run time
  */
 export interface JsonWebSocket<Send = JsonSendable, Receive = any>
   extends Omit<WebSocket, "send" | "onopen" | "onmessage" | "onerror" | "onclose" | "addEventListener" | "removeEventListener"> {
   /**
    * Sends a value as JSON.
-   * @throws {TypeError} for what has no form in JSON, and then nothing is sent: `undefined`, functions and symbols, cycles, BigInts
+   * @throws {TypeError} for a value without a JSON form (`undefined`, functions, symbols, cycles, BigInts); it sends nothing then
    * @throws {DOMException} `InvalidStateError` while it is CONNECTING
    */
   send(value: Send): void;
@@ -340,7 +341,7 @@ export interface JsonWebSocket<Send = JsonSendable, Receive = any>
   onopen: ((this: JsonWebSocket<Send, Receive>, event: Event) => any) | null;
   /** Called for `message`, with the value as `event.data`. */
   onmessage: ((this: JsonWebSocket<Send, Receive>, event: MessageEvent<Receive>) => any) | null;
-  /** Called for `error`: the connection has failed, or a message was not JSON. */
+  /** Called for `error`: the connection has failed, or a message is not JSON. */
   onerror: ((this: JsonWebSocket<Send, Receive>, event: Event | JsonErrorEvent) => any) | null;
   /** Called for `close`. */
   onclose: ((this: JsonWebSocket<Send, Receive>, event: CloseEvent) => any) | null;
@@ -357,7 +358,7 @@ export interface JsonWebSocket<Send = JsonSendable, Receive = any>
     listener: EventListenerOrEventListenerObject | null,
     options?: boolean | AddEventListenerOptions,
   ): void;
-  /** Ends what `addEventListener` began. */
+  /** Removes a listener. */
   removeEventListener<K extends keyof JsonWebSocketEventMap>(
     type: K,
     listener: (this: JsonWebSocket<Send, Receive>, event: JsonWebSocketEventMap<Receive>[K]) => any,
@@ -379,12 +380,12 @@ export interface JsonWebSocketConstructor extends ReadyStates {
     protocols?: string | string[],
     options?: JsonWebSocketOptions,
   ): JsonWebSocket<Send, Receive>;
-  /** Opens a socket, or takes one that exists. */
+  /** Opens a socket, or wraps an existing one. */
   new <Send = JsonSendable, Receive = any>(
     urlOrSocket: string | URL | WebSocketLike,
     options: JsonWebSocketOptions,
   ): JsonWebSocket<Send, Receive>;
-  /** Takes a socket that exists. */
+  /** Wraps an existing socket. */
   new <Send = JsonSendable, Receive = any>(socket: WebSocketLike): JsonWebSocket<Send, Receive>;
   /** The same without `new`. */
   <Send = JsonSendable, Receive = any>(
@@ -399,7 +400,7 @@ export interface JsonWebSocketConstructor extends ReadyStates {
   ): JsonWebSocket<Send, Receive>;
   /** The same without `new`. */
   <Send = JsonSendable, Receive = any>(socket: WebSocketLike): JsonWebSocket<Send, Receive>;
-  /** What `instanceof` looks for. */
+  /** The prototype of all instances. */
   readonly prototype: JsonWebSocket;
 }
 

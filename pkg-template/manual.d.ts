@@ -1,7 +1,7 @@
 export * from "./index.js";
 
 /**
- * Starts the package's WebAssembly, to be called once before the first `MultiWebSocket` is made.
+ * Starts the package's WebAssembly. Call it once, before the first `MultiWebSocket`.
  *
  * @param module the bytes of `manysocket/manysocket_bg.wasm`, or the module compiled from them
  */

@@ -6,20 +6,24 @@
  * ```
  */
 export class RpcError extends Error {
-  /** As of any error: the name of its class. */
+  /** The name of the class. */
   readonly name: "RpcError";
   /**
-   * The function's own code, or one of these: `argument`, the arguments are not what the function takes; `call`, what was sent is no
-   * call; `internal`, the function has failed, and the server's log says why; `lost`, the connection broke, and the call may have
-   * been carried out; `unreachable`, it was not, since nothing could be connected to; `timeout`; `protocol`, the server answered with
-   * something else.
+   * The function's own code, or one of these:
+   * - `argument`: the function does not accept the arguments;
+   * - `call`: the message is no call;
+   * - `internal`: the function has failed, and the server's log says why;
+   * - `lost`: the connection broke, and the function may have run;
+   * - `unreachable`: no connection, and the function has not run;
+   * - `timeout`: no answer in time;
+   * - `protocol`: the server's message is no answer.
    */
   readonly code: "argument" | "call" | "internal" | "lost" | "unreachable" | "timeout" | "protocol" | (string & {});
-  /** What else there is to know. */
+  /** Further details from the server. */
   readonly data: any;
 }
 
-/** `T` as it is called from afar: every function returns a promise. */
+/** `T` as callers see it: every function returns a promise. */
 export type Rpc<T> = 0 extends 1 & T
   ? any
   : T extends (...args: infer Args) => infer Result
@@ -28,22 +32,23 @@ export type Rpc<T> = 0 extends 1 & T
 
 /** Options of the calls. */
 export interface CallOptions {
-  /** Milliseconds after which a call rejects with the code `timeout`. The server does not stop for it. Default: none. */
+  /** Milliseconds after which a call rejects with the code `timeout`. The server still runs the call. Default: none. */
   timeout?: number;
-  /** Rejects calls with its reason. The server does not stop for it. */
+  /** Rejects calls with its reason when it aborts. The server still runs them. */
   signal?: AbortSignal;
 }
 
 /** Options of {@link rpc}. */
 export interface RpcOptions extends CallOptions {
-  /** The class to connect with, such as that of a `MultiWebSocket`. Default: the native one. */
+  /** The class to connect with, for example `M.WebSocket`. Default: the native one. */
   WebSocket?: typeof WebSocket;
-  /** Milliseconds without a call after which a socket is closed; the next call opens another. Default: 10,000. */
+  /** Milliseconds without a call after which a socket closes; the next call opens another. Default: 10,000. */
   idleTimeout?: number;
 }
 
 /**
- * Makes a function of a URL, or an object of functions: the URL of a method is that of the object, a slash, and its name.
+ * Returns a function that calls a URL, and whose members call the URLs below it: the URL of a method is that of the object, a
+ * slash, and its name.
  *
  * ```js
  * const add = rpc("/rpc/add");
@@ -58,5 +63,5 @@ export interface RpcOptions extends CallOptions {
  * @param url relative to the page's base URL
  */
 export function rpc<T = any>(url: string | URL, options?: RpcOptions): Rpc<T>;
-/** The same function or object, on the same sockets, with other options. */
+/** Returns the same function or object, on the same sockets, with other options. */
 export function rpc<T>(earlier: T, options: CallOptions): T;

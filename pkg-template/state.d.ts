@@ -1,4 +1,4 @@
-/** What a JSON Patch (RFC 6902) consists of. Paths are JSON Pointers (RFC 6901): `/cells/A1`. */
+/** An operation of a JSON Patch (RFC 6902). Paths are JSON Pointers (RFC 6901): `/cells/A1`. */
 export type Operation =
   | { op: "add" | "replace" | "test"; path: string; value: unknown }
   | { op: "remove"; path: string }
@@ -15,17 +15,24 @@ export interface Conflict {
 }
 
 /**
- * Why a commit was refused: nothing of it was applied, and its edits are still in `data`. A second `commit()` sends them
- * again, then knowingly over what others did.
+ * Why the server refused a commit: nothing of it was applied, and its edits are still in `data`. A second `commit()` sends them
+ * again and overwrites the others' changes.
  */
 export class StateError extends Error {
-  /** As of any error: the name of its class. */
+  /** The name of the class. */
   readonly name: "StateError";
   /**
-   * `conflict`, others have changed the same; `refused`, the server's own check, whose reason is the message; `invalid`, not a commit;
-   * `too-large`, the commit or the document; `too-many`, the server has as many documents as it may; `read-only`; `storage`, the server's disk;
-   * `expired`, too much has been committed since the version that it is based on; `closed`, by this page or the server, for good;
-   * `unreachable`.
+   * The reason:
+   * - `conflict`: others have changed the same place;
+   * - `refused`: the server's validation refused it; the message has the reason;
+   * - `invalid`: the commit is malformed;
+   * - `too-large`: the commit or the document is too large;
+   * - `too-many`: the server accepts no more documents;
+   * - `read-only`: this page may not commit;
+   * - `storage`: the server's disk, memory or NATS fails;
+   * - `expired`: the base version is too old;
+   * - `closed`: this page or the server has closed the document for good;
+   * - `unreachable`: no connection.
    */
   readonly code:
     | "conflict"
@@ -43,48 +50,48 @@ export class StateError extends Error {
   readonly conflicts: Conflict[];
 }
 
-/** A {@link State} has lost its connection, and makes another. */
+/** Fires when a {@link State} has lost its connection. */
 export interface StateCloseEvent extends Event {
   /** The close code (RFC 6455 §7.4); 1006 if the connection broke. */
   readonly code: number;
-  /** What the server said of it. */
+  /** The server's reason. */
   readonly reason: string;
   /** Whether the server closed it. */
   readonly wasClean: boolean;
 }
 
-/** Events of a {@link State}: `open` each time that it is connected and up to date, `close` each time that it is not. */
+/** Events of a {@link State}. */
 export interface StateEventMap {
-  /** It is connected and up to date. */
+  /** Fires each time that it is connected and up to date. */
   open: Event;
-  /** It has no connection any more; edits and commits wait for the next. */
+  /** Fires each time that it has lost its connection; edits and commits wait for the next. */
   close: StateCloseEvent;
 }
 
 /** A JSON document that pages share. */
 export interface State<T = any> extends EventTarget {
-  /** The document: read it, edit it in place, or assign another; then `commit()`. Other people's changes come into it. */
+  /** The document: read it, edit it in place, or assign another; then `commit()`. Changes by others appear in it. */
   data: T;
   /** The version of the document that `data` is based on. */
   readonly version: number;
   /** The URL of the document. */
   readonly url: string;
-  /** As in `WebSocket.readyState`: 0 while it is connecting, again too; 1 open; 3 closed for good. */
+  /** As in `WebSocket.readyState`: 0 connecting or reconnecting, 1 open, 3 closed for good. */
   readonly readyState: number;
 
   /**
    * Commits `data` as it is now, as a whole or not at all. Without a connection it waits for the next.
-   * @returns the version that it made, once the server has it safe
+   * @returns the new version, once the server has stored it
    * @throws {StateError}
    */
   commit(): Promise<number>;
 
-  /** Calls back with each change that others make, once it is in `data`. Returns a function that ends it. */
+  /** Calls back for each change by others, once it is in `data`. Returns a function that stops it. */
   watch(callback: (delta: Operation[]) => unknown): () => void;
-  /** Calls back with the value at `path`, a JSON Pointer such as `/cells/A1`, when others change it, something in it or something around it. */
+  /** Calls back with the value at `path`, a JSON Pointer such as `/cells/A1`, when others change it, or anything inside or around it. */
   watch(path: string, callback: (value: any, delta: Operation[]) => unknown): () => void;
 
-  /** Closes it for good; commits that are not answered reject. */
+  /** Closes it for good; unanswered commits reject. */
   close(): void;
 
   /** Listens for `open` and `close` of the connection. */
@@ -103,12 +110,12 @@ export interface State<T = any> extends EventTarget {
 
 /** Options of {@link state}. */
 export interface StateOptions {
-  /** The class to connect with, such as that of a `MultiWebSocket`. Default: the native one. */
+  /** The class to connect with, for example `M.WebSocket`. Default: the native one. */
   WebSocket?: typeof WebSocket;
 }
 
 /**
- * Connects to a document, and again whenever the connection is lost.
+ * Connects to a document, and reconnects whenever the connection is lost.
  *
  * ```js
  * const sheet = await state("/sheets/budget", { WebSocket: M.WebSocket });
@@ -117,7 +124,7 @@ export interface StateOptions {
  * ```
  *
  * @param url of the document, relative to the page's base URL
- * @returns once the document is there
+ * @returns the document, once it has arrived
  * @throws {StateError} if the first connection fails
  */
 export function state<T = any>(url: string | URL, options?: StateOptions): Promise<State<T>>;
