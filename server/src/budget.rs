@@ -55,6 +55,11 @@ impl Reservation {
         Self { budget, bytes: 0 }
     }
 
+    /// An empty part of the same budget.
+    pub(crate) fn beside(&self) -> Self {
+        Self::new(Arc::clone(&self.budget))
+    }
+
     /// What a message of so many bytes costs.
     pub(crate) fn cost(content: usize) -> usize {
         content + OVERHEAD

@@ -33,7 +33,7 @@ async fn documents_take_only_so_much_memory() {
         let server = start(Documents::new(&store, "test")).await;
         let mut page = Page::open(kind, &server, "/a").await;
         page.whole().await;
-        page.commit("fine", 0, &set("/a", "x".repeat(30_000))).await;
+        page.commit("fine", 0, &set("/a", "x".repeat(60_000))).await;
         assert_eq!(page.answer().await, json!({"id": "fine", "version": 1}));
         page.commit("full", 1, &set("/b", 1)).await;
         let refusal = page.answer().await;
@@ -59,7 +59,7 @@ async fn memory_comes_back_from_documents_that_nobody_has_open() {
             }
         };
         page.whole().await;
-        page.commit("fine", 0, &set("/a", "x".repeat(30_000))).await;
+        page.commit("fine", 0, &set("/a", "x".repeat(60_000))).await;
         assert_eq!(page.answer().await, json!({"id": "fine", "version": 1}), "{name}");
         page.commit("full", 1, &set("/b", 1)).await;
         assert_eq!(page.answer().await["error"], "storage");

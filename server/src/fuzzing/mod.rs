@@ -5,7 +5,7 @@ mod paths;
 mod site;
 
 pub use crate::rpc::fuzzing::calls;
-pub use crate::state::fuzzing::commits;
+pub use crate::state::fuzzing::{commits, documents};
 pub use paths::{jail, origins, subjects};
 pub use site::{events, index};
 
@@ -23,9 +23,11 @@ mod tests {
 
     type Target = (&'static str, fn(&[u8]));
 
-    const TARGETS: [Target; 7] = [
+    const TARGETS: [Target; 8] = [
         ("calls", calls),
         ("commits", commits),
+        // Only an allocator of its own could say what is allocated: the fuzz target has one.
+        ("documents", |input| documents(input, || 0)),
         ("events", events),
         ("index", index),
         ("jail", jail),

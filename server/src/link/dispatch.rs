@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use tower::ServiceExt;
 
 use crate::ws::in_memory_upgrade::Minted;
+use crate::ws::peer;
 use crate::ws::pipe::Pipe;
 use crate::ws::upgrade::Offer;
 
@@ -40,6 +41,8 @@ pub(crate) struct Dispatcher {
     remote: Option<ConnectInfo<SocketAddr>>,
     /// Of the connection, if this server ends its TLS.
     scheme: Option<Scheme>,
+    /// The number of the link.
+    peer: u64,
 }
 
 /// The application's answer to an open.
@@ -73,7 +76,7 @@ impl Dispatcher {
         // Other extensions belong to the multiplexer's own route, its path parameters for example.
         let remote = handshake.extensions.get().copied();
         let scheme = handshake.extensions.get().cloned();
-        Self { app, headers, remote, scheme }
+        Self { app, headers, remote, scheme, peer: peer::number() }
     }
 
     /// Calls the application. `None` if the target or the protocols cannot stand in a request.
@@ -85,7 +88,7 @@ impl Dispatcher {
         }
         let mut request = Request::builder().uri(target).body(Body::empty()).ok()?;
         *request.headers_mut() = headers;
-        let offer = Offer::default();
+        let offer = Offer::new(self.peer);
         let extensions: &mut Extensions = request.extensions_mut();
         extensions.insert(offer.clone());
         if let Some(remote) = self.remote {

@@ -1,62 +1,79 @@
 //! Commits to one document that are applied one after the other, and then kept together or not at all.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use serde_json::Value;
-use tokio::sync::mpsc;
+use tracing::error;
 
-use super::commit::{Answer, Applied, Commit, Refusal, Rules};
-use super::document::{Document, Entry};
-
-/// Where a socket gets its answers.
-pub(super) type Answers = mpsc::UnboundedSender<Answer>;
+use super::answer::{Answer, Refusal};
+use super::commit::Applied;
+use super::document::Document;
+use super::log::Entry;
+use super::submission::Submission;
+use super::tree::Json;
 
 /// A document in the middle of a batch: what is applied and not yet kept, and what there is to answer.
 pub(super) struct Batch {
     document: Arc<Document>,
     version: u64,
-    /// What all of them have made, and its bytes as JSON, about. Of the values between nobody hears: kept until the end, those of
-    /// a batch would be hundreds of documents.
-    value: Arc<Value>,
+    /// What all of them have made. Of the values between nobody hears.
+    value: Json,
+    commits: Vec<(Submission, Outcome)>,
+    /// The bytes of those that are applied, about, as they are written.
     bytes: usize,
-    applied: Vec<(Arc<Entry>, Answers)>,
-    /// To commits that make no version: they are refused, or were applied before.
-    others: Vec<(Answer, Answers)>,
+}
+
+/// What becomes of a commit in a batch.
+enum Outcome {
+    Applied(Arc<Entry>),
+    /// It makes no version: it is refused, or was applied before.
+    Answered(Answer),
 }
 
 impl Batch {
     pub(super) fn new(document: &Arc<Document>) -> Self {
-        let (version, value, bytes) = {
-            let state = document.state();
-            (state.version, Arc::clone(&state.value), state.bytes)
-        };
-        let document = Arc::clone(document);
-        Self { document, version, value, bytes, applied: Vec::new(), others: Vec::new() }
+        let (version, value) = document.current();
+        Self { document: Arc::clone(document), version, value, commits: Vec::new(), bytes: 0 }
     }
 
     /// Applies a commit to what those before it have made, or has an answer why not.
-    pub(super) fn add(&mut self, commit: &Commit, rules: &Rules, answers: &Answers) {
+    pub(super) fn add(&mut self, submission: Submission) {
         // Nobody has been told of a version within the batch, so the base is not there.
         let log = |base: u64| -> Option<Vec<Arc<Entry>>> {
             Some(self.document.state().since(base)?.chain(self.entries()).cloned().collect())
         };
-        match commit.apply(self.version, &self.value, log, rules) {
-            Ok(Applied { entry, value, bytes }) => {
-                (self.version, self.value, self.bytes) = (entry.version, value, bytes);
-                self.applied.push((entry, answers.clone()));
+        let Submission { commit, rules, .. } = &submission;
+        // A panic is a defect of ours. It must neither end the thread nor leave a page without an answer.
+        let applied = catch_unwind(AssertUnwindSafe(|| commit.apply(self.version, &self.value, log, rules)));
+        let outcome = match applied {
+            Ok(Ok(Applied { entry, value })) => {
+                (self.version, self.value) = (entry.version, value);
+                self.bytes += entry.bytes();
+                Outcome::Applied(entry)
             }
-            Err(answer) => self.answer(answer, answers),
-        }
+            Ok(Err(answer)) => Outcome::Answered(answer),
+            Err(_) => {
+                error!(key = self.document.key, "a commit panicked, and is refused");
+                let refusal = Refusal::new("storage", "the server failed to apply it; its log says more");
+                Outcome::Answered(Answer::refused(commit.id.clone(), refusal))
+            }
+        };
+        self.commits.push((submission, outcome));
     }
 
     /// Answers a commit that is not applied.
-    pub(super) fn answer(&mut self, answer: Answer, answers: &Answers) {
-        self.others.push((answer, answers.clone()));
+    pub(super) fn refuse_one(&mut self, submission: Submission, refusal: Refusal) {
+        let answer = Answer::refused(submission.commit.id.clone(), refusal);
+        self.commits.push((submission, Outcome::Answered(answer)));
     }
 
     /// Whether there is nothing to keep.
     pub(super) fn is_empty(&self) -> bool {
-        self.applied.is_empty()
+        self.entries().next().is_none()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.commits.len()
     }
 
     pub(super) fn document(&self) -> &Arc<Document> {
@@ -69,57 +86,68 @@ impl Batch {
     }
 
     /// The value that the document has with it.
-    pub(super) fn value(&self) -> &Value {
+    pub(super) fn value(&self) -> &Json {
         &self.value
-    }
-
-    /// The bytes of that value as JSON, about.
-    pub(super) fn value_bytes(&self) -> usize {
-        self.bytes
     }
 
     /// The commits applied.
     pub(super) fn entries(&self) -> impl DoubleEndedIterator<Item = &Arc<Entry>> + Clone {
-        self.applied.iter().map(|(entry, _)| entry)
+        self.commits.iter().filter_map(|(_, outcome)| match outcome {
+            Outcome::Applied(entry) => Some(entry),
+            Outcome::Answered(_) => None,
+        })
     }
 
     /// The bytes of the commits applied.
     pub(super) fn bytes(&self) -> usize {
-        self.entries().map(|entry| entry.bytes()).sum()
+        self.bytes
     }
 
-    /// Once the batch is kept: makes its commits visible, and answers all.
-    pub(super) fn publish(self) {
+    /// The commits as they came, to be applied anew.
+    pub(super) fn into_submissions(self) -> Vec<Submission> {
+        self.commits.into_iter().map(|(submission, _)| submission).collect()
+    }
+
+    /// Once the batch is kept: makes its commits visible, and answers all. Returns the value that the document had.
+    pub(super) fn publish(self) -> Option<Json> {
         let has_news = !self.is_empty();
-        let mut state = self.document.state();
-        for (entry, answers) in self.applied {
-            let answer = Answer::accepted(entry.record.id.clone(), entry.version);
-            state.take_up(entry, Arc::clone(&self.value), self.bytes);
-            // Under the lock: see `Document::news`. Whoever committed may be gone.
-            let _ = answers.send(answer);
+        let entries: Vec<Arc<Entry>> = self.entries().cloned().collect();
+        let mut others = Vec::new();
+        let mut old = None;
+        {
+            let mut state = self.document.state();
+            if has_news {
+                old = Some(state.take_up(entries, self.value));
+            }
+            // Under the lock: see `Document::news`.
+            for (submission, outcome) in self.commits {
+                match outcome {
+                    Outcome::Applied(entry) => submission.reply.accept(entry.version),
+                    Outcome::Answered(answer) => others.push((submission.reply, answer)),
+                }
+            }
         }
-        drop(state);
         if has_news {
             self.document.announce();
         }
         // After what they may have been refused for is there for all to see.
-        for (answer, answers) in self.others {
-            let _ = answers.send(answer);
+        for (reply, answer) in others {
+            reply.send(answer);
         }
+        old
     }
 
     /// If the batch cannot be kept: refuses its commits.
     pub(super) fn refuse(self, error: &'static str, message: &str) {
-        let version = self.document.state().version;
-        for (entry, answers) in self.applied {
-            let id = entry.record.id.clone();
-            let _ = answers.send(Answer::refused(id, Refusal::new(error, message)));
-        }
-        for (answer, answers) in self.others {
-            // Sent twice within the batch: neither is kept.
-            let is_kept = answer.version().is_none_or(|made| made <= version);
-            let answer = if is_kept { answer } else { answer.refuse(Refusal::new(error, message)) };
-            let _ = answers.send(answer);
+        let (version, _) = self.document.current();
+        for (submission, outcome) in self.commits {
+            match outcome {
+                // Sent twice within the batch, and neither is kept, if its version is not there.
+                Outcome::Answered(answer) if answer.version().is_none_or(|made| made <= version) => {
+                    submission.reply.send(answer);
+                }
+                _ => submission.reply.refuse(Refusal::new(error, message)),
+            }
         }
     }
 }
@@ -127,44 +155,74 @@ impl Batch {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::commit::{Commit, Rules};
     use super::super::document::State;
+    use super::super::memory::Memory;
+    use super::super::submission::{Reached, Reply};
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
+    use tokio::sync::mpsc;
+
+    type Answers = mpsc::UnboundedReceiver<Reached>;
+
+    fn document(value: &Value) -> Arc<Document> {
+        let value = serde_json::from_value(value.clone()).unwrap();
+        Arc::new(Document::new("a/b".into(), State::new("first".into(), 0, value), &Memory::default()))
+    }
+
+    /// A batch with a commit twice.
+    fn twice(document: &Arc<Document>, text: &str, rules: &Rules) -> (Batch, Answers) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let mut batch = Batch::new(document);
+        for _ in 0..2 {
+            let commit = Commit::read(text).unwrap();
+            let reply = Reply::new(&commit, sender.clone(), None, None);
+            let (document, rules) = (Arc::clone(document), rules.clone());
+            batch.add(Submission { peer: 1, document, commit, rules, reply });
+        }
+        (batch, receiver)
+    }
+
+    fn heard(mut receiver: Answers) -> [Value; 2] {
+        let answers = [receiver.try_recv().unwrap(), receiver.try_recv().unwrap()];
+        answers.map(|reached| match reached.answer {
+            Some(answer) => serde_json::from_str(&answer.to_message()).unwrap(),
+            None => Value::Null,
+        })
+    }
 
     #[test]
     fn a_commit_twice_in_a_batch_is_applied_once_and_neither_is_acknowledged_if_it_is_not_kept() {
-        let document = Arc::new(Document::new("a/b".into(), State::new("first".into(), 0, json!([]))));
+        let document = document(&json!([]));
         let text = r#"{"id":"c","base":0,"delta":[{"op":"add","path":"/-","value":1}]}"#;
-        let commit = Commit::read(text).unwrap();
         let rules = Rules { checks: Vec::new(), max_bytes: 100, max_documents: 1 };
-        let twice = || {
-            let (sender, receiver) = mpsc::unbounded_channel();
-            let mut batch = Batch::new(&document);
-            batch.add(&commit, &rules, &sender);
-            batch.add(&commit, &rules, &sender);
-            (batch, receiver)
-        };
-        let heard = |mut receiver: mpsc::UnboundedReceiver<Answer>| {
-            let answers = [receiver.try_recv().unwrap(), receiver.try_recv().unwrap()];
-            answers.map(|answer| serde_json::from_str::<Value>(&answer.to_message()).unwrap())
-        };
 
-        let (batch, answers) = twice();
+        let (batch, answers) = twice(&document, text, &rules);
         batch.refuse("storage", "full");
         let refusal = json!({"id": "c", "error": "storage", "message": "full"});
         assert_eq!(heard(answers), [refusal.clone(), refusal]);
         assert_eq!(document.state().version, 0);
 
-        let (batch, answers) = twice();
-        assert_eq!((batch.version(), batch.value()), (1, &json!([1])));
+        let (batch, answers) = twice(&document, text, &rules);
+        assert_eq!((batch.version(), batch.value().to_string().as_str()), (1, "[1]"));
         batch.publish();
         let accepted = json!({"id": "c", "version": 1});
         assert_eq!(heard(answers), [accepted.clone(), accepted]);
 
         // A third time, in a batch that fails: it is there already.
-        let (batch, answers) = twice();
+        let (batch, answers) = twice(&document, text, &rules);
         batch.refuse("storage", "full");
         let accepted = json!({"id": "c", "version": 1});
         assert_eq!(heard(answers), [accepted.clone(), accepted]);
+    }
+
+    #[test]
+    fn commits_that_are_given_up_are_heard_of() {
+        let document = document(&json!([]));
+        let text = r#"{"id":"c","base":0,"delta":[{"op":"add","path":"/-","value":1}]}"#;
+        let rules = Rules { checks: Vec::new(), max_bytes: 100, max_documents: 1 };
+        let (batch, answers) = twice(&document, text, &rules);
+        drop(batch);
+        assert_eq!(heard(answers), [Value::Null, Value::Null]);
     }
 }

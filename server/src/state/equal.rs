@@ -1,19 +1,31 @@
 //! Equality of JSON values as RFC 6902 §4.6 has it for `test`: numbers are equal when they are numerically equal.
 
-use serde_json::{Number, Value};
+use std::sync::Arc;
+
+use serde_json::Number;
+
+use super::tree::{Item, Json};
 
 /// Returns whether two values are equal, with numbers compared by what they amount to: `1`, `1.0` and `1e0` are the same.
-pub(super) fn equal(one: &Value, other: &Value) -> bool {
+pub(super) fn equal(one: &Json, other: &Json) -> bool {
     match (one, other) {
-        (Value::Number(one), Value::Number(other)) => same_number(one, other),
-        (Value::Array(ones), Value::Array(others)) => {
-            ones.len() == others.len() && ones.iter().zip(others).all(|(one, other)| equal(one, other))
+        (Json::Null, Json::Null) => true,
+        (Json::Bool(one), Json::Bool(other)) => one == other,
+        (Json::Number(one), Json::Number(other)) => same_number(one, other),
+        (Json::Text(one), Json::Text(other)) => one == other,
+        (Json::Array(ones), Json::Array(others)) => {
+            let mut pairs = ones.iter().zip(others.iter());
+            Arc::ptr_eq(ones, others)
+                || ones.length() == others.length() && pairs.all(|(one, other)| equal(one, other))
         }
-        (Value::Object(ones), Value::Object(others)) => {
-            let has_same = |(key, one): (&String, &Value)| others.get(key).is_some_and(|it| equal(one, it));
-            ones.len() == others.len() && ones.iter().all(has_same)
+        (Json::Object(ones), Json::Object(others)) => {
+            // Both are in the order of their keys.
+            let mut pairs = ones.iter().zip(others.iter());
+            Arc::ptr_eq(ones, others)
+                || ones.length() == others.length()
+                    && pairs.all(|(one, other)| one.key() == other.key() && equal(one.value(), other.value()))
         }
-        _ => one == other,
+        _ => false,
     }
 }
 
@@ -76,18 +88,18 @@ mod tests {
             ("1", "true", false),
             ("0", "null", false),
         ] {
-            let read = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+            let read = |text: &str| serde_json::from_str::<Json>(text).unwrap();
             for shape in [
-                |it: &Value| it.clone(),
-                |it: &Value| serde_json::json!([0, [it]]),
-                |it: &Value| serde_json::json!({"a": {"b": it, "c": 1}}),
+                |it: &str| it.to_owned(),
+                |it: &str| format!("[0, [{it}]]"),
+                |it: &str| format!(r#"{{"a": {{"b": {it}, "c": 1}}}}"#),
             ] {
-                let (one, other) = (shape(&read(one)), shape(&read(other)));
+                let (one, other) = (read(&shape(one)), read(&shape(other)));
                 assert_eq!(equal(&one, &other), expected, "{one} and {other}");
                 assert_eq!(equal(&other, &one), expected, "{other} and {one}");
             }
         }
-        let read = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+        let read = |text: &str| serde_json::from_str::<Json>(text).unwrap();
         assert!(!equal(&read("[1]"), &read("[1, 1.0]")));
         assert!(!equal(&read(r#"{"a": 1}"#), &read(r#"{"b": 1.0}"#)));
         assert!(!equal(&read(r#"{"a": 1}"#), &read(r#"{"a": 1.0, "b": 1}"#)));

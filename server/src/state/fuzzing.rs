@@ -5,9 +5,13 @@ use std::sync::Arc;
 use json_patch::{Patch, PatchOperation, patch};
 use serde_json::{Value, json};
 
-use super::commit::{Answer, Commit, Rules, read_delta};
-use super::document::Entry;
-use super::patch::{measure, replay};
+use super::answer::Answer;
+use super::commit::{Commit, Rules, Unreadable};
+use super::document::{Document, State};
+use super::log::Entry;
+use super::memory::Memory;
+use super::patch::replay;
+use super::tree::Json;
 
 /// The most bytes of the document.
 const MAX_BYTES: usize = 4096;
@@ -17,11 +21,12 @@ const MAX_BYTES: usize = 4096;
 pub fn commits(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     let mut lines = text.lines();
-    let first = lines.next().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_else(|| json!({}));
-    if measure(&first).bytes > MAX_BYTES {
+    let first = lines.next().and_then(|line| serde_json::from_str(line).ok());
+    let first = first.unwrap_or_else(|| to_tree(&json!({})));
+    if first.size().bytes > MAX_BYTES as u64 {
         return;
     }
-    let (mut values, mut log): (Vec<Arc<Value>>, Vec<Arc<Entry>>) = (vec![Arc::new(first)], Vec::new());
+    let (mut values, mut log): (Vec<Json>, Vec<Arc<Entry>>) = (vec![first], Vec::new());
     for (number, line) in lines.take(20).enumerate() {
         let version = log.len();
         let message = match line.split_at_checked(1) {
@@ -33,14 +38,14 @@ pub fn commits(input: &[u8]) {
         };
         let commit = match Commit::read(&message) {
             Ok(commit) => commit,
-            Err(Ok(answer)) => {
+            Err(Unreadable::Answered(answer)) => {
                 check_refusal(&answer);
                 continue;
             }
-            Err(Err(_)) => continue,
+            Err(Unreadable::Nameless(_)) => continue,
         };
         let rules = Rules { checks: Vec::new(), max_bytes: MAX_BYTES, max_documents: 1 };
-        let mut base = version;
+        let (before, mut base) = (values[version].to_string(), version);
         let applied = commit.apply(
             version as u64,
             &values[version],
@@ -50,6 +55,7 @@ pub fn commits(input: &[u8]) {
             },
             &rules,
         );
+        assert_eq!(values[version].to_string(), before, "the version before is as it was");
         let applied = match applied {
             Ok(applied) => applied,
             Err(answer) => {
@@ -61,24 +67,67 @@ pub fn commits(input: &[u8]) {
             }
         };
         assert_eq!(applied.entry.version, version as u64 + 1);
-        assert!(measure(&applied.value).bytes <= MAX_BYTES);
-        // All of it, and as the library does it that applies a delta as a whole.
-        let mut whole = Value::clone(&values[version]);
-        replay(&mut whole, &delta(&applied.entry)).expect("a delta that has been applied");
-        assert_eq!(whole, *applied.value);
+        assert!(applied.value.size().bytes <= MAX_BYTES as u64);
+        assert_eq!((applied.value.size(), applied.value.depth()), applied.value.recount());
+        // All of it, and as another implementation does it.
+        let after = to_value(&applied.value);
+        let mut whole = to_value(&values[version]);
+        patch(&mut whole, &delta(&applied.entry)).expect("a delta that has been applied");
+        assert_eq!(whole, after);
+        let mut replayed = values[version].clone();
+        replay(&mut replayed, applied.entry.delta()).expect("a delta that has been applied");
+        assert_eq!(to_value(&replayed), after);
         // It can be read again from disk, and by pages.
         assert!(
             serde_json::from_str::<Value>(&json!({ "data": whole }).to_string()).is_ok(),
             "too deep to be read"
         );
-        check_order(&values[base], &log[base..], &applied.entry, &applied.value);
+        check_order(&to_value(&values[base]), &log[base..], &applied.entry, &after);
         log.push(applied.entry);
         values.push(applied.value);
     }
 }
 
+/// What a document holds is counted, whatever its shape: the input is as that of [`commits`]. `allocated` gives the bytes
+/// that are allocated in this process.
+pub fn documents(input: &[u8], allocated: impl Fn() -> usize) {
+    let text = String::from_utf8_lossy(input);
+    let mut lines = text.lines();
+    let rules = Rules { checks: Vec::new(), max_bytes: 1 << 20, max_documents: 1 };
+    let memory = Memory::default();
+    let before = allocated();
+    let first = lines.next().and_then(|line| serde_json::from_str(line).ok()).unwrap_or(Json::Null);
+    let document = Document::new("fuzzing/document".into(), State::new(String::new(), 0, first), &memory);
+    for (number, line) in lines.enumerate() {
+        let (version, value) = document.current();
+        let message = format!(r#"{{"id":"{number}","base":{version},"delta":{line}}}"#);
+        let Ok(commit) = Commit::read(&message) else { continue };
+        let applied = commit.apply(version, &value, |_| Some(Vec::new()), &rules);
+        drop(value);
+        if let Ok(applied) = applied {
+            document.state().take_up(vec![applied.entry], applied.value);
+        }
+    }
+    let held = allocated().saturating_sub(before) as u64;
+    assert!(held <= memory.held() * 3 / 2, "{held} bytes are held, and {} counted", memory.held());
+    assert_eq!(document.current().1.size(), document.current().1.recount().0);
+    drop(document);
+    assert_eq!(memory.held(), 0, "it is given back");
+}
+
+fn to_value(tree: &Json) -> Value {
+    serde_json::to_value(tree).expect("JSON")
+}
+
+fn to_tree(value: &Value) -> Json {
+    serde_json::from_value(value.clone()).expect("JSON")
+}
+
+/// Without what it tests: for the library, 1 and 1.0 are different.
 fn delta(entry: &Entry) -> Patch {
-    read_delta(entry.record.delta.get()).expect("a delta that was read before")
+    let mut delta: Patch = serde_json::from_str(entry.delta()).expect("a delta that was read before");
+    delta.0.retain(|operation| !matches!(operation, PatchOperation::Test(_)));
+    delta
 }
 
 /// A commit to an older version means what it means there. If it is taken all the same, then because others have not
@@ -86,11 +135,12 @@ fn delta(entry: &Entry) -> Patch {
 fn check_order(before: &Value, between: &[Arc<Entry>], entry: &Entry, after: &Value) {
     let mut other = before.clone();
     // No page that had the older version would send what cannot be applied to it.
-    if between.is_empty() || patch(&mut other, &delta(entry)).is_err() {
+    let whole: Patch = serde_json::from_str(entry.delta()).expect("a delta that was read before");
+    if between.is_empty() || patch(&mut other, &whole).is_err() {
         return;
     }
     for entry in between {
-        let delta = delta(entry);
+        let delta: Patch = serde_json::from_str(entry.delta()).expect("a delta that was read before");
         // What those have read may have been written by this one: in the other order, they would not be the same.
         let reads = |operation: &PatchOperation| {
             !matches!(
@@ -105,7 +155,7 @@ fn check_order(before: &Value, between: &[Arc<Entry>], entry: &Entry, after: &Va
     }
     // Of two that append to the same array, one does so after the other.
     let mut after = after.clone();
-    for path in &entry.record.wrote {
+    for path in &entry.wrote {
         if let Some(array) = path.strip_suffix("/~-") {
             for value in [&mut other, &mut after] {
                 if let Some(Value::Array(elements)) = value.pointer_mut(array) {

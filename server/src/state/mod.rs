@@ -23,17 +23,25 @@
 //! # }
 //! ```
 
+mod answer;
 mod batch;
 mod commit;
 mod document;
 mod equal;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+mod lane;
 mod local;
+mod log;
+mod memory;
+mod outbox;
 mod over_nats;
 mod patch;
 mod session;
 mod store;
+mod submission;
+mod tree;
+mod turns;
 
 use std::fmt;
 use std::sync::Arc;
@@ -44,6 +52,7 @@ use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use futures_util::{Stream, StreamExt, stream};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tracing::error;
@@ -51,14 +60,18 @@ use tracing::error;
 use crate::site::endpoint::Endpoint;
 use crate::site::listing::Listing;
 use crate::site::sse::{LastEventId, Outgoing, events};
+use crate::ws::peer;
 use crate::ws::upgrade::WebSocketUpgrade;
 
 use commit::{Check, Rules};
-use document::Document;
-use session::Connection;
+use document::{Document, News};
+use outbox::Outbox;
+use session::Session;
 pub use store::Store;
+use store::Wanted;
+use tree::Json;
 
-/// The largest document, in bytes of JSON. Every commit copies its document once; of this size, that takes milliseconds.
+/// The largest document, in bytes of JSON. Every page that opens it gets all of it; to write out this much takes milliseconds.
 const MAX_DOCUMENT: usize = 1 << 20;
 
 /// The largest commit, in bytes as it is sent.
@@ -76,7 +89,7 @@ const MAX_NAME: usize = 255;
 pub struct Documents {
     store: Store,
     collection: String,
-    initial: Arc<Value>,
+    initial: Arc<Json>,
     rules: Rules,
     max_commit: usize,
     may_create: bool,
@@ -96,7 +109,7 @@ impl Documents {
             store: store.clone(),
             // In a key a slash ends it: another collection's names may have some, too.
             collection: collection.into().replace('%', "%25").replace('/', "%2F"),
-            initial: Arc::new(json!({})),
+            initial: Arc::new(to_tree(json!({}))),
             rules: Rules { checks: Vec::new(), max_bytes: MAX_DOCUMENT, max_documents: MAX_DOCUMENTS },
             max_commit: MAX_COMMIT,
             may_create: true,
@@ -107,20 +120,21 @@ impl Documents {
     /// What a document is before its first commit. Default: `{}`.
     #[must_use]
     pub fn initial(mut self, value: Value) -> Self {
-        self.initial = Arc::new(value);
+        self.initial = Arc::new(to_tree(value));
         self
     }
 
     /// Refuses commits whose result is not a `T`, or one for which `check` gives a reason. Given several times, all have
-    /// to pass. It runs on the store's thread: a check that takes long holds up everybody's commits.
+    /// to pass. It runs on the store's threads, and reads the document as JSON: a check that takes long, or a large document,
+    /// holds up others' commits.
     #[must_use]
     pub fn validate<T, E>(mut self, check: impl Fn(T) -> Result<(), E> + Send + Sync + 'static) -> Self
     where
         T: DeserializeOwned,
         E: fmt::Display,
     {
-        let check: Arc<Check> = Arc::new(move |value: &Value| {
-            let value = T::deserialize(value).map_err(|error| error.to_string())?;
+        let check: Arc<Check> = Arc::new(move |document: &str| {
+            let value = serde_json::from_str::<T>(document).map_err(|error| error.to_string())?;
             check(value).map_err(|reason| reason.to_string())
         });
         self.rules.checks.push(check);
@@ -165,17 +179,19 @@ impl Documents {
     /// Answers a request for the document `name` by serving its socket, for handlers that decide about names or access.
     /// `uri` is the request's: its query may tell what the page has already.
     pub async fn serve(&self, name: &str, uri: &Uri, upgrade: WebSocketUpgrade) -> Response {
-        let document = match self.open(name).await {
+        let peer = upgrade.peer();
+        let document = match self.open(name, peer).await {
             Ok(document) => document,
             Err(refusal) => return refusal,
         };
-        let connection = Connection {
+        let session = Session {
             store: self.store.clone(),
             document,
             rules: self.may_write.then(|| self.rules.clone()),
             known: known(uri),
+            peer,
         };
-        upgrade.max_message_size(self.max_commit).on_upgrade(|socket| connection.run(socket))
+        upgrade.max_message_size(self.max_commit).on_upgrade(|socket| session.run(socket))
     }
 
     /// The names of the documents that have been committed to, for an index.
@@ -207,12 +223,12 @@ impl Documents {
                 Err(refusal) => refusal,
             }
         };
-        let changes = async move |Path(name): Path<String>, LastEventId(last): LastEventId| match reader
-            .open(&name)
-            .await
-        {
-            Ok(document) => events(follow(document, last.as_deref())),
-            Err(refusal) => refusal,
+        let changes = async move |Path(name): Path<String>, LastEventId(last): LastEventId| {
+            let peer = peer::number();
+            match reader.open(&name, peer).await {
+                Ok(document) => events(follow(reader.store.clone(), document, last, peer)),
+                Err(refusal) => refusal,
+            }
         };
         Endpoint::new(any(socket))
             .title("A JSON document")
@@ -221,14 +237,15 @@ impl Documents {
             .events(get(changes))
     }
 
-    async fn open(&self, name: &str) -> Result<Arc<Document>, Response> {
+    async fn open(&self, name: &str, peer: u64) -> Result<Arc<Document>, Response> {
         if name.is_empty() || name.len() > MAX_NAME {
             let reason = format!("a document's name has 1 to {MAX_NAME} bytes\n");
             return Err((StatusCode::BAD_REQUEST, reason).into_response());
         }
         let key = format!("{}/{name}", self.collection);
         let must_exist = !(self.may_create && self.may_write);
-        match self.store.document(key, Arc::clone(&self.initial), must_exist).await {
+        let wanted = Wanted { key, initial: Arc::clone(&self.initial), must_exist, peer };
+        match self.store.document(wanted).await {
             Ok(Some(document)) => Ok(document),
             Ok(None) => Err((StatusCode::NOT_FOUND, "there is no such document\n").into_response()),
             Err(error) => {
@@ -240,33 +257,54 @@ impl Documents {
     }
 }
 
+/// A value in the form in which documents hold it.
+fn to_tree(value: Value) -> Json {
+    // From values to values: nothing that could fail.
+    Json::deserialize(value).unwrap_or(Json::Null)
+}
+
 /// What a socket hears that never commits. A position is the document's id and the version.
-fn follow(document: Arc<Document>, last: Option<&str>) -> impl Stream<Item = Outgoing> + use<> {
+fn follow(
+    store: Store,
+    document: Arc<Document>,
+    last: Option<String>,
+    peer: u64,
+) -> impl Stream<Item = Outgoing> + use<> {
     let changed = document.subscribe();
-    let (heard, id, greeting) = {
-        let mut state = document.state();
-        let known = last.and_then(|last| last.split_once(':'));
+    let first = async move {
+        let known = last.as_deref().and_then(|last| last.split_once(':'));
         let known = known.and_then(|(document, version)| Some((document, version.parse().ok()?)));
-        (state.version, state.incarnation.clone(), state.greeting(known))
+        let (version, greeting) = document.greeting(known, store.lane(), peer).await?;
+        let id = document.state().incarnation.clone();
+        let first = Outgoing::from(Message::Text(greeting)).id(format!("{id}:{version}"));
+        Some((first, (store, document, changed, Outbox::new(version), id)))
     };
-    let first = stream::iter([Outgoing::from(Message::Text(greeting)).id(format!("{id}:{heard}"))]);
-    let rest = stream::unfold((document, changed, heard), move |(document, mut changed, mut heard)| {
-        let id = id.clone();
-        async move {
-            // The document holds the sender.
-            changed.changed().await.ok()?;
-            if document.has_ended() {
-                return None;
-            }
-            let news = document.news(&mut heard, || None);
-            let news: Vec<Outgoing> = news
-                .into_iter()
-                .map(|text| Outgoing::from(Message::Text(text)).id(format!("{id}:{heard}")))
-                .collect();
-            Some((stream::iter(news), (document, changed, heard)))
-        }
-    });
-    first.chain(rest.flatten())
+    stream::once(first).filter_map(async |first| first).flat_map(move |(first, follower)| {
+        let rest =
+            stream::unfold(follower, move |(store, document, mut changed, mut outbox, id)| async move {
+                let mut messages = Vec::new();
+                let mut add = |message, heard| {
+                    messages.push(Outgoing::from(Message::Text(message)).id(format!("{id}:{heard}")));
+                };
+                // The document holds the sender.
+                changed.changed().await.ok()?;
+                if document.has_ended() {
+                    return None;
+                }
+                loop {
+                    let News { messages, needs_whole } = document.news(&mut outbox);
+                    messages.into_iter().for_each(|message| add(message, outbox.heard()));
+                    if !needs_whole {
+                        break;
+                    }
+                    let (version, message) = document.whole(store.lane(), peer).await?;
+                    outbox.has_whole(version);
+                    add(message, version);
+                }
+                Some((stream::iter(messages), (store, document, changed, outbox, id)))
+            });
+        stream::iter([first]).chain(rest.flatten())
+    })
 }
 
 /// What a page that comes back says it has: `?document=…&since=…`.

@@ -1,24 +1,40 @@
 //! A delta, RFC 6902 JSON Patch, applied to a document: what it touches, and what it may cost.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
-use std::fmt;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
-use json_patch::{PatchError, PatchErrorKind, PatchOperation};
-use serde_json::Value;
+use serde::de::{Deserialize, Deserializer, Error};
+
+use crate::json::Object;
 
 use super::equal::equal;
+use super::tree::{Json, index, unescape};
 
 /// How deeply arrays and objects may nest. serde_json reads 128 levels, and a message has some around the document.
 const MAX_DEPTH: usize = 100;
 
-/// Values that one delta may move about: copies, and array elements that shift. Some 50 ms of work; a delta of a few
-/// kilobytes could ask for minutes.
-const MAX_WORK: usize = 5_000_000;
+/// How much larger than it may be in the end a document may be between two operations of a delta. Twice is enough to put
+/// a new value in before the old one goes; a delta that copies what it has copied would double it with each operation.
+const MAX_SURPLUS: u64 = 4;
 
-/// So many bytes of keys and text are as much work as a value, and about as much memory: a delta of 170 KB had 4,000 copies made of a
-/// text of 250 KB, 1 GB, before anybody looked at how large the document would be.
-const BYTES_OF_WORK: usize = 32;
+/// One operation of a delta.
+#[derive(Debug)]
+pub(super) struct Operation {
+    pub(super) path: Box<str>,
+    pub(super) action: Action,
+}
+
+/// What an operation does at its path.
+#[derive(Debug)]
+pub(super) enum Action {
+    Add(Json),
+    Remove,
+    Replace(Json),
+    Move(Box<str>),
+    Copy(Box<str>),
+    Test(Json),
+}
 
 /// A place that an operation depends on.
 #[derive(Debug, Clone)]
@@ -26,12 +42,12 @@ pub(super) struct Touch {
     /// The operation's place in the delta.
     pub(super) operation: usize,
     /// RFC 6901 pointer. An array whose elements shift is touched as a whole; one that is appended to, at [`END`].
-    pub(super) path: String,
+    pub(super) path: Box<str>,
     /// False where the operation only reads: `test`, and the source of `copy`.
     pub(super) writes: bool,
 }
 
-/// What is touched of an array that is appended to. No pointer ends like that, not even that of a member named `-`.
+/// The path of an append. No pointer ends like that, not even that of a member named `-`.
 const END: &str = "/~-";
 
 /// Why a delta does not fit the document.
@@ -43,23 +59,124 @@ pub(super) enum Misfit {
     Failed(usize, String),
 }
 
-/// Applies a delta to `value`, which is of no use if that fails. `touches` gets what it touches, up to the failure.
+/// Why an operation failed.
+const NO_PATH: &str = "path is invalid";
+const NO_FROM: &str = "\"from\" path is invalid";
+const INSIDE_ITSELF: &str = "cannot move the value inside itself";
+const DIFFERS: &str = "value did not match";
+
+impl Operation {
+    /// Where it takes something from.
+    fn from(&self) -> Option<&str> {
+        match &self.action {
+            Action::Move(from) | Action::Copy(from) => Some(from),
+            _ => None,
+        }
+    }
+
+    /// The value that it would have at its path.
+    pub(super) fn value(&self) -> Option<&Json> {
+        match &self.action {
+            Action::Add(value) | Action::Replace(value) | Action::Test(value) => Some(value),
+            Action::Remove | Action::Move(_) | Action::Copy(_) => None,
+        }
+    }
+
+    /// Applies the operation. If that fails, the document is of no use.
+    fn apply(&self, document: &mut Json) -> Result<(), &'static str> {
+        let path = &*self.path;
+        match &self.action {
+            Action::Add(value) => add(document, path, value.clone()),
+            Action::Remove => remove(document, path).map(drop).ok_or(NO_PATH),
+            Action::Replace(value) => document.change(path, |target| *target = value.clone()).ok_or(NO_PATH),
+            Action::Move(from) => {
+                if path.strip_prefix(&**from).is_some_and(|rest| rest.starts_with('/')) {
+                    return Err(INSIDE_ITSELF);
+                }
+                let value = remove(document, from).ok_or(NO_FROM)?;
+                add(document, path, value)
+            }
+            Action::Copy(from) => {
+                let value = document.pointer(from).ok_or(NO_FROM)?.clone();
+                add(document, path, value)
+            }
+            Action::Test(expected) => {
+                let value = document.pointer(path).ok_or(NO_PATH)?;
+                if equal(value, expected) { Ok(()) } else { Err(DIFFERS) }
+            }
+        }
+    }
+}
+
+fn add(document: &mut Json, path: &str, value: Json) -> Result<(), &'static str> {
+    let Some((parent, last)) = path.rsplit_once('/') else {
+        *document = value;
+        return Ok(());
+    };
+    // Before anything is changed: a change copies what is shared on the way.
+    match document.pointer(parent).ok_or(NO_PATH)? {
+        Json::Array(elements) => {
+            let at = if last == "-" { elements.length() } else { index(last).ok_or(NO_PATH)? };
+            if at > elements.length() {
+                return Err(NO_PATH);
+            }
+            let insert = |array: &mut Json| match array {
+                Json::Array(elements) => Arc::make_mut(elements).insert_at(at, value),
+                _ => false,
+            };
+            document.change(parent, insert).filter(|done| *done).map(drop).ok_or(NO_PATH)
+        }
+        Json::Object(_) => {
+            let set = |object: &mut Json| {
+                if let Json::Object(members) = object {
+                    Arc::make_mut(members).set(&unescape(last), value);
+                }
+            };
+            document.change(parent, set).ok_or(NO_PATH)
+        }
+        _ => Err(NO_PATH),
+    }
+}
+
+fn remove(document: &mut Json, path: &str) -> Option<Json> {
+    let (parent, last) = path.rsplit_once('/')?;
+    match document.pointer(parent)? {
+        Json::Array(elements) => {
+            let at = index(last).filter(|at| *at < elements.length())?;
+            document.change(parent, |array| match array {
+                Json::Array(elements) => Arc::make_mut(elements).remove_at(at),
+                _ => None,
+            })?
+        }
+        Json::Object(members) if members.has(&unescape(last)) => {
+            document.change(parent, |object| match object {
+                Json::Object(members) => Arc::make_mut(members).take(&unescape(last)),
+                _ => None,
+            })?
+        }
+        _ => None,
+    }
+}
+
+/// Applies a delta to `document`, which is of no use if that fails, and which may have `max_bytes` as JSON in the end.
+/// `touches` gets what it touches, up to the failure.
 pub(super) fn apply(
-    value: &mut Value,
-    delta: &[PatchOperation],
+    document: &mut Json,
+    delta: &[Operation],
+    max_bytes: u64,
     touches: &mut Vec<Touch>,
 ) -> Result<(), Misfit> {
-    let mut work = 0;
     // Arrays that this delta has appended to.
-    let mut appended: HashSet<String> = HashSet::new();
-    for (operation, patch) in delta.iter().enumerate() {
-        let path = patch.path().as_str();
-        let named = [Some(path), from(patch)].into_iter().flatten();
+    let mut appended: HashSet<&str> = HashSet::new();
+    for (number, operation) in delta.iter().enumerate() {
+        let path = &*operation.path;
+        let named = [Some(path), operation.from()].into_iter().flatten();
         // Before anything else: what follows looks at each place above these.
         if named.clone().any(|path| depth_of(path) > MAX_DEPTH) {
-            return Err(Misfit::Refused(format!("operation {operation}: a path more than {MAX_DEPTH} deep")));
+            return Err(Misfit::Refused(format!("operation {number}: a path more than {MAX_DEPTH} deep")));
         }
-        let mut touch = |path: &str, writes| touches.push(Touch { operation, path: path.to_owned(), writes });
+        let mut touch =
+            |path: &str, writes| touches.push(Touch { operation: number, path: path.into(), writes });
         // What it has appended has another index if others have appended, too: whoever names an element by its index after
         // that may mean this one, and so depends on the whole of the array.
         if !appended.is_empty() {
@@ -68,73 +185,52 @@ pub(super) fn apply(
             arrays.filter(|array| appended.contains(*array)).for_each(|array| touch(array, true));
         }
         if let Some(array) = path.strip_suffix("/-")
-            && value.pointer(array).is_some_and(Value::is_array)
+            && matches!(document.pointer(array), Some(Json::Array(_)))
         {
-            appended.insert(array.to_owned());
+            appended.insert(array);
         }
         let mut depth = depth_of(path);
-        match patch {
-            PatchOperation::Test(_) => touch(path, false),
-            PatchOperation::Replace(replace) => {
+        match &operation.action {
+            Action::Test(_) => touch(path, false),
+            Action::Replace(value) => {
                 touch(path, true);
-                depth += measure(&replace.value).depth;
+                depth += value.depth();
             }
-            PatchOperation::Add(add) => {
-                touch(&place(value, path, &mut work), true);
-                depth += measure(&add.value).depth;
+            Action::Add(value) => {
+                touch(&place(document, path), true);
+                depth += value.depth();
             }
-            PatchOperation::Remove(_) => touch(&place(value, path, &mut work), true),
-            PatchOperation::Move(_) | PatchOperation::Copy(_) => {
-                let Some(from) = from(patch) else { continue };
-                let moves = matches!(patch, PatchOperation::Move(_));
-                let source = value.pointer(from).map_or(Measure::default(), measure);
-                work += source.values + source.bytes / BYTES_OF_WORK;
-                depth += source.depth;
-                let source = if moves { place(value, from, &mut work) } else { from.into() };
-                touch(&source, moves);
-                touch(&place(value, path, &mut work), true);
+            Action::Remove => touch(&place(document, path), true),
+            Action::Move(from) => {
+                depth += document.pointer(from).map_or(0, Json::depth);
+                touch(&place(document, from), true);
+                touch(&place(document, path), true);
+            }
+            Action::Copy(from) => {
+                depth += document.pointer(from).map_or(0, Json::depth);
+                touch(from, false);
+                touch(&place(document, path), true);
             }
         }
         if depth > MAX_DEPTH {
             return Err(Misfit::Refused(format!("{path}: nested more than {MAX_DEPTH} deep")));
         }
-        if work > MAX_WORK {
+        operation
+            .apply(document)
+            .map_err(|reason| Misfit::Failed(number, format!("operation {number} at {path:?}: {reason}")))?;
+        if document.size().bytes > max_bytes.saturating_mul(MAX_SURPLUS) {
             return Err(Misfit::Refused(format!(
-                "{path}: the delta moves more than {MAX_WORK} values about; send the result instead"
+                "{path}: the values in the document would have more than {MAX_SURPLUS} times the {max_bytes} bytes that it may have"
             )));
-        }
-        let failed = |why: &dyn fmt::Display| {
-            Misfit::Failed(operation, format!("operation {operation} at {path:?}: {why}"))
-        };
-        match patch {
-            // Not by the library: for it, 1 and 1.0 are different.
-            PatchOperation::Test(test) => match value.pointer(path) {
-                Some(there) if equal(there, &test.value) => {}
-                Some(_) => return Err(failed(&PatchErrorKind::TestFailed)),
-                None => return Err(failed(&PatchErrorKind::InvalidPointer)),
-            },
-            _ => json_patch::patch_unsafe(value, std::slice::from_ref(patch))
-                .map_err(|error| failed(&error.kind))?,
         }
     }
     Ok(())
 }
 
-/// Applies a delta that was applied before to the same value. What it tests was tested then.
-pub(super) fn replay(value: &mut Value, delta: &[PatchOperation]) -> Result<(), PatchError> {
-    delta
-        .iter()
-        .filter(|operation| !matches!(operation, PatchOperation::Test(_)))
-        .try_for_each(|operation| json_patch::patch_unsafe(value, std::slice::from_ref(operation)))
-}
-
-/// Where an operation takes something from.
-fn from(operation: &PatchOperation) -> Option<&str> {
-    match operation {
-        PatchOperation::Move(moved) => Some(moved.from.as_str()),
-        PatchOperation::Copy(copied) => Some(copied.from.as_str()),
-        _ => None,
-    }
+/// Applies a delta that was applied before, to the same version.
+pub(super) fn replay(document: &mut Json, delta: &str) -> Result<(), String> {
+    let delta: Vec<Operation> = serde_json::from_str(delta).map_err(|error| error.to_string())?;
+    delta.iter().try_for_each(|operation| Ok(operation.apply(document)?))
 }
 
 /// Whether a path is the place behind the last element of an array.
@@ -143,14 +239,11 @@ fn is_end(path: &str, array: &str) -> bool {
 }
 
 /// What adding or removing at `path` touches: an array as a whole if elements shift.
-fn place<'a>(value: &Value, path: &'a str, work: &mut usize) -> Cow<'a, str> {
+fn place<'a>(document: &Json, path: &'a str) -> Cow<'a, str> {
     let Some((parent, last)) = path.rsplit_once('/') else { return path.into() };
-    match value.pointer(parent) {
-        Some(Value::Array(_)) if last == "-" => format!("{parent}{END}").into(),
-        Some(Value::Array(elements)) => {
-            *work += elements.len();
-            parent.into()
-        }
+    match document.pointer(parent) {
+        Some(Json::Array(_)) if last == "-" => format!("{parent}{END}").into(),
+        Some(Json::Array(_)) => parent.into(),
         _ => path.into(),
     }
 }
@@ -159,62 +252,51 @@ fn depth_of(path: &str) -> usize {
     path.bytes().filter(|byte| *byte == b'/').count()
 }
 
-/// What a value amounts to.
-#[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Measure {
-    /// Values in it, itself included.
-    values: usize,
-    /// Levels of nesting in it.
-    depth: usize,
-    /// Bytes as JSON, without counting what escapes add.
-    pub(super) bytes: usize,
-}
-
-pub(super) fn measure(value: &Value) -> Measure {
-    let mut inside = Measure::default();
-    let mut add = |child: Measure, punctuation: usize| {
-        inside.values += child.values;
-        inside.depth = inside.depth.max(child.depth);
-        inside.bytes += child.bytes + punctuation;
-    };
-    match value {
-        Value::Null | Value::Bool(true) => add(Measure::default(), 4),
-        Value::Bool(false) => add(Measure::default(), 5),
-        // As long as most are: writing it out to count would take longer than all the rest.
-        Value::Number(_) => add(Measure::default(), 8),
-        Value::String(text) => add(Measure::default(), text.len() + 2),
-        Value::Array(elements) => elements.iter().for_each(|element| add(measure(element), 1)),
-        Value::Object(members) => {
-            members.iter().for_each(|(key, member)| add(measure(member), key.len() + 4));
-        }
-    }
-    let is_container = value.is_array() || value.is_object();
-    Measure {
-        values: inside.values + 1,
-        depth: inside.depth + usize::from(is_container),
-        bytes: inside.bytes + if is_container { 2 } else { 0 },
-    }
-}
-
-/// Finds what of `touches` overlaps with what others have written: the same place, one above it or one below.
+/// Finds what of `touches` overlaps with what others have written: the same place, one above it or one below. A tree of
+/// the names in the paths: to look for a path costs its length, however deep it is.
 pub(super) struct Overlap<'a> {
-    touched: HashSet<&'a str>,
-    /// The places touched and all above them.
-    lineage: HashSet<&'a str>,
+    /// From a place to the one below it with a name.
+    below: HashMap<(usize, &'a str), usize>,
+    /// Whether a place is touched, and not only above one that is.
+    is_touched: Vec<bool>,
 }
 
 impl<'a> Overlap<'a> {
     pub(super) fn new(touches: &'a [Touch]) -> Self {
-        let touched: HashSet<&str> = touches.iter().map(|touch| touch.path.as_str()).collect();
-        let lineage = touched.iter().flat_map(|path| lineage(path)).collect();
-        Self { touched, lineage }
+        let (mut below, mut is_touched) = (HashMap::new(), Vec::new());
+        for touch in touches {
+            if is_touched.is_empty() {
+                is_touched.push(false);
+            }
+            let mut place = 0;
+            for name in touch.path.split('/').skip(1) {
+                place = *below.entry((place, name)).or_insert_with(|| {
+                    is_touched.push(false);
+                    is_touched.len() - 1
+                });
+            }
+            is_touched[place] = true;
+        }
+        Self { below, is_touched }
     }
 
     pub(super) fn with(&self, written: &str) -> bool {
-        // If both append to the same array, one does so after the other, and each finds its element there.
-        let appends = written.ends_with(END);
-        let mut above = lineage(written).skip(usize::from(appends));
-        !appends && self.lineage.contains(written) || above.any(|above| self.touched.contains(above))
+        let Some(is_root_touched) = self.is_touched.first() else { return false };
+        let (appends, mut is_touched, mut place) = (written.ends_with(END), *is_root_touched, 0);
+        let mut names = written.split('/').skip(1).peekable();
+        while let Some(name) = names.next() {
+            if is_touched {
+                return true;
+            }
+            // If both append to the same array, one does so after the other, and each finds its element there.
+            if appends && names.peek().is_none() {
+                return false;
+            }
+            let Some(next) = self.below.get(&(place, name)) else { return false };
+            (place, is_touched) = (*next, self.is_touched[*next]);
+        }
+        // This place is touched, or one below it.
+        true
     }
 }
 
@@ -223,16 +305,67 @@ fn lineage(path: &str) -> impl Iterator<Item = &str> {
     std::iter::successors(Some(path), |path| path.rsplit_once('/').map(|(above, _)| above))
 }
 
+impl<'de> Deserialize<'de> for Operation {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(serde::Deserialize)]
+        #[serde(rename_all = "lowercase")]
+        enum Name {
+            Add,
+            Remove,
+            Replace,
+            Move,
+            Copy,
+            Test,
+        }
+        // Not an enum with a tag: that would keep all members in memory before it looks at one.
+        #[derive(serde::Deserialize)]
+        struct Members {
+            op: Name,
+            path: Box<str>,
+            from: Option<Box<str>>,
+            // `null` is a value, too.
+            #[serde(default, deserialize_with = "some")]
+            value: Option<Json>,
+        }
+        let Object(Members { op, path, from, value }) = Object::deserialize(deserializer)?;
+        if [Some(&path), from.as_ref()].into_iter().flatten().any(|path| !is_pointer(path)) {
+            return Err(D::Error::custom(
+                "a path is empty or begins with \"/\", and has \"~\" as \"~0\" (RFC 6901)",
+            ));
+        }
+        let value = value.ok_or_else(|| D::Error::missing_field("value"));
+        let from = from.ok_or_else(|| D::Error::missing_field("from"));
+        let action = match op {
+            Name::Add => Action::Add(value?),
+            Name::Remove => Action::Remove,
+            Name::Replace => Action::Replace(value?),
+            Name::Move => Action::Move(from?),
+            Name::Copy => Action::Copy(from?),
+            Name::Test => Action::Test(value?),
+        };
+        Ok(Operation { path, action })
+    }
+}
+
+fn some<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Json>, D::Error> {
+    Json::deserialize(deserializer).map(Some)
+}
+
+fn is_pointer(path: &str) -> bool {
+    let mut escapes = path.split('~').skip(1);
+    (path.is_empty() || path.starts_with('/')) && escapes.all(|rest| rest.starts_with(['0', '1']))
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     fn touched(before: Value, delta: &Value) -> Result<Vec<Touch>, Misfit> {
-        let delta: json_patch::Patch = serde_json::from_value(delta.clone()).unwrap();
-        let (mut value, mut touches) = (before, Vec::new());
-        apply(&mut value, &delta, &mut touches).map(|()| touches)
+        let delta: Vec<Operation> = serde_json::from_value(delta.clone()).unwrap();
+        let (mut value, mut touches) = (Json::deserialize(before).unwrap(), Vec::new());
+        apply(&mut value, &delta, 1 << 20, &mut touches).map(|()| touches)
     }
 
     fn overlap(mine: &Value, theirs: &Value) -> bool {

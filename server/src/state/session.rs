@@ -4,27 +4,32 @@ use std::sync::Arc;
 
 use axum::extract::ws::{CloseCode, Message, Utf8Bytes, close_code};
 use futures_util::{SinkExt, StreamExt};
-use tokio::sync::mpsc;
 
+use crate::budget::Reservation;
 use crate::ws::socket::{WebSocket, close};
 
-use super::commit::{Answer, Commit, Refusal, Rules};
-use super::document::Document;
-use super::store::{Store, Submission};
+use super::answer::{Answer, Refusal};
+use super::commit::{Commit, Rules, Unreadable};
+use super::document::{Document, News};
+use super::outbox::Outbox;
+use super::store::Store;
+use super::submission::{Reached, Reply, Submission};
 
-/// Commits of one socket that wait for their answers. A page that sends more waits, and nobody else does.
-const MAX_WAITING: usize = 64;
-
-pub(super) struct Connection {
+pub(super) struct Session {
     pub(super) store: Store,
     pub(super) document: Arc<Document>,
     /// `None`: the page may only read.
     pub(super) rules: Option<Rules>,
     /// The incarnation and version that the page has already.
     pub(super) known: Option<(String, u64)>,
+    /// The link, or the native socket.
+    pub(super) peer: u64,
 }
 
-impl Connection {
+/// How a socket ends: with a close code and a reason, or as the page has ended it.
+type End = Option<(CloseCode, String)>;
+
+impl Session {
     /// Serves the socket until either end closes it.
     pub(super) async fn run(self, mut socket: WebSocket) {
         if let Err(Some((code, reason))) = self.serve(&mut socket).await {
@@ -33,24 +38,20 @@ impl Connection {
         }
     }
 
-    /// Ends with a close code and a reason if the page is to blame.
-    async fn serve(&self, socket: &mut WebSocket) -> Result<(), Option<(CloseCode, String)>> {
-        let (answer_to, mut answers) = mpsc::unbounded_channel::<Answer>();
+    async fn serve(&self, socket: &mut WebSocket) -> Result<(), End> {
         let mut changed = self.document.subscribe();
-        let (mut heard, greeting) = {
-            let mut state = self.document.state();
-            let known = self.known.as_ref().map(|(incarnation, since)| (incarnation.as_str(), *since));
-            (state.version, state.greeting(known))
-        };
+        let known = self.known.as_ref().map(|(incarnation, since)| (incarnation.as_str(), *since));
+        let greeting = self.document.greeting(known, self.store.lane(), self.peer).await;
+        let (version, greeting) = greeting.ok_or_else(failed)?;
+        let mut outbox = Outbox::new(version);
         socket.send(Message::Text(greeting)).await.map_err(|_| None)?;
-        let mut waiting = 0;
         loop {
-            let mut first = None;
+            let has_room = outbox.has_room();
             tokio::select! {
-                answer = answers.recv() => first = answer,
+                () = outbox.answered() => {}
                 // The document holds the sender.
                 _ = changed.changed() => {}
-                message = socket.next(), if waiting < MAX_WAITING => {
+                message = socket.next(), if has_room => {
                     let text = match message {
                         Some(Ok(Message::Text(text))) => text,
                         Some(Ok(Message::Binary(_))) => {
@@ -61,49 +62,61 @@ impl Connection {
                         // Or the page is gone, and hears nothing of this.
                         Some(Err(_)) => return Err(Some((close_code::SIZE, "the commit is too large".into()))),
                     };
-                    self.submit(&text, &answer_to).await.map_err(|reason| Some((close_code::POLICY, reason)))?;
-                    waiting += 1;
+                    let memory = socket.reservation();
+                    self.submit(&text, &mut outbox, memory).await?;
                     continue;
                 }
             }
             if self.document.has_ended() {
                 return Err(Some((close_code::RESTART, "the document was replaced: connect again".into())));
             }
-            let mut taken = 0;
-            let messages = self.document.news(&mut heard, || {
-                let answer = first.take().or_else(|| answers.try_recv().ok())?;
-                taken += 1;
-                Some(answer)
-            });
-            waiting -= taken;
-            send_all(socket, messages).await?;
+            loop {
+                let News { messages, needs_whole } = self.document.news(&mut outbox);
+                send_all(socket, messages).await?;
+                if outbox.has_failed() {
+                    return Err(failed());
+                }
+                if !needs_whole {
+                    break;
+                }
+                let whole = self.document.whole(self.store.lane(), self.peer).await;
+                let (version, message) = whole.ok_or_else(failed)?;
+                outbox.has_whole(version);
+                send_all(socket, vec![message]).await?;
+            }
         }
     }
 
-    /// Hands a commit to the store; the answer comes to `answers`.
-    async fn submit(&self, text: &str, answers: &mpsc::UnboundedSender<Answer>) -> Result<(), String> {
+    /// Hands a commit to the store; the answer comes to `outbox`.
+    async fn submit(&self, text: &str, outbox: &mut Outbox, memory: Option<Reservation>) -> Result<(), End> {
         let answer = match (Commit::read(text), &self.rules) {
             (Ok(commit), Some(rules)) => {
-                let (document, rules, answers) = (Arc::clone(&self.document), rules.clone(), answers.clone());
-                self.store.submit(Submission { document, commit, rules, answers }).await;
+                let answers = outbox.expect(commit.delta.len());
+                let place = self.store.admit(self.peer).await;
+                let reply = Reply::new(&commit, answers, memory, place);
+                let (document, rules) = (Arc::clone(&self.document), rules.clone());
+                self.store.submit(Submission { peer: self.peer, document, commit, rules, reply });
                 return Ok(());
             }
             (Ok(commit), None) => {
                 Answer::refused(commit.id, Refusal::new("read-only", "this socket may only read"))
             }
-            (Err(problem), _) => problem?,
+            (Err(Unreadable::Answered(answer)), _) => answer,
+            (Err(Unreadable::Nameless(reason)), _) => return Err(Some((close_code::POLICY, reason))),
         };
-        // This end has the receiver.
-        let _ = answers.send(answer);
+        // The outbox has the receiver.
+        let _ = outbox.expect(0).send(Reached::at_once(answer));
         Ok(())
     }
 }
 
+/// After a defect of ours.
+fn failed() -> End {
+    Some((close_code::ERROR, "the server failed; its log says more. Connect again".into()))
+}
+
 /// Sends messages in as few writes as the socket allows.
-async fn send_all(
-    socket: &mut WebSocket,
-    messages: Vec<Utf8Bytes>,
-) -> Result<(), Option<(CloseCode, String)>> {
+async fn send_all(socket: &mut WebSocket, messages: Vec<Utf8Bytes>) -> Result<(), End> {
     for message in messages {
         socket.feed(Message::Text(message)).await.map_err(|_| None)?;
     }

@@ -4,32 +4,43 @@ use std::path::Path;
 use std::sync::Arc;
 use std::{fmt, io};
 
-use serde_json::Value;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::nats::Nats;
 use crate::site::listing::Listing;
 
-use super::batch::Answers;
-use super::commit::{Answer, Commit, Refusal, Rules};
+use super::answer::Refusal;
 use super::document::Document;
+use super::lane::Lane;
 use super::local::Local;
+use super::memory::Memory;
 use super::over_nats::Shared;
+use super::submission::{Admission, Submission};
+use super::tree::Json;
 
-/// Commits that are kept together, at most. What they share is one sync of the disk, or one message to NATS and back: beyond
-/// some hundreds it no longer counts, and the first would wait for the last.
-pub(super) const MAX_BATCH: usize = 256;
+/// Why nothing more is accepted when the memory of a store is full.
+pub(super) const FULL: &str = "the documents that are open take as much memory as they may";
 
 /// JSON documents that pages share: on disk, in memory, or on NATS. Clones are the same store.
 #[derive(Clone)]
 pub struct Store {
     place: Place,
+    tools: Tools,
+    admission: Arc<Admission>,
 }
 
 /// Where the documents are, and who commits to them.
 #[derive(Clone)]
 enum Place {
-    Local(Local),
+    Local(Arc<Local>),
     Shared(Arc<Shared>),
+}
+
+/// What all parts of a store share.
+#[derive(Debug, Clone)]
+pub(super) struct Tools {
+    pub(super) memory: Memory,
+    pub(super) lane: Lane,
 }
 
 impl fmt::Debug for Store {
@@ -41,22 +52,36 @@ impl fmt::Debug for Store {
 /// An open document; `None` if there is none and none is to be made.
 pub(super) type Opened = Option<Arc<Document>>;
 
-/// A commit, and whom to answer.
-pub(super) struct Submission {
-    pub(super) document: Arc<Document>,
-    pub(super) commit: Commit,
-    pub(super) rules: Rules,
-    pub(super) answers: Answers,
+/// Which document somebody wants.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) key: String,
+    /// What it is before its first commit.
+    pub(super) initial: Arc<Json>,
+    pub(super) must_exist: bool,
+    /// The link, or the native socket, that wants it.
+    pub(super) peer: u64,
+}
+
+impl Tools {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self { memory: Memory::default(), lane: Lane::start()? })
+    }
 }
 
 impl Store {
+    fn new(place: Place, tools: Tools) -> Self {
+        Self { place, tools, admission: Arc::default() }
+    }
+
     /// Opens the store in the file `path`, which is made if it is not there. Each commit is on disk before it is
     /// acknowledged.
     ///
     /// # Errors
     /// The file cannot be opened, another process has it open, or it is not a store.
     pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
-        Ok(Self { place: Place::Local(Local::on_disk(path.as_ref())?) })
+        let tools = Tools::new()?;
+        Ok(Self::new(Place::Local(Arc::new(Local::on_disk(path.as_ref(), tools.clone())?)), tools))
     }
 
     /// A store that is gone with the process.
@@ -64,18 +89,17 @@ impl Store {
     /// # Errors
     /// The system has no thread for it.
     pub fn in_memory() -> io::Result<Self> {
-        Ok(Self { place: Place::Local(Local::in_memory()?) })
+        let tools = Tools::new()?;
+        Ok(Self::new(Place::Local(Arc::new(Local::in_memory(tools.clone())?)), tools))
     }
 
-    /// How many bytes the documents may take that are in this process's memory, with the commits that are remembered: all of a store
-    /// in memory, and of one on disk those that somebody has open. Beyond it commits are refused with `storage`, and no more
-    /// documents are opened. Counted as JSON; in memory that may be some ten times as much, for an array of empty ones. Default:
-    /// 256 MiB. Not for a store on NATS.
+    /// Sets how many bytes of this process's memory the documents may take, with the commits that are remembered: all of a
+    /// store in memory, and of one on disk or on NATS those that somebody has open. Memory is counted as the allocator gives
+    /// it, node by node. When it is full, the store forgets remembered commits and the documents that nobody has open. When
+    /// that does not help, it refuses commits with `storage`, and opens no more documents. Default: 256 MiB.
     #[must_use]
     pub fn max_memory(self, bytes: usize) -> Self {
-        if let Place::Local(local) = &self.place {
-            local.set_max_memory(bytes);
-        }
+        self.tools.memory.set_max(bytes as u64);
         self
     }
 
@@ -96,26 +120,31 @@ impl Store {
     /// # Errors
     /// NATS is away or has no JetStream, or the name is not one of letters, digits, `-` and `_`.
     pub async fn nats(nats: &Nats, bucket: &str) -> io::Result<Self> {
-        Ok(Self { place: Place::Shared(Arc::new(Shared::open(nats, bucket).await?)) })
+        let tools = Tools::new()?;
+        Ok(Self::new(Place::Shared(Arc::new(Shared::open(nats, bucket, tools.clone()).await?)), tools))
     }
 
-    /// Has a commit applied and answered; waits while too many are before it.
-    pub(super) async fn submit(&self, submission: Submission) {
+    pub(super) fn lane(&self) -> &Lane {
+        &self.tools.lane
+    }
+
+    /// Waits while too many commits of that peer wait for their answers. Its place is taken until what is returned is dropped.
+    pub(super) async fn admit(&self, peer: u64) -> Option<OwnedSemaphorePermit> {
+        self.admission.admit(peer).await
+    }
+
+    /// Has a commit applied and answered.
+    pub(super) fn submit(&self, submission: Submission) {
         match &self.place {
-            Place::Local(local) => local.submit(submission).await,
-            Place::Shared(shared) => shared.submit(submission).await,
+            Place::Local(local) => local.submit(submission),
+            Place::Shared(shared) => shared.submit(submission),
         }
     }
 
-    pub(super) async fn document(
-        &self,
-        key: String,
-        initial: Arc<Value>,
-        must_exist: bool,
-    ) -> io::Result<Opened> {
+    pub(super) async fn document(&self, wanted: Wanted) -> io::Result<Opened> {
         match &self.place {
-            Place::Local(local) => local.document(key, initial, must_exist).await,
-            Place::Shared(shared) => shared.document(key, &initial, must_exist).await,
+            Place::Local(local) => local.document(wanted).await,
+            Place::Shared(shared) => shared.document(wanted).await,
         }
     }
 
@@ -128,8 +157,22 @@ impl Store {
     }
 }
 
-/// The answer to a commit that would make a document too many.
-pub(super) fn too_many(commit: &Commit, documents: usize) -> Answer {
+/// Frees memory that documents can spare: the oldest of their remembered commits first, then all of them.
+pub(super) fn relieve<'a>(memory: &Memory, documents: &(impl Iterator<Item = &'a Arc<Document>> + Clone)) {
+    // Pages that come back soon, and commits that are sent again, need the newest only.
+    const LEFT: [u64; 3] = [128 << 10, 16 << 10, 0];
+    for limit in LEFT {
+        for document in documents.clone() {
+            if !memory.is_full() || !memory.has_dispensable() {
+                return;
+            }
+            document.state().give_up(limit);
+        }
+    }
+}
+
+/// The refusal of a commit that would make a document too many.
+pub(super) fn too_many(documents: usize) -> Refusal {
     let message = format!("the store has {documents} documents, and no room for another");
-    Answer::refused(commit.id.clone(), Refusal::new("too-many", message))
+    Refusal::new("too-many", message)
 }

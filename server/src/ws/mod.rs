@@ -2,6 +2,7 @@
 
 pub(crate) mod bridge;
 pub(crate) mod in_memory_upgrade;
+pub(crate) mod peer;
 pub(crate) mod pipe;
 pub(crate) mod socket;
 pub(crate) mod upgrade;

@@ -136,6 +136,11 @@ impl Pipe {
 
     // ---- the handler's side ----
 
+    /// A part of the link's memory, for what the handler keeps.
+    pub(crate) fn reservation(&self) -> Reservation {
+        lock(&self.state).share.beside()
+    }
+
     /// The next message, or the end.
     pub(crate) fn poll_read(&self, cx: &Context<'_>) -> Poll<Incoming> {
         let mut state = lock(&self.state);

@@ -11,6 +11,7 @@ use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use manysocket_protocol::{self as protocol, Close};
 use tokio_tungstenite::tungstenite;
 
+use crate::budget::Reservation;
 use crate::ws::pipe::{Incoming, Pipe};
 
 /// A WebSocket, native or virtual, with the interface and the behaviour of [axum's own](ws::WebSocket).
@@ -53,6 +54,14 @@ impl WebSocket {
     /// The socket has closed.
     pub async fn send(&mut self, message: Message) -> Result<(), Error> {
         SinkExt::send(self, message).await
+    }
+
+    /// A part of the link's memory, for what a handler keeps of a message that it has read; a native socket has no link.
+    pub(crate) fn reservation(&self) -> Option<Reservation> {
+        match &self.0 {
+            Inner::Native(_) => None,
+            Inner::Virtual(socket) => Some(socket.pipe.reservation()),
+        }
     }
 
     /// Leaves a close of the page's without an answer: to the page, the connection is lost.

@@ -17,24 +17,33 @@ use tracing::{Instrument, warn};
 
 use crate::access::excerpt::excerpt;
 use crate::access::reader::refuse_reader;
+use crate::ws::peer;
 use crate::ws::pipe::Pipe;
 use crate::ws::socket::WebSocket;
 
 /// What a virtual open offers to the handler it is routed to, as an extension of the request. Whoever takes it gets
 /// the pipe once the response has come back through all layers as 101.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Offer(Arc<Mutex<Option<oneshot::Sender<Arc<Pipe>>>>>);
+#[derive(Debug, Clone)]
+pub(crate) struct Offer {
+    waiting: Arc<Mutex<Option<oneshot::Sender<Arc<Pipe>>>>>,
+    /// The link.
+    peer: u64,
+}
 
 impl Offer {
+    pub(crate) fn new(peer: u64) -> Self {
+        Self { waiting: Arc::default(), peer }
+    }
+
     fn take_up(&self) -> oneshot::Receiver<Arc<Pipe>> {
         let (sender, receiver) = oneshot::channel();
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
         receiver
     }
 
     /// Where to send the pipe, if a handler waits for it.
     pub(crate) fn taken(&self) -> Option<oneshot::Sender<Arc<Pipe>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -65,6 +74,14 @@ impl<F> WebSocketUpgrade<F> {
     /// Whether the socket will be a channel of a multiplexer. Handlers have no need to know; statistics may.
     pub fn is_virtual(&self) -> bool {
         matches!(self.0, Inner::Virtual(_))
+    }
+
+    /// The number of the link, or of the native socket.
+    pub(crate) fn peer(&self) -> u64 {
+        match &self.0 {
+            Inner::Native(_) => peer::number(),
+            Inner::Virtual(upgrade) => upgrade.offer.peer,
+        }
     }
 
     fn map_native(self, change: impl FnOnce(ws::WebSocketUpgrade<F>) -> ws::WebSocketUpgrade<F>) -> Self {

@@ -29,6 +29,12 @@ pub(super) struct Stored {
     pub(super) commits: Vec<(u64, Vec<u8>)>,
 }
 
+impl Stored {
+    pub(super) fn bytes(&self) -> usize {
+        self.snapshot.len() + self.commits.iter().map(|(_, commit)| commit.len()).sum::<usize>()
+    }
+}
+
 /// The file, and the way back to it after an error.
 #[derive(Debug)]
 pub(super) struct Disk {

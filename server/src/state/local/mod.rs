@@ -1,65 +1,56 @@
-//! Documents of this process alone, on disk or in memory, and the one thread that commits to them.
+//! Documents of this process alone, on disk or in memory, and the thread that commits to them.
 //!
-//! One thread is the simplest way to have commits serialised, and the fastest: it takes all that wait, whatever their
-//! documents, and writes them in one transaction. While the disk syncs, the next ones gather.
+//! One thread is the simplest way to have commits serialised, and the fastest: it applies what waits, whatever the documents,
+//! and writes it in one transaction. While the disk syncs, the next commits gather. Links take turns at it. What is
+//! expensive is done in the store's [`Lane`](super::lane::Lane); meanwhile further commits to that document wait, and no others.
 
 mod disk;
+mod loaded;
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::{fmt, io, thread};
+use std::time::{Duration, Instant};
+use std::{io, thread};
 
-use serde_json::Value;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tracing::{error, info};
 
-use crate::json::Object;
 use crate::site::listing::Listing;
+use crate::ws::peer::SERVER;
 
+use super::answer::Refusal;
 use super::batch::Batch;
-use super::commit::{Answer, Refusal, read_delta};
-use super::document::{Document, Entry, Record, Snapshot, State};
-use super::patch::replay;
-use super::store::{MAX_BATCH, Opened, Submission, too_many};
+use super::document::{Document, State};
+use super::lane::LIGHT;
+use super::store::{FULL, Opened, Tools, Wanted, relieve, too_many};
+use super::submission::{MAX_BATCH, MAX_BATCH_BYTES, Submission};
+use super::turns::Turns;
 use disk::{Change, Disk, Stored};
+use loaded::{Loaded, restore};
 
 /// So many loaded documents are let be, before those that nobody has open are looked for.
 const SWEEP_AT: usize = 1024;
 
-/// Jobs that wait for the thread; more wait in their sockets, whose pages then wait, too.
-const QUEUE: usize = 1024;
+/// Bytes of snapshots in one transaction beyond which further ones wait for the next: a few milliseconds of work.
+const MAX_SNAPSHOTS: usize = 1 << 20;
 
-/// What documents may take in memory: a thousand of 256 KB with as many bytes of commits would be twice that.
-const MAX_MEMORY: usize = 256 << 20;
+/// How long commits are applied before what has passed is written. A sync of the disk takes about as long; more would keep
+/// those waiting who have applied already.
+const MAX_ROUND: Duration = Duration::from_millis(2);
 
-/// Why nothing more is taken then.
-const FULL: &str = "the documents that are open take as much memory as they may";
-
-/// What a document that is loaded costs beside its key, its value and its commits.
-const DOCUMENT_BYTES: usize = 1024;
-
-/// Bytes of commits after which a document is written as a whole, at least; more if the document is larger. Then a
-/// snapshot costs no more than the commits since the last, and opening a document reads little more than itself.
-const SNAPSHOT_BYTES: usize = 4096;
-
-/// The way to the thread. Clones lead to the same; it ends with the last of them.
-#[derive(Clone)]
-pub(super) struct Local {
-    jobs: mpsc::Sender<Job>,
-    max_memory: Arc<AtomicUsize>,
-}
+/// The way to the thread, which ends with this.
+pub(super) struct Local(Arc<Turns<Job>>);
 
 /// What the thread is asked to do.
 enum Job {
-    Open {
-        key: String,
-        initial: Arc<Value>,
-        must_exist: bool,
-        reply: oneshot::Sender<io::Result<Opened>>,
-    },
+    Open(Wanted, Reply),
+    /// A document has been read that others may wait for, too.
+    Restored(String, io::Result<Loaded>),
     Commit(Submission),
+    /// A large commit has been applied; nothing if it was given up.
+    Applied(Arc<Document>, u64, Option<Batch>),
     /// Fill the listing with the names of the documents whose keys begin with `prefix`, and keep it up.
     List {
         prefix: String,
@@ -67,161 +58,236 @@ enum Job {
     },
 }
 
+type Reply = oneshot::Sender<io::Result<Opened>>;
+
 impl Local {
-    pub(super) fn on_disk(path: &Path) -> io::Result<Self> {
+    pub(super) fn on_disk(path: &Path, tools: Tools) -> io::Result<Self> {
         let mut disk = Disk::open(path)?;
         let documents = disk.count()?;
         info!(documents, path = %path.display(), "opened the store");
-        Self::start(Some(disk), documents)
+        Self::start(Some(disk), documents, tools)
     }
 
-    pub(super) fn in_memory() -> io::Result<Self> {
-        Self::start(None, 0)
+    pub(super) fn in_memory(tools: Tools) -> io::Result<Self> {
+        Self::start(None, 0, tools)
     }
 
-    fn start(disk: Option<Disk>, count: usize) -> io::Result<Self> {
-        let (jobs, queue) = mpsc::channel(QUEUE);
-        let max_memory = Arc::new(AtomicUsize::new(MAX_MEMORY));
+    fn start(disk: Option<Disk>, count: usize, tools: Tools) -> io::Result<Self> {
+        let turns = Arc::new(Turns::new());
         let worker = Worker {
+            turns: Arc::clone(&turns),
+            tools,
             disk,
             documents: HashMap::new(),
+            busy: HashMap::new(),
+            opening: HashMap::new(),
             count,
-            memory: 0,
-            max_memory: Arc::clone(&max_memory),
+            reserved: 0,
             sweep_at: SWEEP_AT,
             listings: Vec::new(),
         };
-        thread::Builder::new().name("state".into()).spawn(move || worker.run(queue))?;
-        Ok(Self { jobs, max_memory })
+        thread::Builder::new().name("state".into()).spawn(move || worker.run())?;
+        Ok(Self(turns))
     }
 
-    pub(super) fn set_max_memory(&self, bytes: usize) {
-        self.max_memory.store(bytes, Ordering::Relaxed);
+    pub(super) fn submit(&self, submission: Submission) {
+        self.0.push(submission.peer, Job::Commit(submission));
     }
 
-    pub(super) async fn submit(&self, submission: Submission) {
-        // The thread ends only with the last store.
-        let _ = self.jobs.send(Job::Commit(submission)).await;
-    }
-
-    pub(super) async fn document(
-        &self,
-        key: String,
-        initial: Arc<Value>,
-        must_exist: bool,
-    ) -> io::Result<Opened> {
+    pub(super) async fn document(&self, wanted: Wanted) -> io::Result<Opened> {
         let (reply, answer) = oneshot::channel();
-        let gone = || io::Error::other("the store has ended");
-        self.jobs.send(Job::Open { key, initial, must_exist, reply }).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
+        self.0.push(wanted.peer, Job::Open(wanted, reply));
+        answer.await.map_err(|_| io::Error::other("the store failed to open it"))?
     }
 
     pub(super) fn listing(&self, prefix: String) -> Listing {
         let listing = Listing::new();
-        // Applications are put together before anybody is served, so that the queue has room.
-        if self.jobs.try_send(Job::List { prefix, listing: listing.clone() }).is_err() {
-            error!("too much waits for the store: a listing of documents stays empty");
-        }
+        self.0.push(SERVER, Job::List { prefix, listing: listing.clone() });
         listing
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 
 /// What the thread has.
 struct Worker {
+    turns: Arc<Turns<Job>>,
+    tools: Tools,
     /// `None`: documents are in memory only.
     disk: Option<Disk>,
     /// Those that are open, and some that nobody has open any longer.
     documents: HashMap<String, Loaded>,
+    /// Documents that a large commit is under way to.
+    busy: HashMap<String, Busy>,
+    /// Documents that are being read, and who waits for them.
+    opening: HashMap<String, Vec<(Wanted, Reply)>>,
     /// How many documents there are, open or not.
     count: usize,
-    /// What those that are loaded take, and may take.
-    memory: usize,
-    max_memory: Arc<AtomicUsize>,
+    /// How many more there may be once the large commits under way are kept.
+    reserved: usize,
     /// At so many loaded documents, those that nobody has open are let go.
     sweep_at: usize,
     /// Who wants to know of new documents, and with which keys.
     listings: Vec<(String, Listing)>,
 }
 
-struct Loaded {
-    document: Arc<Document>,
-    /// The version on disk as a whole, and the bytes of the commits since; `None` while it is not on disk at all.
-    snapshot: Option<u64>,
-    unsaved: usize,
-    /// What is counted for it.
-    memory: usize,
+/// A document that a large commit is under way to.
+struct Busy {
+    /// Whether a place is reserved for it as a new document.
+    is_reserved: bool,
+    /// Commits that wait for the large one.
+    waiting: Vec<Submission>,
 }
 
-impl Worker {
-    fn run(mut self, mut queue: mpsc::Receiver<Job>) {
-        let mut jobs = Vec::with_capacity(MAX_BATCH);
-        while queue.blocking_recv_many(&mut jobs, MAX_BATCH) > 0 {
-            let mut commits = Vec::new();
-            for job in jobs.drain(..) {
-                match job {
-                    Job::Commit(submission) => commits.push(submission),
-                    Job::Open { key, initial, must_exist, reply } => {
-                        // Whoever asked may be gone.
-                        let _ = reply.send(self.open(&key, &initial, must_exist));
-                    }
-                    Job::List { prefix, listing } => self.list(prefix, listing),
-                }
-            }
-            self.commit(commits);
+/// Commits that are applied and written together.
+struct Round {
+    begun: Instant,
+    batches: HashMap<String, Batch>,
+    commits: usize,
+    bytes: usize,
+    /// Documents that these commits make.
+    created: usize,
+    /// Large commits, to be applied once those before them are kept.
+    large: Vec<Submission>,
+    /// Documents whose large commits are among these.
+    finished: Vec<(Arc<Document>, u64)>,
+    has_relieved: bool,
+}
+
+impl Round {
+    fn new() -> Self {
+        Self {
+            begun: Instant::now(),
+            batches: HashMap::new(),
+            commits: 0,
+            bytes: 0,
+            created: 0,
+            large: Vec::new(),
+            finished: Vec::new(),
+            has_relieved: false,
         }
     }
 
-    fn open(&mut self, key: &str, initial: &Value, must_exist: bool) -> io::Result<Opened> {
-        if let Some(loaded) = self.documents.get(key) {
-            return Ok((!must_exist || loaded.snapshot.is_some()).then(|| Arc::clone(&loaded.document)));
+    fn is_over(&self) -> bool {
+        self.commits >= MAX_BATCH || self.bytes >= MAX_BATCH_BYTES || self.begun.elapsed() >= MAX_ROUND
+    }
+}
+
+impl Worker {
+    fn run(mut self) {
+        while let Some(mut job) = self.turns.take(!self.busy.is_empty()) {
+            let mut round = Round::new();
+            loop {
+                // Whoever waits for the job is answered when it is dropped.
+                if catch_unwind(AssertUnwindSafe(|| self.act(job, &mut round))).is_err() {
+                    error!("the store panicked; it goes on without that job");
+                }
+                if round.is_over() {
+                    break;
+                }
+                let Some(next) = self.turns.try_take() else { break };
+                job = next;
+            }
+            self.finish(round);
         }
-        if self.documents.len() >= self.sweep_at || self.is_full() {
+    }
+
+    fn act(&mut self, job: Job, round: &mut Round) {
+        match job {
+            Job::Open(wanted, reply) => self.open(wanted, reply),
+            Job::Restored(key, restored) => self.restored(&key, restored),
+            Job::Commit(submission) => self.commit(submission, round),
+            Job::Applied(document, peer, batch) => self.applied(document, peer, batch, round),
+            Job::List { prefix, listing } => self.list(prefix, listing),
+        }
+    }
+
+    fn open(&mut self, wanted: Wanted, reply: Reply) {
+        if let Some(waiting) = self.opening.get_mut(&wanted.key) {
+            return waiting.push((wanted, reply));
+        }
+        let stored = match self.find(&wanted) {
+            Ok(Found::Stored(stored)) => stored,
+            Ok(Found::Opened(opened)) => return answer(reply, Ok(opened)),
+            Err(error) => return answer(reply, Err(error)),
+        };
+        let (key, peer) = (wanted.key.clone(), wanted.peer);
+        self.opening.insert(key.clone(), vec![(wanted, reply)]);
+        if stored.bytes() <= LIGHT {
+            return self.restored(&key, restore(&key, stored, &self.tools.memory));
+        }
+        let (turns, memory) = (Arc::clone(&self.turns), self.tools.memory.clone());
+        self.tools.lane.push(peer, move || {
+            let restoring = || restore(&key, stored, &memory);
+            let restored = catch_unwind(AssertUnwindSafe(restoring));
+            let restored = restored.unwrap_or_else(|_| Err(io::Error::other("reading it panicked")));
+            turns.push(SERVER, Job::Restored(key, restored));
+        });
+    }
+
+    /// Looks for a document in memory, then on disk; makes it if it is nowhere.
+    fn find(&mut self, wanted: &Wanted) -> io::Result<Found> {
+        let Wanted { key, initial, must_exist, .. } = wanted;
+        if let Some(loaded) = self.documents.get(key) {
+            return Ok(Found::Opened(loaded.opened(*must_exist)));
+        }
+        if self.documents.len() >= self.sweep_at || self.tools.memory.is_full() {
             self.sweep();
         }
-        if self.is_full() {
+        self.relieve();
+        if self.tools.memory.is_full() {
             return Err(io::Error::other(FULL));
         }
         let stored = match &mut self.disk {
             Some(disk) => disk.load(key)?,
             None => None,
         };
-        let loaded = match stored {
-            Some(stored) => restore(key, stored)?,
-            None if must_exist => return Ok(None),
-            None => {
-                let document = Arc::new(Document::new(key.to_owned(), State::unwritten(initial)?));
-                Loaded { document, snapshot: None, unsaved: 0, memory: 0 }
+        match stored {
+            Some(stored) => return Ok(Found::Stored(stored)),
+            None if *must_exist => return Ok(Found::Opened(None)),
+            None => {}
+        }
+        let document = Document::new(key.clone(), State::unwritten(initial)?, &self.tools.memory);
+        let loaded = Loaded::unwritten(Arc::new(document));
+        let opened = loaded.opened(false);
+        self.documents.insert(key.clone(), loaded);
+        Ok(Found::Opened(opened))
+    }
+
+    /// A document has been read.
+    fn restored(&mut self, key: &str, restored: io::Result<Loaded>) {
+        let waiting = self.opening.remove(key).unwrap_or_default();
+        match restored {
+            Ok(loaded) => {
+                for (wanted, reply) in waiting {
+                    answer(reply, Ok(loaded.opened(wanted.must_exist)));
+                }
+                self.documents.insert(key.to_owned(), loaded);
             }
-        };
-        let document = Arc::clone(&loaded.document);
-        self.documents.insert(key.to_owned(), loaded);
-        self.weigh(key);
-        Ok(Some(document))
+            Err(error) => {
+                for (_, reply) in waiting {
+                    answer(reply, Err(io::Error::new(error.kind(), error.to_string())));
+                }
+            }
+        }
     }
 
     /// Lets go of documents that nobody has open and that are on disk, or were never committed to.
     fn sweep(&mut self) {
         let is_durable = self.disk.is_some();
         self.documents.retain(|_, loaded| {
-            let stays = Arc::strong_count(&loaded.document) > 1 || (loaded.snapshot.is_some() && !is_durable);
-            if !stays {
-                self.memory -= loaded.memory;
-            }
-            stays
+            Arc::strong_count(&loaded.document) > 1 || (loaded.snapshot.is_some() && !is_durable)
         });
         self.sweep_at = (self.documents.len() * 2).max(SWEEP_AT);
     }
 
-    fn is_full(&self) -> bool {
-        self.memory > self.max_memory.load(Ordering::Relaxed)
-    }
-
-    /// Counts anew what a document takes.
-    fn weigh(&mut self, key: &str) {
-        let Some(loaded) = self.documents.get_mut(key) else { return };
-        let before = loaded.memory;
-        loaded.memory = key.len() + loaded.document.state().memory() + DOCUMENT_BYTES;
-        self.memory = self.memory + loaded.memory - before;
+    /// Frees what documents can spare, if memory is full.
+    fn relieve(&self) {
+        relieve(&self.tools.memory, &self.documents.values().map(|loaded| &loaded.document));
     }
 
     fn list(&mut self, prefix: String, listing: Listing) {
@@ -243,81 +309,168 @@ impl Worker {
         self.listings.push((prefix, listing));
     }
 
-    /// Applies commits in their order, writes what passed in one transaction, then tells everybody.
-    fn commit(&mut self, commits: Vec<Submission>) {
-        let mut batches: HashMap<String, Batch> = HashMap::new();
-        let mut created = 0;
-        if self.is_full() {
+    /// Applies a commit to what the round has made of its document, or has it applied elsewhere.
+    fn commit(&mut self, submission: Submission, round: &mut Round) {
+        let document = Arc::clone(&submission.document);
+        if let Some(busy) = self.busy.get_mut(&document.key) {
+            return busy.waiting.push(submission);
+        }
+        round.commits += 1;
+        if self.tools.memory.is_full() && !round.has_relieved {
+            round.has_relieved = true;
             self.sweep();
+            self.relieve();
         }
-        for Submission { document, commit, rules, answers } in commits {
-            let batch = batches.entry(document.key.clone()).or_insert_with(|| Batch::new(&document));
-            if self.is_full() {
-                let refusal = Refusal::new("storage", FULL);
-                batch.answer(Answer::refused(commit.id.clone(), refusal), &answers);
-                continue;
+        let batch = round.batches.get(&document.key);
+        let is_new = self.is_unwritten(&document) && batch.is_none_or(Batch::is_empty);
+        let refusal = if self.tools.memory.is_full() {
+            Some(Refusal::new("storage", FULL))
+        } else if is_new && self.count + self.reserved + round.created >= submission.rules.max_documents {
+            Some(too_many(self.count))
+        } else {
+            None
+        };
+        let is_large = submission.commit.delta.len() > LIGHT
+            || (!submission.rules.checks.is_empty() && document.bytes() > LIGHT as u64);
+        if is_large && refusal.is_none() {
+            self.reserved += usize::from(is_new);
+            let busy = Busy { is_reserved: is_new, waiting: Vec::new() };
+            self.busy.insert(document.key.clone(), busy);
+            if batch.is_some() {
+                round.large.push(submission);
+            } else {
+                self.apply_large(submission);
             }
-            let is_new =
-                self.documents.get(&document.key).is_none_or(|it| it.snapshot.is_none()) && batch.is_empty();
-            if is_new && self.count + created >= rules.max_documents {
-                batch.answer(too_many(&commit, self.count), &answers);
-                continue;
-            }
-            batch.add(&commit, &rules, &answers);
-            created += usize::from(is_new && !batch.is_empty());
+            return;
         }
-        match self.write(&batches) {
-            Ok(()) => {
-                self.count += created;
-                batches.into_values().for_each(|batch| self.publish(batch));
+        round.bytes += submission.commit.delta.len();
+        let new = || Batch::new(&document);
+        let batch = round.batches.entry(document.key.clone()).or_insert_with(new);
+        match refusal {
+            Some(refusal) => batch.refuse_one(submission, refusal),
+            None => batch.add(submission),
+        }
+        round.created += usize::from(is_new && !batch.is_empty());
+    }
+
+    /// Whether nobody has committed to a document.
+    fn is_unwritten(&self, document: &Document) -> bool {
+        self.documents.get(&document.key).is_none_or(|loaded| loaded.snapshot.is_none())
+    }
+
+    /// Has a large commit applied. Its document is busy until then.
+    fn apply_large(&self, submission: Submission) {
+        let (turns, peer) = (Arc::clone(&self.turns), submission.peer);
+        self.tools.lane.push(peer, move || {
+            let document = Arc::clone(&submission.document);
+            let apply = || {
+                let mut batch = Batch::new(&document);
+                batch.add(submission);
+                batch
+            };
+            let batch = catch_unwind(AssertUnwindSafe(apply)).ok();
+            turns.push(SERVER, Job::Applied(document, peer, batch));
+        });
+    }
+
+    fn applied(&mut self, document: Arc<Document>, peer: u64, batch: Option<Batch>, round: &mut Round) {
+        if let Some(busy) = self.busy.get_mut(&document.key)
+            && std::mem::take(&mut busy.is_reserved)
+        {
+            self.reserved -= 1;
+        }
+        if let Some(batch) = batch {
+            round.created += usize::from(self.is_unwritten(&document) && !batch.is_empty());
+            round.commits += 1;
+            round.bytes += batch.bytes();
+            round.batches.insert(document.key.clone(), batch);
+        }
+        round.finished.push((document, peer));
+    }
+
+    /// Writes what passed in one transaction, then tells everybody.
+    fn finish(&mut self, round: Round) {
+        let Round { batches, created, large, finished, .. } = round;
+        if !batches.is_empty() {
+            let written = catch_unwind(AssertUnwindSafe(|| self.write(&batches)));
+            match written.unwrap_or_else(|_| Err(io::Error::other("the store panicked"))) {
+                Ok(written) => {
+                    self.count += created;
+                    for (key, batch) in batches {
+                        let change = written.get(&key).copied();
+                        if catch_unwind(AssertUnwindSafe(|| self.publish(batch, change))).is_err() {
+                            error!(key, "the store panicked; the document is read again");
+                            self.reload(&key);
+                        }
+                    }
+                }
+                Err(error) => {
+                    error!(%error, "cannot write to the store; commits are refused");
+                    let message = format!("the server cannot write it: {error}");
+                    batches.into_values().for_each(|batch| batch.refuse("storage", &message));
+                }
             }
-            Err(error) => {
-                error!(%error, "cannot write to the store; commits are refused");
-                let message = format!("the server cannot write it: {error}");
-                batches.into_values().for_each(|batch| batch.refuse("storage", &message));
-            }
+        }
+        for (document, peer) in finished {
+            let waiting = self.busy.remove(&document.key).map_or_else(Vec::new, |busy| busy.waiting);
+            self.turns.arrange(|rounds| {
+                for submission in waiting.into_iter().rev() {
+                    rounds.put_back(submission.peer, Job::Commit(submission));
+                }
+                // The other peers that share the document come first.
+                rounds.postpone(peer);
+            });
+        }
+        large.into_iter().for_each(|submission| self.apply_large(submission));
+    }
+
+    /// Lets go of a document that may not be what is on disk: its sockets connect again, and commits are sent again.
+    fn reload(&mut self, key: &str) {
+        if self.disk.is_some()
+            && let Some(loaded) = self.documents.remove(key)
+        {
+            loaded.document.end();
         }
     }
 
-    /// Writes a batch; nothing to do where documents are in memory only.
-    fn write(&mut self, batches: &HashMap<String, Batch>) -> io::Result<()> {
-        let Some(disk) = &mut self.disk else { return Ok(()) };
-        let mut changes = Vec::with_capacity(batches.len());
+    /// Writes batches. Returns what was written of each document; nothing where documents are in memory only.
+    fn write(&mut self, batches: &HashMap<String, Batch>) -> io::Result<HashMap<String, Wrote>> {
+        let (mut written, mut changes, mut snapshots) = (HashMap::new(), Vec::new(), 0);
         for (key, batch) in batches.iter().filter(|(_, batch)| !batch.is_empty()) {
             let loaded = self.documents.get(key);
-            let state = batch.document().state();
-            let records =
-                batch.entries().map(|entry| Ok((entry.version, serde_json::to_vec(&entry.record)?)));
-            let is_due = loaded.is_none_or(|loaded| loaded.is_snapshot_due(batch));
-            let snapshot = is_due.then(|| {
-                serde_json::to_vec(&Snapshot {
-                    document: state.incarnation.clone(),
-                    version: batch.version(),
-                    data: batch.value(),
-                })
-            });
-            changes.push(Change {
-                key,
-                snapshot: snapshot.transpose()?,
-                commits: records.collect::<serde_json::Result<_>>()?,
-                forget: state.forgettable(loaded.and_then(|loaded| loaded.snapshot).unwrap_or(0)),
-            });
+            let is_due = match loaded.filter(|loaded| loaded.snapshot.is_some()) {
+                Some(loaded) => loaded.is_snapshot_due(batch) && snapshots < MAX_SNAPSHOTS,
+                None => true,
+            };
+            let forgotten = loaded.and_then(Loaded::forgettable);
+            written.insert(key.clone(), Wrote { is_whole: is_due, forgotten });
+            if self.disk.is_none() {
+                continue;
+            }
+            let snapshot = is_due.then(|| loaded::snapshot(batch)).transpose()?;
+            snapshots += snapshot.as_ref().map_or(0, Vec::len);
+            let records = batch.entries().map(|entry| (entry.version, entry.to_record().into_bytes()));
+            changes.push(Change { key, snapshot, commits: records.collect(), forget: forgotten });
         }
-        if changes.is_empty() { Ok(()) } else { disk.write(&changes) }
+        if let Some(disk) = &mut self.disk
+            && !changes.is_empty()
+        {
+            disk.write(&changes)?;
+        }
+        Ok(written)
     }
 
     /// Makes the commits of a document visible, and answers them.
-    fn publish(&mut self, batch: Batch) {
-        if batch.is_empty() {
-            return batch.publish();
-        }
-        let document = batch.document();
-        let loaded = self.documents.entry(document.key.clone()).or_insert_with(|| Loaded {
-            document: Arc::clone(document),
-            snapshot: None,
-            unsaved: 0,
-            memory: 0,
-        });
+    fn publish(&mut self, batch: Batch, wrote: Option<Wrote>) {
+        let Some(wrote) = wrote else {
+            batch.publish();
+            return;
+        };
+        let document = Arc::clone(batch.document());
+        let loaded = self
+            .documents
+            .entry(document.key.clone())
+            .or_insert_with(|| Loaded::unwritten(Arc::clone(&document)));
         if loaded.snapshot.is_none() {
             for (prefix, listing) in &self.listings {
                 if let Some(name) = document.key.strip_prefix(prefix) {
@@ -325,51 +478,32 @@ impl Worker {
                 }
             }
         }
-        document.state().forget_to(loaded.snapshot.unwrap_or(0));
-        if loaded.is_snapshot_due(&batch) {
-            (loaded.snapshot, loaded.unsaved) = (Some(batch.version()), 0);
-        } else {
-            loaded.unsaved += batch.bytes();
+        loaded.wrote(&batch, wrote);
+        // What is not in use any more may be large.
+        if let Some(old) = batch.publish()
+            && old.size().memory > LIGHT as u64
+        {
+            self.tools.lane.push(SERVER, move || drop(old));
         }
-        let key = document.key.clone();
-        batch.publish();
-        self.weigh(&key);
     }
 }
 
-impl Loaded {
-    /// Whether the batch that is being written should write the document as a whole.
-    fn is_snapshot_due(&self, batch: &Batch) -> bool {
-        self.snapshot.is_none() || self.unsaved + batch.bytes() > batch.value_bytes().max(SNAPSHOT_BYTES)
-    }
+/// Where a document was found.
+enum Found {
+    Opened(Opened),
+    Stored(Stored),
 }
 
-/// A document as it was written: its snapshot, and the commits since.
-fn restore(key: &str, stored: Stored) -> io::Result<Loaded> {
-    let broken = |what: &str, error: &dyn fmt::Display| {
-        io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("the document {key:?} has a broken {what}: {error}"),
-        )
-    };
-    let Object(snapshot): Object<Snapshot<Value>> =
-        serde_json::from_slice(&stored.snapshot).map_err(|error| broken("snapshot", &error))?;
-    let (mut value, mut version, mut unsaved) = (snapshot.data, snapshot.version, 0);
-    let mut log = Vec::with_capacity(stored.commits.len());
-    for (number, bytes) in stored.commits {
-        let Object(record): Object<Record> =
-            serde_json::from_slice(&bytes).map_err(|error| broken("commit", &error))?;
-        let entry = Entry::new(number, record);
-        if number > version {
-            let delta = read_delta(entry.record.delta.get()).map_err(|error| broken("commit", &error))?;
-            replay(&mut value, &delta).map_err(|error| broken("commit", &error))?;
-            version = number;
-            unsaved += entry.bytes();
-        }
-        log.push(Arc::new(entry));
-    }
-    let mut state = State::new(snapshot.document, version, value);
-    log.into_iter().for_each(|entry| state.remember(entry));
-    let document = Arc::new(Document::new(key.to_owned(), state));
-    Ok(Loaded { document, snapshot: Some(snapshot.version), unsaved, memory: 0 })
+/// What a transaction has written of a document.
+#[derive(Debug, Clone, Copy)]
+struct Wrote {
+    /// Whether the document as a whole, and not its commits only.
+    is_whole: bool,
+    /// The commits that are no longer on disk: the first version, and the last.
+    forgotten: Option<(u64, u64)>,
+}
+
+fn answer(reply: Reply, opened: io::Result<Opened>) {
+    // Whoever asked may be gone.
+    let _ = reply.send(opened);
 }

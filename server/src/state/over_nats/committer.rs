@@ -5,21 +5,24 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::Deserialize;
 use tokio::sync::{mpsc, watch};
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tracing::{debug, error, warn};
 
 use super::Names;
 use super::bucket::{Bucket, Written};
 use crate::json::Object;
+use crate::state::answer::Refusal;
 use crate::state::batch::Batch;
-use crate::state::commit::{Answer, Refusal, read_delta};
-use crate::state::document::{Document, Entry, Record, State};
+use crate::state::document::{Document, State};
+use crate::state::log::{Entry, Record};
 use crate::state::patch::replay;
-use crate::state::store::{MAX_BATCH, Submission, too_many};
+use crate::state::store::{Tools, too_many};
+use crate::state::submission::{MAX_BATCH, MAX_BATCH_BYTES, Submission};
+use crate::state::tree::Json;
+use crate::state::turns::Rounds;
+use crate::ws::peer::SERVER;
 
 /// Bytes of commits that are written along with a document, about: from them another process tells whether a commit that was sent
 /// again has been applied, whether one conflicts, and what its sockets have to hear. Some hundred commits; each write has
@@ -35,13 +38,16 @@ pub(super) const LOOK: u64 = 0;
 pub(super) struct Keeper {
     bucket: Arc<Bucket>,
     names: Arc<Names>,
+    tools: Tools,
     document: Arc<Document>,
+    /// Commits that wait. Those who share the document take turns.
+    waiting: Rounds<Submission>,
     /// The last message of its key that is known.
     revision: u64,
 }
 
 /// The value of a document's key.
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct Stored<V, R> {
     /// Tells it from one of the same name that is gone.
     document: String,
@@ -52,11 +58,10 @@ struct Stored<V, R> {
 }
 
 /// A document as it was read.
-type Read = Stored<Value, Arc<Entry>>;
+type Read = Stored<Json, Arc<Entry>>;
 
-/// Submissions that have been applied, and what is to be written of it.
+/// Commits that have been applied, and what is to be written of it.
 struct Prepared {
-    submissions: Vec<Submission>,
     batch: Batch,
     value: Encoded,
 }
@@ -74,22 +79,25 @@ impl Keeper {
     pub(super) async fn load(
         bucket: Arc<Bucket>,
         names: Arc<Names>,
+        tools: Tools,
         key: &str,
-        initial: &Value,
-        must_exist: bool,
+        initial: Option<&Json>,
+        peer: u64,
     ) -> io::Result<Option<(Self, Arc<Document>)>> {
-        let (revision, stored) = read(&bucket, key).await?;
-        let state = match stored {
-            Some(stored) => {
+        let (revision, stored) = read(&bucket, &tools, key, peer).await?;
+        let state = match (stored, initial) {
+            (Some(stored), _) => {
                 let mut state = State::new(stored.document, stored.version, stored.data);
-                stored.log.into_iter().for_each(|entry| state.remember(entry));
+                state.remember(stored.log);
                 state
             }
-            None if must_exist => return Ok(None),
-            None => State::unwritten(initial)?,
+            (None, Some(initial)) => State::unwritten(initial)?,
+            (None, None) => return Ok(None),
         };
-        let document = Arc::new(Document::new(key.to_owned(), state));
-        Ok(Some((Self { bucket, names, document: Arc::clone(&document), revision }, document)))
+        let document = Arc::new(Document::new(key.to_owned(), state, &tools.memory));
+        let waiting = Rounds::default();
+        let keeper = Self { bucket, names, tools, document: Arc::clone(&document), waiting, revision };
+        Ok(Some((keeper, document)))
     }
 
     pub(super) fn revision(&self) -> u64 {
@@ -99,15 +107,22 @@ impl Keeper {
     /// Serves the document until nobody has it open, or it is no more.
     pub(super) async fn run(
         mut self,
-        mut commits: mpsc::Receiver<Submission>,
+        mut commits: mpsc::UnboundedReceiver<Submission>,
         mut newest: watch::Receiver<u64>,
     ) {
-        let mut waiting = Vec::new();
         while !self.document.has_ended() {
+            while let Ok(submission) = commits.try_recv() {
+                self.waiting.push(submission.peer, submission);
+            }
+            let batch = self.next_batch();
+            if !batch.is_empty() {
+                self.commit(batch, &mut commits).await;
+                continue;
+            }
             tokio::select! {
-                count = commits.recv_many(&mut waiting, MAX_BATCH) => match count {
-                    0 => return,
-                    _ => self.commit(std::mem::take(&mut waiting), &mut commits).await,
+                submission = commits.recv() => match submission {
+                    Some(submission) => self.waiting.push(submission.peer, submission),
+                    None => return,
                 },
                 Ok(()) = newest.changed() => {
                     let newest = *newest.borrow_and_update();
@@ -122,8 +137,25 @@ impl Keeper {
         }
     }
 
+    /// The commits whose turn it is.
+    fn next_batch(&mut self) -> Vec<Submission> {
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while batch.len() < MAX_BATCH
+            && bytes < MAX_BATCH_BYTES
+            && let Some(submission) = self.waiting.pop()
+        {
+            bytes += submission.commit.delta.len();
+            batch.push(submission);
+        }
+        batch
+    }
+
     /// Commits in their order, together if NATS takes that much in one message.
-    async fn commit(&mut self, submissions: Vec<Submission>, queue: &mut mpsc::Receiver<Submission>) {
+    async fn commit(
+        &mut self,
+        submissions: Vec<Submission>,
+        queue: &mut mpsc::UnboundedReceiver<Submission>,
+    ) {
         for submission in self.commit_together(submissions, queue).await {
             self.commit_together(vec![submission], queue).await;
         }
@@ -133,28 +165,27 @@ impl Keeper {
     async fn commit_together(
         &mut self,
         mut submissions: Vec<Submission>,
-        queue: &mut mpsc::Receiver<Submission>,
+        queue: &mut mpsc::UnboundedReceiver<Submission>,
     ) -> Vec<Submission> {
         // Whether an attempt may have been kept though nobody has said so.
         let mut is_in_doubt = false;
         while !self.document.has_ended() {
             let (document, count, max) =
                 (Arc::clone(&self.document), self.names.count(), self.bucket.max_value());
-            let prepared = spawn_blocking(move || prepare(&document, submissions, count, max)).await;
-            let Ok(prepared) = prepared else {
-                // A defect of ours: the sockets wait for answers until they send again.
-                error!(key = self.document.key, "commits were lost");
+            let peer = submissions.first().map_or(SERVER, |submission| submission.peer);
+            let preparing = move || prepare(&document, submissions, count, max);
+            let Some(Prepared { batch, value }) = self.tools.lane.run(peer, preparing).await else {
+                // A defect of ours. Their answers have been sent when they were dropped.
+                error!(key = self.document.key, "commits were given up");
                 break;
             };
-            submissions = prepared.submissions;
-            let batch = prepared.batch;
-            let value = match prepared.value {
+            let value = match value {
                 Encoded::Value(value) => value,
                 Encoded::Nothing => {
                     batch.publish();
                     break;
                 }
-                Encoded::TooLarge(_) if submissions.len() > 1 => return submissions,
+                Encoded::TooLarge(_) if batch.len() > 1 => return batch.into_submissions(),
                 Encoded::TooLarge(bytes) => {
                     let message = format!("the document would take {bytes} bytes, and NATS takes {max}");
                     batch.refuse("too-large", &message);
@@ -165,9 +196,7 @@ impl Keeper {
                 Written::Kept(revision) => {
                     self.revision = revision;
                     self.names.note(&self.document.key, Some(revision));
-                    let version = batch.version();
                     batch.publish();
-                    self.document.state().forget_to(version);
                     break;
                 }
                 Written::Refused(reason) if !is_in_doubt => {
@@ -186,22 +215,25 @@ impl Keeper {
                     return Vec::new();
                 }
                 debug!(%error, key = self.document.key, "whether commits are kept cannot be told yet");
+                while let Some(Submission { reply, .. }) = self.waiting.pop() {
+                    reply.refuse(away());
+                }
                 refuse_for(RETRY, queue).await;
             }
+            submissions = batch.into_submissions();
         }
         Vec::new()
     }
 
     /// Takes up what others have committed.
     async fn refresh(&mut self) -> io::Result<()> {
-        let (revision, stored) = read(&self.bucket, &self.document.key).await?;
+        let (revision, stored) = read(&self.bucket, &self.tools, &self.document.key, SERVER).await?;
         if revision == self.revision {
             return Ok(());
         }
-        let ours = self.document.state();
-        let (version, incarnation) = (ours.version, ours.incarnation.clone());
-        let initial = (version == 0).then(|| Arc::clone(&ours.value));
-        drop(ours);
+        let (version, value) = self.document.current();
+        let incarnation = self.document.state().incarnation.clone();
+        let initial = (version == 0).then_some(value);
         match (stored, initial) {
             // Deleted, before anybody has committed.
             (None, Some(_)) => {}
@@ -230,58 +262,60 @@ impl Keeper {
     }
 }
 
-async fn read(bucket: &Bucket, key: &str) -> io::Result<(u64, Option<Read>)> {
+async fn read(bucket: &Bucket, tools: &Tools, key: &str, peer: u64) -> io::Result<(u64, Option<Read>)> {
     let (revision, value) = bucket.get(key).await?;
     let Some(value) = value else { return Ok((revision, None)) };
     let read = move || serde_json::from_slice(&value).map(|Object(stored)| Stored::numbered(stored));
-    let stored = spawn_blocking(read).await.map_err(io::Error::other)?.map_err(|error| {
+    let stored = tools.lane.run(peer, read).await.ok_or_else(|| io::Error::other("reading it panicked"))?;
+    let stored = stored.map_err(|error| {
         io::Error::new(io::ErrorKind::InvalidData, format!("the document {key:?} on NATS is broken: {error}"))
     })?;
     Ok((revision, Some(stored)))
 }
 
-impl Stored<Value, Object<Record>> {
+impl Stored<Json, Object<Record>> {
     /// The same with the version of each commit.
     fn numbered(self) -> Read {
         let Self { document, version, data, log } = self;
         let first = version.saturating_sub(log.len() as u64) + 1;
-        let log = (first..).zip(log).map(|(version, Object(record))| Arc::new(Entry::new(version, record)));
+        let log = (first..).zip(log);
+        let log = log.map(|(version, Object(record))| Arc::new(Entry::from_record(version, record)));
         Stored { document, version, data, log: log.collect() }
     }
 }
 
 /// Whether a document was that value before anybody committed to it, as far as its commits tell.
-fn is_start(initial: &Value, stored: &Read) -> bool {
+fn is_start(initial: &Json, stored: &Read) -> bool {
     let mut value = initial.clone();
-    let mut apply = |entry: &Arc<Entry>| {
-        let delta = read_delta(entry.record.delta.get());
-        delta.is_ok_and(|delta| replay(&mut value, &delta).is_ok())
-    };
-    stored.log.len() as u64 == stored.version && stored.log.iter().all(&mut apply) && value == stored.data
+    let mut apply = |entry: &Arc<Entry>| replay(&mut value, entry.delta()).is_ok();
+    stored.log.len() as u64 == stored.version
+        && stored.log.iter().all(&mut apply)
+        && value.to_string() == stored.data.to_string()
 }
 
 /// Applies commits, and encodes the document that they make. `count` is how many documents there are, `max` the bytes of the
 /// largest value.
 fn prepare(document: &Arc<Document>, submissions: Vec<Submission>, count: usize, max: usize) -> Prepared {
     let mut batch = Batch::new(document);
-    for Submission { commit, rules, answers, .. } in &submissions {
-        if batch.version() == 0 && count >= rules.max_documents {
-            batch.answer(too_many(commit, count), answers);
+    for submission in submissions {
+        if batch.version() == 0 && count >= submission.rules.max_documents {
+            batch.refuse_one(submission, too_many(count));
         } else {
-            batch.add(commit, rules, answers);
+            batch.add(submission);
         }
     }
     let value = if batch.is_empty() { Encoded::Nothing } else { encode(&batch, max) };
-    Prepared { submissions, batch, value }
+    Prepared { batch, value }
 }
 
 /// The value of a document with a batch, and with as many of its last commits as there is room for.
 fn encode(batch: &Batch, max: usize) -> Encoded {
     let state = batch.document().state();
     let (incarnation, before) =
-        (state.incarnation.clone(), state.log.iter().rev().cloned().collect::<Vec<_>>());
+        (state.incarnation.clone(), state.remembered().rev().cloned().collect::<Vec<_>>());
     drop(state);
-    let mut room = max.saturating_sub(batch.value_bytes());
+    let value_bytes = usize::try_from(batch.value().size().bytes).unwrap_or(usize::MAX);
+    let mut room = max.saturating_sub(value_bytes);
     let mut bytes = 0;
     let mut log = Vec::new();
     // Those of the batch even beyond the limit: nobody else has them yet.
@@ -292,29 +326,38 @@ fn encode(batch: &Batch, max: usize) -> Encoded {
         if bytes > room || (!is_new && bytes > LOG_BYTES) {
             break;
         }
-        log.push(&entry.record);
+        log.push(entry);
     }
     log.reverse();
     // Their size was an estimate: strings with many escapes take more.
     for log in [log, Vec::new()] {
-        let stored =
-            Stored { document: incarnation.clone(), version: batch.version(), data: batch.value(), log };
-        // JSON values and strings: nothing that could fail.
-        let value = serde_json::to_vec(&stored).unwrap_or_default();
+        let value = write(&incarnation, batch, &log);
         if value.len() <= max {
-            return Encoded::Value(value);
+            return Encoded::Value(value.into_bytes());
         }
         room = value.len();
     }
     Encoded::TooLarge(room)
 }
 
+fn away() -> Refusal {
+    Refusal::new("storage", "the server cannot write it: NATS is away")
+}
+
+/// A [`Stored`] document.
+fn write(incarnation: &str, batch: &Batch, log: &[&Arc<Entry>]) -> String {
+    // A string: nothing that could fail.
+    let document = serde_json::to_string(incarnation).unwrap_or_default();
+    let log: Vec<String> = log.iter().map(|entry| entry.to_record()).collect();
+    let (version, data, log) = (batch.version(), batch.value(), log.join(","));
+    format!(r#"{{"document":{document},"version":{version},"data":{data},"log":[{log}]}}"#)
+}
+
 /// Refuses the commits that come within a time.
-async fn refuse_for(time: Duration, queue: &mut mpsc::Receiver<Submission>) {
+async fn refuse_for(time: Duration, queue: &mut mpsc::UnboundedReceiver<Submission>) {
     let refuse = async {
-        while let Some(Submission { commit, answers, .. }) = queue.recv().await {
-            let refusal = Refusal::new("storage", "the server cannot write it: NATS is away");
-            let _ = answers.send(Answer::refused(commit.id, refusal));
+        while let Some(Submission { reply, .. }) = queue.recv().await {
+            reply.refuse(away());
         }
         pending::<()>().await;
     };
@@ -327,12 +370,15 @@ async fn refuse_for(time: Duration, queue: &mut mpsc::Receiver<Submission>) {
 mod tests {
     use super::*;
     use crate::state::commit::{Commit, Rules};
+    use crate::state::memory::Memory;
+    use crate::state::submission::Reply;
     use serde_json::json;
 
     #[test]
     fn a_value_is_never_larger_than_it_may_be_and_leaves_out_commits_rather_than_the_document() {
-        let state = State::new("first".into(), 0, json!({"list": [], "\u{1}": 0}));
-        let document = Arc::new(Document::new("a/b".into(), state));
+        let value = serde_json::from_str(r#"{"list": [], "\u0001": 0}"#).unwrap();
+        let state = State::new("first".into(), 0, value);
+        let document = Arc::new(Document::new("a/b".into(), state, &Memory::default()));
         let rules = Rules { checks: Vec::new(), max_bytes: 10_000, max_documents: 1 };
         let (answers, _answers) = mpsc::unbounded_channel();
         let batch_of = |count: usize| {
@@ -344,7 +390,10 @@ mod tests {
                 let id = "\u{1}".repeat(40) + &version.to_string();
                 let delta = json!([{"op": "add", "path": "/list/-", "value": version}]);
                 let message = json!({"id": id, "base": base, "delta": delta}).to_string();
-                batch.add(&Commit::read(&message).unwrap(), &rules, &answers);
+                let commit = Commit::read(&message).unwrap();
+                let reply = Reply::new(&commit, answers.clone(), None, None);
+                let (document, rules) = (Arc::clone(&document), rules.clone());
+                batch.add(Submission { peer: 1, document, commit, rules, reply });
             }
             batch
         };
@@ -356,9 +405,9 @@ mod tests {
             match encode(&batch, max) {
                 Encoded::Value(value) => {
                     assert!(value.len() <= max);
-                    let stored: Stored<Value, Object<Record>> = serde_json::from_slice(&value).unwrap();
+                    let stored: Stored<Json, Object<Record>> = serde_json::from_slice(&value).unwrap();
                     let stored = stored.numbered();
-                    assert_eq!((stored.version, &stored.data), (6, batch.value()));
+                    assert_eq!((stored.version, stored.data.to_string()), (6, batch.value().to_string()));
                     let versions: Vec<u64> = stored.log.iter().map(|entry| entry.version).collect();
                     assert_eq!(versions, (7 - versions.len() as u64..=6).collect::<Vec<_>>(), "the last");
                     lengths.push(versions.len());

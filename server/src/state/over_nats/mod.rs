@@ -13,7 +13,6 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
@@ -22,8 +21,10 @@ use tracing::{info, warn};
 use crate::nats::Nats;
 use crate::site::listing::Listing;
 
+use super::answer::Refusal;
 use super::document::Document;
-use super::store::{MAX_BATCH, Opened, Submission};
+use super::store::{FULL, Opened, Tools, Wanted, relieve};
+use super::submission::Submission;
 use bucket::{Bucket, Changes};
 use committer::{Keeper, LOOK};
 
@@ -44,13 +45,14 @@ pub(super) struct Shared {
 struct Tables {
     bucket: Arc<Bucket>,
     names: Arc<Names>,
+    tools: Tools,
     open: Mutex<HashMap<String, Open>>,
 }
 
 /// An open document, and the way to its keeper, which ends with this.
 struct Open {
     document: Arc<Document>,
-    commits: mpsc::Sender<Submission>,
+    commits: mpsc::UnboundedSender<Submission>,
     /// The newest revision that has been heard of, or [`LOOK`].
     newest: watch::Sender<u64>,
 }
@@ -70,41 +72,44 @@ struct NamesState {
 }
 
 impl Shared {
-    pub(super) async fn open(nats: &Nats, bucket: &str) -> io::Result<Self> {
+    pub(super) async fn open(nats: &Nats, bucket: &str, tools: Tools) -> io::Result<Self> {
         let gaps = nats.gaps();
         let bucket = Arc::new(Bucket::open(nats, bucket).await?);
         let (keys, changes) = bucket.follow().await?;
         info!(documents = keys.len(), "opened the bucket on NATS");
         let names = Arc::new(Names::default());
         names.replace(&keys);
-        let tables = Arc::new(Tables { bucket, names, open: Mutex::default() });
+        let tables = Arc::new(Tables { bucket, names, tools, open: Mutex::default() });
         let follower = tokio::spawn(follow(Arc::clone(&tables), changes, gaps));
         Ok(Self { tables, _follower: AbortOnDropHandle::new(follower) })
     }
 
-    pub(super) async fn submit(&self, submission: Submission) {
-        let commits = {
-            let open = self.tables.open();
-            open.get(&submission.document.key).map(|open| open.commits.clone())
-        };
-        if let Some(commits) = commits {
+    /// How many wait for a document is bounded by what each peer may have waiting.
+    pub(super) fn submit(&self, submission: Submission) {
+        if self.tables.is_full() {
+            return submission.reply.refuse(Refusal::new("storage", FULL));
+        }
+        if let Some(open) = self.tables.open().get(&submission.document.key) {
             // The keeper ends before its document's sockets only if the document is no more; they then close.
-            let _ = commits.send(submission).await;
+            let _ = open.commits.send(submission);
         }
     }
 
     pub(super) async fn document(
         &self,
-        key: String,
-        initial: &Value,
-        must_exist: bool,
+        Wanted { key, initial, must_exist, peer }: Wanted,
     ) -> io::Result<Opened> {
-        let Tables { bucket, names, .. } = &*self.tables;
+        let Tables { bucket, names, tools, .. } = &*self.tables;
         if let Some(document) = self.tables.find(&key) {
             let exists = document.state().version > 0;
             return Ok((exists || !must_exist).then_some(document));
         }
-        let loaded = Keeper::load(Arc::clone(bucket), Arc::clone(names), &key, initial, must_exist).await?;
+        if self.tables.is_full() {
+            return Err(io::Error::other(FULL));
+        }
+        let (bucket, ours) = (Arc::clone(bucket), Arc::clone(names));
+        let initial = (!must_exist).then_some(&*initial);
+        let loaded = Keeper::load(bucket, ours, tools.clone(), &key, initial, peer).await?;
         let Some((keeper, document)) = loaded else { return Ok(None) };
         let document = self.tables.insert(key.clone(), keeper, document);
         // What was heard of before the document was in the table has been told to nobody.
@@ -119,7 +124,24 @@ impl Shared {
     }
 }
 
+impl Open {
+    fn is_in_use(&self) -> bool {
+        Arc::strong_count(&self.document) > HOLDERS
+    }
+}
+
 impl Tables {
+    /// Whether memory is full, and nothing more can be spared.
+    fn is_full(&self) -> bool {
+        let memory = &self.tools.memory;
+        if memory.is_full() {
+            let mut open = self.open();
+            open.retain(|_, open| open.is_in_use());
+            relieve(memory, &open.values().map(|open| &open.document));
+        }
+        memory.is_full()
+    }
+
     fn open(&self) -> MutexGuard<'_, HashMap<String, Open>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -138,9 +160,9 @@ impl Tables {
         }
         // Each time that there are twice as many.
         if open.len() >= SWEEP_AT && open.len().is_power_of_two() {
-            open.retain(|_, open| Arc::strong_count(&open.document) > HOLDERS);
+            open.retain(|_, open| open.is_in_use());
         }
-        let (commits, waiting) = mpsc::channel(MAX_BATCH);
+        let (commits, waiting) = mpsc::unbounded_channel();
         let (newest, news) = watch::channel(keeper.revision());
         tokio::spawn(keeper.run(waiting, news));
         open.insert(key, Open { document: Arc::clone(&document), commits, newest });
@@ -151,7 +173,7 @@ impl Tables {
     fn tell(&self, key: &str, revision: u64) {
         let mut open = self.open();
         let Some(entry) = open.get(key) else { return };
-        if Arc::strong_count(&entry.document) > HOLDERS {
+        if entry.is_in_use() {
             entry.newest.send_replace(revision);
         } else {
             open.remove(key);

@@ -1,0 +1,111 @@
+//! What a page hears of its commit.
+
+use axum::extract::ws::Utf8Bytes;
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+
+use super::patch::Operation;
+use super::tree::Json;
+
+/// Bytes, as JSON, of the values that an answer's conflicts may have in all. They are for people to look at, and the page has the
+/// document besides. A hundred operations on one place of a megabyte had an answer of a hundred megabytes.
+pub(super) const MAX_SHOWN: u64 = 64 << 10;
+
+/// What becomes of a commit.
+#[derive(Debug)]
+pub(super) struct Answer {
+    id: Box<str>,
+    outcome: Result<u64, Refusal>,
+}
+
+/// Why a commit is refused. Nothing of it has been applied.
+#[derive(Debug, Serialize)]
+pub(super) struct Refusal {
+    error: &'static str,
+    message: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    conflicts: Vec<Conflict>,
+}
+
+/// One place where a commit and those before it disagree. Its values are text: nodes would keep a version of the document
+/// in memory until the page has read the answer.
+#[derive(Debug, Serialize)]
+pub(super) struct Conflict {
+    path: String,
+    /// What the commit would put there; absent where it removes, or after too much that is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    yours: Option<Box<RawValue>>,
+    /// What is there; absent if nothing is, or after too much that is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    theirs: Option<Box<RawValue>>,
+}
+
+impl Conflict {
+    /// An operation against a document. `room` is how many bytes may still be shown.
+    pub(super) fn new(operation: &Operation, document: &Json, room: &mut u64) -> Self {
+        let mut shown = |side: Option<&Json>| {
+            let side = side.filter(|_| *room > 0)?;
+            let rest = room.checked_sub(side.size().bytes);
+            *room = rest.unwrap_or(0);
+            rest.and_then(|_| to_raw_value(side).ok())
+        };
+        let (yours, theirs) = (shown(operation.value()), shown(document.pointer(&operation.path)));
+        Self { path: operation.path.to_string(), yours, theirs }
+    }
+}
+
+impl Refusal {
+    pub(super) fn new(error: &'static str, message: impl Into<String>) -> Self {
+        Self { error, message: message.into(), conflicts: Vec::new() }
+    }
+
+    pub(super) fn invalid(message: impl Into<String>) -> Self {
+        Self::new("invalid", message)
+    }
+
+    pub(super) fn conflict(message: impl Into<String>, conflicts: Vec<Conflict>) -> Self {
+        Self { error: "conflict", message: message.into(), conflicts }
+    }
+}
+
+impl Answer {
+    pub(super) fn accepted(id: impl Into<Box<str>>, version: u64) -> Self {
+        Self { id: id.into(), outcome: Ok(version) }
+    }
+
+    pub(super) fn refused(id: impl Into<Box<str>>, refusal: Refusal) -> Self {
+        Self { id: id.into(), outcome: Err(refusal) }
+    }
+
+    /// The version that the commit made, if it was accepted.
+    pub(super) fn version(&self) -> Option<u64> {
+        self.outcome.as_ref().ok().copied()
+    }
+
+    /// Bytes that it holds, about.
+    pub(super) fn bytes(&self) -> usize {
+        let refusal = self.outcome.as_ref().err();
+        let text = |value: &Option<Box<RawValue>>| value.as_ref().map_or(0, |value| value.get().len());
+        let conflicts = refusal.iter().flat_map(|refusal| &refusal.conflicts);
+        let shown: usize = conflicts
+            .map(|conflict| {
+                size_of::<Conflict>() + conflict.path.len() + text(&conflict.yours) + text(&conflict.theirs)
+            })
+            .sum();
+        size_of::<Self>() + self.id.len() + refusal.map_or(0, |refusal| refusal.message.len()) + shown
+    }
+
+    pub(super) fn to_message(&self) -> Utf8Bytes {
+        #[derive(Serialize)]
+        struct Shape<'a> {
+            id: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            version: Option<u64>,
+            #[serde(flatten)]
+            refusal: Option<&'a Refusal>,
+        }
+        let shape = Shape { id: &self.id, version: self.version(), refusal: self.outcome.as_ref().err() };
+        // Strings, numbers and JSON values: nothing that could fail.
+        serde_json::to_string(&shape).unwrap_or_default().into()
+    }
+}
