@@ -124,6 +124,8 @@ pub mod rpc;
 mod site;
 pub mod state;
 pub mod topic;
+mod turns;
+mod waiters;
 mod ws;
 
 pub use access::origin::Origin;

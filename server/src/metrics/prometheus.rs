@@ -79,6 +79,7 @@ impl Collector for Figures {
             ("links", "Links that are open", self.0.links()),
             ("channels", "Virtual sockets whose handlers have not finished", self.0.channels()),
             ("memory_bytes", "Bytes held for links", self.0.memory()),
+            ("topics_memory_bytes", "Bytes held for topics", self.0.topic_memory()),
         ] {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::budget::Budget;
@@ -14,6 +14,8 @@ pub struct Stats {
     links: Arc<AtomicUsize>,
     channels: Arc<AtomicUsize>,
     memory: Arc<AtomicUsize>,
+    /// What the topics of each hub hold.
+    topics: Arc<Mutex<Vec<Weak<AtomicUsize>>>>,
     counters: Arc<Counters>,
 }
 
@@ -78,6 +80,19 @@ impl Stats {
     /// Bytes that are held for links: messages that nobody has read, unfinished ones, opens that wait.
     pub fn memory(&self) -> usize {
         self.memory.load(Ordering::Relaxed)
+    }
+
+    /// Returns the bytes that the application's topics hold: messages, names and subscribers.
+    pub fn topic_memory(&self) -> usize {
+        let topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        topics.iter().filter_map(Weak::upgrade).map(|held| held.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Adds topics whose memory is reported.
+    pub(crate) fn watch_topics(&self, held: &Arc<AtomicUsize>) {
+        let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        topics.retain(|held| held.strong_count() > 0);
+        topics.push(Arc::downgrade(held));
     }
 
     /// What has been done since the start.

@@ -176,6 +176,8 @@ impl Multiplexer {
     pub fn serve(self, app: Router) -> Router {
         let path = self.path.to_string();
         let app = if self.origins.is_empty() { app } else { app.layer(Extension(self.origins.clone())) };
+        // Topics count in it what they hold.
+        let app = app.layer(Extension(self.stats.clone()));
         let shared = Arc::new(Shared { multiplexer: self, app: app.clone(), next_link: AtomicU64::new(1) });
         Router::new().route(&path, any(connect)).with_state(shared).fallback_service(app)
     }

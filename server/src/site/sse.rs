@@ -1,17 +1,28 @@
 //! What an endpoint sends, as Server-Sent Events (WHATWG HTML §9.2).
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::fmt::Display;
+use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::FromRequestParts;
 use axum::extract::ws::Message;
 use axum::http::request::Parts;
-use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::http::{HeaderName, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use futures_util::future::ready;
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt, stream};
+use tokio::time::timeout;
+
+/// How long a stream may send nothing: proxies end connections that are silent for some 30 seconds.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// What an event has besides its text, for most.
+const FIELDS: usize = 32;
 
 /// A message for [`events`], with its position where the endpoint has positions.
 #[derive(Debug, Clone)]
@@ -38,7 +49,7 @@ impl From<Message> for Outgoing {
 
 /// A response that gives messages as Server-Sent Events, until the stream ends: text as it is, except that line
 /// ends arrive as `\n`; binary as base64 in events named `binary`; between them a comment every 15 seconds, so that proxies keep
-/// the connection. Pings, pongs, closes, and texts without a character, which axum's events cannot hold, are left out.
+/// the connection. Pings, pongs, closes, and empty messages, which have no form as an event, are left out.
 ///
 /// ```
 /// use axum::{extract::ws::Message, response::Response, routing::{any, get}};
@@ -65,26 +76,59 @@ pub fn events<M>(messages: impl Stream<Item = M> + Send + 'static) -> Response
 where
     M: Into<Outgoing> + Send,
 {
-    let events = messages.filter_map(|message| ready(event(message.into()).map(Ok::<_, Infallible>)));
-    // For nginx, which would hold events back.
-    let unbuffered = [("x-accel-buffering", "no")];
-    (unbuffered, Sse::new(events).keep_alive(KeepAlive::default())).into_response()
+    event_stream(messages.filter_map(|message| {
+        let Outgoing { message, id } = message.into();
+        ready(encode(&message, id.as_deref()))
+    }))
 }
 
-fn event(Outgoing { message, id }: Outgoing) -> Option<Event> {
-    let event = match message {
-        // A lone carriage return or a pair would be taken for two line ends, or one, by turns.
-        Message::Text(text) if text.contains('\r') => {
-            Event::default().data(text.replace("\r\n", "\n").replace('\r', "\n"))
+/// Returns a response that sends events as they are, and a comment when there was none for long.
+pub(crate) fn event_stream(events: impl Stream<Item = Bytes> + Send + 'static) -> Response {
+    let chunks = stream::unfold(Box::pin(events), async |mut events| {
+        let chunk = match timeout(KEEP_ALIVE, events.next()).await {
+            Ok(event) => event?,
+            Err(_) => Bytes::from_static(b":\n\n"),
+        };
+        Some((Ok::<_, Infallible>(chunk), events))
+    });
+    let headers = [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-cache"),
+        // For nginx, which would hold events back.
+        (HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    (headers, Body::from_stream(chunks)).into_response()
+}
+
+/// Writes a message as an event; `None` if it has no form as one.
+pub(crate) fn encode(message: &Message, id: Option<&str>) -> Option<Bytes> {
+    let mut event = String::new();
+    match message {
+        Message::Text(text) => {
+            event.reserve(text.len() + FIELDS);
+            // A lone carriage return or a pair would be taken for two line ends, or one, by turns.
+            let text = match text.contains('\r') {
+                true => Cow::from(text.replace("\r\n", "\n").replace('\r', "\n")),
+                false => Cow::from(text.as_str()),
+            };
+            if !text.is_empty() {
+                text.split('\n').for_each(|line| event.extend(["data: ", line, "\n"]));
+            }
         }
-        Message::Text(text) => Event::default().data(text.as_str()),
-        Message::Binary(bytes) => Event::default().event("binary").data(STANDARD.encode(bytes)),
+        Message::Binary(bytes) if bytes.is_empty() => {}
+        Message::Binary(bytes) => {
+            event.extend(["event: binary\ndata: ", &STANDARD.encode(bytes), "\n"]);
+        }
         Message::Ping(_) | Message::Pong(_) | Message::Close(_) => return None,
-    };
-    Some(match id {
-        Some(id) => event.id(id),
-        None => event,
-    })
+    }
+    if let Some(id) = id {
+        event.extend(["id: ", id, "\n"]);
+    }
+    if event.is_empty() {
+        return None;
+    }
+    event.push('\n');
+    Some(event.into())
 }
 
 /// Extractor: the position after which an `EventSource` that reconnects wants to go on.

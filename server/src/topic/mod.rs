@@ -43,7 +43,10 @@
 //! ```
 
 mod hub;
+mod memory;
+mod name;
 mod over_nats;
+mod ring;
 mod subscriber;
 
 use std::convert::Infallible;
@@ -60,15 +63,15 @@ use axum::routing::{any_service, get};
 use futures_util::future::BoxFuture;
 use futures_util::stream;
 use tower::Service;
-use tracing::warn;
 
+use crate::metrics::stats::Stats;
 use crate::nats::Nats;
 use crate::site::endpoint::{Endpoint, original_uri};
 use crate::site::listing::Listing;
-use crate::site::sse::events;
+use crate::site::sse::event_stream;
 use crate::ws::upgrade::WebSocketUpgrade;
 
-use hub::{Hub, Limits};
+use hub::{Hub, Refused};
 use subscriber::Subscriber;
 
 /// Messages that a subscriber may be behind: some seconds of a busy chat.
@@ -77,11 +80,23 @@ const BACKLOG: usize = 256;
 /// The largest message, in bytes. A topic holds at most its backlog and history of such, by default 16 MiB.
 const MAX_MESSAGE: usize = 64 * 1024;
 
-/// Topics at once. A topic without a message costs 20 KiB, most of it the places of its backlog: so many are 200 MiB.
+/// Topics at once. A topic without a message costs 600 bytes and six times its name: so many are 6 MiB and more.
 const MAX_TOPICS: usize = 10_000;
 
-/// What the topics hold, in bytes of messages: those of sixteen whose backlogs are full of the largest.
+/// The memory of all topics, in bytes: sixteen topics whose backlogs are full of the largest messages.
 const MAX_MEMORY: usize = 256 << 20;
+
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Messages that a subscriber may be behind.
+    backlog: usize,
+    /// Messages that a new subscriber gets.
+    history: usize,
+    max_message: usize,
+    max_topics: usize,
+    /// Bytes that all topics hold.
+    max_memory: usize,
+}
 
 /// What may be done in topics. Each method has a default that allows it.
 pub trait Rules: Send + Sync + 'static {
@@ -213,8 +228,8 @@ impl<R: Rules> Topics<R> {
         self
     }
 
-    /// How many messages a subscriber may be behind, rounded up to a power of two. A topic keeps so many, once for all
-    /// subscribers, while somebody has still to read them. Default: 256.
+    /// Sets how many messages a subscriber may be behind, besides the history. A topic holds them once for all subscribers, while
+    /// one of them has still to read them. Default: 256.
     #[must_use]
     pub fn backlog(mut self, messages: usize) -> Self {
         self.limits.backlog = messages;
@@ -228,8 +243,9 @@ impl<R: Rules> Topics<R> {
         self
     }
 
-    /// How many bytes of messages the topics may hold together, for new subscribers and for those that are behind. Beyond it, who publishes on
-    /// one that holds more than its share is closed with 1013, and its subscribers miss the oldest. Default: 256 MiB.
+    /// Sets how many bytes of memory the topics may hold together: messages for new subscribers and for those that are behind, names
+    /// and subscribers. Beyond it, the topics that hold most lose their oldest messages. A publisher is closed with 1013 if its topic
+    /// holds more than its share, and a new topic gets 503 if there is nothing to drop. Default: 256 MiB.
     #[must_use]
     pub fn max_memory(mut self, bytes: usize) -> Self {
         self.limits.max_memory = bytes;
@@ -264,12 +280,13 @@ impl<R: Rules> Topics<R> {
 
     /// How many subscribers the topic with the path `topic` has.
     pub fn subscribers(&self, topic: &str) -> usize {
-        self.hub.get(topic).map_or(0, |topic| topic.subscribers())
+        self.hub.subscribers(topic)
     }
 
-    /// The paths of the topics that there are now, sorted.
+    /// Returns the names of the topics that there are now, sorted: their paths without percent-encoding. `%2F` and `%25` stay
+    /// encoded, so that each name is one path.
     pub fn topics(&self) -> Vec<String> {
-        self.hub.paths()
+        self.hub.names()
     }
 
     /// The names of the topics that there are now: the last segments of their paths.
@@ -291,57 +308,57 @@ impl<R: Rules> Topics<R> {
             .events(read)
     }
 
-    async fn subscriber(
-        self,
-        path: &str,
-        parts: &Parts,
-    ) -> Result<impl FnOnce() -> Subscriber<R> + Send + 'static, Response> {
-        if !self.hub.takes(path) {
-            return Err(StatusCode::URI_TOO_LONG.into_response());
+    /// Subscribes: the subscription exists before the open is accepted.
+    async fn subscriber(self, parts: &Parts) -> Result<Subscriber<R>, Response> {
+        if let Some(stats) = parts.extensions.get::<Stats>() {
+            self.hub.report_to(stats);
         }
-        let about = self.rules.accept(path, parts).await?;
-        if !self.hub.has_room(path, self.limits) {
-            warn!(topics = self.limits.max_topics, "open refused: there are as many topics as there may be");
-            return Err(StatusCode::SERVICE_UNAVAILABLE.into_response());
-        }
-        let path = path.to_owned();
-        Ok(move || {
-            let subscription = self.hub.subscribe(&path, self.limits);
-            Subscriber::new(subscription, self.rules, about, self.slow, self.read_only)
-        })
+        let name = self.hub.name(original_uri(&parts.extensions, &parts.uri).path());
+        let name = name.map_err(Refused::into_response)?;
+        let about = self.rules.accept(&name, parts).await?;
+        let subscription = self.hub.subscribe(&name, self.limits).map_err(Refused::into_response)?;
+        subscription.joined().await;
+        Ok(Subscriber::new(subscription, self.rules, about, self.slow, self.read_only))
     }
 
     /// Answers an open.
     async fn answer(self, request: Request) -> Response {
         let (mut parts, _) = request.into_parts();
-        let path = path(&parts);
         let upgrade = match WebSocketUpgrade::checked(&mut parts).await {
             Ok(upgrade) => upgrade,
             Err(refusal) => return refusal,
         };
         let upgrade = upgrade.max_message_size(self.limits.max_message);
-        match self.subscriber(&path, &parts).await {
-            Ok(subscribe) => upgrade.on_upgrade(move |socket| subscribe().run(socket)),
+        match self.subscriber(&parts).await {
+            Ok(subscriber) => upgrade.on_upgrade(move |socket| subscriber.run(socket)),
             Err(refusal) => refusal,
         }
     }
 
-    /// Answers who wants to read along.
+    /// Answers a reader of events.
     async fn read(self, request: Request) -> Response {
         let (parts, _) = request.into_parts();
-        match self.subscriber(&path(&parts), &parts).await {
-            Ok(subscribe) => events(stream::unfold(subscribe(), async |mut subscriber| {
-                let message = subscriber.next().await.ok()?;
-                Some((message, subscriber))
+        match self.subscriber(&parts).await {
+            Ok(subscriber) => event_stream(stream::unfold(subscriber, async |mut subscriber| {
+                let event = subscriber.next_event().await.ok()?;
+                Some((event, subscriber))
             })),
             Err(refusal) => refusal,
         }
     }
 }
 
-/// What a topic is named by.
-fn path(parts: &Parts) -> String {
-    original_uri(&parts.extensions, &parts.uri).path().to_owned()
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let (status, why) = match self {
+            Self::NotText => {
+                (StatusCode::BAD_REQUEST, "the name of a topic is text in UTF-8, percent-encoded\n")
+            }
+            Self::TooLong => (StatusCode::URI_TOO_LONG, "the name of the topic is too long\n"),
+            Self::Full => (StatusCode::SERVICE_UNAVAILABLE, "there are too many topics: try again later\n"),
+        };
+        (status, why).into_response()
+    }
 }
 
 impl<R> Clone for Topics<R> {

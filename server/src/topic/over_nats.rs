@@ -18,7 +18,7 @@ use tracing::warn;
 
 use crate::nats::{Nats, Outgoing, subject};
 
-use super::hub::Ring;
+use super::ring::Ring;
 
 /// The first tokens of the subjects of topics.
 const PREFIX: &str = "manysocket.topic";
@@ -61,6 +61,11 @@ impl Remote {
         let reader = tokio::spawn(read(nats.clone(), subject.clone(), subscriber, joined, ring));
         let _reader = AbortOnDropHandle::new(reader);
         Some(Self { nats: nats.clone(), subject, has_joined, _reader })
+    }
+
+    /// Waits until the subscription has been sent, for as long as a publisher would.
+    pub(super) async fn joined(&self) {
+        let _ = timeout(PATIENCE, self.has_joined.clone().wait_for(|joined| *joined)).await;
     }
 
     /// Gives a message to the subscribers in all processes, those of this one included.

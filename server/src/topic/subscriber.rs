@@ -4,20 +4,23 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::extract::ws::{CloseCode, Message, close_code};
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, SinkExt, StreamExt};
-use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::task::coop::{consume_budget, poll_proceed};
 use tokio::time::timeout;
 use tracing::debug;
 
+use crate::site::sse;
 use crate::ws::socket::{WebSocket, close, is_too_large};
 
-use super::hub::{Item, Subscription, Topic};
+use super::hub::{Subscription, Topic};
 use super::over_nats::NotTaken;
+use super::ring::Item;
 use super::{Rules, Slow, Verdict};
 
 /// How long a page has to answer a close.
@@ -73,7 +76,7 @@ impl<R: Rules> Subscriber<R> {
     pub(super) async fn run(mut self, mut socket: WebSocket) {
         let mut unsent = Unsent::default();
         let Err(end) = self.serve(&mut socket, &mut unsent).await;
-        let topic = Arc::clone(&self.subscription.place.topic);
+        let topic = Arc::clone(self.subscription.topic());
         // It counts no longer, however long closing takes.
         drop(self);
         if let End::Close(code, reason) = end {
@@ -114,39 +117,57 @@ impl<R: Rules> Subscriber<R> {
         }
     }
 
-    /// The next message for this subscriber. Nothing is lost if the future is dropped.
-    pub(super) async fn next(&mut self) -> Result<Message, End> {
+    /// Returns the next message for this subscriber. Nothing is lost if the future is dropped.
+    async fn next(&mut self) -> Result<Message, End> {
+        self.next_with_position().await.map(|(message, _)| message)
+    }
+
+    /// Returns the next message as a Server-Sent Event, which all readers share.
+    pub(super) async fn next_event(&mut self) -> Result<Bytes, End> {
         loop {
-            if let Some(message) = self.waiting()? {
-                return Ok(message);
-            }
-            match self.subscription.receiver.recv().await {
-                Ok(Item::Message(kept)) if self.rules.deliver(&self.about, &kept.message) => {
-                    return Ok(kept.message.clone());
-                }
-                Ok(Item::Message(_)) => {}
-                Ok(Item::Gap) => return self.missed(None),
-                Err(RecvError::Lagged(missed)) => return self.missed(Some(missed)),
-                // The place holds the topic, and that the sender.
-                Err(RecvError::Closed) => return Err(End::Left),
+            let (message, position) = self.next_with_position().await?;
+            let make = || sse::encode(&message, None).unwrap_or_default();
+            let event = match position {
+                Some(position) => self.subscription.ring().event(position, make),
+                None => make(),
+            };
+            // An empty text has no form as an event.
+            if !event.is_empty() {
+                return Ok(event);
             }
         }
     }
 
-    /// What is there already for this subscriber.
+    /// The position is that in the topic; a message of our own has none.
+    async fn next_with_position(&mut self) -> Result<(Message, Option<u64>), End> {
+        loop {
+            let subscription = &mut self.subscription;
+            let item = poll_fn(|cx| {
+                let turn = ready!(poll_proceed(cx));
+                let item = ready!(subscription.poll_read(cx));
+                turn.made_progress();
+                Poll::Ready(item)
+            });
+            match item.await {
+                Item::Message(message, position) if self.rules.deliver(&self.about, &message) => {
+                    return Ok((message, Some(position)));
+                }
+                Item::Message(..) => {}
+                Item::Missed(count) => return self.missed(count).map(|message| (message, None)),
+            }
+        }
+    }
+
+    /// Returns what is there already for this subscriber.
     fn waiting(&mut self) -> Result<Option<Message>, End> {
         loop {
-            let kept = match self.subscription.history.pop_front() {
-                Some(kept) => kept,
-                None => match self.subscription.receiver.try_recv() {
-                    Ok(Item::Message(kept)) => kept,
-                    Ok(Item::Gap) => return self.missed(None).map(Some),
-                    Err(TryRecvError::Empty | TryRecvError::Closed) => return Ok(None),
-                    Err(TryRecvError::Lagged(missed)) => return self.missed(Some(missed)).map(Some),
-                },
-            };
-            if self.rules.deliver(&self.about, &kept.message) {
-                return Ok(Some(kept.message.clone()));
+            match self.subscription.read() {
+                Some(Item::Message(message, _)) if self.rules.deliver(&self.about, &message) => {
+                    return Ok(Some(message));
+                }
+                Some(Item::Message(..)) => {}
+                Some(Item::Missed(count)) => return self.missed(count).map(Some),
+                None => return Ok(None),
             }
         }
     }
@@ -168,7 +189,7 @@ impl<R: Rules> Subscriber<R> {
 
     /// Publishes what the page sent, or goes on with what it had sent before.
     async fn take(&self, ready: Ready, unsent: &mut Unsent) -> Result<(), End> {
-        let topic = &self.subscription.place.topic;
+        let topic = self.subscription.topic();
         let incoming = match ready {
             Ready::Incoming(incoming) => incoming,
             Ready::Sent(result) => {
@@ -189,6 +210,8 @@ impl<R: Rules> Subscriber<R> {
         if self.read_only {
             return Err(End::Close(close_code::POLICY, "only the server publishes here".into()));
         }
+        // Each message has its subscribers woken: after some, others have their turn.
+        consume_budget().await;
         match self.rules.publish(&self.about, message) {
             Verdict::Publish(message @ (Message::Text(_) | Message::Binary(_))) => {
                 if topic.is_shared() {

@@ -1,0 +1,317 @@
+//! The messages of one topic: each is held once, for all subscribers that have still to read it and for new ones.
+
+use std::collections::VecDeque;
+use std::mem::size_of;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use axum::extract::ws::Message;
+use bytes::Bytes;
+
+use crate::budget::compact;
+use crate::waiters::Waiters;
+
+use super::Limits;
+use super::hub::lock;
+use super::memory::Memory;
+
+/// The bytes of memory that a message costs besides its content and its slot: two blocks of the allocator, and what counts the
+/// references to the content.
+const MESSAGE: usize = 96;
+
+/// The bytes of memory that a slot costs: at most half of them are free.
+const SLOT: usize = 2 * size_of::<Slot>();
+
+/// The bytes of memory that a subscriber costs here: its number and waker in a tree whose nodes are half full.
+const SUBSCRIBER: usize = 64;
+
+/// Slots that a ring may keep allocated, however few it needs: a topic's base cost includes them.
+const SPARE_SLOTS: usize = 8;
+
+/// A larger message is not copied: the buffer that it came in is then hardly larger than the message.
+const MAX_COPY: usize = 1 << 20;
+
+/// The messages of a topic for its subscribers in this process.
+#[derive(Debug)]
+pub(super) struct Ring {
+    state: Mutex<State>,
+    limits: Limits,
+    /// The bytes that the topic costs without messages and subscribers.
+    base: usize,
+    /// The bytes that the topic holds, as counted in `memory`.
+    own: Arc<AtomicUsize>,
+    memory: Arc<Memory>,
+    number: u64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    slots: VecDeque<Slot>,
+    /// The position of the oldest slot.
+    first: u64,
+    subscribers: usize,
+    waiters: Waiters,
+    /// The bytes of all messages and of their events, and of their slots.
+    content: usize,
+}
+
+#[derive(Debug)]
+struct Slot {
+    /// `None`: an unknown number of messages may be missing here.
+    message: Option<Message>,
+    /// The message as a Server-Sent Event, once a reader has asked for it.
+    event: Option<Box<Bytes>>,
+    /// The subscribers that have still to read it.
+    unread: usize,
+}
+
+/// What a subscriber reads.
+#[derive(Debug)]
+pub(super) enum Item {
+    /// A message, and its position.
+    Message(Message, u64),
+    /// Messages that are missing here; `None` if their number is not known.
+    Missed(Option<u64>),
+}
+
+/// A subscriber's place in a ring.
+#[derive(Debug)]
+pub(super) struct Cursor {
+    position: u64,
+    number: u64,
+}
+
+impl Slot {
+    fn cost(&self) -> usize {
+        let message = self.message.as_ref().map_or(SLOT, cost);
+        message + self.event.as_ref().map_or(0, |event| event.len() + MESSAGE)
+    }
+}
+
+impl State {
+    /// Returns the place of a position among the slots.
+    fn index(&self, position: u64) -> Option<usize> {
+        usize::try_from(position.checked_sub(self.first)?).ok().filter(|&index| index < self.slots.len())
+    }
+
+    fn push(&mut self, message: Option<Message>) {
+        let slot = Slot { message, event: None, unread: self.subscribers };
+        self.content += slot.cost();
+        self.slots.push_back(slot);
+    }
+
+    fn pop(&mut self) -> bool {
+        let Some(slot) = self.slots.pop_front() else { return false };
+        self.content -= slot.cost();
+        self.first += 1;
+        true
+    }
+
+    /// Drops what all have read and no new subscriber gets.
+    fn trim(&mut self, history: usize) {
+        while self.slots.len() > history && self.slots.front().is_some_and(|slot| slot.unread == 0) {
+            self.pop();
+        }
+        let capacity = self.slots.capacity();
+        if capacity > SPARE_SLOTS && self.slots.len() < capacity / 2 {
+            self.slots.shrink_to(self.slots.len() + self.slots.len() / 4);
+        }
+    }
+}
+
+impl Ring {
+    /// Makes the ring of a topic that costs `base` bytes, and counts it in `memory`.
+    pub(super) fn new(base: usize, limits: Limits, memory: &Arc<Memory>) -> Arc<Self> {
+        Arc::new_cyclic(|ring| {
+            let own = Arc::new(AtomicUsize::new(base));
+            let number = memory.add(ring.clone(), Arc::clone(&own), base);
+            Self { state: Mutex::default(), limits, base, own, memory: Arc::clone(memory), number }
+        })
+    }
+
+    /// Adds a subscriber, which first reads the history.
+    pub(super) fn subscribe(&self) -> Cursor {
+        let mut state = lock(&self.state);
+        let history = state.slots.len().saturating_sub(self.limits.history);
+        // What was missing before the first message of the history concerns no new subscriber.
+        let begin = (history..state.slots.len()).find(|&index| state.slots[index].message.is_some());
+        let begin = begin.unwrap_or(state.slots.len());
+        state.slots.range_mut(begin..).for_each(|slot| slot.unread += 1);
+        state.subscribers += 1;
+        let cursor = Cursor { position: state.first + begin as u64, number: state.waiters.number() };
+        self.count(&state);
+        cursor
+    }
+
+    /// Removes a subscriber.
+    pub(super) fn unsubscribe(&self, cursor: &Cursor) {
+        let mut state = lock(&self.state);
+        let begin = state.index(cursor.position.max(state.first)).unwrap_or(state.slots.len());
+        state.slots.range_mut(begin..).for_each(|slot| slot.unread -= 1);
+        state.subscribers -= 1;
+        state.waiters.forget(cursor.number);
+        state.trim(self.limits.history);
+        self.count(&state);
+    }
+
+    /// Returns the number of subscribers in this process.
+    pub(super) fn subscribers(&self) -> usize {
+        lock(&self.state).subscribers
+    }
+
+    /// Reads the next item; `None` if there is none yet.
+    pub(super) fn read(&self, cursor: &mut Cursor) -> Option<Item> {
+        self.read_locked(&mut lock(&self.state), cursor)
+    }
+
+    /// Reads the next item, or has the task woken when there is one.
+    pub(super) fn poll_read(&self, cursor: &mut Cursor, cx: &Context<'_>) -> Poll<Item> {
+        let mut state = lock(&self.state);
+        match self.read_locked(&mut state, cursor) {
+            Some(item) => Poll::Ready(item),
+            None => {
+                state.waiters.wait(cursor.number, cx);
+                Poll::Pending
+            }
+        }
+    }
+
+    fn read_locked(&self, state: &mut State, cursor: &mut Cursor) -> Option<Item> {
+        if cursor.position < state.first {
+            let missed = state.first - cursor.position;
+            cursor.position = state.first;
+            return Some(Item::Missed(Some(missed)));
+        }
+        let index = state.index(cursor.position)?;
+        let slot = &mut state.slots[index];
+        slot.unread -= 1;
+        let is_last = slot.unread == 0;
+        let item = match &slot.message {
+            Some(message) => Item::Message(message.clone(), cursor.position),
+            None => Item::Missed(None),
+        };
+        cursor.position += 1;
+        if is_last && index == 0 {
+            state.trim(self.limits.history);
+            self.count(state);
+        }
+        Some(item)
+    }
+
+    /// Returns the event of the message at a position: made by the first reader that asks, and shared by the others.
+    pub(super) fn event(&self, position: u64, make: impl FnOnce() -> Bytes) -> Bytes {
+        let shared = |state: &State| {
+            let index = state.index(position)?;
+            state.slots[index].event.as_deref().cloned()
+        };
+        if let Some(event) = shared(&lock(&self.state)) {
+            return event;
+        }
+        // Not under the lock: it takes as long as the message.
+        let event = make();
+        let mut state = lock(&self.state);
+        if let Some(index) = state.index(position)
+            && state.slots[index].event.is_none()
+            && self.memory.fits(event.len() + MESSAGE, self.limits.max_memory)
+        {
+            state.slots[index].event = Some(Box::new(event.clone()));
+            state.content += event.len() + MESSAGE;
+            self.count(&state);
+        }
+        event
+    }
+
+    /// Gives a message to the subscribers in this process, and returns their number. Where there is no memory for the message, the
+    /// topic loses its oldest ones as well, and the subscribers learn that messages are missing.
+    pub(super) fn publish(&self, message: Message) -> usize {
+        if !self.admits(&message) {
+            return self.evict(&message);
+        }
+        self.push(Some(copy(message)))
+    }
+
+    fn push(&self, message: Option<Message>) -> usize {
+        let mut state = lock(&self.state);
+        state.push(message);
+        if state.slots.len() > self.limits.backlog.max(1) + self.limits.history {
+            state.pop();
+        }
+        state.trim(self.limits.history);
+        self.count(&state);
+        let (subscribers, woken) = (state.subscribers, state.waiters.take());
+        drop(state);
+        woken.wake();
+        subscribers
+    }
+
+    /// Returns whether there is memory for a message. If all topics hold too much, those that hold most lose their oldest messages
+    /// for it; a topic that holds more than its share gets nothing.
+    pub(super) fn admits(&self, message: &Message) -> bool {
+        self.memory.make_room(self.held(), cost(message), self.limits.max_memory)
+    }
+
+    /// Drops the oldest messages in place of a new one that there is no memory for, so that the next one has room, and tells the
+    /// subscribers that messages are missing. Returns the number of subscribers.
+    pub(super) fn evict(&self, message: &Message) -> usize {
+        self.shed(2 * cost(message) + self.held() / 16);
+        self.gap()
+    }
+
+    /// Drops the oldest messages until `bytes` are free.
+    pub(super) fn shed(&self, bytes: usize) {
+        let mut state = lock(&self.state);
+        let least = state.content.saturating_sub(bytes);
+        while state.content > least && state.pop() {}
+        state.trim(self.limits.history);
+        self.count(&state);
+        // A subscriber that is behind finds out when it reads on.
+    }
+
+    /// Tells the subscribers that messages may be missing here, and returns their number.
+    pub(super) fn gap(&self) -> usize {
+        let state = lock(&self.state);
+        let is_told = |slot: &Slot| slot.message.is_none() && slot.unread == state.subscribers;
+        if state.slots.back().is_some_and(is_told) {
+            return state.subscribers;
+        }
+        drop(state);
+        self.push(None)
+    }
+
+    /// Returns the bytes that the topic holds.
+    fn held(&self) -> usize {
+        self.own.load(Ordering::Relaxed)
+    }
+
+    /// Counts what the topic holds now.
+    fn count(&self, state: &State) {
+        let now = self.base + state.content + state.subscribers * SUBSCRIBER;
+        self.memory.change(&self.own, now);
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        self.memory.remove(self.number, &self.own);
+    }
+}
+
+/// Returns the bytes that a message costs.
+fn cost(message: &Message) -> usize {
+    let content = match message {
+        Message::Text(text) => text.len(),
+        Message::Binary(bytes) => bytes.len(),
+        Message::Ping(_) | Message::Pong(_) | Message::Close(_) => 0,
+    };
+    content + MESSAGE + SLOT
+}
+
+/// Copies a message out of the buffer that it came in: a small part of that would keep the whole.
+fn copy(message: Message) -> Message {
+    match message {
+        Message::Text(text) if text.len() <= MAX_COPY => Message::Text(text.as_str().into()),
+        Message::Binary(bytes) if bytes.len() <= MAX_COPY => Message::Binary(compact(&bytes)),
+        message => message,
+    }
+}
