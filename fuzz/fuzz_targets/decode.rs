@@ -1,4 +1,4 @@
-//! Bytes from a peer: an endpoint accepts them or reports a violation.
+//! Whatever a peer sends, an endpoint takes it or reports a violation.
 
 #![no_main]
 

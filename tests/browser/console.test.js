@@ -1,4 +1,4 @@
-// The console's messages for common mistakes, each printed once.
+// What the console says of the classic mistakes, and that it says it once.
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { after, test } from "node:test";
@@ -7,7 +7,7 @@ import { makeSite, removeSite, repository, runInPage, startServer, startWorld } 
 const world = await startWorld();
 after(() => world.close());
 
-/** Lets sockets fail, one after the other, and returns our messages in the page's console. */
+/** Has sockets fail, one after the other, and gives what the page's console had of ours. */
 async function warnings(multiplexer, options) {
   const page = await world.openPage();
   const lines = [];

@@ -5,7 +5,7 @@ const M = new MultiWebSocket("/multiplexer");
 const base = `ws://${location.host}`;
 const once = (emitter, type) => new Promise((resolve) => emitter.once(type, resolve));
 
-/** Checks that a reconnecting socket reopens after the server has closed it. */
+/** A socket that reconnects comes back after the server has closed. */
 function comesBack(socket) {
   const log = [];
   let opened = 0;
@@ -168,7 +168,7 @@ export const jobs = {
     return all;
   },
 
-  /** Uses the global, which is replaced before the import. */
+  /** Takes the global, replaced before it is imported. */
   async "socket.io-client"() {
     globalThis.WebSocket = M.WebSocket;
     const { io } = await import("socket.io-client");

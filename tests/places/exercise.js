@@ -1,4 +1,4 @@
-// The exercise in each place: its results must be the same with a native class and with `M.WebSocket`.
+// What a place must show: told by a native class or by `M.WebSocket`, it must be the same.
 import { event, fired, outcome, show } from "/parity/log.js";
 
 /**

@@ -2,11 +2,13 @@
 //! it does not hold. The tests run them on the saved inputs of `fuzz/corpus/`, and on changes of these.
 
 mod paths;
+mod readers;
 mod site;
 
 pub use crate::rpc::fuzzing::calls;
 pub use crate::state::fuzzing::{commits, documents};
 pub use paths::{jail, origins, subjects};
+pub use readers::readers;
 pub use site::{events, index};
 
 #[cfg(test)]
@@ -23,7 +25,7 @@ mod tests {
 
     type Target = (&'static str, fn(&[u8]));
 
-    const TARGETS: [Target; 8] = [
+    const TARGETS: [Target; 9] = [
         ("calls", calls),
         ("commits", commits),
         // Only an allocator of its own could say what is allocated: the fuzz target has one.
@@ -32,6 +34,7 @@ mod tests {
         ("index", index),
         ("jail", jail),
         ("origins", origins),
+        ("readers", readers),
         ("subjects", subjects),
     ];
 

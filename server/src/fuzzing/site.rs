@@ -26,7 +26,7 @@ use crate::{Listing, Site};
 const MAX_NAMES: usize = 6;
 
 /// What timers need to be made: none is waited for.
-static RUNTIME: LazyLock<Runtime> =
+pub(super) static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| Builder::new_current_thread().enable_time().build().expect("a runtime"));
 
 /// An index: the first line is the target of a request, the second what it accepts, each further one a name.
@@ -119,11 +119,14 @@ fn fetch(app: &Router, target: &str, accept: &str) -> Option<(Response, String)>
         return None;
     }
     let request = Request::get(target).header(header::ACCEPT, accept).body(Body::empty()).ok()?;
-    let _time = RUNTIME.enter();
+    let time = RUNTIME.enter();
     let answer = app.clone().oneshot(request).now_or_never().expect("it waits for nothing");
     let mut response = answer.expect("an answer");
     let body = to_bytes(std::mem::take(response.body_mut()), usize::MAX).now_or_never();
     let body = body.map(|bytes| String::from_utf8(bytes.expect("a body").to_vec()).expect("UTF-8"));
+    drop(time);
+    // What followed the list ends.
+    RUNTIME.block_on(tokio::task::yield_now());
     Some((response, body.unwrap_or_default()))
 }
 

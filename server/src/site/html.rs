@@ -1,7 +1,5 @@
 //! Short HTML pages for those who come with a browser.
 
-use std::fmt::Write;
-
 /// A page with a heading; `body` is HTML.
 pub(crate) fn page(title: &str, body: &str) -> String {
     let title = escape(title);
@@ -12,15 +10,6 @@ pub(crate) fn page(title: &str, body: &str) -> String {
          <style>body {{ font: 1rem/1.5 system-ui; max-width: 42rem; margin: 2rem auto; padding: 0 1rem }}</style>\n\
          <h1>{title}</h1>\n{body}"
     )
-}
-
-/// A list of links.
-pub(crate) fn links<'a>(names: impl Iterator<Item = (&'a str, String)>) -> String {
-    let mut html = String::from("<ul>\n");
-    for (href, text) in names {
-        let _ = writeln!(html, "<li><a href=\"{}\">{}</a>", escape(href), escape(&text));
-    }
-    html + "</ul>\n"
 }
 
 /// Text as HTML, good in quoted attributes, too.

@@ -1,95 +1,143 @@
 //! An interior path: lists what is below it, and how that changes.
 
-use std::fmt;
 use std::sync::Arc;
 
 use axum::Extension;
+use axum::body::Body;
 use axum::extract::Request;
-use axum::extract::ws::{Message, close_code};
+use axum::extract::ws::{Message as WsMessage, close_code};
 use axum::http::request::Parts;
-use axum::http::{Method, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use futures_util::stream;
-use hyper::upgrade::OnUpgrade;
-use percent_encoding::{AsciiSet, percent_decode_str, percent_encode};
-use serde_json::json;
+use bytes::Bytes;
+use futures_util::future::ready;
+use futures_util::stream::{self, Stream, StreamExt};
+use percent_encoding::percent_decode_str;
+use tracing::warn;
 
 use crate::access::reader::{allow_cors, refuse_reader};
+use crate::metrics::stats::Stats;
 use crate::site::endpoint::{not_acceptable, original_uri, wants_socket};
-use crate::site::html::{links, page};
-use crate::site::listing::{Change, Changes};
+use crate::site::filter::Filter;
+use crate::site::html::page;
+use crate::site::index_text::Form;
 use crate::site::negotiate::{self, EVENTS, HTML, JSON};
-use crate::site::route_tree::{Entries, Forms, SEGMENT};
-use crate::site::sse::events;
+use crate::site::sse::event_stream;
+use crate::site::view::{Full, Reader, View};
 use crate::ws::socket::{WebSocket, close};
 use crate::ws::upgrade::WebSocketUpgrade;
 
-/// What cannot stand in a segment as it is (RFC 3986 §3.3).
-const NEEDED: &AsciiSet = &SEGMENT
-    .remove(b':')
-    .remove(b'@')
-    .remove(b'$')
-    .remove(b'&')
-    .remove(b'+')
-    .remove(b',')
-    .remove(b';')
-    .remove(b'=');
+/// The bytes of a list that are given to a connection at once: it takes no more of them than it has room for.
+const CHUNK: usize = 64 * 1024;
 
-type MayOpen = dyn Fn(&Parts, &str) -> bool + Send + Sync;
-
-/// Decides which children the requester sees: those that all of these say yes to.
-#[derive(Clone, Default)]
-pub(crate) struct Visibility(pub(crate) Vec<Arc<MayOpen>>);
-
-impl fmt::Debug for Visibility {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "Visibility({})", self.0.len())
-    }
-}
+/// The name of the limit in logs and metrics.
+const LIMIT: &str = "index_memory";
 
 /// Answers at a path with a slash at the end, and without.
-pub(crate) async fn serve(Extension(entries): Extension<Arc<Entries>>, request: Request) -> Response {
+pub(crate) async fn serve(Extension(view): Extension<Arc<View>>, request: Request) -> Response {
     let wants_socket = wants_socket(&request);
     let method = request.method().clone();
     let (mut parts, _) = request.into_parts();
     let uri = original_uri(&parts.extensions, &parts.uri).clone();
+    let path = format!("{}/", uri.path().trim_end_matches('/'));
     if wants_socket {
         let upgrade = match WebSocketUpgrade::checked(&mut parts).await {
             Ok(upgrade) => upgrade,
             Err(refusal) => return refusal,
         };
-        // The other way to upgrade a virtual open is not to be kept for as long as the socket lasts.
-        parts.extensions.remove::<OnUpgrade>();
-        let index = Index::new(&entries, parts, uri.path());
-        return upgrade.on_upgrade(|socket| index.run(socket));
+        return match view.follow().await {
+            Ok(reader) => {
+                let filter = Filter::new(&parts, &path);
+                upgrade.on_upgrade(|socket| run(reader, filter, socket))
+            }
+            Err(Full) => refuse_full(&parts),
+        };
     }
     if !uri.path().ends_with('/') {
         return redirect(&uri);
     }
-    let index = Index::new(&entries, parts, uri.path());
-    match negotiate::choose(&index.parts.headers, &[JSON, HTML, EVENTS]) {
-        Some(EVENTS) if method == Method::GET => {
-            if let Some(refusal) = refuse_reader(&index.parts) {
-                return refusal;
-            }
-            let headers = index.parts.headers.clone();
-            let messages = stream::unfold(index, async |mut index| {
-                let message = Message::Text(index.next().await.into());
-                Some((message, index))
-            });
-            allow_cors(events(messages), &headers)
-        }
-        Some(HTML) => answer("text/html; charset=utf-8", index.page()),
-        Some(_) => answer(JSON, json!(index.snapshot()).to_string()),
-        None => not_acceptable(true),
-    }
+    let form = negotiate::choose(&parts.headers, &[JSON, HTML, EVENTS]);
+    let answered = match form {
+        Some(EVENTS) if method == Method::GET => match refuse_reader(&parts) {
+            Some(refusal) => Ok(refusal),
+            None => events(&view, &parts, &path).await,
+        },
+        Some(HTML) => html(&view, &parts, &path).await,
+        Some(_) => json(&view, &parts, &path).await,
+        None => Ok(not_acceptable(true)),
+    };
+    answered.unwrap_or_else(|Full| refuse_full(&parts))
 }
 
-fn answer(kind: &str, body: String) -> Response {
+/// Refuses one who would get a list while too many of before are held.
+fn refuse_full(parts: &Parts) -> Response {
+    warn!(limit = LIMIT, "an index is refused: readers that do not read hold too many lists of before");
+    if let Some(stats) = parts.extensions.get::<Stats>() {
+        stats.limit_crossed(LIMIT);
+    }
+    let why = "Too many readers of this index hold lists of before: try again later.\n";
+    (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
+}
+
+async fn events(view: &Arc<View>, parts: &Parts, path: &str) -> Result<Response, Full> {
+    let reader = view.follow().await?;
+    let filter = Filter::new(parts, path).map(Arc::new);
+    let messages = stream::unfold(reader, async |mut reader| Some((reader.next().await, reader)));
+    let response = match filter {
+        None => event_stream(messages.map(|message| message.event)),
+        Some(filter) => event_stream(messages.filter_map(move |message| {
+            let filter = Arc::clone(&filter);
+            async move { filter.filter(&message).await.map(|shown| shown.event) }
+        })),
+    };
+    Ok(allow_cors(response, &parts.headers))
+}
+
+async fn json(view: &View, parts: &Parts, path: &str) -> Result<Response, Full> {
+    let list = view.list().await?.text;
+    Ok(match Filter::new(parts, path) {
+        None => answer(JSON, Some(list.len()), chunks(list.into())),
+        Some(filter) => {
+            let around = |text: &'static str| stream::once(ready(Bytes::from(text)));
+            answer(JSON, None, around("[").chain(filter.items(list, Form::Json)).chain(around("]")))
+        }
+    })
+}
+
+async fn html(view: &View, parts: &Parts, path: &str) -> Result<Response, Full> {
+    let title = percent_decode_str(path).decode_utf8_lossy().into_owned();
+    let up = if path == "/" { "" } else { "<li><a href=\"../\">../</a>\n" };
+    let begin = Bytes::from(page(&title, &format!("<ul>\n{up}")));
+    let around = |bytes: Bytes| stream::once(ready(bytes));
+    let (begin, end) = (around(begin), around(Bytes::from("</ul>\n")));
+    let kind = "text/html; charset=utf-8";
+    Ok(match Filter::new(parts, path) {
+        None => answer(kind, None, begin.chain(chunks(view.html().await?)).chain(end)),
+        Some(filter) => {
+            let list = view.list().await?.text;
+            answer(kind, None, begin.chain(filter.items(list, Form::Html)).chain(end))
+        }
+    })
+}
+
+/// Returns shared bytes in pieces.
+fn chunks(mut bytes: Bytes) -> impl Stream<Item = Bytes> {
+    stream::iter(std::iter::from_fn(move || {
+        let chunk = bytes.split_to(CHUNK.min(bytes.len()));
+        (!chunk.is_empty()).then_some(chunk)
+    }))
+}
+
+fn answer(kind: &str, length: Option<usize>, chunks: impl Stream<Item = Bytes> + Send + 'static) -> Response {
     // It differs by requester and changes at any time.
     let headers =
         [(header::CONTENT_TYPE, kind), (header::VARY, "accept"), (header::CACHE_CONTROL, "no-store")];
-    (headers, body).into_response()
+    let body = Body::from_stream(chunks.map(Ok::<_, std::convert::Infallible>));
+    let mut response = (headers, body).into_response();
+    if let Some(length) = length {
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    response
 }
 
 /// To the same with a slash, so that links resolve: as a relative reference, since neither a proxy's prefix nor a path of `//`
@@ -100,113 +148,31 @@ fn redirect(uri: &axum::http::Uri) -> Response {
     (StatusCode::PERMANENT_REDIRECT, [(header::LOCATION, format!("./{last}/{query}"))]).into_response()
 }
 
-/// A path with as few percent-encodings as there can be: a hook that compares paths must not miss one because the requester
-/// spells it otherwise.
-fn canonical(path: &str) -> String {
-    let segments = path.split('/').map(|segment| {
-        let bytes: Vec<u8> = percent_decode_str(segment).collect();
-        percent_encode(&bytes, NEEDED).to_string()
-    });
-    segments.collect::<Vec<_>>().join("/")
-}
-
-/// One requester's view.
-struct Index {
-    parts: Parts,
-    visibility: Visibility,
-    /// The path as it was asked for, with a slash at the end.
-    path: String,
-    fixed: Vec<String>,
-    names: Option<(Changes, Forms)>,
-    /// The first list has been told.
-    told: bool,
-}
-
-impl Index {
-    fn new(entries: &Entries, parts: Parts, path: &str) -> Self {
-        let visibility = parts.extensions.get::<Visibility>().cloned().unwrap_or_default();
-        let path = format!("{}/", path.trim_end_matches('/'));
-        let names = entries.names.as_ref().map(|(listing, forms)| (listing.changes(), *forms));
-        let mut index = Self { parts, visibility, path, fixed: Vec::new(), names, told: false };
-        index.fixed = entries.fixed.iter().filter(|name| index.shows(name)).cloned().collect();
-        index
-    }
-
-    fn shows(&self, name: &str) -> bool {
-        if self.visibility.0.is_empty() {
-            return true;
-        }
-        let path = canonical(&format!("{}{}", self.path, name.trim_start_matches("./")));
-        self.visibility.0.iter().all(|may_open| may_open(&self.parts, &path))
-    }
-
-    /// What is listed now.
-    fn snapshot(&self) -> Vec<String> {
-        let names = self.names.as_ref().map(|(changes, forms)| (changes.snapshot(), *forms));
-        self.all(names)
-    }
-
-    fn all(&self, names: Option<(Vec<Arc<str>>, Forms)>) -> Vec<String> {
-        let mut all = names.map(|(names, forms)| self.entries(&names, forms)).unwrap_or_default();
-        all.extend(self.fixed.iter().cloned());
-        all.sort();
-        all
-    }
-
-    /// The entries of names that come from a listing. One that is a route of its own, too, is always there.
-    fn entries(&self, names: &[Arc<str>], forms: Forms) -> Vec<String> {
-        let entries = names.iter().flat_map(|name| forms.encoded(name));
-        entries.filter(|name| self.fixed.binary_search(name).is_err() && self.shows(name)).collect()
-    }
-
-    /// The next message: the list, then changes. Nothing is lost if the future is dropped.
-    async fn next(&mut self) -> String {
-        loop {
-            let Some((changes, forms)) = &mut self.names else {
-                if self.told {
-                    std::future::pending::<()>().await;
-                }
-                self.told = true;
-                return json!(self.fixed).to_string();
-            };
-            let forms = *forms;
-            match changes.next().await {
-                Change::All(names) => return json!(self.all(Some((names, forms)))).to_string(),
-                Change::Some { added, removed } => {
-                    let (added, removed) = (self.entries(&added, forms), self.entries(&removed, forms));
-                    if !(added.is_empty() && removed.is_empty()) {
-                        return json!({ "added": added, "removed": removed }).to_string();
+/// Sends a page the list and its changes until the page leaves.
+async fn run(mut reader: Reader, filter: Option<Filter>, mut socket: WebSocket) {
+    loop {
+        let message = tokio::select! {
+            message = reader.next() => message,
+            received = socket.recv() => match received {
+                Some(Ok(WsMessage::Text(_) | WsMessage::Binary(_))) => {
+                    let why = "an index tells what is below it, and takes no messages";
+                    if socket.send(close(close_code::UNSUPPORTED, why)).await.is_err() {
+                        return;
                     }
+                    continue;
                 }
-            }
+                Some(Ok(_)) => continue,
+                Some(Err(_)) | None => return,
+            },
+        };
+        let message = match &filter {
+            Some(filter) => filter.filter(&message).await,
+            None => Some(message),
+        };
+        if let Some(message) = message
+            && socket.send(WsMessage::Text(message.text)).await.is_err()
+        {
+            return;
         }
-    }
-
-    /// Tells a page until it leaves.
-    async fn run(mut self, mut socket: WebSocket) {
-        loop {
-            let message = tokio::select! {
-                text = self.next() => Message::Text(text.into()),
-                received = socket.recv() => match received {
-                    Some(Ok(Message::Text(_) | Message::Binary(_))) => close(
-                        close_code::UNSUPPORTED,
-                        "an index tells what is below it, and takes no messages",
-                    ),
-                    Some(Ok(_)) => continue,
-                    Some(Err(_)) | None => return,
-                },
-            };
-            if socket.send(message).await.is_err() {
-                return;
-            }
-        }
-    }
-
-    fn page(&self) -> String {
-        let names = self.snapshot();
-        let text = |name: &str| percent_decode_str(name).decode_utf8_lossy().into_owned();
-        let up = (self.path != "/").then(|| ("../", "../".to_owned()));
-        let here = names.iter().map(|name| (name.as_str(), text(name)));
-        page(&text(&self.path), &links(up.into_iter().chain(here)))
     }
 }

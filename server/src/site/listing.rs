@@ -1,6 +1,7 @@
 //! A set of names that changes while the server runs: the rooms, topics or documents that there are now.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 /// How long changes are gathered after one has been told: at most ten messages a second, however fast names change. People
 /// take a tenth of a second for at once.
-const INTERVAL: Duration = Duration::from_millis(100);
+pub(crate) const INTERVAL: Duration = Duration::from_millis(100);
 
 /// The changes that are remembered, or as many as there are names if that is more: whoever is further behind is told
 /// the whole list again, which is then hardly longer.
@@ -88,6 +89,31 @@ impl Listing {
         self.names.borrow().all()
     }
 
+    /// Returns a receiver that wakes at each change.
+    pub(crate) fn watch(&self) -> watch::Receiver<Names> {
+        self.names.subscribe()
+    }
+
+    /// Returns how many changes there have been.
+    pub(crate) fn position(&self) -> u64 {
+        self.names.borrow().position
+    }
+
+    /// Returns the next names behind `after`, sorted.
+    pub(crate) fn names_after(&self, after: Option<&str>, count: usize) -> Vec<Arc<str>> {
+        let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let names = self.names.borrow();
+        names.present.range::<str, _>((begin, Bound::Unbounded)).take(count).cloned().collect()
+    }
+
+    /// Returns the next changes behind a position, oldest first: a name, and whether it came. `None` if they are forgotten.
+    pub(crate) fn changes_after(&self, position: u64, count: usize) -> Option<Vec<(Arc<str>, bool)>> {
+        let names = self.names.borrow();
+        let behind = usize::try_from(names.position - position).ok()?;
+        let begin = names.log.len().checked_sub(behind)?;
+        Some(names.log.range(begin..).take(count).cloned().collect())
+    }
+
     /// Follows what happens from now on.
     pub fn changes(&self) -> Changes {
         Changes { names: self.names.subscribe(), position: None, next: Instant::now() }
@@ -134,7 +160,7 @@ impl Changes {
 }
 
 #[derive(Debug, Default)]
-struct Names {
+pub(crate) struct Names {
     present: BTreeSet<Arc<str>>,
     /// The latest changes, oldest first: a name, and whether it came.
     log: VecDeque<(Arc<str>, bool)>,

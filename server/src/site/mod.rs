@@ -1,13 +1,17 @@
 //! A router that knows its paths, so that each interior one can list what is below it.
 
 pub(crate) mod endpoint;
+mod filter;
 pub(crate) mod html;
 pub(crate) mod index;
+mod index_text;
 pub(crate) mod listing;
 pub(crate) mod negotiate;
 pub(crate) mod route_tree;
 pub(crate) mod sse;
+pub(crate) mod view;
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -22,9 +26,10 @@ use tower::{Layer, Service};
 use crate::access::origin::Origins;
 use crate::gateway::Gateway;
 use crate::site::endpoint::Endpoint;
-use crate::site::index::Visibility;
+use crate::site::filter::Visibility;
 use crate::site::listing::Listing;
 use crate::site::route_tree::Node;
+use crate::site::view::View;
 
 /// Builds an application's [`Router`] from paths, and has each interior path that has no route of its own list what
 /// is below it: over WebSockets, native and virtual, as Server-Sent Events, and over plain HTTP as JSON or HTML.
@@ -194,12 +199,19 @@ impl<S: Clone + Send + Sync + 'static> Site<S> {
     pub fn into_router(mut self) -> Router<S> {
         self.index();
         let Self { tree, routes } = self;
+        let mut views = HashMap::<String, Arc<View>>::new();
         // What the root would be without its slash is a path only below another.
         routes.into_iter().filter(|entry| !entry.path.is_empty()).fold(
             Router::new(),
             |router, Entry { path, methods, is_index }| {
-                let methods =
-                    if is_index { methods.layer(Extension(Arc::new(tree.entries(&path)))) } else { methods };
+                let methods = if is_index {
+                    // A path with and without a slash at the end lists the same.
+                    let view = views.entry(path.trim_end_matches('/').to_owned());
+                    methods
+                        .layer(Extension(Arc::clone(view.or_insert_with(|| View::new(tree.entries(&path))))))
+                } else {
+                    methods
+                };
                 router.route(&path, methods)
             },
         )

@@ -1,6 +1,5 @@
 //! Attacks on multiplexers: what each comes to, and what the link beside it and the server feel of it. Most run against the
-//! binary; with `--nocapture` each of those prints a line of figures. `cargo xtask bench attacks` has them print the rows of the
-//! table in `docs/security.md` instead, and runs those that are ignored here, too.
+//! binary; with `--nocapture` each of those prints a line for the table in `docs/security.md`.
 #![cfg(target_os = "linux")]
 
 #[path = "../common/mod.rs"]
@@ -8,13 +7,10 @@ mod common;
 mod entry;
 mod floods;
 mod handshakes;
-mod harmless;
 mod lies;
 mod limits;
 mod log;
 mod measure;
 mod memory;
 mod opens;
-mod rows;
-mod table;
 mod wire;

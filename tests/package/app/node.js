@@ -4,7 +4,7 @@ import * as manysocket from "manysocket";
 import { job } from "./job.js";
 
 const [host, ws] = argv.slice(2);
-// A server requires the page's origin, which a program does not send on its own.
+// A server asks for the page's origin, which a program does not send by itself.
 const headers = { Origin: `http://${host}` };
 if (ws === undefined) {
   const { WebSocket } = globalThis;

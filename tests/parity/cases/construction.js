@@ -1,7 +1,7 @@
-// The constructor: its conversions, its errors, and the resulting URL.
+// The constructor: its conversions, its errors, and the URL that comes of it.
 import { about, fired, later, outcome, record, show } from "../log.js";
 
-/** Constructs, records the result, and closes. */
+/** Constructs, records what came of it, and closes. */
 function attempt(WebSocket, log, ...all) {
   log(
     outcome(() => {

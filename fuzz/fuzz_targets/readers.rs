@@ -1,0 +1,7 @@
+//! Changes of an index and its readers, in any order: `server/src/fuzzing/` says what must hold.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: &[u8]| manysocket_server::fuzzing::readers(input));

@@ -1,0 +1,564 @@
+//! What an index lists: made once, and shared by all who read it.
+//!
+//! A reader gets a snapshot, and then news. News are numbered; a snapshot is that of one number, and may be older than the newest:
+//! its readers then get the news since. So a change costs what has changed, however many readers there are.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use axum::extract::ws::Utf8Bytes;
+use bytes::Bytes;
+use serde_json::json;
+use tokio::sync::Notify;
+use tokio::time::{Duration, Instant, sleep_until};
+
+use crate::site::index_text::{EVENT, Form, Text, counted};
+use crate::site::listing::INTERVAL;
+use crate::site::route_tree::Entries;
+use crate::turns::Turns;
+use crate::waiters::Waiters;
+
+/// Changes that are read of the listing at once, under its lock.
+const STEP: usize = 256;
+
+/// How much is made, and how much is kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// The time between news, at least.
+    pub(crate) interval: Duration,
+    /// The bytes of a long snapshot: one is made again at most once in [`SNAPSHOT_INTERVAL`].
+    pub(crate) long: usize,
+    /// The least that is kept of news, in bytes and in number, for readers that are behind. Further back they get the list again.
+    pub(crate) news: (usize, usize),
+}
+
+/// Copying a mebibyte costs 0.3 ms.
+const BOUNDS: Bounds = Bounds { interval: INTERVAL, long: 1 << 20, news: (64 * 1024, 64) };
+
+/// How old a long snapshot may be. Plain HTTP shows it; other readers get the news since.
+const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Bytes of lists that are held for those who have not read them yet, besides the present one: six of the longest that topics make.
+const MAX_OLD: usize = 64 << 20;
+
+/// The list of one path.
+#[derive(Debug)]
+pub(crate) struct View {
+    entries: Entries,
+    bounds: Bounds,
+    making: tokio::sync::Mutex<Making>,
+    shared: Mutex<Shared>,
+    /// The last reader has left.
+    left: Notify,
+    /// The bytes of all texts that are held anywhere.
+    live: Arc<AtomicUsize>,
+    /// How often entries were written.
+    #[cfg(test)]
+    written: AtomicUsize,
+}
+
+/// What one maker at a time changes. A maker may be dropped wherever it waits, so it changes all at once, when it has made all.
+#[derive(Debug)]
+struct Making {
+    /// How many changes of the listing the newest news include; `None` before the first list.
+    position: Option<u64>,
+    /// The newest news.
+    number: u64,
+    /// When they were made.
+    at: Instant,
+    snapshot: Text,
+    snapshot_number: u64,
+    snapshot_at: Instant,
+    /// What the news since the snapshot say of entries: sorted, and whether each is there.
+    pending: BTreeMap<String, bool>,
+    html: Option<Text>,
+    /// Somebody has asked for HTML since the last snapshot.
+    wants_html: bool,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// The newest news last, which have this number.
+    news: VecDeque<Message>,
+    number: u64,
+    bytes: usize,
+    readers: usize,
+    is_followed: bool,
+    waiters: Waiters,
+}
+
+/// A list or news, in the forms that readers want.
+#[derive(Debug, Clone)]
+pub(crate) struct Message {
+    /// A whole Server-Sent Event.
+    pub(crate) event: Bytes,
+    /// Its data: the JSON.
+    pub(crate) text: Utf8Bytes,
+}
+
+impl Message {
+    /// Makes a message of an event, which is text.
+    pub(crate) fn new(event: Bytes) -> Self {
+        let text = event.slice(EVENT.0.len()..event.len() - EVENT.1.len());
+        Self { event, text: Utf8Bytes::try_from(text).unwrap_or_default() }
+    }
+}
+
+/// Too many bytes of lists of before are held by readers that do not read.
+#[derive(Debug)]
+pub(crate) struct Full;
+
+impl View {
+    pub(crate) fn new(entries: Entries) -> Arc<Self> {
+        Self::bounded(entries, BOUNDS)
+    }
+
+    pub(crate) fn bounded(entries: Entries, bounds: Bounds) -> Arc<Self> {
+        let (live, now) = (Arc::default(), Instant::now());
+        let making = Making {
+            position: None,
+            number: 0,
+            at: now,
+            snapshot: Text::empty(Form::Json, &live),
+            snapshot_number: 0,
+            snapshot_at: now,
+            pending: BTreeMap::new(),
+            html: None,
+            wants_html: false,
+        };
+        Arc::new(Self {
+            entries,
+            bounds,
+            making: making.into(),
+            shared: Mutex::default(),
+            left: Notify::new(),
+            live,
+            #[cfg(test)]
+            written: AtomicUsize::new(0),
+        })
+    }
+
+    /// Returns the bytes of all texts that are held anywhere, and of those that are held here.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) async fn held(&self) -> (usize, usize) {
+        let making = self.making.lock().await;
+        let html = making.html.as_ref().map_or(0, |html| html.bytes.len());
+        let shared = self.shared();
+        // The list as news is the snapshot of then.
+        let news = shared.news.iter().filter(|news| news.event.as_ptr() != making.snapshot.bytes.as_ptr());
+        let news: usize = news.map(|news| news.event.len()).sum();
+        (self.live.load(Ordering::Relaxed), making.snapshot.bytes.len() + html + news)
+    }
+
+    /// Returns how often entries have been written: into news, into a list, or both.
+    #[cfg(test)]
+    pub(crate) fn written(&self) -> usize {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    /// Returns the list for one who does not follow it.
+    pub(crate) async fn list(&self) -> Result<Message, Full> {
+        let making = self.present().await?;
+        Ok(Message::new(making.snapshot.bytes.clone()))
+    }
+
+    /// Returns the items of the list as HTML.
+    pub(crate) async fn html(&self) -> Result<Bytes, Full> {
+        let mut making = self.present().await?;
+        making.wants_html = true;
+        if making.html.is_none() {
+            let html = making.snapshot.to_form(Form::Html, &self.live, &mut Turns::default()).await;
+            making.html = Some(html);
+        }
+        Ok(making.html.as_ref().map(|html| html.bytes.clone()).unwrap_or_default())
+    }
+
+    /// Adds a reader, which gets the list and then news.
+    pub(crate) async fn follow(self: &Arc<Self>) -> Result<Reader, Full> {
+        let making = self.present().await?;
+        let (first, number) = (Message::new(making.snapshot.bytes.clone()), making.snapshot_number);
+        let mut shared = self.shared();
+        shared.readers += 1;
+        let follow = !std::mem::replace(&mut shared.is_followed, true);
+        let reader =
+            Reader { view: Arc::clone(self), first: Some(first), number, waiting: shared.waiters.number() };
+        drop(shared);
+        drop(making);
+        if follow && self.entries.names.is_some() {
+            tokio::spawn(Arc::clone(self).make_news());
+        }
+        Ok(reader)
+    }
+
+    /// Counts entries that are written.
+    fn count(&self, _entries: usize) {
+        #[cfg(test)]
+        self.written.fetch_add(_entries, Ordering::Relaxed);
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Brings the list up to date, as far as it has to be.
+    async fn present(&self) -> Result<tokio::sync::MutexGuard<'_, Making>, Full> {
+        let mut making = self.making.lock().await;
+        // Those who follow get at most ten messages a second, whoever comes meanwhile.
+        if making.position.is_none()
+            || self.shared().readers == 0
+            || making.at.elapsed() >= self.bounds.interval
+        {
+            self.update(&mut making).await;
+        }
+        let reaches = {
+            let shared = self.shared();
+            shared.number - making.snapshot_number <= shared.news.len() as u64
+        };
+        let is_long = making.snapshot.bytes.len() > self.bounds.long;
+        if !reaches || !is_long || making.snapshot_at.elapsed() >= SNAPSHOT_INTERVAL {
+            self.merge(&mut making).await;
+        }
+        let present = making.snapshot.bytes.len() + making.html.as_ref().map_or(0, |html| html.bytes.len());
+        match self.live.load(Ordering::Relaxed) <= present + MAX_OLD {
+            true => Ok(making),
+            false => Err(Full),
+        }
+    }
+
+    /// Makes news of what has changed in the listing.
+    async fn update(&self, making: &mut Making) {
+        let Some((listing, forms)) = &self.entries.names else {
+            if making.position.replace(0).is_none() {
+                making.pending = self.entries.fixed.iter().map(|entry| (entry.clone(), true)).collect();
+            }
+            return;
+        };
+        let mut turns = Turns::default();
+        let Some(mut position) = making.position else {
+            return self.start(making, &mut turns).await;
+        };
+        // A name's first change says whether it was there before, the last whether it is now.
+        let mut changed = BTreeMap::<Arc<str>, (bool, bool)>::new();
+        loop {
+            let Some(changes) = listing.changes_after(position, STEP) else {
+                return self.start(making, &mut turns).await;
+            };
+            if changes.is_empty() {
+                break;
+            }
+            position += changes.len() as u64;
+            for (name, came) in changes {
+                turns.spend(name.len()).await;
+                changed.entry(name).and_modify(|(_, last)| *last = came).or_insert((came, came));
+            }
+        }
+        let mut entries = BTreeMap::new();
+        for (name, (_, came)) in changed.iter().filter(|(_, (first, last))| first == last) {
+            let those = forms.encoded(name).filter(|entry| self.entries.fixed.binary_search(entry).is_err());
+            entries.extend(those.map(|entry| (entry, *came)));
+            turns.spend(name.len()).await;
+        }
+        let (mut added, mut removed) = (String::new(), String::new());
+        for (entry, came) in &entries {
+            let list = if *came { &mut added } else { &mut removed };
+            let comma = if list.is_empty() { "" } else { "," };
+            let _ = write!(list, "{comma}{}", json!(entry));
+            turns.spend(entry.len()).await;
+        }
+        self.count(entries.len());
+        making.position = Some(position);
+        making.pending.extend(entries);
+        if !(added.is_empty() && removed.is_empty()) {
+            let news = format!("{}{{\"added\":[{added}],\"removed\":[{removed}]}}{}", EVENT.0, EVENT.1);
+            let news = counted(news.into_boxed_str().into_boxed_bytes().into_vec(), &self.live);
+            self.publish(making, Message::new(news));
+        }
+    }
+
+    /// Makes the list from the listing, at first and when changes were forgotten; those who follow get it as news.
+    async fn start(&self, making: &mut Making, turns: &mut Turns) {
+        let Some((listing, forms)) = &self.entries.names else { return };
+        let mut position = listing.position();
+        let mut present = BTreeMap::<Arc<str>, bool>::new();
+        let mut after = None;
+        loop {
+            let names = listing.names_after(after.as_deref(), STEP);
+            let Some(last) = names.last() else { break };
+            after = Some(Arc::clone(last));
+            for name in names {
+                turns.spend(name.len()).await;
+                present.insert(name, true);
+            }
+        }
+        // What has changed meanwhile.
+        while let Some(changes) = listing.changes_after(position, STEP).filter(|changes| !changes.is_empty())
+        {
+            position += changes.len() as u64;
+            present.extend(changes);
+        }
+        let fixed = self.entries.fixed.iter().map(|entry| (entry.clone(), true));
+        let mut entries: BTreeMap<String, bool> = fixed.collect();
+        for (name, _) in present.iter().filter(|(_, is_present)| **is_present) {
+            turns.spend(name.len()).await;
+            entries.extend(forms.encoded(name).map(|entry| (entry, true)));
+        }
+        let empty = Text::empty(Form::Json, &self.live);
+        let all = entries.iter().map(|(entry, is_present)| (entry.as_str(), *is_present));
+        let edits = empty.edits(all, turns).await;
+        let snapshot = empty.edited(&edits, &self.live, turns).await;
+        self.count(entries.len());
+        let is_first = making.position.replace(position).is_none();
+        making.pending.clear();
+        (making.snapshot, making.snapshot_at, making.html) = (snapshot, Instant::now(), None);
+        if !is_first {
+            self.publish(making, Message::new(making.snapshot.bytes.clone()));
+        }
+        making.snapshot_number = making.number;
+    }
+
+    /// Makes a snapshot that includes the newest news.
+    async fn merge(&self, making: &mut Making) {
+        if !making.pending.is_empty() {
+            let mut turns = Turns::default();
+            let pending = making.pending.iter().map(|(entry, is_present)| (entry.as_str(), *is_present));
+            let edits = making.snapshot.edits(pending, &mut turns).await;
+            let html = match &making.html {
+                Some(html) if making.wants_html => Some(html.edited(&edits, &self.live, &mut turns).await),
+                _ => None,
+            };
+            let snapshot = making.snapshot.edited(&edits, &self.live, &mut turns).await;
+            self.count(making.pending.len());
+            making.pending.clear();
+            (making.snapshot, making.snapshot_at, making.html) = (snapshot, Instant::now(), html);
+            making.wants_html = false;
+        }
+        making.snapshot_number = making.number;
+    }
+
+    /// Gives news to those who follow.
+    fn publish(&self, making: &mut Making, news: Message) {
+        making.number += 1;
+        making.at = Instant::now();
+        let mut shared = self.shared();
+        shared.number = making.number;
+        shared.bytes += news.event.len();
+        shared.news.push_back(news);
+        let most = (making.snapshot.bytes.len() / 2).max(self.bounds.news.0);
+        // The newest stay, whatever their size: who follows has not got them yet.
+        while (shared.bytes > most || shared.news.len() > self.bounds.news.1) && shared.news.len() > 1 {
+            let forgotten = shared.news.pop_front().map_or(0, |news| news.event.len());
+            shared.bytes -= forgotten;
+        }
+        let woken = shared.waiters.take();
+        drop(shared);
+        woken.wake();
+    }
+
+    /// Makes news of each change, until nobody follows any more.
+    async fn make_news(self: Arc<Self>) {
+        let Some((listing, _)) = &self.entries.names else { return };
+        let mut changes = listing.watch();
+        // What has changed since the list was made.
+        changes.mark_changed();
+        loop {
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return },
+                () = self.left.notified() => {}
+            }
+            {
+                let mut shared = self.shared();
+                if shared.readers == 0 {
+                    shared.is_followed = false;
+                    return;
+                }
+            }
+            let due = self.making.lock().await.at + self.bounds.interval;
+            if due > Instant::now() {
+                sleep_until(due).await;
+            }
+            let mut making = self.making.lock().await;
+            if making.at.elapsed() >= self.bounds.interval {
+                self.update(&mut making).await;
+            }
+        }
+    }
+}
+
+/// One who follows a list.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    view: Arc<View>,
+    first: Option<Message>,
+    /// The number of the newest news that it has got.
+    number: u64,
+    waiting: u64,
+}
+
+impl Reader {
+    /// Returns the list, and then news as there are any. Nothing is lost if the future is dropped.
+    pub(crate) async fn next(&mut self) -> Message {
+        loop {
+            if let Some(list) = self.first.take() {
+                return list;
+            }
+            match std::future::poll_fn(|cx| self.poll_news(cx)).await {
+                Some(news) => return news,
+                None => self.start_again().await,
+            }
+        }
+    }
+
+    /// `None`: the news are forgotten.
+    fn poll_news(&mut self, cx: &Context<'_>) -> Poll<Option<Message>> {
+        let mut shared = self.view.shared();
+        let Ok(behind) = usize::try_from(shared.number - self.number) else { return Poll::Ready(None) };
+        if behind == 0 {
+            shared.waiters.wait(self.waiting, cx);
+            return Poll::Pending;
+        }
+        let news = shared.news.len().checked_sub(behind).and_then(|index| shared.news.get(index)).cloned();
+        self.number += u64::from(news.is_some());
+        Poll::Ready(news)
+    }
+
+    /// Gets the list again. One that is full of lists of before waits until others have read theirs.
+    async fn start_again(&mut self) {
+        let mut making = self.view.making.lock().await;
+        self.view.merge(&mut making).await;
+        self.first = Some(Message::new(making.snapshot.bytes.clone()));
+        self.number = making.snapshot_number;
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let mut shared = self.view.shared();
+        shared.waiters.forget(self.waiting);
+        shared.readers -= 1;
+        if shared.readers == 0 {
+            drop(shared);
+            self.view.left.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::site::listing::Listing;
+    use crate::site::route_tree::Node;
+
+    fn view(listing: &Listing) -> Arc<View> {
+        let mut tree = Node::default();
+        tree.list("/{name}", listing.clone());
+        View::new(tree.entries("/"))
+    }
+
+    /// 9,900 names of a thousand bytes: the longest index that topics make.
+    fn large() -> Listing {
+        let listing = Listing::new();
+        for n in 0..9_900 {
+            listing.insert(&format!("{n:05}{}", "n".repeat(990)));
+        }
+        listing
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn readers_share_what_is_made_once() {
+        let listing = large();
+        let view = view(&listing);
+        let mut readers = Vec::new();
+        for _ in 0..500 {
+            readers.push(view.follow().await.expect("room"));
+        }
+        let first = readers[0].next().await;
+        for reader in &mut readers[1..] {
+            assert_eq!(reader.next().await.text.as_bytes().as_ptr(), first.text.as_bytes().as_ptr());
+        }
+        assert_eq!(view.written(), 9_900, "each name is written once for all readers");
+        listing.insert("one more");
+        let news = readers[0].next().await;
+        assert_eq!(news.text.as_str(), r#"{"added":["one%20more"],"removed":[]}"#);
+        for reader in &mut readers[1..] {
+            assert_eq!(reader.next().await.event.as_ptr(), news.event.as_ptr());
+            assert!(reader.next().now_or_never().is_none());
+        }
+        assert_eq!(view.written(), 9_901);
+        let lists = [view.list().await.expect("room"), view.list().await.expect("room")];
+        assert_eq!(lists[0].event.as_ptr(), lists[1].event.as_ptr());
+        assert!(view.written() <= 9_902, "a list copies what stays: {}", view.written());
+        let (live, held) = view.held().await;
+        assert!(
+            live <= held + first.event.len(),
+            "500 readers hold {live} bytes, {held} of them are the list"
+        );
+    }
+
+    /// Readers that do not read, while the list changes: what they hold is bounded.
+    #[tokio::test(start_paused = true)]
+    async fn lists_of_before_are_bounded() {
+        let listing = large();
+        let view = view(&listing);
+        let (mut held, mut refused) = (Vec::new(), 0);
+        for n in 0..100 {
+            listing.insert(&n.to_string());
+            tokio::time::advance(SNAPSHOT_INTERVAL).await;
+            match view.list().await {
+                Ok(list) => held.push(list),
+                Err(Full) => refused += 1,
+            }
+        }
+        let (live, present) = view.held().await;
+        assert!(refused > 0 && live <= 2 * present + MAX_OLD, "{live} bytes, refused {refused}");
+        drop(held);
+        assert!(view.list().await.is_ok(), "there is room again");
+    }
+
+    /// However fast names change, a long list is made once a second.
+    #[tokio::test(start_paused = true)]
+    async fn a_long_list_is_not_copied_for_each_change() {
+        let listing = large();
+        let view = view(&listing);
+        let mut follower = view.follow().await.expect("room");
+        let mut lists = std::collections::BTreeSet::from([follower.next().await.event.as_ptr().addr()]);
+        for n in 0..1000 {
+            listing.insert(&n.to_string());
+            listing.remove(&(n / 2).to_string());
+            lists.insert(view.list().await.expect("room").event.as_ptr().addr());
+        }
+        assert!(lists.len() <= 2, "{} copies", lists.len());
+        // One that comes now gets an older list, and the news since.
+        tokio::time::advance(INTERVAL).await;
+        let mut late = view.follow().await.expect("room");
+        assert!(!late.next().await.text.contains("\"999\""));
+        assert!(late.next().await.text.contains("\"999\""));
+    }
+
+    /// A request whose client leaves is dropped wherever it waits.
+    #[tokio::test(start_paused = true)]
+    async fn a_maker_that_is_dropped_leaves_all_as_it_was() {
+        let listing = large();
+        let view = view(&listing);
+        for round in 0..4 {
+            for polls in [1, 2, 3, 50, 150, 250] {
+                let mut list = Box::pin(view.list());
+                for _ in 0..polls {
+                    let polled = std::future::poll_fn(|cx| Poll::Ready(list.as_mut().poll(cx))).await;
+                    if polled.is_ready() {
+                        break;
+                    }
+                }
+            }
+            let list = view.list().await.expect("room");
+            let names: Vec<String> = serde_json::from_str(&list.text).expect("JSON");
+            assert_eq!(names.len(), 9_900 + round);
+            listing.insert(&round.to_string());
+            tokio::time::advance(SNAPSHOT_INTERVAL).await;
+        }
+    }
+}
