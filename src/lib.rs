@@ -5,6 +5,8 @@
 //! and what has arrived, it writes as 32-bit words that JavaScript reads out of its memory. No
 //! function calls back into the page, so none can be entered twice. `js/wasm.js` calls the functions as wasm exports them.
 
+#[cfg(not(target_arch = "wasm32"))]
+mod native;
 mod payload;
 mod words;
 
@@ -14,6 +16,8 @@ use manysocket_protocol::connection::{Connection, Side};
 use manysocket_protocol::{Batch, Kind, Millis, Settings, Transmit, Violation};
 use wasm_bindgen::prelude::*;
 
+#[cfg(not(target_arch = "wasm32"))]
+pub use native::*;
 use payload::Slot;
 
 // Half the size of the default allocator, whose thread support a page has no use for (KB gzip: 9.0

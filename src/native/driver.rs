@@ -1,0 +1,208 @@
+//! The task of one link: it moves physical messages between the physical WebSocket and the protocol's client.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use manysocket_protocol::client::Timeout;
+use manysocket_protocol::{Physical, Violation};
+use tokio::time::Sleep;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{Message as WsMessage, Utf8Bytes};
+
+use super::dial::Wire;
+use super::link::{Link, State};
+
+/// Physical messages that are read before answers are written: as the server's link.
+const READS: usize = 32;
+
+/// Rounds of reading and writing before other tasks of the runtime have their turn: as the server's link.
+const ROUNDS: usize = 8;
+
+/// How long the server has to answer the physical Close, as the server's link.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a link ended.
+enum End {
+    /// The connection is gone.
+    Lost,
+    /// The server broke the protocol, or shows no sign of life.
+    Violation(Violation),
+    /// No socket has used the link for its idle timeout.
+    Idle,
+}
+
+struct Driver {
+    link: Arc<Link>,
+    wire: Wire,
+    timer: Option<Pin<Box<Sleep>>>,
+    needs_flush: bool,
+}
+
+/// Drives a link over a physical WebSocket until it ends.
+pub(super) async fn drive(link: Arc<Link>, wire: Wire) {
+    let mut driver = Driver { link, wire, timer: None, needs_flush: false };
+    let end = std::future::poll_fn(|cx| driver.poll(cx)).await;
+    let close = match end {
+        End::Lost => {
+            finish(&driver.link, false);
+            return;
+        }
+        End::Violation(violation) => {
+            finish(&driver.link, true);
+            CloseFrame { code: violation.code().into(), reason: violation.reason().into() }
+        }
+        End::Idle => CloseFrame { code: 1000.into(), reason: Utf8Bytes::default() },
+    };
+    let mut wire = driver.wire;
+    let closing = async {
+        wire.close(Some(close)).await?;
+        while let Some(Ok(_)) = wire.next().await {}
+        Ok::<(), tokio_tungstenite::tungstenite::Error>(())
+    };
+    // Whether the server answers in time changes nothing: no socket uses the link any more.
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
+}
+
+/// Ends all sockets of a link. `failed`: the link failed, as one does whose server breaks the protocol or cannot be reached.
+pub(super) fn finish(link: &Link, failed: bool) {
+    let mut state = link.lock();
+    state.has_ended = true;
+    state.client.lost(failed);
+    let wakers = state.deliver();
+    drop(state);
+    wake(wakers);
+}
+
+pub(super) fn wake(wakers: Vec<Waker>) {
+    wakers.into_iter().for_each(Waker::wake);
+}
+
+impl Driver {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        self.link.driver.register(cx.waker());
+        for _ in 0..ROUNDS {
+            match self.poll_round(cx) {
+                Ok(true) => {}
+                Ok(false) => return Poll::Pending,
+                Err(end) => return Poll::Ready(end),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Reads, does what is due, and writes. Returns whether there may be more to do at once.
+    fn poll_round(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let mut progress = self.poll_read(cx)?;
+        progress |= self.poll_timer(cx)?;
+        progress |= self.poll_write(cx)?;
+        Ok(progress)
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let mut progress = false;
+        for _ in 0..READS {
+            let message = match self.wire.poll_next_unpin(cx) {
+                Poll::Ready(Some(Ok(WsMessage::Text(text)))) => Physical::Text(text.into()),
+                Poll::Ready(Some(Ok(WsMessage::Binary(bytes)))) => Physical::Binary(bytes),
+                Poll::Ready(Some(Ok(WsMessage::Ping(_) | WsMessage::Pong(_) | WsMessage::Frame(_)))) => {
+                    progress = true;
+                    continue;
+                }
+                Poll::Ready(Some(Ok(WsMessage::Close(_)) | Err(_)) | None) => return Err(End::Lost),
+                Poll::Pending => break,
+            };
+            progress = true;
+            self.with(|state| {
+                let now = state.now();
+                state.client.receive(now, message)
+            })
+            .map_err(End::Violation)?;
+        }
+        Ok(progress)
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let Some(at) = self.link.lock().timeout() else { return Ok(false) };
+        let timer = match &mut self.timer {
+            Some(timer) => {
+                if timer.deadline() != at {
+                    timer.as_mut().reset(at);
+                }
+                timer
+            }
+            None => self.timer.insert(Box::pin(tokio::time::sleep_until(at))),
+        };
+        if timer.as_mut().poll(cx).is_pending() {
+            return Ok(false);
+        }
+        let timeout = self.with(|state| {
+            let now = state.now();
+            let timeout = state.client.handle_timeout(now);
+            // Under the same lock: no socket opens over a link that is about to close.
+            state.has_ended |= matches!(timeout, Ok(Timeout::Idle));
+            timeout
+        });
+        match timeout {
+            Ok(Timeout::Idle) => Err(End::Idle),
+            Ok(Timeout::Drain) => Ok(true),
+            Err(violation) => Err(End::Violation(violation)),
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let mut progress = false;
+        loop {
+            match self.wire.poll_ready_unpin(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Err(End::Lost),
+                Poll::Pending => return Ok(progress),
+            }
+            let mut state = self.link.lock();
+            let (now, unflushed) = (state.now(), state.unflushed);
+            let Some(message) = state.client.poll_transmit(now, unflushed) else { break };
+            let message = match message {
+                Physical::Binary(bytes) => WsMessage::Binary(bytes),
+                Physical::Text(bytes) => match Utf8Bytes::try_from(bytes) {
+                    Ok(text) => WsMessage::Text(text),
+                    Err(_) => unreachable!("the client makes texts of texts"),
+                },
+            };
+            state.unflushed += message.len() as u64;
+            drop(state);
+            self.wire.start_send_unpin(message).map_err(|_| End::Lost)?;
+            self.needs_flush = true;
+            progress = true;
+        }
+        // The client may have refused opens beyond the server's limit.
+        self.with(|_| ());
+        if self.needs_flush {
+            match self.wire.poll_flush_unpin(cx) {
+                Poll::Ready(Ok(())) => {
+                    self.needs_flush = false;
+                    let mut state = self.link.lock();
+                    state.unflushed = 0;
+                    let wakers = state.unblock();
+                    drop(state);
+                    wake(wakers);
+                }
+                Poll::Ready(Err(_)) => return Err(End::Lost),
+                Poll::Pending => {}
+            }
+        }
+        Ok(progress)
+    }
+
+    /// Changes the state, and gives the sockets what follows from that.
+    fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.link.lock();
+        let result = change(&mut state);
+        let wakers = state.deliver();
+        drop(state);
+        wake(wakers);
+        result
+    }
+}

@@ -1,0 +1,154 @@
+//! The multiplexer's client: it dials a link on first use, and opens sockets over it.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use manysocket_protocol::Settings;
+use tokio::runtime::Handle as Runtime;
+use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderName, HeaderValue};
+use tracing::debug;
+use url::{Position, Url};
+
+use super::link::Link;
+use super::{Error, WebSocket, dial, driver};
+
+/// The URL of a multiplexer, and the link to it. Clones share the link.
+///
+/// The first [`open`](MultiWebSocket::open) dials the link. A link without sockets closes after 10 s, and the next open
+/// dials again. When a link is lost, its sockets end with [`Error::Lost`], and the next open dials again.
+#[derive(Clone)]
+pub struct MultiWebSocket {
+    url: Url,
+    headers: HeaderMap,
+    settings: Settings,
+    link: Arc<Mutex<Option<Arc<Link>>>>,
+}
+
+impl fmt::Debug for MultiWebSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Neither query nor headers: they may hold secrets.
+        f.debug_struct("MultiWebSocket")
+            .field("url", &&self.url[..Position::AfterPath])
+            .finish_non_exhaustive()
+    }
+}
+
+impl MultiWebSocket {
+    /// Names the multiplexer at `url` (`ws:`, `wss:`, `http:` or `https:`). Nothing is dialled yet.
+    ///
+    /// # Errors
+    /// Returns [`Error::Url`] if `url` is not an absolute URL of one of these schemes, or has a fragment or credentials.
+    pub fn new(url: &str) -> Result<Self, Error> {
+        let parsed = Url::parse(url).map_err(|error| url_error(url, error.to_string()))?;
+        Ok(Self {
+            url: socket_url(url, parsed)?,
+            headers: HeaderMap::new(),
+            settings: Settings::default(),
+            link: Arc::default(),
+        })
+    }
+
+    /// Adds a header to the handshake of links to come, such as `Authorization` or `Cookie`; it replaces an earlier one of
+    /// the same name. `Origin` is the multiplexer's own unless it is set here.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    /// Opens a socket to a URL, absolute or relative to the multiplexer's.
+    ///
+    /// # Errors
+    /// As [`MultiWebSocket::open_with`].
+    pub fn open(&self, url: &str) -> Result<WebSocket, Error> {
+        self.open_with(url, &[])
+    }
+
+    /// Opens a socket and offers subprotocols, best first. Returns at once: [`WebSocket::opened`] waits for the server.
+    ///
+    /// # Errors
+    /// Returns [`Error::Url`] if the URL is not on the multiplexer's server, [`Error::Protocol`] if a subprotocol is no token
+    /// or is given twice, and [`Error::NoRuntime`] outside of a tokio runtime.
+    pub fn open_with(&self, url: &str, protocols: &[&str]) -> Result<WebSocket, Error> {
+        let parsed = self.url.join(url).map_err(|error| url_error(url, error.to_string()))?;
+        let target = socket_url(url, parsed)?;
+        if target[..Position::BeforePath] != self.url[..Position::BeforePath] {
+            return Err(url_error(url, "it is on another server than the multiplexer".into()));
+        }
+        for (index, name) in protocols.iter().enumerate() {
+            if !is_token(name) || protocols[..index].contains(name) {
+                return Err(Error::Protocol((*name).to_owned()));
+            }
+        }
+        let runtime = Runtime::try_current().map_err(|_| Error::NoRuntime)?;
+        let target = &target[Position::BeforePath..Position::AfterQuery];
+        Ok(self.open_target(target, &protocols.join(", "), &runtime))
+    }
+
+    fn open_target(&self, target: &str, protocols: &str, runtime: &Runtime) -> WebSocket {
+        let mut current = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(link) = &*current {
+            let mut state = link.lock();
+            if !state.has_ended {
+                let id = state.open(target, protocols);
+                let wakers = state.deliver();
+                drop(state);
+                driver::wake(wakers);
+                link.driver.wake();
+                return WebSocket::new(Arc::clone(link), id);
+            }
+        }
+        let link = Arc::new(Link::new(self.settings));
+        let id = link.lock().open(target, protocols);
+        *current = Some(Arc::clone(&link));
+        drop(current);
+        runtime.spawn(run(self.url.clone(), self.headers.clone(), Arc::clone(&link)));
+        WebSocket::new(link, id)
+    }
+}
+
+/// Dials a link, and drives it to its end.
+async fn run(url: Url, headers: HeaderMap, link: Arc<Link>) {
+    // The program may open further sockets at once: all of them ride in the handshake.
+    tokio::task::yield_now().await;
+    let first_batch = link.lock().client.handshake();
+    match dial::dial(&url, &headers, &first_batch).await {
+        Ok(wire) => driver::drive(link, wire).await,
+        Err(error) => {
+            debug!(url = &url[..Position::AfterPath], "the link cannot be opened: {error}");
+            driver::finish(&link, true);
+        }
+    }
+}
+
+/// A URL with the scheme `ws` or `wss`, as the constructor of a page's `WebSocket` makes it (WHATWG WebSockets §3.1).
+pub(super) fn socket_url(given: &str, mut url: Url) -> Result<Url, Error> {
+    let scheme = match url.scheme() {
+        "ws" | "http" => "ws",
+        "wss" | "https" => "wss",
+        _ => return Err(url_error(given, "its scheme is none of ws, wss, http and https".into())),
+    };
+    if url.fragment().is_some() {
+        return Err(url_error(given, "it has a fragment (#…)".into()));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(url_error(
+            given,
+            "it has a user or a password; set the header Authorization instead".into(),
+        ));
+    }
+    match url.set_scheme(scheme) {
+        Ok(()) => Ok(url),
+        Err(()) => Err(url_error(given, "its scheme cannot be changed to that of a WebSocket".into())),
+    }
+}
+
+pub(super) fn url_error(url: &str, why: String) -> Error {
+    Error::Url { url: url.to_owned(), why }
+}
+
+/// Whether a name is a token (RFC 9110 §5.6.2).
+fn is_token(name: &str) -> bool {
+    !name.is_empty()
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
