@@ -128,7 +128,9 @@ mod turns;
 mod waiters;
 mod ws;
 
+pub use access::forwarded::Forwarded;
 pub use access::origin::Origin;
+pub use access::proxies::{Proxies, ProxiesError};
 pub use gateway::Gateway;
 pub use limits::Limits;
 pub use link::registry::Links;

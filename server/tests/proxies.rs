@@ -1,4 +1,5 @@
-//! Behind nginx and HAProxy, as `docs/deploy/` sets them up: TLS, origins, who is said to connect, and silence.
+//! Behind nginx and HAProxy, as `docs/deploy/` sets them up: TLS, origins, who is said to connect, and silence. The server trusts
+//! them, as with `--trust-forwarded loopback`.
 #![cfg(unix)]
 
 mod common;
@@ -7,17 +8,19 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::ws::Message as WsMessage;
 use axum::http::HeaderMap;
+use axum::http::uri::Scheme;
 use axum::response::Response;
 use axum::routing::any;
+use axum::{Extension, Router};
 use common::program::{self, free_address, is_installed};
 use common::tls::{Files, Link, dial};
 use common::{PATIENCE, Server};
 use futures_util::StreamExt;
-use manysocket_protocol::{Event, Message, Settings};
-use manysocket_server::{Multiplexer, WebSocketUpgrade};
+use manysocket_protocol::{Event, Message, SUBPROTOCOL, Settings};
+use manysocket_server::{Forwarded, Multiplexer, WebSocketUpgrade};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite as ts;
@@ -82,19 +85,43 @@ impl Proxy {
         Link::over(stream, self.address.port(), path).await
     }
 
+    /// The status of a link's handshake from a page of an origin, by a client that claims to be a proxy as well.
+    async fn status(&self, path: &str, origin: &str) -> String {
+        let mut stream = self.files.connect(self.address).await.expect("TLS");
+        let port = self.address.port();
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\nOrigin: {origin}\r\nX-Forwarded-Proto: http\r\n\
+             X-Forwarded-Host: evil.example\r\nX-Forwarded-Prefix: /evil\r\nForwarded: proto=http;host=evil.example\r\n\
+             Connection: keep-alive\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.expect("a proxy");
+        let mut line = vec![0; "HTTP/1.1 101".len()];
+        stream.read_exact(&mut line).await.expect("an answer");
+        String::from_utf8(line).expect("ASCII").split_off("HTTP/1.1 ".len())
+    }
+
     async fn native(&self, path: &str) -> common::tls::Wire {
         let stream = self.files.connect(self.address).await.expect("TLS");
         dial(stream, self.address.port(), path, None).await
     }
 }
 
-/// Tells who is said to have connected, then echoes.
-async fn who(headers: HeaderMap, upgrade: WebSocketUpgrade) -> Response {
-    let who = ["x-forwarded-for", "x-forwarded-proto"].map(|name| {
+/// Tells who is said to have connected, in the headers and as the multiplexer has read them, then echoes.
+async fn who(
+    headers: HeaderMap,
+    Extension(forwarded): Extension<Forwarded>,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    let given = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-prefix", "forwarded"].map(|name| {
         headers.get_all(name).iter().map(|value| value.to_str().expect("text")).collect::<String>()
     });
+    let client = forwarded.client().map(|client| client.to_string());
+    let scheme = forwarded.scheme().map(Scheme::to_string);
+    let read = [client.as_deref(), scheme.as_deref(), forwarded.prefix()].map(Option::unwrap_or_default);
+    let who = [given.join(" ").trim().to_owned(), read.join(" ").trim().to_owned()];
     upgrade.on_upgrade(async move |mut socket| {
-        let _ = socket.send(WsMessage::Text(who.join(" ").into())).await;
+        let _ = socket.send(WsMessage::Text(who.join(", ").into())).await;
         while let Some(Ok(message)) = socket.recv().await {
             let _ = socket.send(message).await;
         }
@@ -104,13 +131,14 @@ async fn who(headers: HeaderMap, upgrade: WebSocketUpgrade) -> Response {
 async fn start() -> Server {
     let settings = Settings { ping_interval: PING_INTERVAL, ..Settings::default() };
     let app = Router::new().route("/who", any(who));
-    Server::with(Multiplexer::new("/multiplexer").settings(settings), app).await
+    let multiplexer = Multiplexer::new("/multiplexer").settings(settings);
+    Server::with(multiplexer.trust_forwarded(["loopback".parse().expect("proxies")]), app).await
 }
 
 async fn behind(program: &str) {
     let server = start().await;
     let Some(proxy) = Proxy::start(program, &server).await else { return };
-    let expected = "127.0.0.1 https";
+    let expected = "127.0.0.1 https, 127.0.0.1 https";
 
     // The page's origin is the proxy's, and is let in as the server's own.
     let mut link = proxy.link("/who").await;
@@ -119,6 +147,15 @@ async fn behind(program: &str) {
     let mut native = proxy.native("/who").await;
     let first = native.next().await.expect("open").expect("a message");
     assert_eq!(first, ts::Message::text(expected));
+
+    // The scheme counts: the proxy says which it was. So does what it says of the host.
+    for (origin, expected) in [
+        (format!("https://localhost:{}", proxy.address.port()), "101"),
+        (format!("http://localhost:{}", proxy.address.port()), "403"),
+        ("https://evil.example".into(), "403"),
+    ] {
+        assert_eq!(proxy.status("/multiplexer", &origin).await, expected, "{origin}");
+    }
 
     // Large enough for the proxies' buffers to fill.
     link.assert_echo(&"large ".repeat(50_000)).await;

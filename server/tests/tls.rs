@@ -6,7 +6,7 @@ mod common;
 use common::binary::Binary;
 use common::tls::{Files, Link};
 use rcgen::KeyPair;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 const ECHO: &str = "/demo/echo";
@@ -25,6 +25,39 @@ async fn a_link_over_tls() {
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
     let mut link = Link::over(stream, binary.server.address.port(), ECHO).await;
     link.assert_echo("in secret").await;
+}
+
+/// A page that came over plain HTTP may be anybody's on the way. The server ends TLS, so it knows its scheme.
+#[tokio::test]
+async fn pages_of_the_same_host_without_tls_are_of_another_origin() {
+    let files = Files::new();
+    let binary = serve(&files).await;
+    let address = binary.server.address;
+    for (path, protocol) in
+        [("/multiplexer", "manysocket.v1"), ("/demo/topics/x", "a"), ("/demo/state/x", "a"), ("/demo/", "a")]
+    {
+        for (origin, expected) in [
+            (format!("https://localhost:{}", address.port()), "101"),
+            (format!("http://localhost:{}", address.port()), "403"),
+            ("http://localhost".into(), "403"),
+            ("https://localhost".into(), "403"),
+        ] {
+            // What a client says of a proxy changes nothing.
+            for more in ["", "X-Forwarded-Proto: http\r\n", "Forwarded: proto=http\r\n"] {
+                let mut stream = files.connect(address).await.expect("TLS");
+                let request = format!(
+                    "GET {path} HTTP/1.1\r\nHost: localhost:{}\r\nOrigin: {origin}\r\n{more}Connection: upgrade\r\n\
+                     Upgrade: websocket\r\nSec-WebSocket-Protocol: {protocol}\r\nSec-WebSocket-Version: 13\r\n\
+                     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+                    address.port()
+                );
+                stream.write_all(request.as_bytes()).await.expect("a server");
+                let mut line = [0; "HTTP/1.1 101".len()];
+                stream.read_exact(&mut line).await.expect("an answer");
+                assert_eq!(String::from_utf8_lossy(&line), format!("HTTP/1.1 {expected}"), "{request}");
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,28 @@
 //! Decides who may open what.
 
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+pub(crate) mod entry;
 pub(crate) mod excerpt;
+pub(crate) mod forwarded;
+pub(crate) mod host;
 pub(crate) mod origin;
+pub(crate) mod path_form;
+pub(crate) mod proxies;
 pub(crate) mod reader;
 pub(crate) mod scope;
+pub(crate) mod tokens;
+
+/// Answers with a line of text.
+pub(crate) fn plain(status: StatusCode, why: &str) -> Response {
+    as_declared((status, format!("{why}\n")))
+}
+
+/// Has a browser take a response for what its `Content-Type` says, and never guess another type from its content, which
+/// may hold what others have written.
+pub(crate) fn as_declared<R: IntoResponse>(response: R) -> Response {
+    let mut response = response.into_response();
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}

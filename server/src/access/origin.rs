@@ -3,19 +3,27 @@
 use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
 
+use axum::http::uri::Scheme;
 use axum::http::{HeaderMap, HeaderValue, header};
 use url::Url;
 
 use super::excerpt::excerpt;
+use super::forwarded::Forwarded;
+use super::host::Host;
 
 /// Pages that may connect besides the server's own: those of one origin, written as browsers do (`https://example.com`),
-/// those of all names below one (`https://*.example.com`), or `*`: everybody, programs that name no origin included. With
-/// that, any page of any site can act for its visitor: for servers that know no visitors.
+/// those of all names below one (`https://*.example.com`), those of an application (`tauri://localhost`,
+/// `chrome-extension://ID`), or `*`: everybody, programs that name no origin included. With that, any page of any site can
+/// act for its visitor: for servers that know no visitors.
+///
+/// `null` has to be named, too, and is as good as `*` towards pages: any site can make one in a sandboxed frame. So is `file://`,
+/// as pages of files call themselves in Android's web view.
 ///
 /// ```
 /// use manysocket_server::Origin;
 ///
 /// assert!("https://*.example.com".parse::<Origin>().is_ok());
+/// assert!("tauri://localhost".parse::<Origin>().is_ok());
 /// assert!("example.com".parse::<Origin>().is_err());
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +49,9 @@ impl FromStr for Origin {
         if written == "*" {
             return Ok(Self(Pattern::Everybody));
         }
+        if let Some(origin) = of_an_application(written) {
+            return Ok(Self(Pattern::One(origin)));
+        }
         let (scheme, rest) = written.split_once("://").unwrap_or_default();
         let (is_below, host) = match rest.strip_prefix("*.") {
             Some(name) => (true, name),
@@ -52,7 +63,7 @@ impl FromStr for Origin {
         });
         let url = url.ok_or_else(|| {
             format!(
-                "{written:?} is not an origin: expected scheme://host[:port], scheme://*.host[:port] or *"
+                "{written:?} is not an origin: expected scheme://host[:port], scheme://*.host[:port], null or *"
             )
         })?;
         Ok(Self(match url.domain() {
@@ -65,6 +76,21 @@ impl FromStr for Origin {
             _ => Pattern::One(url.origin().ascii_serialization()),
         }))
     }
+}
+
+/// Returns an origin whose scheme is not one of the web, as browsers write it, or `null`.
+fn of_an_application(written: &str) -> Option<String> {
+    let written = written.to_ascii_lowercase();
+    if written == "null" || written == "file://" {
+        return Some(written);
+    }
+    let (scheme, host) = written.split_once("://")?;
+    // What these have is an origin by the URL standard, or none.
+    let is_other = ["http", "https", "ws", "wss", "ftp", "file"].contains(&scheme);
+    let is_scheme = scheme.starts_with(|first: char| first.is_ascii_lowercase())
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    let is_right = is_scheme && !is_other && !host.contains('*') && Host::parse(host).is_some();
+    is_right.then_some(written)
 }
 
 impl Display for Origin {
@@ -126,7 +152,7 @@ impl Origins {
     ///
     /// # Errors
     /// What is wrong, for the log and the refusal's body.
-    pub(crate) fn check(&self, headers: &HeaderMap) -> Result<(), String> {
+    pub(crate) fn check(&self, headers: &HeaderMap, forwarded: &Forwarded) -> Result<(), String> {
         if self.allowed.contains(&Origin(Pattern::Everybody)) {
             return Ok(());
         }
@@ -134,7 +160,7 @@ impl Origins {
         let (Some(origin), None) = (given.next(), given.next()) else {
             return Err("the request has no Origin header, or several".into());
         };
-        self.check_origin(origin, headers)
+        self.check_origin(origin, headers, forwarded)
     }
 
     /// Checks the headers of a request that only reads. With GET a browser names the origin when another site's page wants to
@@ -143,9 +169,9 @@ impl Origins {
     ///
     /// # Errors
     /// What is wrong, for the refusal's body.
-    pub(crate) fn check_reader(&self, headers: &HeaderMap) -> Result<(), String> {
+    pub(crate) fn check_reader(&self, headers: &HeaderMap, forwarded: &Forwarded) -> Result<(), String> {
         if headers.contains_key(header::ORIGIN) || self.allowed.contains(&Origin(Pattern::Everybody)) {
-            return self.check(headers);
+            return self.check(headers, forwarded);
         }
         match headers.get("sec-fetch-site").map(HeaderValue::as_bytes) {
             // `none`: typed by the user.
@@ -157,37 +183,38 @@ impl Origins {
         }
     }
 
-    fn check_origin(&self, origin: &HeaderValue, headers: &HeaderMap) -> Result<(), String> {
+    fn check_origin(
+        &self,
+        origin: &HeaderValue,
+        headers: &HeaderMap,
+        forwarded: &Forwarded,
+    ) -> Result<(), String> {
         let origin = origin.to_str().map_err(|_| "the Origin header is not ASCII")?.to_ascii_lowercase();
         if self.allowed.iter().any(|allowed| allowed.fits(&origin)) {
             return Ok(());
         }
-        // A request with several is to be refused (RFC 9112 §3.2), and whoever is in front may have meant another than we would.
-        let mut hosts = headers.get_all(header::HOST).iter();
-        let (Some(host), None) = (hosts.next(), hosts.next()) else {
-            return Err("the request has no Host header, or several".into());
-        };
-        let host = host.to_str().unwrap_or_default();
-        if is_same_host(&origin, host) {
-            Ok(())
-        } else {
-            let (origin, host) = (excerpt(&origin), excerpt(host));
-            Err(format!("the origin {origin:?} is neither the server's own ({host}) nor allowed"))
-        }
-    }
-}
-
-/// Whether the page at `origin` was served by `host`. The scheme is not compared: behind a proxy that ends TLS the
-/// server does not know its own.
-fn is_same_host(origin: &str, host: &str) -> bool {
-    let (Ok(page), false) = (Url::parse(origin), host.contains(['/', '\\', '?', '#', '@'])) else {
-        return false;
-    };
-    let Ok(server) = Url::parse(&format!("{}://{host}", page.scheme())) else { return false };
-    matches!(page.scheme(), "http" | "https")
+        // Of several, whoever is in front may have meant another than this server would. They are refused on entry, unless the
+        // application is served without a multiplexer.
+        let is_one = headers.get_all(header::HOST).iter().count() == 1;
+        let host = forwarded.host_or_header(headers).filter(|_| is_one || forwarded.host().is_some());
+        let host = host.ok_or("the request does not name one host")?;
+        let scheme = forwarded.scheme().map(Scheme::as_str);
+        // Without a scheme of its own, the server may have either: a proxy in front may end TLS.
+        let mut schemes =
+            ["http", "https"].into_iter().filter(|other| scheme.is_none_or(|own| own == *other));
         // As browsers write it (RFC 6454 §6.2): nothing that only a parser takes for this host.
-        && page.origin().ascii_serialization() == origin
-        && page.origin() == server.origin()
+        let is_canonical =
+            Url::parse(&origin).is_ok_and(|page| page.origin().ascii_serialization() == origin);
+        if is_canonical && schemes.any(|scheme| host.origin(scheme) == origin) {
+            return Ok(());
+        }
+        let (origin, host) = (excerpt(&origin), host.to_string());
+        let scheme = scheme.map(|scheme| format!("{scheme}://")).unwrap_or_default();
+        Err(format!(
+            "the origin {origin:?} is neither the server's own ({scheme}{}) nor allowed",
+            excerpt(&host)
+        ))
+    }
 }
 
 #[cfg(test)]
@@ -203,6 +230,11 @@ mod tests {
         headers
     }
 
+    /// On a server that does not know its scheme.
+    fn check(origins: &Origins, headers: &HeaderMap) -> Result<(), String> {
+        origins.check(headers, &Forwarded::default())
+    }
+
     #[test]
     fn the_servers_own_pages_may_connect() {
         let origins = Origins::default();
@@ -215,7 +247,7 @@ mod tests {
             ("https://example.com", "example.com:443"),
             ("http://[::1]:3000", "[::1]:3000"),
         ] {
-            assert_eq!(origins.check(&headers(Some(origin), host)), Ok(()), "{origin} at {host}");
+            assert_eq!(check(&origins, &headers(Some(origin), host)), Ok(()), "{origin} at {host}");
         }
     }
 
@@ -247,8 +279,22 @@ mod tests {
             (Some("ws://example.com"), "example.com"),
             (Some("http://example.com"), "evil.com@example.com"),
             (Some("http://example.com"), "example.com/evil"),
+            // Other ways to write a host, which no browser does.
+            (Some("http://example.com"), "ex%61mple.com"),
+            (Some("http://ex%61mple.com"), "ex%61mple.com"),
+            (Some("http://127.0.0.1"), "2130706433"),
+            (Some("http://2130706433"), "2130706433"),
+            (Some("http://127.0.0.1"), "0x7f.1"),
+            (Some("http://127.0.0.1"), "127.1"),
+            (Some("http://[::1]"), "[0:0:0:0:0:0:0:1]"),
+            (Some("http://[::1]"), "[::0001]"),
+            (Some("http://example.com"), "example.com:080"),
+            (Some("http://example.com"), "example.com:"),
+            (Some("http://example.com"), "exam\tple.com"),
+            (Some("http://example.com"), "\texample.com"),
+            (Some("http://example.com"), "example.com\t"),
         ] {
-            assert!(origins.check(&headers(origin, host)).is_err(), "{origin:?} at {host}");
+            assert!(check(&origins, &headers(origin, host)).is_err(), "{origin:?} at {host}");
         }
     }
 
@@ -256,16 +302,61 @@ mod tests {
     fn of_several_hosts_none_counts() {
         let mut headers = headers(Some("http://evil.com"), "evil.com");
         headers.append(header::HOST, "example.com".parse().expect("a header"));
-        assert!(Origins::default().check(&headers).is_err());
+        assert!(check(&Origins::default(), &headers).is_err());
+    }
+
+    #[test]
+    fn of_a_server_that_knows_its_scheme_only_pages_with_that() {
+        let page = |scheme: &str, host: &str| headers(Some(&format!("{scheme}://{host}")), host);
+        for (own, other) in [("https", "http"), ("http", "https")] {
+            let request = axum::http::Request::get("/").header("x-forwarded-proto", own).body(());
+            let mut parts = request.expect("a request").into_parts().0;
+            let peer = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
+            parts.extensions.insert(axum::extract::ConnectInfo(peer));
+            let proxies = vec!["loopback".parse().expect("proxies")];
+            let forwarded = crate::access::forwarded::Trusted::new(proxies).read(&parts);
+            for host in ["example.com", "example.com:8443", "[::1]"] {
+                assert_eq!(Origins::default().check(&page(own, host), &forwarded), Ok(()));
+                assert!(Origins::default().check(&page(other, host), &forwarded).is_err(), "{own} {host}");
+            }
+        }
+    }
+
+    #[test]
+    fn applications_have_origins_that_may_be_listed() {
+        for origin in [
+            "tauri://localhost",
+            "capacitor://localhost",
+            "ionic://localhost",
+            "app://.",
+            "app://obsidian.md",
+            "chrome-extension://abcdefghijklmnopabcdefghijklmnop",
+            "moz-extension://2c127fa4-62c7-7e4f-90e5-472b45eecfdc",
+            "vscode-webview://1a2b3c",
+            "my.app+x://localhost:8080",
+            "file://",
+            "null",
+        ] {
+            let given = headers(Some(origin), "example.com");
+            assert!(check(&Origins::default(), &given).is_err(), "{origin}: not by itself");
+            let mut origins = Origins::default();
+            origins.allow(origin);
+            assert_eq!(check(&origins, &given), Ok(()), "{origin}");
+            for other in
+                ["tauri://other", "x-tauri://localhost", "file:///x", "null://", "", "http://localhost"]
+            {
+                assert!(check(&origins, &headers(Some(other), "example.com")).is_err(), "{origin}: {other}");
+            }
+        }
     }
 
     #[test]
     fn unless_they_are_listed() {
         let mut origins = Origins::default();
         origins.allow("https://other.org/");
-        assert!(origins.check(&headers(Some("https://other.org"), "example.com")).is_ok());
-        assert!(origins.check(&headers(Some("http://other.org"), "example.com")).is_err());
-        assert!(origins.check(&headers(Some("https://other.org:444"), "example.com")).is_err());
+        assert!(check(&origins, &headers(Some("https://other.org"), "example.com")).is_ok());
+        assert!(check(&origins, &headers(Some("http://other.org"), "example.com")).is_err());
+        assert!(check(&origins, &headers(Some("https://other.org:444"), "example.com")).is_err());
     }
 
     #[test]
@@ -285,7 +376,7 @@ mod tests {
             ("https://evil.com@a.other.org", false),
             ("null", false),
         ] {
-            let checked = origins.check(&headers(Some(origin), "example.com"));
+            let checked = check(&origins, &headers(Some(origin), "example.com"));
             assert_eq!(checked.is_ok(), expected, "{origin}");
         }
     }
@@ -295,15 +386,34 @@ mod tests {
         let mut origins = Origins::default();
         origins.allow("*");
         for origin in [Some("null"), Some("http://evil.com"), None] {
-            assert!(origins.check(&headers(origin, "example.com")).is_ok(), "{origin:?}");
+            assert!(check(&origins, &headers(origin, "example.com")).is_ok(), "{origin:?}");
         }
     }
 
     #[test]
     fn what_is_no_origin_is_refused_when_it_is_listed() {
-        for bad in
-            ["", "example.com", "null", "https://", "https://a/b", "https://a?b", "https://u@a", "file:///x"]
-        {
+        for bad in [
+            "",
+            "example.com",
+            "https://",
+            "https://a/b",
+            "https://a?b",
+            "https://u@a",
+            "file:///x",
+            "file://h",
+        ] {
+            assert!(bad.parse::<Origin>().is_err(), "{bad}");
+        }
+        for bad in [
+            "tauri:localhost",
+            "tauri://",
+            "tauri://a/b",
+            "tauri://*.a",
+            "t_x://a",
+            "://a",
+            "1x://a",
+            "tauri://u@a",
+        ] {
             assert!(bad.parse::<Origin>().is_err(), "{bad}");
         }
         for bad in ["https://*", "https://*.", "https://a.*.org", "https://*.127.0.0.1", "https://**.a.org"] {

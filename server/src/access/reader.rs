@@ -2,17 +2,20 @@
 
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 
+use crate::access::forwarded::Forwarded;
 use crate::access::origin::Origins;
+use crate::access::plain;
 
 /// Returns the refusal of a reader of another origin; `None` if the origin is the server's own or is listed.
 pub(crate) fn refuse_reader(parts: &Parts) -> Option<Response> {
+    let forwarded = Forwarded::of(parts);
     let check = match parts.extensions.get::<Origins>() {
-        Some(origins) => origins.check_reader(&parts.headers),
-        None => Origins::default().check_reader(&parts.headers),
+        Some(origins) => origins.check_reader(&parts.headers, &forwarded),
+        None => Origins::default().check_reader(&parts.headers, &forwarded),
     };
-    check.err().map(|why| (StatusCode::FORBIDDEN, format!("{why}\n")).into_response())
+    check.err().map(|why| plain(StatusCode::FORBIDDEN, &why))
 }
 
 /// Allows the requesting page to read the response from another origin (CORS). [`refuse_reader`] has checked the origin.

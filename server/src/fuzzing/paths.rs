@@ -5,6 +5,7 @@ use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use percent_encoding::percent_decode_str;
 use url::{Position, Url};
 
+use crate::access::forwarded::Forwarded;
 use crate::access::origin::{Origin, Origins};
 use crate::access::scope::Jail;
 use crate::nats::{path, subject};
@@ -57,13 +58,14 @@ pub fn origins(input: &[u8]) {
     let mut headers = HeaderMap::new();
     let (Ok(given), Ok(own)) = (HeaderValue::from_str(origin), HeaderValue::from_str(host)) else { return };
     headers.insert(header::ORIGIN, given);
-    let accepts = |origins: &Origins, headers: &HeaderMap| origins.check(headers).is_ok();
+    let accepts =
+        |origins: &Origins, headers: &HeaderMap| origins.check(headers, &Forwarded::default()).is_ok();
     if let Ok(parsed) = pattern.parse::<Origin>() {
         let written = parsed.to_string();
         assert_eq!(written.parse(), Ok(parsed), "{pattern:?} is written as {written:?}");
         let mut origins = Origins::default();
         origins.allow(pattern);
-        if accepts(&origins, &headers) && pattern != "*" {
+        if accepts(&origins, &headers) && pattern != "*" && written != "null" {
             // As written by browsers, or it fits nothing; and below the pattern by whole names.
             let origin = origin.to_ascii_lowercase();
             let (scheme, rest) = written.split_once("://").expect("an origin");

@@ -12,6 +12,7 @@ use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, Status
 use tokio::sync::oneshot;
 use tower::ServiceExt;
 
+use crate::access::forwarded::Forwarded;
 use crate::ws::in_memory_upgrade::Minted;
 use crate::ws::peer;
 use crate::ws::pipe::Pipe;
@@ -41,6 +42,8 @@ pub(crate) struct Dispatcher {
     remote: Option<ConnectInfo<SocketAddr>>,
     /// Of the connection, if this server ends its TLS.
     scheme: Option<Scheme>,
+    /// What the handshake's proxies said.
+    forwarded: Forwarded,
     /// The number of the link.
     peer: u64,
 }
@@ -76,7 +79,8 @@ impl Dispatcher {
         // Other extensions belong to the multiplexer's own route, its path parameters for example.
         let remote = handshake.extensions.get().copied();
         let scheme = handshake.extensions.get().cloned();
-        Self { app, headers, remote, scheme, peer: peer::number() }
+        let forwarded = Forwarded::of(handshake);
+        Self { app, headers, remote, scheme, forwarded, peer: peer::number() }
     }
 
     /// Calls the application. `None` if the target or the protocols cannot stand in a request.
@@ -91,6 +95,7 @@ impl Dispatcher {
         let offer = Offer::new(self.peer);
         let extensions: &mut Extensions = request.extensions_mut();
         extensions.insert(offer.clone());
+        extensions.insert(self.forwarded.clone());
         if let Some(remote) = self.remote {
             extensions.insert(remote);
         }

@@ -11,6 +11,7 @@ use axum::extract::ws::{CloseFrame, WebSocketUpgrade};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use manysocket_protocol::{Endpoint, SUBPROTOCOL, Settings, Side};
@@ -20,8 +21,12 @@ use tokio_util::task::AbortOnDropHandle;
 use tower::{Layer, Service};
 use tracing::{Instrument, info_span, warn};
 
+use crate::access::entry::enter;
+use crate::access::forwarded::{Forwarded, Trusted};
 use crate::access::origin::Origins;
+use crate::access::proxies::Proxies;
 use crate::access::scope::Jail;
+use crate::access::{as_declared, plain};
 use crate::limits::Limits;
 use crate::link::Link;
 use crate::link::dispatch::Dispatcher;
@@ -59,6 +64,7 @@ pub struct Multiplexer {
     path: Arc<str>,
     jail: Jail,
     origins: Origins,
+    proxies: Vec<Proxies>,
     settings: Settings,
     limits: Limits,
     stats: Stats,
@@ -75,6 +81,7 @@ impl Multiplexer {
             path: path.into(),
             jail: Jail::around(path),
             origins: Origins::default(),
+            proxies: Vec::new(),
             settings: Settings::default(),
             limits: Limits::default(),
             stats: Stats::default(),
@@ -102,6 +109,31 @@ impl Multiplexer {
     #[must_use]
     pub fn allow_origin(mut self, origin: &str) -> Self {
         self.origins.allow(origin);
+        self
+    }
+
+    /// Adds proxies whose forwarding headers count: `X-Forwarded-Proto`, `-Host`, `-For` and `-Prefix`, or `Forwarded`
+    /// (RFC 7239). Without any, these headers have no effect, whoever sends them.
+    ///
+    /// The scheme and the host that a trusted proxy names are those of the server's own pages; [`Forwarded`] has all of it for
+    /// handlers. The proxy must replace or add to these headers, and must not pass on what clients send.
+    ///
+    /// The server has to know the address of the peer: with [`serve`](crate::serve()) it does, with [`axum::serve()`] if the
+    /// application is given by `into_make_service_with_connect_info::<SocketAddr>()`. Otherwise nobody is trusted, and the
+    /// log says so once.
+    ///
+    /// ```
+    /// use manysocket_server::Multiplexer;
+    ///
+    /// # fn main() -> Result<(), manysocket_server::ProxiesError> {
+    /// let proxies = ["loopback".parse()?, "10.1.0.0/16".parse()?];
+    /// let multiplexer = Multiplexer::new("/multiplexer").trust_forwarded(proxies);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn trust_forwarded(mut self, proxies: impl IntoIterator<Item = Proxies>) -> Self {
+        self.proxies.extend(proxies);
         self
     }
 
@@ -178,8 +210,10 @@ impl Multiplexer {
         let app = if self.origins.is_empty() { app } else { app.layer(Extension(self.origins.clone())) };
         // Topics count in it what they hold.
         let app = app.layer(Extension(self.stats.clone()));
+        let trusted = Arc::new(Trusted::new(self.proxies.clone()));
         let shared = Arc::new(Shared { multiplexer: self, app: app.clone(), next_link: AtomicU64::new(1) });
-        Router::new().route(&path, any(connect)).with_state(shared).fallback_service(app)
+        let entry = middleware::from_fn_with_state(trusted, enter);
+        Router::new().route(&path, any(connect)).with_state(shared).fallback_service(app).layer(entry)
     }
 }
 
@@ -225,7 +259,7 @@ async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     let refuse = |status: StatusCode, limit: Option<&str>, why: String| {
         warn!(path = %multiplexer.path, %status, limit, "link refused: {why}");
         multiplexer.stats.link_refused(status.as_u16());
-        (status, format!("{why}\n")).into_response()
+        plain(status, &why)
     };
     if parts.extensions.get::<Offer>().is_some() {
         return refuse(StatusCode::BAD_REQUEST, None, "a multiplexer inside a multiplexer".into());
@@ -234,9 +268,9 @@ async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     let Ok(upgrade) = WebSocketUpgrade::from_request_parts(&mut parts, &()).await else {
         let why = "This is a manysocket multiplexer: connect with `new MultiWebSocket(url)` of the npm package manysocket.";
         let status = if is_upgrade { StatusCode::BAD_REQUEST } else { StatusCode::UPGRADE_REQUIRED };
-        return (status, [(header::UPGRADE, "websocket")], format!("{why}\n")).into_response();
+        return as_declared((status, [(header::UPGRADE, "websocket")], format!("{why}\n")));
     };
-    if let Err(why) = multiplexer.origins.check(&parts.headers) {
+    if let Err(why) = multiplexer.origins.check(&parts.headers, &Forwarded::of(&parts)) {
         return refuse(StatusCode::FORBIDDEN, None, why);
     }
     let upgrade = upgrade.protocols([SUBPROTOCOL]);

@@ -2,13 +2,15 @@
 
 use axum::extract::{OriginalUri, Request, State};
 use axum::handler::Handler;
-use axum::http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{Extensions, Method, StatusCode, Uri, header};
+use axum::response::Response;
 use axum::routing::{MethodRouter, any};
 use serde_json::json;
 use std::sync::Arc;
 
+use crate::access::as_declared;
 use crate::access::reader::{allow_cors, refuse_reader};
+use crate::access::tokens::has_token;
 use crate::site::html::{escape, page};
 use crate::site::listing::Listing;
 use crate::site::negotiate::{self, EVENTS, HTML, JSON};
@@ -169,7 +171,7 @@ impl About {
             (header::UPGRADE, "websocket"),
             (header::CONNECTION, "upgrade"),
         ];
-        (StatusCode::UPGRADE_REQUIRED, headers, body).into_response()
+        as_declared((StatusCode::UPGRADE_REQUIRED, headers, body))
     }
 
     fn page(&self, path: &str, has_events: bool) -> String {
@@ -201,18 +203,11 @@ pub(crate) fn not_acceptable(has_events: bool) -> Response {
     let why = format!(
         "This is a WebSocket endpoint. Plain HTTP gets {JSON}, {HTML}{events}; Accept names none of them.\n"
     );
-    (StatusCode::NOT_ACCEPTABLE, [(header::VARY, "accept")], why).into_response()
+    as_declared((StatusCode::NOT_ACCEPTABLE, [(header::VARY, "accept")], why))
 }
 
 /// Whether a request asks for a WebSocket, native or virtual.
 pub(crate) fn wants_socket(request: &Request) -> bool {
-    request.extensions().get::<Offer>().is_some() || names_websocket(request.headers())
-}
-
-fn names_websocket(headers: &HeaderMap) -> bool {
-    let upgrades =
-        headers.get_all(header::UPGRADE).iter().filter_map(|value: &HeaderValue| value.to_str().ok());
-    upgrades
-        .flat_map(|value| value.split(','))
-        .any(|protocol| protocol.trim().eq_ignore_ascii_case("websocket"))
+    request.extensions().get::<Offer>().is_some()
+        || has_token(request.headers(), &header::UPGRADE, "websocket")
 }

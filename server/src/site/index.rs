@@ -8,13 +8,14 @@ use axum::extract::Request;
 use axum::extract::ws::{Message as WsMessage, close_code};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use bytes::Bytes;
 use futures_util::future::ready;
 use futures_util::stream::{self, Stream, StreamExt};
 use percent_encoding::percent_decode_str;
 use tracing::warn;
 
+use crate::access::as_declared;
 use crate::access::reader::{allow_cors, refuse_reader};
 use crate::metrics::stats::Stats;
 use crate::site::endpoint::{not_acceptable, original_uri, wants_socket};
@@ -76,7 +77,7 @@ fn refuse_full(parts: &Parts) -> Response {
         stats.limit_crossed(LIMIT);
     }
     let why = "Too many readers of this index hold lists of before: try again later.\n";
-    (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
+    as_declared((StatusCode::SERVICE_UNAVAILABLE, why))
 }
 
 async fn events(view: &Arc<View>, parts: &Parts, path: &str) -> Result<Response, Full> {
@@ -133,7 +134,7 @@ fn answer(kind: &str, length: Option<usize>, chunks: impl Stream<Item = Bytes> +
     let headers =
         [(header::CONTENT_TYPE, kind), (header::VARY, "accept"), (header::CACHE_CONTROL, "no-store")];
     let body = Body::from_stream(chunks.map(Ok::<_, std::convert::Infallible>));
-    let mut response = (headers, body).into_response();
+    let mut response = as_declared((headers, body));
     if let Some(length) = length {
         response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
@@ -145,7 +146,7 @@ fn answer(kind: &str, length: Option<usize>, chunks: impl Stream<Item = Bytes> +
 fn redirect(uri: &axum::http::Uri) -> Response {
     let last = uri.path().rsplit('/').next().unwrap_or_default();
     let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-    (StatusCode::PERMANENT_REDIRECT, [(header::LOCATION, format!("./{last}/{query}"))]).into_response()
+    as_declared((StatusCode::PERMANENT_REDIRECT, [(header::LOCATION, format!("./{last}/{query}"))]))
 }
 
 /// Sends a page the list and its changes until the page leaves.

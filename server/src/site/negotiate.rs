@@ -2,19 +2,15 @@
 
 use axum::http::{HeaderMap, header};
 
+use crate::access::tokens::members;
+
 pub(crate) const JSON: &str = "application/json";
 pub(crate) const HTML: &str = "text/html";
 pub(crate) const EVENTS: &str = "text/event-stream";
 
 /// The form that the request likes best; the first of those it likes the same. `None` if it takes none of them.
 pub(crate) fn choose(headers: &HeaderMap, offered: &[&'static str]) -> Option<&'static str> {
-    let mut ranges = headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(Range::parse)
-        .peekable();
+    let mut ranges = members(headers.get_all(header::ACCEPT)).filter_map(Range::parse).peekable();
     if ranges.peek().is_none() {
         // No preference, or none that can be understood.
         return offered.first().copied();

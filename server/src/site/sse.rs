@@ -10,13 +10,15 @@ use axum::extract::FromRequestParts;
 use axum::extract::ws::Message;
 use axum::http::request::Parts;
 use axum::http::{HeaderName, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::future::ready;
 use futures_util::{Stream, StreamExt, stream};
 use tokio::time::timeout;
+
+use crate::access::as_declared;
 
 /// How long a stream may send nothing: proxies end connections that are silent for some 30 seconds.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -97,7 +99,7 @@ pub(crate) fn event_stream(events: impl Stream<Item = Bytes> + Send + 'static) -
         // For nginx, which would hold events back.
         (HeaderName::from_static("x-accel-buffering"), "no"),
     ];
-    (headers, Body::from_stream(chunks)).into_response()
+    as_declared((headers, Body::from_stream(chunks)))
 }
 
 /// Writes a message as an event; `None` if it has no form as one.

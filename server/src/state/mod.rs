@@ -49,7 +49,7 @@ use std::sync::Arc;
 use axum::extract::ws::Message;
 use axum::extract::{Path, Request};
 use axum::http::{StatusCode, Uri};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{any, get};
 use futures_util::{Stream, StreamExt, stream};
 use serde::Deserialize;
@@ -57,6 +57,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tracing::error;
 
+use crate::access::as_declared;
 use crate::site::endpoint::Endpoint;
 use crate::site::listing::Listing;
 use crate::site::sse::{LastEventId, Outgoing, events};
@@ -240,18 +241,18 @@ impl Documents {
     async fn open(&self, name: &str, peer: u64) -> Result<Arc<Document>, Response> {
         if name.is_empty() || name.len() > MAX_NAME {
             let reason = format!("a document's name has 1 to {MAX_NAME} bytes\n");
-            return Err((StatusCode::BAD_REQUEST, reason).into_response());
+            return Err(as_declared((StatusCode::BAD_REQUEST, reason)));
         }
         let key = format!("{}/{name}", self.collection);
         let must_exist = !(self.may_create && self.may_write);
         let wanted = Wanted { key, initial: Arc::clone(&self.initial), must_exist, peer };
         match self.store.document(wanted).await {
             Ok(Some(document)) => Ok(document),
-            Ok(None) => Err((StatusCode::NOT_FOUND, "there is no such document\n").into_response()),
+            Ok(None) => Err(as_declared((StatusCode::NOT_FOUND, "there is no such document\n"))),
             Err(error) => {
                 error!(%error, collection = self.collection, name, "cannot read a document");
                 let reason = "the document cannot be read; the server's log says why\n";
-                Err((StatusCode::SERVICE_UNAVAILABLE, reason).into_response())
+                Err(as_declared((StatusCode::SERVICE_UNAVAILABLE, reason)))
             }
         }
     }

@@ -11,12 +11,14 @@ use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{self, DefaultOnFailedUpgrade, OnFailedUpgrade};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use tokio::sync::oneshot;
 use tracing::{Instrument, warn};
 
+use crate::access::as_declared;
 use crate::access::excerpt::excerpt;
 use crate::access::reader::refuse_reader;
+use crate::access::tokens::{join_upgrade, members};
 use crate::ws::peer;
 use crate::ws::pipe::Pipe;
 use crate::ws::socket::WebSocket;
@@ -237,9 +239,10 @@ impl<S: Send + Sync> FromRequestParts<S> for WebSocketUpgrade {
                 on_failed_upgrade: None,
             })));
         }
+        join_upgrade(&mut parts.headers);
         let upgrade = ws::WebSocketUpgrade::from_request_parts(parts, state)
             .await
-            .map_err(WebSocketUpgradeRejection::into_response)?;
+            .map_err(as_declared::<WebSocketUpgradeRejection>)?;
         Ok(Self(Inner::Native(Box::new(upgrade))))
     }
 }
@@ -260,11 +263,6 @@ impl WebSocketUpgrade {
 }
 
 fn requested_protocols(headers: &HeaderMap) -> BTreeSet<HeaderValue> {
-    headers
-        .get_all(header::SEC_WEBSOCKET_PROTOCOL)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|protocol| HeaderValue::from_str(protocol.trim()).ok())
-        .collect()
+    let protocols = members(headers.get_all(header::SEC_WEBSOCKET_PROTOCOL));
+    protocols.filter_map(|protocol| HeaderValue::from_str(protocol).ok()).collect()
 }

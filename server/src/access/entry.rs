@@ -1,0 +1,23 @@
+//! What each request passes before anything answers it: its host is settled, and what its proxies say is read.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::middleware::Next;
+use axum::response::Response;
+
+use super::forwarded::Trusted;
+use super::{host, plain, tokens};
+
+/// Refuses a request whose host is not one, and adds [`Forwarded`](super::forwarded::Forwarded) to the extensions of others.
+pub(crate) async fn enter(State(trusted): State<Arc<Trusted>>, request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    if let Err(why) = host::settle(&mut parts) {
+        return plain(StatusCode::BAD_REQUEST, why);
+    }
+    tokens::join_upgrade(&mut parts.headers);
+    let forwarded = trusted.read(&parts);
+    parts.extensions.insert(forwarded);
+    next.run(Request::from_parts(parts, body)).await
+}
