@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use common::binary::Binary;
 use common::network::Wire;
-use common::upstream::{accepted, pass, upstream_at};
+use common::upstream::{accepted, frame, pass, upstream_at};
 use common::{Link, Server};
 use futures_util::{SinkExt, StreamExt};
 use manysocket_protocol::{Event, Message};
 use manysocket_server::Gateway;
+use tokio::io::AsyncWriteExt;
 
 /// In steps beyond the gateway's own of 25 s, so that all that is due in each has happened before the next.
 const NEARLY_A_MINUTE: [u64; 3] = [26, 26, 7];
@@ -41,6 +42,14 @@ impl Setting {
         }
         let other = link.open("/other/echo").await;
         Self { _server: server, link, failing: channels, other }
+    }
+
+    /// Has it be asked for a sign of life; an echo behind the answer shows that it has come.
+    async fn the_failing_answers_pings(&mut self) {
+        pass(26).await;
+        for channel in self.failing.clone() {
+            self.link.assert_echo(channel, "here").await;
+        }
     }
 
     async fn the_other_goes_on(&mut self) {
@@ -93,7 +102,8 @@ async fn an_upstream_that_is_killed_takes_its_own_sockets_with_it() {
 #[tokio::test]
 async fn an_upstream_that_stands_still_is_given_up_after_a_minute() {
     let (failing, other) = (Binary::start(&[], &[]).await, Binary::start(&[], &[]).await);
-    let setting = Setting::new(&failing.server, &other.server).await;
+    let mut setting = Setting::new(&failing.server, &other.server).await;
+    setting.the_failing_answers_pings().await;
     failing.stand_still().await;
     given_up_after_a_minute(setting).await;
 }
@@ -126,6 +136,38 @@ async fn an_upstream_that_goes_on_in_time_has_lost_nothing() {
     }
 }
 
+/// There are servers that never do, and a browser never asks. After that, what they send still arrives.
+#[tokio::test]
+async fn an_upstream_that_never_answers_pings_is_kept() {
+    let (go, gone) = tokio::sync::watch::channel(false);
+    let upstream = upstream_at(("127.0.0.1", 0), move |stream, head: String| {
+        let mut gone = gone.clone();
+        async move {
+            // What it is sent is read, and never looked at.
+            let (mut read, mut write) = accepted(stream, &head).await.into_inner().into_split();
+            tokio::spawn(async move { tokio::io::copy(&mut read, &mut tokio::io::sink()).await });
+            gone.wait_for(|&go| go).await.expect("a test");
+            write.write_all(&frame(0x81, b"at last")).await.expect("a gateway");
+            std::future::pending::<()>().await;
+        }
+    })
+    .await;
+    let other = Binary::start(&[], &[]).await;
+    let mut setting = Setting::new(&Server::at(upstream), &other.server).await;
+    for seconds in [26; 20] {
+        pass(seconds).await;
+        setting.the_other_goes_on().await;
+    }
+    go.send_replace(true);
+    for _ in 0..EACH {
+        let news = setting.link.news().await;
+        assert!(
+            matches!(&news, Event::Message { message, .. } if *message == Message::text("at last")),
+            "{news:?}"
+        );
+    }
+}
+
 /// Neither an end nor a reset, and nothing is acknowledged.
 #[test]
 fn an_upstream_whose_network_has_gone_away_is_given_up_after_a_minute() {
@@ -146,7 +188,8 @@ fn an_upstream_whose_network_has_gone_away_is_given_up_after_a_minute() {
     let wire_of_gateway = Arc::clone(&wire);
     let gateway = wire.run_at(0, async move || {
         let other = Binary::start(&[], &[]).await;
-        let setting = Setting::new(&failing, &other.server).await;
+        let mut setting = Setting::new(&failing, &other.server).await;
+        setting.the_failing_answers_pings().await;
         wire_of_gateway.cut();
         given_up_after_a_minute(setting).await;
     });

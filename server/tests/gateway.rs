@@ -8,8 +8,8 @@ use axum::Router;
 use common::upstream::{accepted, accepting, frame, gateway, pass, upstream, value};
 use common::{KINDS, Kind, Received, Server, Socket, told};
 use futures_util::{FutureExt, SinkExt, StreamExt};
-use manysocket_protocol::{Message, Settings};
-use manysocket_server::Gateway;
+use manysocket_protocol::{Event, Message, Settings};
+use manysocket_server::{Gateway, Multiplexer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -338,12 +338,12 @@ async fn the_upstream_learns_who_asks_for_what() {
     let server = Server::start(Gateway::new("/up", &url).expect("a gateway").mount(Router::new())).await;
     let origin = format!("http://{}", server.address);
     for kind in KINDS {
-        let path = "/up/a%20b/;x=1?q=%C3%A9&q&=?";
+        let path = "/up/a%20b/;x=1?q=%C3%A9&q&=?&r=%0d%0aX:%201";
         let mut socket = Socket::open(kind, &server, path, "c=1; d=2", "").await.expect("open").0;
         let head = head(&mut socket).await;
-        assert!(head.starts_with("GET /base/a%20b/;x=1?q=%C3%A9&q&=? HTTP/1.1\r\n"), "{head}");
+        assert!(head.starts_with("GET /base/a%20b/;x=1?q=%C3%A9&q&=?&r=%0d%0aX:%201 HTTP/1.1\r\n"), "{head}");
         for (name, expected) in [
-            ("host", upstream.to_string()),
+            ("host", server.address.to_string()),
             ("cookie", "c=1; d=2".into()),
             ("origin", origin.clone()),
             ("authorization", "Basic YWRhOnBAc3M=".into()),
@@ -368,4 +368,156 @@ async fn the_cookies_of_a_101_reach_a_native_page() {
     let (_, response) = tokio_tungstenite::connect_async(url).await.expect("open");
     let cookies = response.headers().get_all("set-cookie").iter().collect::<Vec<_>>();
     assert_eq!(cookies, ["a=1", "b=2"]);
+}
+
+/// Some servers look at how the names of headers are spelled, and whether `Host` comes first.
+#[tokio::test]
+async fn the_upstream_is_asked_as_a_browser_asks() {
+    let upstream = telling_head().await;
+    let own = Gateway::new("/own", &format!("ws://{upstream}")).expect("a gateway").upstream_host();
+    let app = Gateway::new("/up", &format!("ws://{upstream}")).expect("a gateway").mount(Router::new());
+    let server = Server::start(own.mount(app)).await;
+    for kind in KINDS {
+        for (path, host) in [("/up/", server.address), ("/own/", upstream)] {
+            let mut socket = Socket::open(kind, &server, path, "c=1", "").await.expect("open").0;
+            let head = head(&mut socket).await;
+            let lines = head.lines().collect::<Vec<_>>();
+            assert_eq!(lines[1], format!("Host: {host}"), "{kind:?}: {head}");
+            let spelled = |name: &str| lines.iter().any(|line| line.starts_with(&format!("{name}: ")));
+            for name in [
+                "Connection",
+                "Upgrade",
+                "Sec-WebSocket-Version",
+                "Sec-WebSocket-Key",
+                "Origin",
+                "Cookie",
+                "X-Forwarded-For",
+                "X-Forwarded-Host",
+                "X-Forwarded-Proto",
+            ] {
+                assert!(spelled(name), "{kind:?} {name}: {head}");
+            }
+            assert_eq!(value(&head, "x-forwarded-host"), Some(server.address.to_string().as_str()));
+        }
+    }
+}
+
+/// What a client says of itself is not passed on as if a proxy had said it.
+#[tokio::test]
+async fn forwarding_headers_are_passed_on_from_trusted_proxies_only() {
+    let upstream = telling_head().await;
+    let lies = [
+        ("x-forwarded-for", "203.0.113.66"),
+        ("x-forwarded-host", "evil.example"),
+        ("x-forwarded-proto", "https"),
+        ("forwarded", "for=203.0.113.66;host=evil.example;proto=https"),
+        ("x-real-ip", "203.0.113.66"),
+    ];
+    for (trusted, by_way_of, scheme, host) in [
+        (None, "127.0.0.1", "http", None),
+        (Some("10.0.0.0/8"), "127.0.0.1", "http", None),
+        (Some("loopback"), "203.0.113.66, 127.0.0.1", "https", Some("evil.example")),
+    ] {
+        let gateway = Gateway::new("/up", &format!("ws://{upstream}")).expect("a gateway");
+        let proxies = trusted.map(|proxies| proxies.parse().expect("proxies"));
+        let multiplexer = Multiplexer::new("/multiplexer").trust_forwarded(proxies);
+        let server = Server::with(multiplexer, gateway.mount(Router::new())).await;
+        let host = host.map_or(server.address.to_string(), str::to_owned);
+        let origin = format!("{scheme}://{host}");
+        let headers = [&lies[..], &[("origin", origin.as_str())]].concat();
+        let native = common::dial(&server, "/up/", &headers).await.expect("open");
+        let virtual_ = async {
+            let mut link = common::Link::dial_with(&server, &headers, |_| {}).await.expect("a link");
+            let channel = link.open("/up/").await;
+            Socket::Virtual(Box::new(link), channel)
+        };
+        for mut socket in [Socket::Native(Box::new(native)), virtual_.await] {
+            let head = head(&mut socket).await;
+            for (name, expected) in [
+                ("x-forwarded-for", Some(by_way_of)),
+                ("x-forwarded-proto", Some(scheme)),
+                ("x-forwarded-host", Some(host.as_str())),
+                ("host", Some(host.as_str())),
+                ("forwarded", None),
+                ("x-real-ip", None),
+            ] {
+                assert_eq!(value(&head, name), expected, "{trusted:?} {name}: {head}");
+            }
+        }
+    }
+}
+
+/// Written by hand, since a browser's URL parser would have changed most of them.
+#[tokio::test]
+async fn what_an_upstream_could_take_for_another_path_reaches_none() {
+    let (tell, mut heard) = mpsc::unbounded_channel();
+    let upstream = upstream(move |stream, head: String| {
+        let _ = tell.send(head.lines().next().unwrap_or_default().to_owned());
+        async move { drop(accepted(stream, &head).await) }
+    })
+    .await;
+    let gateway = Gateway::new("/chat", &format!("ws://{upstream}/rooms")).expect("a gateway");
+    let bare = Gateway::new("/bare", &format!("ws://{upstream}")).expect("a gateway");
+    let server = Server::start(bare.mount(gateway.mount(Router::new()))).await;
+    let mut link = common::Link::dial(&server).await;
+    for path in [
+        "/chat/../admin",
+        "/chat/./a",
+        "/chat/..",
+        "/chat/%2e%2e/admin",
+        "/chat/%2E./admin",
+        "/chat/..;/admin",
+        "/chat/.;x/admin",
+        "/chat/..%3b/admin",
+        "/chat/%2e%2e;x=1/admin",
+        "/chat/a;b/../../admin",
+        "/chat//../admin",
+        "/chat/..%2fadmin",
+        "/chat/..%5cadmin",
+        "/chat/..\\admin",
+        "/chat/a%2fb",
+        "/chat/%252e%252e/admin",
+        "/chat/%25252e%25252e/admin",
+        "/chat/..%252fadmin",
+        "/chat/%c0%ae%c0%ae/admin",
+        "/chat/%c0%afadmin",
+        "/chat/%ff",
+        "/chat/%u002e%u002e/admin",
+        "/chat/..%20/admin",
+        "/chat/%00",
+        "/chat/a%2500",
+        "/chat/%0d%0aX:%201",
+        "/chat/%7f",
+        "/chat/%1b[2J",
+        "/chat/%",
+        "/bare//evil.example/a",
+        "/bare//",
+    ] {
+        let mut stream = TcpStream::connect(server.address).await.expect("a server");
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.expect("a server");
+        let mut status = [0; "HTTP/1.1 400".len()];
+        stream.read_exact(&mut status).await.expect("an answer");
+        assert_eq!(String::from_utf8_lossy(&status), "HTTP/1.1 400", "{path}");
+        link.endpoint.open(path, "").expect("a channel");
+        let news = link.news().await;
+        assert!(matches!(news, Event::Refused { status: 400, .. }), "{path}: {news:?}");
+    }
+    assert!(heard.try_recv().is_err(), "nothing is passed on");
+    for path in [
+        "/chat//a/",
+        "/chat/...",
+        "/chat/a;x=..",
+        "/chat/100%25",
+        "/chat/gr%C3%BC%C3%9Fe?a=../%2e%2f%00&%0d%0a",
+    ] {
+        for kind in KINDS {
+            Socket::open(kind, &server, path, "", "").await.expect("open");
+            let line = told(&mut heard).await;
+            assert_eq!(line, format!("GET {} HTTP/1.1", path.replace("/chat", "/rooms")), "{kind:?}");
+        }
+    }
 }

@@ -26,6 +26,8 @@ pub(crate) struct Watched {
     heard: Instant,
     /// How often it has been asked since.
     asked: u32,
+    /// Whether it has ever answered. There are servers that never do, and a browser, which never asks, does not mind.
+    answers: bool,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -33,7 +35,7 @@ impl Watched {
     pub(crate) fn new(wire: Wire, upstream: Upstream) -> Self {
         let heard = Instant::now();
         let timer = Box::pin(tokio::time::sleep_until(heard + INTERVAL));
-        Self { wire, upstream, heard, asked: 0, timer }
+        Self { wire, upstream, heard, asked: 0, answers: false, timer }
     }
 
     /// What is due when the timer has fired; false if it is to be given up.
@@ -42,6 +44,11 @@ impl Watched {
         let next = match self.asked {
             // The timer is not set anew with every message.
             0 if now < silent_at => silent_at,
+            _ if !self.answers => {
+                let next = self.ask(cx, now + INTERVAL);
+                self.asked = 0;
+                next
+            }
             0 => self.ask(cx, now + INTERVAL),
             1 => self.ask(cx, now + GRACE),
             _ => return false,
@@ -72,6 +79,7 @@ impl Stream for Watched {
             if polled.is_ready() {
                 self.heard = Instant::now();
                 self.asked = 0;
+                self.answers |= matches!(polled, Poll::Ready(Some(Ok(Message::Pong(_)))));
                 return polled;
             }
             ready!(self.timer.as_mut().poll(cx));

@@ -1,6 +1,7 @@
 //! Forwards WebSockets to a server in any language, so that it can be used before a line of it has changed.
 
 mod keepalive;
+mod spelling;
 mod upstream;
 
 use axum::Router;
@@ -16,10 +17,18 @@ use std::sync::Arc;
 use tracing::{debug, warn};
 
 use crate::access::excerpt::excerpt;
+use crate::access::forwarded::Forwarded;
+use crate::access::tokens::members;
+use crate::access::{path_form, plain};
 use crate::gateway::keepalive::Watched;
 use crate::gateway::upstream::{Answer, Failure, Upstream};
 use crate::ws::bridge::bridge;
 use crate::ws::upgrade::WebSocketUpgrade;
+
+const FORWARDED_FOR: &str = "x-forwarded-for";
+
+/// The largest message that passes, in bytes: as much as the protocol's own `max_message` has virtual sockets carry.
+const MAX_MESSAGE: usize = 64 << 20;
 
 /// Headers of a page's request that an upstream server is to see as if it were asked directly.
 const PASSED: [HeaderName; 6] = [
@@ -55,11 +64,19 @@ const OF_THE_CONNECTION: [HeaderName; 7] = [
 /// `/chat` then reaches `ws://127.0.0.1:9000/rooms`, and `/chat/blue?a=1` reaches `ws://127.0.0.1:9000/rooms/blue?a=1`, over native
 /// and virtual sockets alike. Refusals, subprotocols, close codes and reasons pass as they are. A `wss:` URL is
 /// verified with the system's root certificates; a user and password in the URL are sent with requests that have none.
+///
+/// The upstream sees the page's `Host`, so that a server that compares it with `Origin` accepts the page;
+/// [`upstream_host`](Self::upstream_host) sends the upstream's own.
+///
+/// What is behind the prefix is passed on byte for byte. A path that some server would read as another one is refused with
+/// 400: dot segments, separators and control characters, encoded once or several times, and what is not UTF-8.
 #[derive(Debug, Clone)]
 pub struct Gateway {
     prefix: String,
     upstream: Upstream,
     path: String,
+    has_own_host: bool,
+    max_message: usize,
 }
 
 impl Gateway {
@@ -78,7 +95,24 @@ impl Gateway {
             return Err(format!("the upstream {upstream:?} has a query; the page's own is passed on"));
         }
         let path = url.path().trim_end_matches('/').to_owned();
-        Ok(Self { prefix: prefix.trim_end_matches('/').to_owned(), upstream: server, path })
+        let prefix = prefix.trim_end_matches('/').to_owned();
+        Ok(Self { prefix, upstream: server, path, has_own_host: false, max_message: MAX_MESSAGE })
+    }
+
+    /// Sends the upstream the host of its URL in `Host`, in place of the page's: for servers that choose a site by it.
+    /// `X-Forwarded-Host` has the page's.
+    #[must_use]
+    pub fn upstream_host(mut self) -> Self {
+        self.has_own_host = true;
+        self
+    }
+
+    /// Replaces the size of the largest message that passes in either direction: 64 MiB. A larger one ends the socket. What
+    /// virtual sockets carry is bounded by [`Settings::max_message`](crate::Settings), too.
+    #[must_use]
+    pub fn max_message_size(mut self, bytes: usize) -> Self {
+        self.max_message = bytes;
+        self
     }
 
     /// Adds the gateway's routes to an application. Of several gateways the one with the longest prefix answers.
@@ -107,12 +141,19 @@ impl Gateway {
         let Some(target) = self.target(&parts.uri) else {
             return StatusCode::NOT_FOUND.into_response();
         };
+        if let Err(why) = check(&parts.uri, &target) {
+            debug!(path = excerpt(parts.uri.path()), "an open is not passed on: {why}");
+            return plain(StatusCode::BAD_REQUEST, why);
+        }
         let mut upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
             Ok(upgrade) => upgrade,
             Err(rejection) => return rejection,
         };
+        if !upgrade.is_virtual() {
+            upgrade = upgrade.max_message_size(self.max_message).max_frame_size(self.max_message);
+        }
         let upstream = &self.upstream;
-        match upstream.dial(target.clone(), headers(&parts)).await {
+        match upstream.dial(target.clone(), self.headers(&parts), self.max_message).await {
             Ok(Answer::Open(wire, mut headers)) => {
                 if let Some(protocol) = headers.get(header::SEC_WEBSOCKET_PROTOCOL) {
                     upgrade.set_selected_protocol(protocol.clone());
@@ -147,32 +188,53 @@ impl Gateway {
         };
         PathAndQuery::try_from(target).ok()
     }
+
+    /// The headers of a page's request that are passed on, and who asked.
+    fn headers(&self, parts: &Parts) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        let host = Forwarded::of(parts).host_or_header(&parts.headers).map(|host| host.to_string());
+        if let (Some(Ok(host)), false) = (host.map(HeaderValue::try_from), self.has_own_host) {
+            headers.insert(header::HOST, host);
+        }
+        for name in PASSED {
+            for value in parts.headers.get_all(&name) {
+                headers.append(&name, value.clone());
+            }
+        }
+        forwarded(parts, &mut headers);
+        headers
+    }
 }
 
-/// The headers of a page's request that are passed on, and who asked.
-fn headers(parts: &Parts) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    for name in PASSED {
-        for value in parts.headers.get_all(&name) {
-            headers.append(&name, value.clone());
+/// Checks that all servers read a request's path in the same way, before the prefix is removed and after.
+fn check(requested: &Uri, target: &PathAndQuery) -> Result<(), &'static str> {
+    path_form::check_for_any_reader(requested.path_and_query().map_or("", PathAndQuery::as_str))?;
+    if target.path().starts_with("//") {
+        return Err("what is behind the prefix begins with two slashes, and would be read as a host");
+    }
+    Ok(())
+}
+
+/// Adds who asked, in the headers that servers behind proxies read. What the client says about that itself counts for
+/// nothing; what a trusted proxy says is passed on.
+fn forwarded(parts: &Parts, headers: &mut HeaderMap) {
+    let known = Forwarded::of(parts);
+    let remote = parts.extensions.get().map(|ConnectInfo::<SocketAddr>(address)| address.ip());
+    let mut by_way_of = Vec::new();
+    if known.is_by_proxy() {
+        by_way_of.extend(members(parts.headers.get_all(FORWARDED_FOR)).map(str::to_owned));
+        if by_way_of.is_empty() {
+            by_way_of.extend(known.client().map(|client| client.to_string()));
         }
     }
-    forwarded(parts, &mut headers);
-    headers
-}
-
-/// Who asked, in the headers that servers behind proxies read.
-fn forwarded(parts: &Parts, headers: &mut HeaderMap) {
-    let before = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
-    let remote = parts.extensions.get().map(|ConnectInfo::<SocketAddr>(address)| address.ip().to_string());
-    let by_way_of = [before("x-forwarded-for").map(str::to_owned), remote];
-    let by_way_of = by_way_of.into_iter().flatten().collect::<Vec<_>>().join(", ");
-    let host = before("x-forwarded-host").or(before("host")).unwrap_or_default();
-    let own = if parts.extensions.get() == Some(&Scheme::HTTPS) { "https" } else { "http" };
-    let scheme = before("x-forwarded-proto").unwrap_or(own);
-    for (name, value) in
-        [("x-forwarded-for", by_way_of.as_str()), ("x-forwarded-host", host), ("x-forwarded-proto", scheme)]
-    {
+    by_way_of.extend(remote.map(|address| address.to_canonical().to_string()));
+    let host = known.host_or_header(&parts.headers).map(|host| host.to_string()).unwrap_or_default();
+    let scheme = known.scheme().or(parts.extensions.get()).map_or("http", Scheme::as_str);
+    for (name, value) in [
+        (FORWARDED_FOR, by_way_of.join(", ").as_str()),
+        ("x-forwarded-host", &host),
+        ("x-forwarded-proto", scheme),
+    ] {
         if let (false, Ok(value)) = (value.is_empty(), HeaderValue::from_str(value)) {
             headers.insert(HeaderName::from_static(name), value);
         }
@@ -198,8 +260,8 @@ mod tests {
             (
                 "/chat",
                 "ws://h:1/rooms/",
-                "/chat/a%20b/%2e?q=1&q=%C3%A9",
-                "ws://h:1/rooms/a%20b/%2e?q=1&q=%C3%A9",
+                "/chat/a%20b/;x?q=1&q=%C3%A9",
+                "ws://h:1/rooms/a%20b/;x?q=1&q=%C3%A9",
             ),
             ("/chat/", "ws://h", "/chat", "ws://h/"),
             ("/", "ws://h", "/any/thing?x", "ws://h/any/thing?x"),
@@ -207,6 +269,28 @@ mod tests {
             let gateway = Gateway::new(prefix, upstream).expect("a gateway");
             let target = gateway.target(&asked.parse().expect("a path")).expect("below the prefix");
             assert_eq!(format!("{}{target}", gateway.upstream), expected, "{prefix} {asked}");
+        }
+    }
+
+    #[test]
+    fn what_an_upstream_could_take_for_another_path_is_not_forwarded() {
+        for (prefix, upstream, asked, is_right) in [
+            ("/chat", "ws://h/rooms", "/chat/a", true),
+            ("/chat", "ws://h/rooms", "/chat//a", true),
+            ("/chat", "ws://h", "/chat//evil.example/a", false),
+            ("/", "ws://h", "//evil.example/a", false),
+            ("/chat", "ws://h/rooms", "/chat/../admin", false),
+            ("/chat", "ws://h/rooms", "/chat/%2e%2e/admin", false),
+            ("/chat", "ws://h/rooms", "/chat/..;/admin", false),
+            ("/chat", "ws://h/rooms", "/chat/%252e%252e/admin", false),
+            ("/chat", "ws://h/rooms", "/chat/a%00", false),
+            ("/chat", "ws://h/rooms", "/chat/a?x=%0d%0a", true),
+            ("/chat", "ws://h/rooms", "/chat/{a}", false),
+        ] {
+            let gateway = Gateway::new(prefix, upstream).expect("a gateway");
+            let asked = asked.parse().expect("a path");
+            let target = gateway.target(&asked).expect("below the prefix");
+            assert_eq!(check(&asked, &target).is_ok(), is_right, "{prefix} {asked}");
         }
     }
 

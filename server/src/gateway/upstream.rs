@@ -1,21 +1,24 @@
 //! Dials the upstream server of a gateway: TCP, TLS for `wss:`, and the opening handshake (RFC 6455 §4.1).
 
 use std::fmt::Display;
-use std::net::{IpAddr, Ipv6Addr};
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::uri::PathAndQuery;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use manysocket_protocol::Settings;
 use percent_encoding::percent_decode_str;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::TlsConnector;
@@ -27,9 +30,22 @@ use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_acc
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::spelling;
+use crate::access::tokens::{has_token, members};
+
 /// What a server has to answer a handshake, with the time to reach it: what reverse proxies allow, and much longer
 /// than a server that lives needs.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long one address of a name has before the next is tried, too: the delay that RFC 8305 §5 recommends.
+const NEXT_ADDRESS: Duration = Duration::from_millis(250);
+
+/// The silence after which the system asks an upstream's machine for a sign of life: below what networks forget a silent
+/// connection after.
+const PROBE_AFTER: Duration = Duration::from_secs(25);
+
+/// How often it asks again. Systems give up after some nine times, here within two minutes.
+const PROBE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The read buffer of a connection: 8 KiB holds the common message; the library's 128 KiB would be most of what an
 /// idle socket costs.
@@ -98,25 +114,36 @@ impl Upstream {
     /// Sends a request with these headers and those of the handshake, and checks the answer as a browser would.
     ///
     /// To drop the future is to give up: the connection ends with it.
-    pub(crate) async fn dial(&self, target: PathAndQuery, headers: HeaderMap) -> Result<Answer, Failure> {
-        let timeout = tokio::time::timeout(DIAL_TIMEOUT, self.handshake(target, headers));
+    pub(crate) async fn dial(
+        &self,
+        target: PathAndQuery,
+        headers: HeaderMap,
+        max_message: usize,
+    ) -> Result<Answer, Failure> {
+        let timeout = tokio::time::timeout(DIAL_TIMEOUT, self.handshake(target, headers, max_message));
         timeout.await.unwrap_or_else(|_| {
             let why = format!("no answer within {} s", DIAL_TIMEOUT.as_secs());
             Err(Failure { status: StatusCode::GATEWAY_TIMEOUT, why })
         })
     }
 
-    async fn handshake(&self, target: PathAndQuery, headers: HeaderMap) -> Result<Answer, Failure> {
+    async fn handshake(
+        &self,
+        target: PathAndQuery,
+        headers: HeaderMap,
+        max_message: usize,
+    ) -> Result<Answer, Failure> {
         let key = generate_key();
         let mut request = Request::new(Body::empty());
         *request.uri_mut() = Uri::from(target);
-        *request.headers_mut() = headers;
-        self.complete(request.headers_mut(), &key);
+        *request.headers_mut() = self.complete(headers, &key);
+        request.extensions_mut().extend(spelling::of_browsers().await);
         let offered =
             request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().cloned().collect::<Vec<_>>();
 
         let stream = self.connect().await?;
         stream.set_nodelay(true)?;
+        keep_alive(&stream)?;
         let mut response = match &self.tls {
             None => ask(stream, request).await,
             Some(tls) => {
@@ -129,12 +156,10 @@ impl Upstream {
         }
         verify(response.headers(), &key, &offered)?;
         let upgraded = hyper::upgrade::on(&mut response).await?;
-        // Multiplexed pages take no larger messages, either.
-        let max_message = Some(Settings::default().max_message as usize);
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
-            .max_message_size(max_message)
-            .max_frame_size(max_message);
+            .max_message_size(Some(max_message))
+            .max_frame_size(Some(max_message));
         let wire = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, Some(config)).await;
         Ok(Answer::Open(Box::new(wire), response.into_parts().0.headers))
     }
@@ -146,11 +171,13 @@ impl Upstream {
             let why = "the name leads only to addresses of this machine or its own network link, which have to be written as addresses";
             return Err(why.into());
         }
-        Ok(TcpStream::connect(&addresses[..]).await?)
+        Ok(first_to_answer(&addresses).await?)
     }
 
-    /// Adds the headers that speak of this connection.
-    fn complete(&self, headers: &mut HeaderMap, key: &str) {
+    /// Adds the headers that speak of this connection, in front, as browsers do. `Host` may be among those that are given.
+    fn complete(&self, mut given: HeaderMap, key: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, given.remove(header::HOST).unwrap_or_else(|| self.authority.clone()));
         for (name, value) in [
             (header::CONNECTION, "Upgrade"),
             (header::UPGRADE, "websocket"),
@@ -158,11 +185,12 @@ impl Upstream {
         ] {
             headers.insert(name, HeaderValue::from_static(value));
         }
-        headers.insert(header::HOST, self.authority.clone());
         headers.insert(header::SEC_WEBSOCKET_KEY, HeaderValue::from_str(key).expect("base64"));
+        headers.extend(given);
         if let Some(authorization) = &self.authorization {
             headers.entry(header::AUTHORIZATION).or_insert(authorization.clone());
         }
+        headers
     }
 }
 
@@ -203,6 +231,35 @@ fn may_be_reached(host: &str, address: IpAddr) -> bool {
     }
 }
 
+/// Connects to the address that answers first. Each but the first is tried once the one before has failed, or after
+/// [`NEXT_ADDRESS`]: one behind which nobody answers must not cost the whole time of the dial.
+async fn first_to_answer(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    let mut waiting = addresses.iter();
+    let mut attempts = FuturesUnordered::new();
+    let mut failure = io::Error::from(io::ErrorKind::NotFound);
+    loop {
+        match waiting.next() {
+            Some(address) => attempts.push(TcpStream::connect(*address)),
+            None if attempts.is_empty() => return Err(failure),
+            None => {}
+        }
+        tokio::select! {
+            Some(ended) = attempts.next() => match ended {
+                Ok(stream) => return Ok(stream),
+                Err(error) => failure = error,
+            },
+            () = tokio::time::sleep(NEXT_ADDRESS), if waiting.len() > 0 => {}
+        }
+    }
+}
+
+/// Has the system ask the other machine for a sign of life when nothing passes. Servers do not notice, and it ends the
+/// connection if the machine or the network has gone away. An upstream that answers pings is watched by these, too.
+fn keep_alive(stream: &TcpStream) -> io::Result<()> {
+    let probes = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_INTERVAL);
+    SockRef::from(stream).set_tcp_keepalive(&probes)
+}
+
 /// Sends a request, and waits for the head of the response.
 async fn ask<S>(stream: S, request: Request<Body>) -> Result<Response<Incoming>, Failure>
 where
@@ -219,9 +276,7 @@ where
 
 /// Checks a 101 as a browser would (WHATWG WebSockets, "establish a WebSocket connection"; RFC 6455 §4.1).
 fn verify(headers: &HeaderMap, key: &str, offered: &[HeaderValue]) -> Result<(), String> {
-    let has = |name: HeaderName, token: &str| {
-        tokens(headers.get_all(name).iter()).any(|given| given.eq_ignore_ascii_case(token))
-    };
+    let has = |name, token| has_token(headers, &name, token);
     if !has(header::UPGRADE, "websocket") || !has(header::CONNECTION, "upgrade") {
         return Err("its 101 does not upgrade to WebSocket".into());
     }
@@ -236,13 +291,9 @@ fn verify(headers: &HeaderMap, key: &str, offered: &[HeaderValue]) -> Result<(),
     match chosen[..] {
         [] if offered.is_empty() => Ok(()),
         [] => Err("it chose none of the subprotocols that were offered".into()),
-        [one] if tokens(offered.iter()).any(|offer| one == offer) => Ok(()),
+        [one] if members(offered).any(|offer| one == offer) => Ok(()),
         _ => Err(format!("it chose the subprotocol {chosen:?}, which was not offered")),
     }
-}
-
-fn tokens<'a>(values: impl Iterator<Item = &'a HeaderValue>) -> impl Iterator<Item = &'a str> {
-    values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).map(str::trim)
 }
 
 /// The user and password of a URL as a header (RFC 7617 §2).
@@ -308,6 +359,28 @@ mod tests {
             let address = address.parse().expect("an address");
             assert_eq!(may_be_reached(host, address), expected, "{host} at {address}");
         }
+    }
+
+    /// The first address is on a network for documents (RFC 5737), where nobody is: it fails, or never answers.
+    #[tokio::test]
+    async fn another_address_of_a_name_is_tried() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let answering = listener.local_addr().expect("an address");
+        let unused = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let refusing = unused.local_addr().expect("an address");
+        drop(unused);
+        let silent = SocketAddr::from(([192, 0, 2, 1], 9));
+        for addresses in
+            [&[answering][..], &[refusing, answering], &[silent, refusing, answering], &[answering, silent]]
+        {
+            let stream = first_to_answer(addresses).await.expect("a connection");
+            assert_eq!(stream.peer_addr().expect("an address"), answering, "{addresses:?}");
+            keep_alive(&stream).expect("a socket");
+            assert!(SockRef::from(&stream).keepalive().expect("a socket"));
+        }
+        let refused = first_to_answer(&[refusing, refusing]).await.expect_err("nobody listens");
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        first_to_answer(&[]).await.expect_err("no address");
     }
 
     #[test]

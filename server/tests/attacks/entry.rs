@@ -61,17 +61,110 @@ async fn origins() {
         ("example.com", &["ws://example.com"], "403"),
         ("example.com", &["example.com"], "403"),
         ("example.com", &["http://ex\u{e4}mple.com"], "403"),
-        ("ex\u{e4}mple.com", &["http://xn--exmple-cua.com"], "403"),
+        ("ex\u{e4}mple.com", &["http://xn--exmple-cua.com"], "400"),
         ("evil.example", &["http://example.com"], "403"),
-        ("example.com@evil.example", &["http://example.com"], "403"),
-        ("evil.example@example.com", &["http://example.com"], "403"),
+        ("example.com@evil.example", &["http://example.com"], "400"),
+        ("evil.example@example.com", &["http://example.com"], "400"),
         ("", &["http://example.com"], "403"),
+        // What is no host at all, and other ways to write one, which no browser does (RFC 9110 §7.2, RFC 3986 §3.2.2).
+        ("example.com\tx", &["http://example.com"], "400"),
+        ("exam\tple.com", &["http://example.com"], "400"),
+        ("exam ple.com", &["http://example.com"], "400"),
+        ("example.com/x", &["http://example.com"], "400"),
+        ("example.com?x", &["http://example.com"], "400"),
+        ("http://example.com", &["http://example.com"], "400"),
+        ("example.com:80x", &["http://example.com"], "400"),
+        ("example.com:65536", &["http://example.com"], "400"),
+        ("example.com:80:80", &["http://example.com"], "400"),
+        ("::1", &["http://[::1]"], "400"),
+        ("[::1", &["http://[::1]"], "400"),
+        ("[fe80::1%25eth0]", &["http://[fe80::1]"], "400"),
+        ("ex%6", &["http://ex%6"], "400"),
+        ("example.com, evil.example", &["http://example.com"], "400"),
+        ("example.com\r\nHost: example.com", &["http://example.com"], "400"),
+        ("example.com\r\nHost: evil.example", &["http://evil.example"], "400"),
+        ("ex%61mple.com", &["http://example.com"], "403"),
+        ("2130706433", &["http://127.0.0.1"], "403"),
+        ("0x7f.0.0.1", &["http://127.0.0.1"], "403"),
+        ("127.1", &["http://127.0.0.1"], "403"),
+        ("[0:0:0:0:0:0:0:1]", &["http://[::1]"], "403"),
+        ("[::ffff:127.0.0.1]", &["http://127.0.0.1"], "403"),
+        ("example.com:080", &["http://example.com"], "403"),
+        ("[::1]:8080", &["http://[::1]:8080"], "101"),
+        // What proxies say counts for nothing: none is trusted.
+        ("example.com\r\nX-Forwarded-Host: evil.example", &["http://evil.example"], "403"),
+        ("example.com\r\nForwarded: host=evil.example;proto=http", &["http://evil.example"], "403"),
+        ("example.com\r\nX-Forwarded-Proto: https", &["http://example.com"], "101"),
     ] {
         let mut headers = format!("Host: {host}\r\n");
         for origin in origins {
             headers += &format!("Origin: {origin}\r\n");
         }
         assert_eq!(handshake(&binary.server, headers.as_bytes()).await, status, "{headers}");
+    }
+}
+
+/// The status that a request gets, written by hand up to its headers.
+async fn status(server: &Server, head: &str) -> String {
+    let mut stream = TcpStream::connect(server.address).await.expect("a connection");
+    let upgrade = "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let request = format!("{head}\r\n{upgrade}Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("a server");
+    let mut line = vec![0; "HTTP/1.1 101".len()];
+    stream.read_exact(&mut line).await.expect("an answer");
+    String::from_utf8(line).expect("ASCII").split_off("HTTP/1.1 ".len())
+}
+
+/// Whoever is in front may have looked at the target (RFC 9112 §3.2.2).
+#[tokio::test]
+async fn the_host_of_an_absolute_target_counts_in_place_of_the_header() {
+    let binary = Binary::start(&[], &[]).await;
+    for (target, host, origin, expected) in [
+        ("http://example.com/multiplexer", "evil.example", "http://example.com", "101"),
+        ("http://example.com/multiplexer", "evil.example", "http://evil.example", "403"),
+        ("http://EXAMPLE.com:80/multiplexer", "x", "http://example.com", "101"),
+        ("http://example.com:81/multiplexer", "example.com", "http://example.com", "403"),
+        ("http://example.com/multiplexer", "a b", "http://example.com", "400"),
+        ("http://user@example.com/multiplexer", "example.com", "http://example.com", "400"),
+        ("ftp://example.com/multiplexer", "example.com", "http://example.com", "400"),
+        ("http://example.com/demo/topics/x", "evil.example", "http://example.com", "101"),
+        ("http://example.com/demo/topics/x", "evil.example", "http://evil.example", "403"),
+    ] {
+        let head = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}");
+        assert_eq!(status(&binary.server, &head).await, expected, "{head}");
+    }
+    let without = "GET /multiplexer HTTP/1.1\r\nOrigin: http://example.com";
+    assert_eq!(status(&binary.server, without).await, "400", "RFC 9112 §3.2");
+}
+
+/// Proxies add a line of their own. Lists may have several (RFC 9110 §5.3).
+#[tokio::test]
+async fn lists_in_several_lines_are_one_list() {
+    let binary = Binary::start(&[], &[]).await;
+    for path in ["/multiplexer", "/demo/echo", "/demo/topics/x", "/demo/"] {
+        for connection in [
+            "keep-alive\r\nConnection: Upgrade",
+            "Upgrade\r\nConnection: x",
+            "x, upgrade , y\r\nConnection: z",
+        ] {
+            for (upgrade, protocol) in [
+                ("websocket", SUBPROTOCOL.to_owned()),
+                ("WebSocket, x/1", format!("a, {SUBPROTOCOL}")),
+                ("x\r\nUpgrade: websocket", format!("a\r\nSec-WebSocket-Protocol: {SUBPROTOCOL}")),
+            ] {
+                let mut stream = TcpStream::connect(binary.server.address).await.expect("a connection");
+                let request = format!(
+                    "GET {path} HTTP/1.1\r\nHost: a.example\r\nOrigin: http://a.example\r\nConnection: {connection}\r\n\
+                     Upgrade: {upgrade}\r\nSec-WebSocket-Protocol: {protocol}\r\nSec-WebSocket-Version: 13\r\n\
+                     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+                );
+                stream.write_all(request.as_bytes()).await.expect("a server");
+                let mut line = [0; "HTTP/1.1 101".len()];
+                stream.read_exact(&mut line).await.expect("an answer");
+                assert_eq!(line, *b"HTTP/1.1 101", "{request}");
+            }
+        }
     }
 }
 
@@ -218,10 +311,10 @@ async fn what_stands_in_an_open_stays_in_its_place() {
         }
     }
     // The first that anybody has heard of is one with nothing wrong.
-    link.endpoint.open("/up/%0d%0aX-Evil:%201?%0a", "a, b").expect("a channel");
+    link.endpoint.open("/up/X-Evil:%201?%0d%0aX-Evil:%201", "a, b").expect("a channel");
     link.flush().await;
     let head = told(&mut heard).await;
-    assert!(head.starts_with("GET /%0d%0aX-Evil:%201?%0a HTTP/1.1\r\n"), "{head}");
+    assert!(head.starts_with("GET /X-Evil:%201?%0d%0aX-Evil:%201 HTTP/1.1\r\n"), "{head}");
     assert_eq!((value(&head, "x-evil"), value(&head, "sec-websocket-protocol")), (None, Some("a, b")));
     while !matches!(link.news().await, Event::Closed { .. }) {}
     link.endpoint.open("/own", "a, b").expect("a channel");
@@ -282,7 +375,7 @@ async fn upstreams_that_nobody_named() {
         if let Some(asked) = asked {
             let head = told(&mut heard).await;
             assert!(head.starts_with(&format!("GET {asked} HTTP/1.1\r\n")), "{head}");
-            assert_eq!(value(&head, "host"), Some(upstream.to_string().as_str()));
+            assert_eq!(value(&head, "host"), Some(server.address.to_string().as_str()), "the page's");
         }
         assert!(heard.try_recv().is_err(), "once, and nothing for what is not below the prefix");
     }
