@@ -3,16 +3,18 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::{ConnectInfo, Request};
 use axum::http::uri::Scheme;
+use axum::http::{StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout};
@@ -20,15 +22,13 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
+use crate::access::plain;
 use crate::net::fair_read::{Arriving, Paced};
+use crate::net::timed::{Counted, HEAD, Requests, Timed};
 use crate::net::tls::Tls;
 
-/// What a client has to send the head of a request, the first as well as one on a connection that is kept: much
-/// longer than any network takes, and short enough that those who send it byte by byte do not add up.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// What a client has for a TLS handshake, for the same reason.
-const HANDSHAKE_TIMEOUT: Duration = HEADER_TIMEOUT;
+/// What a client has for a TLS handshake: as much as for a head, for the same reason.
+const HANDSHAKE_TIMEOUT: Duration = HEAD;
 
 /// The largest head of a request: what nginx takes by default. A link's own takes 4 KB with its first batch, and cookies
 /// rarely as much again; hyper's 400 KB had 500 clients take 200 MiB, which no budget of memory counts.
@@ -41,7 +41,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 const REPEAT: Duration = Duration::from_secs(10);
 
 /// Serves an application until `shutdown` is cancelled; then it accepts no more, and connections end after their
-/// requests. Unlike [`axum::serve()`] it limits how long a request's head may take, and sends small messages at once.
+/// requests. Unlike [`axum::serve()`] it limits how long a request's head may take (10 s) and how long a
+/// connection may be without a request (75 s), refuses requests without a `Host`, and sends small messages at once.
 pub async fn serve(listener: TcpListener, app: Router, shutdown: CancellationToken) {
     accept(listener, &shutdown, |stream, remote| {
         let about = About { remote, scheme: Scheme::HTTP, arriving: stream.arriving() };
@@ -123,25 +124,41 @@ struct About {
     arriving: Arriving,
 }
 
+/// Returns whether a request lacks what HTTP/1.1 demands (RFC 9112 §3.2).
+fn is_without_host(request: &Request) -> bool {
+    request.version() == Version::HTTP_11
+        && request.uri().authority().is_none()
+        && !request.headers().contains_key(header::HOST)
+}
+
 async fn connection<S>(stream: S, about: About, app: Router, shutdown: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let About { remote, scheme, arriving } = about;
+    let requests = Requests::default();
+    let stream = Timed::new(stream, requests.clone());
     let service = service_fn(move |request: Request<Incoming>| {
-        let mut request = request.map(Body::new);
+        let under_way = requests.begin();
+        let mut request = request.map(|body| match body.is_end_stream() {
+            true => Body::empty(),
+            false => Body::new(Counted::new(Body::new(body), Arc::clone(&under_way))),
+        });
         request.extensions_mut().insert(ConnectInfo(remote));
         request.extensions_mut().insert(scheme.clone());
         request.extensions_mut().insert(arriving.clone());
         let app = app.clone();
         async move {
-            let Ok(response) = app.oneshot(request).await;
-            Ok::<_, Infallible>(response)
+            let response = if is_without_host(&request) {
+                plain(StatusCode::BAD_REQUEST, "the request has no Host header")
+            } else {
+                let Ok(response) = app.oneshot(request).await;
+                response
+            };
+            Ok::<_, Infallible>(Counted::response(response, under_way))
         }
     });
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
