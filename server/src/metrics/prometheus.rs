@@ -1,10 +1,10 @@
 //! A multiplexer as monitoring sees it: figures for Prometheus, and whether it serves.
 
 use std::fmt;
+use std::sync::Arc;
 
 use axum::Router;
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::routing::get;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
@@ -14,6 +14,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::host::Host;
+use crate::access::{as_declared, plain};
 use crate::metrics::stats::{ANSWER_BUCKETS, Stats, Totals};
 
 /// What Prometheus is told that the figures are (OpenMetrics 1.0).
@@ -21,6 +23,10 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 
 /// A router with `/metrics`, the figures of a multiplexer for Prometheus, and `/healthz`: 200, or 503 once `shutdown`
 /// is cancelled. It is for a listener that only monitoring reaches: what users do is nobody else's business.
+///
+/// `/metrics` answers only requests whose `Host` no page of another site can have its browser send: an address, a name
+/// without a dot, one below `localhost`, `local` or `internal`, or one of `hosts`. A site whose name is made to lead here
+/// (DNS rebinding) gets 421.
 ///
 /// ```no_run
 /// use manysocket_server::{Multiplexer, monitor, serve};
@@ -31,23 +37,48 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 /// let multiplexer = Multiplexer::new("/multiplexer").shutdown(shutdown.clone());
 /// let listener = tokio::net::TcpListener::bind("127.0.0.1:9090").await?;
 /// // It is to answer while the server drains, too.
-/// tokio::spawn(serve(listener, monitor(multiplexer.stats(), shutdown), CancellationToken::new()));
+/// let monitor = monitor(multiplexer.stats(), shutdown, ["metrics.example.com".into()]);
+/// tokio::spawn(serve(listener, monitor, CancellationToken::new()));
 /// # Ok(())
 /// # }
 /// ```
-pub fn monitor(stats: Stats, shutdown: CancellationToken) -> Router {
-    let metrics = async move || match encode(stats.clone()) {
-        Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+pub fn monitor(stats: Stats, shutdown: CancellationToken, hosts: impl IntoIterator<Item = String>) -> Router {
+    let hosts = hosts.into_iter().map(|host| host.to_ascii_lowercase()).collect::<Arc<[_]>>();
+    let metrics = async move |headers: HeaderMap| {
+        if !is_of_monitoring(&headers, &hosts) {
+            let why = "this host is not one that monitoring uses: name it with --metrics-host, or as a host of monitor()";
+            return plain(StatusCode::MISDIRECTED_REQUEST, why);
+        }
+        match encode(stats.clone()) {
+            Ok(text) => as_declared(([(header::CONTENT_TYPE, OPEN_METRICS)], text)),
+            Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+        }
     };
     let health = async move || {
         if shutdown.is_cancelled() {
-            (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n")
+            plain(StatusCode::SERVICE_UNAVAILABLE, "shutting down")
         } else {
-            (StatusCode::OK, "serving\n")
+            plain(StatusCode::OK, "serving")
         }
     };
     Router::new().route("/metrics", get(metrics)).route("/healthz", get(health))
+}
+
+/// Names that nobody on the internet has (RFC 6761, RFC 6762; `internal` is reserved by ICANN).
+const PRIVATE_NAMES: [&str; 3] = [".localhost", ".local", ".internal"];
+
+/// Returns whether a request is for a host that monitoring uses. A browser always says which.
+fn is_of_monitoring(headers: &HeaderMap, hosts: &[String]) -> bool {
+    let mut given = headers.get_all(header::HOST).iter();
+    let (Some(host), None) = (given.next(), given.next()) else {
+        return !headers.contains_key(header::HOST);
+    };
+    let Some(host) = host.to_str().ok().and_then(Host::parse) else { return false };
+    let name = host.name().trim_end_matches('.');
+    host.is_address()
+        || !name.contains('.')
+        || PRIVATE_NAMES.iter().any(|private| name.ends_with(private))
+        || hosts.iter().any(|other| other == name)
 }
 
 fn encode(stats: Stats) -> Result<String, fmt::Error> {
@@ -141,5 +172,44 @@ impl Collector for Figures {
                 MetricType::Histogram,
             )?
             .encode_histogram::<NoLabelSet>(answering.as_secs_f64(), answered.iter().sum(), &buckets, None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_for_hosts_that_no_other_site_can_have() {
+        let hosts = ["metrics.example.com".to_owned()];
+        for (given, expected) in [
+            (&["127.0.0.1:9090"][..], true),
+            (&["[::1]:9090"], true),
+            (&["10.1.2.3"], true),
+            (&["localhost:9090"], true),
+            (&["LOCALHOST."], true),
+            (&["app.localhost"], true),
+            (&["manysocket:9090"], true),
+            (&["node.internal"], true),
+            (&["metrics.example.com:9090"], true),
+            (&["Metrics.Example.com."], true),
+            // No browser leaves it out.
+            (&[], true),
+            (&["rebound.evil.example:9090"], false),
+            (&["example.com"], false),
+            (&["evil.metrics.example.com"], false),
+            (&["127.0.0.1.evil.example"], false),
+            (&["localhost.evil.example"], false),
+            (&["evillocal.example"], false),
+            (&[""], false),
+            (&["a b"], false),
+            (&["localhost", "evil.example"], false),
+        ] {
+            let mut headers = HeaderMap::new();
+            for host in given {
+                headers.append(header::HOST, host.parse().expect("a value"));
+            }
+            assert_eq!(is_of_monitoring(&headers, &hosts), expected, "{given:?}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The binary's log: lines on standard error, written by a thread of their own and never more than a person can use.
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::panic::{self, PanicHookInfo};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,11 +37,16 @@ pub(crate) fn start() -> WorkerGuard {
     tracing_subscriber::registry()
         .with(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
         .with(throttle)
-        .with(tracing_subscriber::fmt::layer().with_writer(writer))
+        .with(tracing_subscriber::fmt::layer().with_ansi(is_colourful()).with_writer(writer))
         .init();
     panic::set_hook(Box::new(tell_of));
     tokio::spawn(report(left_out, unwritten));
     guard
+}
+
+/// Whether lines are for a terminal whose user has not said otherwise (no-color.org).
+fn is_colourful() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// A panic is a line like others. Left to the standard library, it is written by the thread that panics: whoever can make a

@@ -1,25 +1,26 @@
 //! `manysocket-server`: a multiplexer, static files and demo endpoints.
 
 mod demo;
+mod files;
 mod logging;
 mod options;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use axum::Router;
 use axum::http::{HeaderValue, header};
-use axum::routing::get_service;
+use axum::routing::any;
+use files::Files;
 use manysocket_server::state::Store;
 use manysocket_server::{Multiplexer, Nats, Site, Stats, Tls, monitor, serve, serve_tls};
 use options::Options;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tower::ServiceBuilder;
-use tower_http::services::ServeDir;
 use tower_http::set_header::SetResponseHeaderLayer;
 use tracing::{error, info, warn};
 
@@ -27,16 +28,26 @@ use tracing::{error, info, warn};
 const BUCKET: &str = "manysocket";
 
 #[tokio::main]
-async fn main() -> io::Result<()> {
+async fn main() -> ExitCode {
     let options = Options::read();
     let _logs = logging::start();
+    match run(options).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("manysocket-server: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
 
+async fn run(options: Options) -> io::Result<()> {
     let shutdown = CancellationToken::new();
     let mut multiplexer = Multiplexer::new(&options.multiplexer)
         .settings(options.settings())
         .limits(options.limits())
         .shutdown(shutdown.clone())
-        .drain(Duration::from_secs(options.drain.into()));
+        .drain(Duration::from_secs(options.drain.into()))
+        .trust_forwarded(options.trust_forwarded.iter().cloned());
     if let Some(jail) = &options.jail {
         multiplexer = multiplexer.jail(jail);
     }
@@ -55,16 +66,14 @@ async fn main() -> io::Result<()> {
         let listener = bind(address).await?;
         info!("metrics on http://{}/metrics", listener.local_addr()?);
         // Until the end of the program: it tells that the server is draining, too.
-        let monitor = monitor(stats.clone(), shutdown.clone());
+        let monitor = monitor(stats.clone(), shutdown.clone(), options.metrics_host.iter().cloned());
         tokio::spawn(serve(listener, monitor, CancellationToken::new()));
     }
     let tls = match (&options.tls_cert, &options.tls_key) {
         (Some(certificate), Some(key)) => Some(Tls::open(certificate, key)?),
         _ => None,
     };
-    if let Some(tls) = &tls {
-        tokio::spawn(reload_on_signal(tls.clone())?);
-    }
+    tokio::spawn(reload_on_signal(tls.clone())?);
     let scheme = if tls.is_some() { "https" } else { "http" };
     println!("listening on {scheme}://{}", listener.local_addr()?);
     io::stdout().flush()?;
@@ -89,31 +98,30 @@ async fn main() -> io::Result<()> {
 async fn app(options: &Options, stats: &Stats, nats: Option<&Nats>) -> io::Result<Router> {
     let is_demo = options.upstream.is_empty();
     let has_gateway_at_root = options.upstream.iter().any(|gateway| gateway.prefix().is_empty());
-    let mut site = options.upstream.iter().cloned().fold(Site::new(), Site::gateway);
+    let mut site = options.gateways().fold(Site::new(), Site::gateway);
     if is_demo {
         let store = store(options.data.as_deref(), nats).await?;
         site = demo::site(demo::Counts::new(stats.clone()), &store, nats);
     }
-    let mut app = match &options.files {
+    let folder = options.files.as_deref();
+    let files = folder.map(|folder| Files::open(folder, options.static_fallback.as_deref())).transpose()?;
+    let mut app = match files.clone() {
         None => site.into_router(),
-        Some(folder) => {
-            // Files change under a developer's hands, and a cached module beside a new one breaks the page.
-            let no_cache = SetResponseHeaderLayer::overriding(
-                header::CACHE_CONTROL,
-                HeaderValue::from_static("no-cache"),
-            );
-            let files = ServiceBuilder::new().layer(no_cache).service(ServeDir::new(folder));
+        Some(files) => {
+            let file = any(async move |request| files.answer(request).await);
             if !has_gateway_at_root {
                 // The page rather than the index.
-                site = site.route("/", get_service(files.clone()));
+                site = site.route("/", file.clone());
             }
-            site.into_router().fallback_service(files)
+            site.into_router().fallback_service(file)
         }
     };
     if is_demo {
-        app = app.merge(demo::games(options.files.as_deref(), nats));
+        app = app.merge(demo::games(files, nats));
     }
-    Ok(app)
+    // What is served is what it is declared to be: a browser is not to guess.
+    let nosniff = HeaderValue::from_static("nosniff");
+    Ok(app.layer(SetResponseHeaderLayer::if_not_present(header::X_CONTENT_TYPE_OPTIONS, nosniff)))
 }
 
 /// The store on NATS, or in the file `state.redb` of that folder.
@@ -148,14 +156,16 @@ fn cancel_on_signal(shutdown: CancellationToken) -> io::Result<impl Future<Outpu
     })
 }
 
-/// Reads certificate and key again at each SIGHUP.
-fn reload_on_signal(tls: Tls) -> io::Result<impl Future<Output = ()>> {
+/// Reads certificate and key again at each SIGHUP. Without TLS there is nothing to read, and the signal, which would end the
+/// program, is only logged.
+fn reload_on_signal(tls: Option<Tls>) -> io::Result<impl Future<Output = ()>> {
     let mut hangup = signal(SignalKind::hangup())?;
     Ok(async move {
         while hangup.recv().await.is_some() {
-            match tls.reload() {
-                Ok(()) => info!("the certificate has been read again"),
-                Err(error) => error!("the certificate has not been replaced: {error}"),
+            match tls.as_ref().map(Tls::reload) {
+                None => info!("SIGHUP: without --tls-cert there is nothing to read again"),
+                Some(Ok(())) => info!("the certificate has been read again"),
+                Some(Err(error)) => error!("the certificate has not been replaced: {error}"),
             }
         }
     })

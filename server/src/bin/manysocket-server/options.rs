@@ -3,16 +3,17 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::Parser;
 use clap::error::ErrorKind;
-use manysocket_server::{Gateway, Limits, Origin, Settings};
+use clap::{Parser, value_parser};
+use manysocket_server::{Gateway, Limits, Origin, Proxies, Settings};
 
 /// Serves any number of WebSockets over one connection.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub(crate) struct Options {
-    /// Address and port to listen on; port 0 takes a free one.
-    #[arg(long, default_value = "127.0.0.1:8080")]
+    /// Address and port to listen on: `127.0.0.1:8080` for this machine only, `0.0.0.0:8080` or `[::]:8080` for all
+    /// networks; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = address)]
     pub(crate) listen: SocketAddr,
 
     /// Certificate chain in PEM, to serve https: and wss:; read again on SIGHUP.
@@ -31,17 +32,31 @@ pub(crate) struct Options {
     #[arg(long, value_parser = path)]
     pub(crate) jail: Option<String>,
 
-    /// Folder whose files are served.
+    /// Folder whose files are served; no link leads out of it, and hidden files are not served, except below `.well-known`.
     #[arg(long = "static", value_name = "DIR", value_parser = folder)]
     pub(crate) files: Option<PathBuf>,
+
+    /// File of that folder that is served in place of a page that is not there, for routes that a page's own script
+    /// knows: `index.html`.
+    #[arg(long, value_name = "FILE", requires = "files")]
+    pub(crate) static_fallback: Option<String>,
 
     /// Upstream WebSocket server (ws: or wss:) for a path and all below it; may be given several times, the longest
     /// prefix wins. With one, there are no demo endpoints.
     #[arg(long, value_name = "PREFIX=ws://HOST:PORT/PATH", value_parser = gateway)]
     pub(crate) upstream: Vec<Gateway>,
 
+    /// Prefix whose upstream gets its own host in the header `Host`, in place of the page's; may be given several times.
+    #[arg(long, value_name = "PREFIX", value_parser = path, requires = "upstream")]
+    pub(crate) upstream_host: Vec<String>,
+
+    /// Proxies whose forwarding headers are believed (`X-Forwarded-Proto`, `-Host`, `-For`, `-Prefix`, `Forwarded`): an
+    /// address, a range (`10.0.0.0/8`), `loopback`, or `private` for all private networks; may be given several times.
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) trust_forwarded: Vec<Proxies>,
+
     /// Origin whose pages may connect, besides the server's own: `https://example.com`, `https://*.example.com` for
-    /// all below that name, `*` for everybody; may be given several times.
+    /// all below that name, `tauri://localhost` and the like for applications, `*` for everybody; may be given several times.
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) allow_origin: Vec<Origin>,
 
@@ -56,31 +71,38 @@ pub(crate) struct Options {
     pub(crate) nats: Option<String>,
 
     /// Address and port where monitoring finds `/metrics` and `/healthz`; without it, nowhere.
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     pub(crate) metrics: Option<SocketAddr>,
+
+    /// Name by which monitoring reaches `/metrics`, besides addresses and names that the internet does not have; may be
+    /// given several times.
+    #[arg(long, value_name = "NAME", requires = "metrics")]
+    pub(crate) metrics_host: Vec<String>,
 
     /// Seconds that sockets have to close when the server is told to stop; what is open then is cut.
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     pub(crate) drain: u32,
 
     /// Links at once; further ones are refused.
-    #[arg(long, value_name = "N", default_value_t = Limits::default().max_links)]
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_links, value_parser = some)]
     pub(crate) max_links: usize,
 
     /// Channels of a link at once; further ones are refused.
-    #[arg(long, value_name = "N", default_value_t = Settings::default().max_channels)]
+    #[arg(long, value_name = "N", default_value_t = Settings::default().max_channels,
+        value_parser = value_parser!(u32).range(1..))]
     pub(crate) max_channels: u32,
 
     /// The largest message, in bytes (text: in UTF-16 code units).
-    #[arg(long, value_name = "BYTES", default_value_t = Settings::default().max_message)]
+    #[arg(long, value_name = "BYTES", default_value_t = Settings::default().max_message,
+        value_parser = value_parser!(u32).range(1..))]
     pub(crate) max_message: u32,
 
     /// What a link may have the server hold for it, in bytes.
-    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().link_memory)]
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().link_memory, value_parser = some)]
     pub(crate) link_memory: usize,
 
     /// What all links together may have the server hold for them, in bytes.
-    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().total_memory)]
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().total_memory, value_parser = some)]
     pub(crate) total_memory: usize,
 }
 
@@ -97,10 +119,24 @@ impl Options {
     /// What no option says alone.
     fn check(&self) -> Result<(), String> {
         let prefixes = self.upstream.iter().map(Gateway::prefix).collect::<Vec<_>>();
-        match prefixes.iter().enumerate().find(|(index, prefix)| prefixes[..*index].contains(prefix)) {
-            Some((_, twice)) => Err(format!("two values of --upstream are for \"{twice}/\"")),
-            None => Ok(()),
+        let mut earlier = prefixes.iter().enumerate();
+        if let Some((_, twice)) = earlier.find(|(index, prefix)| prefixes[..*index].contains(prefix)) {
+            return Err(format!("two values of --upstream are for \"{twice}/\""));
         }
+        let mut hosts = self.upstream_host.iter().map(|prefix| prefix.trim_end_matches('/'));
+        if let Some(prefix) = hosts.find(|prefix| !prefixes.contains(prefix)) {
+            return Err(format!("--upstream-host is for \"{prefix}/\", and no --upstream is"));
+        }
+        Ok(())
+    }
+
+    /// The upstreams, with what other options say of them.
+    pub(crate) fn gateways(&self) -> impl Iterator<Item = Gateway> {
+        self.upstream.iter().cloned().map(|gateway| {
+            let gateway = gateway.max_message_size(self.max_message as usize);
+            let mut hosts = self.upstream_host.iter().map(|prefix| prefix.trim_end_matches('/'));
+            if hosts.any(|prefix| prefix == gateway.prefix()) { gateway.upstream_host() } else { gateway }
+        })
     }
 
     pub(crate) fn settings(&self) -> Settings {
@@ -129,7 +165,31 @@ fn path(path: &str) -> Result<String, String> {
 
 fn folder(path: &str) -> Result<PathBuf, String> {
     let folder = PathBuf::from(path);
-    if folder.is_dir() { Ok(folder) } else { Err("there is no such folder".into()) }
+    if !folder.is_dir() {
+        return Err("there is no such folder".into());
+    }
+    // To list it is one right, to open what is in it another.
+    let listed = std::fs::read_dir(&folder).and_then(|_| std::fs::metadata(folder.join(".")));
+    listed.map(|_| folder).map_err(|error| format!("the folder cannot be read: {error}"))
+}
+
+/// An address with a port. `localhost` is that of IPv4, which all clients try.
+fn address(written: &str) -> Result<SocketAddr, String> {
+    let written = match written.strip_prefix("localhost:") {
+        Some(port) => &format!("127.0.0.1:{port}"),
+        None => written,
+    };
+    written.parse().map_err(|_| {
+        "expected ADDRESS:PORT, such as 127.0.0.1:8080 for this machine only or 0.0.0.0:8080 for all networks".into()
+    })
+}
+
+/// A number that is not 0, with which a limit would refuse everybody.
+fn some(number: &str) -> Result<usize, String> {
+    match number.parse::<usize>() {
+        Ok(0) => Err("with 0 the server would refuse everybody: expected 1 or more".into()),
+        number => number.map_err(|error| error.to_string()),
+    }
 }
 
 fn gateway(option: &str) -> Result<Gateway, String> {
@@ -163,10 +223,38 @@ mod tests {
             ("--multiplexer /a?b", "not a path"),
             ("--static /there/is/no/such", "no such folder"),
             ("--allow-origin example.com", "scheme://host"),
+            ("--listen 8080", "127.0.0.1:8080"),
+            ("--listen :8080", "0.0.0.0:8080"),
+            ("--listen example.com:80", "expected ADDRESS:PORT"),
+            ("--listen localhost", "expected ADDRESS:PORT"),
+            ("--listen 127.0.0.1:99999", "expected ADDRESS:PORT"),
+            ("--metrics 9090", "expected ADDRESS:PORT"),
+            ("--max-links 0", "refuse everybody"),
+            ("--link-memory 0", "refuse everybody"),
+            ("--total-memory 0", "refuse everybody"),
+            ("--max-channels 0", "not in 1.."),
+            ("--max-message 0", "not in 1.."),
+            ("--trust-forwarded example.com", "10.0.0.0/8"),
+            ("--trust-forwarded 10.0.0.0/33", "10.0.0.0/8"),
+            ("--static-fallback index.html", "--static"),
+            ("--metrics-host a.example", "--metrics"),
+            ("--upstream-host /a", "--upstream"),
+            ("--upstream /a=ws://h --upstream-host /b", "no --upstream is"),
         ] {
             let error = read(arguments).err().unwrap_or_else(|| panic!("taken: {arguments}"));
             assert!(error.contains(reason), "{arguments}: {error}");
         }
         assert!(read("--upstream /a=ws://h --upstream /a/b=ws://h --upstream /=ws://h").is_ok());
+        assert!(read("--upstream /a=ws://h --upstream-host /a/").is_ok());
+        assert!(
+            read("--trust-forwarded 10.0.0.0/8 --trust-forwarded private --allow-origin tauri://localhost")
+                .is_ok()
+        );
+        for (written, expected) in
+            [("localhost:8080", "127.0.0.1:8080"), ("[::]:0", "[::]:0"), ("0.0.0.0:80", "0.0.0.0:80")]
+        {
+            let options = read(&format!("--listen {written}")).expect(written);
+            assert_eq!(options.listen.to_string(), expected);
+        }
     }
 }

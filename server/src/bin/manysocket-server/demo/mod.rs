@@ -2,20 +2,20 @@
 
 mod functions;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;
-use axum::extract::State;
 use axum::extract::ws::Message;
+use axum::extract::{Request, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use manysocket_server::state::{Documents, Store};
 use manysocket_server::topic::Topics;
 use manysocket_server::{Endpoint, Nats, Site, Stats, WebSocketUpgrade};
-use tower_http::services::ServeFile;
+
+use crate::files::Files;
 
 /// Messages that who comes late to a chat gets: about a screen of them.
 const HISTORY: usize = 20;
@@ -48,10 +48,13 @@ pub(crate) fn site(counts: Counts, store: &Store, nats: Option<&Nats>) -> Site {
 
 /// The game rooms: their chats, and one page for every room, if the demo's files are there. They have no index: the
 /// rest of their folder are files.
-pub(crate) fn games(files: Option<&Path>, nats: Option<&Nats>) -> Router {
+pub(crate) fn games(files: Option<Files>, nats: Option<&Nats>) -> Router {
     let chats = Router::new().route_service("/games/{room}/chat", topics(nats));
     match files {
-        Some(folder) => chats.route_service("/games/{room}/", ServeFile::new(folder.join("games/room.html"))),
+        Some(files) => {
+            let room = async move |request: Request| files.answer_with("games/room.html", request).await;
+            chats.route("/games/{room}/", get(room))
+        }
         None => chats,
     }
 }
