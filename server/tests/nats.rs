@@ -195,7 +195,7 @@ async fn what_waits_for_nats_reaches_everybody_in_every_outage() {
             while heard.iter().any(|count| *count < MESSAGES) {
                 let message = text(socket).await;
                 if message.starts_with(&format!("{round} ")) {
-                    let mut words = message.split(' ').skip(1).map(|word| word.parse::<usize>());
+                    let mut words = message.split(' ').skip(1).map(str::parse::<usize>);
                     let (Some(Ok(from)), Some(Ok(n))) = (words.next(), words.next()) else {
                         panic!("{message}")
                     };

@@ -66,6 +66,7 @@ use crate::ws::upgrade::WebSocketUpgrade;
 
 use commit::{Check, Rules};
 use document::{Document, News};
+pub use local::lines::{Damage, Report, StoreFile};
 use outbox::Outbox;
 use session::Session;
 pub use store::Store;
@@ -251,7 +252,7 @@ impl Documents {
             Ok(None) => Err(as_declared((StatusCode::NOT_FOUND, "there is no such document\n"))),
             Err(error) => {
                 error!(%error, collection = self.collection, name, "cannot read a document");
-                let reason = "the document cannot be read; the server's log says why\n";
+                let reason = "storage: the document cannot be read; the server's log says why\n";
                 Err(as_declared((StatusCode::SERVICE_UNAVAILABLE, reason)))
             }
         }

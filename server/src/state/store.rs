@@ -13,6 +13,7 @@ use super::answer::Refusal;
 use super::document::Document;
 use super::lane::Lane;
 use super::local::Local;
+use super::local::lines::{Report, export};
 use super::memory::Memory;
 use super::over_nats::Shared;
 use super::submission::{Admission, Submission};
@@ -122,6 +123,29 @@ impl Store {
     pub async fn nats(nats: &Nats, bucket: &str) -> io::Result<Self> {
         let tools = Tools::new()?;
         Ok(Self::new(Place::Shared(Arc::new(Shared::open(nats, bucket, tools.clone()).await?)), tools))
+    }
+
+    /// Writes all documents as lines of JSON, as they are at one moment: commits go on meanwhile. It is the format of
+    /// [`StoreFile::import`](super::StoreFile::import). It runs on a thread for work that blocks, and waits where `to` does.
+    ///
+    /// # Errors
+    /// `to` cannot be written, or the file not be read; of kind [`Unsupported`](io::ErrorKind::Unsupported) if the store is not in a
+    /// file. A document that is damaged is no error; the report names it.
+    pub async fn export(&self, to: impl io::Write + Send + 'static) -> io::Result<Report> {
+        let Place::Local(local) = &self.place else {
+            let why = "the documents are on NATS, which has its own means of backup";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+        };
+        let view = local.view().await?;
+        tokio::task::spawn_blocking(move || export(&view, to)).await.map_err(io::Error::other)?
+    }
+
+    /// Closes the file of the store in order, for the end of a program. Commits that have not been written by then, and later
+    /// ones, are refused with `storage`. A store that is in no file has nothing to close.
+    pub async fn close(&self) {
+        if let Place::Local(local) = &self.place {
+            local.close().await;
+        }
     }
 
     pub(super) fn lane(&self) -> &Lane {

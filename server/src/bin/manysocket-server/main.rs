@@ -4,10 +4,11 @@ mod demo;
 mod files;
 mod logging;
 mod options;
+mod running_store;
+mod store;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use axum::routing::any;
 use files::Files;
 use manysocket_server::state::Store;
 use manysocket_server::{Multiplexer, Nats, Site, Stats, Tls, monitor, serve, serve_tls};
-use options::Options;
+use options::{Command, Options};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -31,6 +32,9 @@ const BUCKET: &str = "manysocket";
 async fn main() -> ExitCode {
     let options = Options::read();
     let _logs = logging::start();
+    if let Some(Command::Store(action)) = &options.command {
+        return store::run(action);
+    }
     match run(options).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -40,6 +44,7 @@ async fn main() -> ExitCode {
     }
 }
 
+/// Serves until the program is told to stop.
 async fn run(options: Options) -> io::Result<()> {
     let shutdown = CancellationToken::new();
     let mut multiplexer = Multiplexer::new(&options.multiplexer)
@@ -59,7 +64,12 @@ async fn run(options: Options) -> io::Result<()> {
         Some(url) => Some(Nats::connect(url).await?),
         None => None,
     };
-    let app = multiplexer.serve(app(&options, &stats, nats.as_ref()).await?);
+    // With upstreams there is no demo, and there are no documents.
+    let store = match options.upstream.is_empty() {
+        true => Some(open_store(&options, nats.as_ref()).await?),
+        false => None,
+    };
+    let app = multiplexer.serve(app(&options, &stats, nats.as_ref(), store.as_ref())?);
 
     let listener = bind(options.listen).await?;
     if let Some(address) = options.metrics {
@@ -88,6 +98,9 @@ async fn run(options: Options) -> io::Result<()> {
     while stats.links() > 0 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    if let Some(store) = store {
+        store.close().await;
+    }
     if let Some(nats) = nats {
         nats.close().await;
     }
@@ -95,13 +108,11 @@ async fn run(options: Options) -> io::Result<()> {
 }
 
 /// The files and the upstreams, or in place of these the demo.
-async fn app(options: &Options, stats: &Stats, nats: Option<&Nats>) -> io::Result<Router> {
-    let is_demo = options.upstream.is_empty();
+fn app(options: &Options, stats: &Stats, nats: Option<&Nats>, store: Option<&Store>) -> io::Result<Router> {
     let has_gateway_at_root = options.upstream.iter().any(|gateway| gateway.prefix().is_empty());
     let mut site = options.gateways().fold(Site::new(), Site::gateway);
-    if is_demo {
-        let store = store(options.data.as_deref(), nats).await?;
-        site = demo::site(demo::Counts::new(stats.clone()), &store, nats);
+    if let Some(store) = store {
+        site = demo::site(demo::Counts::new(stats.clone()), store, nats);
     }
     let folder = options.files.as_deref();
     let files = folder.map(|folder| Files::open(folder, options.static_fallback.as_deref())).transpose()?;
@@ -116,7 +127,7 @@ async fn app(options: &Options, stats: &Stats, nats: Option<&Nats>) -> io::Resul
             site.into_router().fallback_service(file)
         }
     };
-    if is_demo {
+    if store.is_some() {
         app = app.merge(demo::games(files, nats));
     }
     // What is served is what it is declared to be: a browser is not to guess.
@@ -125,18 +136,20 @@ async fn app(options: &Options, stats: &Stats, nats: Option<&Nats>) -> io::Resul
 }
 
 /// The store on NATS, or in the file `state.redb` of that folder.
-async fn store(folder: Option<&Path>, nats: Option<&Nats>) -> io::Result<Store> {
+async fn open_store(options: &Options, nats: Option<&Nats>) -> io::Result<Store> {
     if let Some(nats) = nats {
         return Store::nats(nats, BUCKET).await;
     }
-    let Some(folder) = folder else {
+    let Some(folder) = &options.data else {
         warn!("documents are kept in memory only; --data DIR keeps them on disk");
         return Store::in_memory();
     };
     std::fs::create_dir_all(folder).map_err(|error| {
         io::Error::new(error.kind(), format!("cannot make the folder {}: {error}", folder.display()))
     })?;
-    Store::open(folder.join("state.redb"))
+    let store = Store::open(store::file_in(folder))?;
+    running_store::answer(&store, folder);
+    Ok(store)
 }
 
 async fn bind(address: SocketAddr) -> io::Result<TcpListener> {

@@ -4,13 +4,16 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
-use clap::{Parser, value_parser};
+use clap::{Parser, Subcommand, value_parser};
 use manysocket_server::{Gateway, Limits, Origin, Proxies, Settings};
 
 /// Serves any number of WebSockets over one connection.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, args_conflicts_with_subcommands = true)]
 pub(crate) struct Options {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+
     /// Address and port to listen on: `127.0.0.1:8080` for this machine only, `0.0.0.0:8080` or `[::]:8080` for all
     /// networks; port 0 takes a free one.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = address)]
@@ -104,6 +107,41 @@ pub(crate) struct Options {
     /// What all links together may have the server hold for them, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().total_memory, value_parser = some)]
     pub(crate) total_memory: usize,
+}
+
+/// What the program does in place of serving.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Looks after the documents that --data keeps.
+    #[command(subcommand)]
+    Store(Action),
+}
+
+/// What is done with a store. PATH is the folder that --data names, or the file itself.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Action {
+    /// Reads all documents and names those that are damaged; no server may have the store open.
+    Check { path: PathBuf },
+
+    /// Writes all documents to standard output, a line of JSON each; a server may have the store open.
+    Export { path: PathBuf },
+
+    /// Writes all documents to a file, which is complete or not there; a server may have the store open.
+    Backup {
+        path: PathBuf,
+        /// The file; one of that name is replaced.
+        file: PathBuf,
+    },
+
+    /// Reads the lines of an export or a backup into the store, all of them or none; no server may have it open.
+    Import {
+        path: PathBuf,
+        /// The file with the lines; without it, standard input.
+        file: Option<PathBuf>,
+        /// Imports into a store that has documents, and replaces those of the same names.
+        #[arg(long)]
+        overwrite: bool,
+    },
 }
 
 impl Options {

@@ -1,15 +1,32 @@
 //! Documents on disk, in one redb file. What is written together is there together, or not at all, whatever happens.
 
+use std::fs::{self, File};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use redb::{Database, ReadableDatabase, ReadableTableMetadata, TableDefinition};
+use redb::{
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, RepairSession,
+    TableDefinition,
+};
+use tracing::{info, warn};
+
+use super::record::{Of, damaged, name_sum};
 
 /// The last snapshot of each document.
-const SNAPSHOTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("snapshots");
+pub(super) const SNAPSHOTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("snapshots");
 
 /// Each document's commits by version: those since its snapshot, and some before.
-const LOG: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("log");
+pub(super) const LOG: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("log");
+
+/// The names of the documents, with their sums. A listing reads these, and no snapshots; and a document that is missing
+/// among the snapshots is known to have been there.
+pub(super) const NAMES: TableDefinition<'_, &str, u64> = TableDefinition::new("names");
+
+/// What redb keeps of the file in memory. Documents that are open are in memory besides; this serves opening others, and the
+/// inner pages of the tables. redb's own default is 1 GiB.
+const CACHE_BYTES: usize = 64 << 20;
 
 /// What one transaction does to one document.
 #[derive(Debug)]
@@ -24,16 +41,25 @@ pub(super) struct Change<'a> {
 /// A document as it was written.
 #[derive(Debug)]
 pub(super) struct Stored {
-    pub(super) snapshot: Vec<u8>,
+    /// Its last snapshot, or what could be read of that and why it is not valid.
+    pub(super) snapshot: Record,
     /// In the order of versions.
-    pub(super) commits: Vec<(u64, Vec<u8>)>,
+    pub(super) commits: Vec<(u64, Record)>,
 }
 
 impl Stored {
     pub(super) fn bytes(&self) -> usize {
-        self.snapshot.len() + self.commits.iter().map(|(_, commit)| commit.len()).sum::<usize>()
+        let commits: usize = self.commits.iter().map(|(_, commit)| bytes(commit)).sum();
+        bytes(&self.snapshot) + commits
     }
 }
+
+fn bytes(record: &Record) -> usize {
+    record.as_ref().map_or_else(|(bytes, _)| bytes.len(), Vec::len)
+}
+
+/// A record, or its bytes and why they are not what was written.
+pub(super) type Record = Result<Vec<u8>, (Vec<u8>, io::Error)>;
 
 /// The file, and the way back to it after an error.
 #[derive(Debug)]
@@ -44,70 +70,86 @@ pub(super) struct Disk {
 }
 
 impl Disk {
+    /// Opens the file, and makes it where there is none.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or is not a store; the message says what to do.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let exists = path.try_exists().map_err(|error| explain(path, &error))?;
+        if !exists {
+            create(path).map_err(|error| explain(path, &error))?;
+        }
+        Self::open_existing(path)
+    }
+
+    /// Opens a file that is there.
+    ///
+    /// # Errors
+    /// As with [`Self::open`], or there is no file.
+    pub(super) fn open_existing(path: &Path) -> io::Result<Self> {
         let mut disk = Self { path: path.to_owned(), database: None };
-        disk.using(|_| Ok(())).map_err(|error| {
-            io::Error::new(error.kind(), format!("cannot open {}: {error}", path.display()))
-        })?;
+        disk.using(complete_names).map_err(|error| explain(path, &error))?;
         Ok(disk)
     }
 
     /// How many documents there are.
     pub(super) fn count(&mut self) -> io::Result<usize> {
-        self.using(|database| {
-            let count = database.begin_read()?.open_table(SNAPSHOTS)?.len()?;
+        self.reading(|database| {
+            let count = database.begin_read()?.open_table(NAMES)?.len()?;
             Ok(usize::try_from(count).unwrap_or(usize::MAX))
         })
     }
 
     /// The names of all documents whose keys begin with `prefix`, without it.
     pub(super) fn names(&mut self, prefix: &str) -> io::Result<Vec<String>> {
-        self.using(|database| {
-            let table = database.begin_read()?.open_table(SNAPSHOTS)?;
+        self.reading(|database| {
+            let table = database.begin_read()?.open_table(NAMES)?;
             let mut names = Vec::new();
             for row in table.range(prefix..)? {
-                let (key, _) = row?;
+                let (key, sum) = row?;
                 let Some(name) = key.value().strip_prefix(prefix) else { break };
-                names.push(name.to_owned());
+                if sum.value() == name_sum(key.value()) {
+                    names.push(name.to_owned());
+                } else {
+                    warn!(key = key.value(), "a name in the store is damaged; it is not listed");
+                }
             }
             Ok(names)
         })
     }
 
     pub(super) fn load(&mut self, key: &str) -> io::Result<Option<Stored>> {
-        self.using(|database| {
-            let transaction = database.begin_read()?;
-            let Some(snapshot) =
-                transaction.open_table(SNAPSHOTS)?.get(key)?.map(|snapshot| snapshot.value().to_vec())
-            else {
-                return Ok(None);
-            };
-            let mut commits = Vec::new();
-            for row in transaction.open_table(LOG)?.range((key, 0)..=(key, u64::MAX))? {
-                let (place, commit) = row?;
-                commits.push((place.value().1, commit.value().to_vec()));
-            }
-            Ok(Some(Stored { snapshot, commits }))
-        })
+        self.reading(|database| load(&database.begin_read()?, key))
+    }
+
+    /// A view of the file as it is now, which later commits do not change.
+    pub(super) fn view(&mut self) -> io::Result<ReadTransaction> {
+        self.reading(|database| Ok(database.begin_read()?))
     }
 
     /// Writes all changes in one transaction, and returns once they would survive a loss of power.
     pub(super) fn write(&mut self, changes: &[Change<'_>]) -> io::Result<()> {
         self.using(|database| {
             // Durability::Immediate, redb's default: `commit` returns after fsync.
-            let transaction = database.begin_write()?;
+            let mut transaction = database.begin_write()?;
+            // With it a store that was not closed in order opens at once. Without it redb first reads the whole file, and refuses
+            // it if one document in it is damaged.
+            transaction.set_quick_repair(true);
             {
                 let mut snapshots = transaction.open_table(SNAPSHOTS)?;
+                let mut names = transaction.open_table(NAMES)?;
                 let mut log = transaction.open_table(LOG)?;
                 for change in changes {
+                    let key = change.key;
                     if let Some(snapshot) = &change.snapshot {
-                        snapshots.insert(change.key, snapshot.as_slice())?;
+                        snapshots.insert(key, Of::Snapshot(key).seal(snapshot).as_slice())?;
+                        names.insert(key, name_sum(key))?;
                     }
                     for (version, commit) in &change.commits {
-                        log.insert((change.key, *version), commit.as_slice())?;
+                        log.insert((key, *version), Of::Commit(key, *version).seal(commit).as_slice())?;
                     }
                     for version in change.forget.into_iter().flat_map(|(first, last)| first..=last) {
-                        log.remove((change.key, version))?;
+                        log.remove((key, version))?;
                     }
                 }
             }
@@ -116,31 +158,202 @@ impl Disk {
         })
     }
 
-    /// Does something with the database, which is opened if it is not; after an error it is let go.
-    fn using<T>(&mut self, act: impl FnOnce(&Database) -> Result<T, redb::Error>) -> io::Result<T> {
-        let database = match self.database.take() {
-            Some(database) => database,
-            None => self.reopen().map_err(to_io)?,
-        };
-        let result = act(&database).map_err(to_io)?;
-        self.database = Some(database);
-        Ok(result)
+    /// The same for what only reads: where it finds damage, the database stays open.
+    fn reading<T>(&mut self, act: impl FnOnce(&Database) -> Result<T, Failure>) -> io::Result<T> {
+        self.using(|database| match act(database) {
+            Err(Failure(error)) if error.kind() == io::ErrorKind::InvalidData => Ok(Err(error)),
+            result => result.map(Ok),
+        })?
     }
 
-    fn reopen(&self) -> Result<Database, redb::Error> {
-        let database = Database::create(&self.path)?;
-        // Readers find the tables there from now on.
-        let transaction = database.begin_write()?;
-        transaction.open_table(SNAPSHOTS)?;
-        transaction.open_table(LOG)?;
-        transaction.commit()?;
-        Ok(database)
+    /// Does something with the database, which is opened if it is not; after an error it is let go.
+    pub(super) fn using<T>(&mut self, act: impl FnOnce(&Database) -> Result<T, Failure>) -> io::Result<T> {
+        let database = match self.database.take() {
+            Some(database) => database,
+            None => caught(|| open(&self.path))?,
+        };
+        let result = caught(|| act(&database));
+        match result {
+            Ok(_) => self.database = Some(database),
+            Err(_) => close(database),
+        }
+        result
     }
 }
 
-fn to_io(error: redb::Error) -> io::Error {
-    match error {
-        redb::Error::Io(error) => error,
-        other => io::Error::other(other),
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if let Some(database) = self.database.take() {
+            close(database);
+        }
     }
+}
+
+/// Closes a file in order. redb writes for that, and may panic where it finds damage.
+fn close(database: Database) {
+    if let Err(error) = caught(|| Ok(database.close()?)) {
+        warn!(%error, "the store could not be closed in order; no commit is lost by that");
+    }
+}
+
+/// Why something cannot be done: redb's reasons, and ours.
+pub(super) struct Failure(io::Error);
+
+impl<E: Into<redb::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(match error.into() {
+            redb::Error::Io(error) => error,
+            redb::Error::Corrupted(what) => damaged(format!("the file is damaged: {what}")),
+            error @ (redb::Error::TableDoesNotExist(_)
+            | redb::Error::TableTypeMismatch { .. }
+            | redb::Error::TypeDefinitionChanged { .. }
+            | redb::Error::TableIsMultimap(_)
+            | redb::Error::TableIsNotMultimap(_)
+            | redb::Error::UpgradeRequired(_)) => damaged(format!("the file is damaged: {error}")),
+            redb::Error::DatabaseAlreadyOpen => {
+                io::Error::new(io::ErrorKind::ResourceBusy, "another process has it open")
+            }
+            other => io::Error::other(other),
+        })
+    }
+}
+
+impl Failure {
+    pub(super) fn damaged(what: &str) -> Self {
+        Self(damaged(what.into()))
+    }
+}
+
+/// Does something, and takes a panic for damage: redb panics where it finds what it cannot have written.
+pub(super) fn caught<T>(act: impl FnOnce() -> Result<T, Failure>) -> io::Result<T> {
+    match catch_unwind(AssertUnwindSafe(act)) {
+        Ok(result) => result.map_err(|Failure(error)| error),
+        Err(_) => Err(damaged("the file is damaged: redb cannot make sense of a page of it".into())),
+    }
+}
+
+/// Reads a document; `None` if there is none.
+pub(super) fn load(view: &ReadTransaction, key: &str) -> Result<Option<Stored>, Failure> {
+    let record = |of: Of<'_>, bytes: &[u8]| match of.unseal(bytes) {
+        Ok(json) => Ok(json.to_vec()),
+        Err(error) => Err((bytes.to_vec(), error)),
+    };
+    let mut commits = Vec::new();
+    for row in view.open_table(LOG)?.range((key, 0)..=(key, u64::MAX))? {
+        let (place, commit) = row?;
+        let version = place.value().1;
+        commits.push((version, record(Of::Commit(key, version), commit.value())));
+    }
+    match view.open_table(SNAPSHOTS)?.get(key)? {
+        Some(snapshot) => Ok(Some(Stored { snapshot: record(Of::Snapshot(key), snapshot.value()), commits })),
+        None if commits.is_empty() && view.open_table(NAMES)?.get(key)?.is_none() => Ok(None),
+        None => Err(Failure::damaged("its snapshot is missing")),
+    }
+}
+
+/// Opens the file, and repairs it if it was not closed in order, or if what redb has noted about free pages is damaged.
+fn open(path: &Path) -> Result<Database, Failure> {
+    if fs::metadata(path)?.len() == 0 {
+        return Err(Failure::damaged("the file is empty"));
+    }
+    match caught(|| attempt(path, false)) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            warn!(%error, "the store cannot be opened as it is; checking all of it");
+            // The first reason says more if both fail.
+            caught(|| attempt(path, true)).map_err(|_| Failure(error))
+        }
+        result => result.map_err(Failure),
+    }
+}
+
+fn attempt(path: &Path, is_checked: bool) -> Result<Database, Failure> {
+    let mut builder = Database::builder();
+    builder.set_check_integrity_on_open(is_checked);
+    builder.set_cache_size(CACHE_BYTES);
+    let (shown, tenths) = (path.display().to_string(), AtomicU32::new(0));
+    builder.set_repair_callback(move |repair: &mut RepairSession| {
+        let progress = repair.progress();
+        if progress == 0.0 {
+            return info!(path = shown, "the store was not closed in order: reading all of it");
+        }
+        // Progress is from 0 to 1.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let tenth = (progress * 10.0) as u32;
+        if tenths.swap(tenth, Ordering::Relaxed) != tenth {
+            info!(path = shown, "read {} % of the store", tenth * 10);
+        }
+    });
+    Ok(builder.open(path)?)
+}
+
+/// Makes an empty store. It stands under its name only when it is complete.
+fn create(path: &Path) -> io::Result<()> {
+    let unfinished = with_suffix(path, ".new");
+    match fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    caught(|| {
+        let database = Database::create(&unfinished)?;
+        let transaction = database.begin_write()?;
+        transaction.open_table(SNAPSHOTS)?;
+        transaction.open_table(LOG)?;
+        transaction.open_table(NAMES)?;
+        transaction.commit()?;
+        Ok(database.close()?)
+    })?;
+    put_in_place(&unfinished, path)
+}
+
+/// Gives a complete file its name, for good.
+pub(super) fn put_in_place(unfinished: &Path, path: &Path) -> io::Result<()> {
+    fs::rename(unfinished, path)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Fills in names that a store of an earlier version has not.
+fn complete_names(database: &Database) -> Result<(), Failure> {
+    let view = database.begin_read()?;
+    let snapshots = view.open_table(SNAPSHOTS)?;
+    let named = match view.open_table(NAMES) {
+        Ok(names) => names.len()?,
+        Err(redb::TableError::TableDoesNotExist(_)) => 0,
+        Err(error) => return Err(error.into()),
+    };
+    view.open_table(LOG)?.first()?;
+    if snapshots.len()? <= named {
+        return Ok(());
+    }
+    let transaction = database.begin_write()?;
+    {
+        let mut names = transaction.open_table(NAMES)?;
+        for row in snapshots.iter()? {
+            let Ok((key, _)) = row else {
+                warn!("the store is damaged: the names after a page that cannot be read are not listed");
+                break;
+            };
+            names.insert(key.value(), name_sum(key.value()))?;
+        }
+    }
+    Ok(transaction.commit()?)
+}
+
+/// The error with the file's name, and with what to do.
+fn explain(path: &Path, error: &io::Error) -> io::Error {
+    let remedy = match error.kind() {
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
+            ". It is no store, or a damaged one. Import a backup into a new file, or save what can be read of this one with \
+             `manysocket-server store export`; docs/backup.md says how"
+        }
+        io::ErrorKind::ResourceBusy => ": a store belongs to one process at a time",
+        _ => "",
+    };
+    io::Error::new(error.kind(), format!("cannot open {}: {error}{remedy}", path.display()))
 }

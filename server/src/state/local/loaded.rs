@@ -1,19 +1,16 @@
 //! A document of this process and what is on disk of it.
 
+use std::io;
 use std::sync::Arc;
-use std::{fmt, io};
 
-use crate::json::Object;
 use crate::state::batch::Batch;
 use crate::state::document::{Document, Snapshot, State};
-use crate::state::log::{Entry, Record};
 use crate::state::memory::Memory;
-use crate::state::patch::replay;
 use crate::state::store::Opened;
-use crate::state::tree::Json;
 
 use super::Wrote;
 use super::disk::Stored;
+use super::restore::{Restored, read};
 
 /// Bytes of commits after which a document is written as a whole, at least; more if the document is larger. Then a
 /// snapshot costs no more than the commits since the last, and opening a document reads little more than itself.
@@ -79,30 +76,14 @@ pub(super) fn snapshot(batch: &Batch) -> io::Result<Vec<u8>> {
 
 /// A document as it was written: its snapshot, and the commits since.
 pub(super) fn restore(key: &str, stored: Stored, memory: &Memory) -> io::Result<Loaded> {
-    let broken = |what: &str, error: &dyn fmt::Display| {
-        io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("the document {key:?} has a broken {what}: {error}"),
-        )
-    };
-    let Object(snapshot): Object<Snapshot<Json>> =
-        serde_json::from_slice(&stored.snapshot).map_err(|error| broken("snapshot", &error))?;
-    let (mut value, mut version, mut unsaved) = (snapshot.data, snapshot.version, 0);
-    let mut log = Vec::with_capacity(stored.commits.len());
-    let logged_from = stored.commits.first().map_or(version + 1, |(number, _)| *number);
-    for (number, bytes) in stored.commits {
-        let Object(record): Object<Record> =
-            serde_json::from_slice(&bytes).map_err(|error| broken("commit", &error))?;
-        let entry = Entry::from_record(number, record);
-        if number > version {
-            replay(&mut value, entry.delta()).map_err(|error| broken("commit", &error))?;
-            version = number;
-            unsaved += entry.bytes();
-        }
-        log.push(Arc::new(entry));
+    let logged_from = stored.commits.first().map(|(number, _)| *number);
+    let Restored { incarnation, version, value, log, snapshot, unsaved, problem } = read(stored)?;
+    if let Some(problem) = problem {
+        return Err(problem);
     }
-    let mut state = State::new(snapshot.document, version, value);
+    let mut state = State::new(incarnation, version, value);
     state.remember(log);
     let document = Arc::new(Document::new(key.to_owned(), state, memory));
-    Ok(Loaded { document, snapshot: Some(snapshot.version), unsaved, logged_from })
+    let logged_from = logged_from.unwrap_or(version + 1);
+    Ok(Loaded { document, snapshot: Some(snapshot), unsaved, logged_from })
 }

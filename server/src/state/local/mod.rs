@@ -5,7 +5,10 @@
 //! expensive is done in the store's [`Lane`](super::lane::Lane); meanwhile further commits to that document wait, and no others.
 
 mod disk;
+pub(super) mod lines;
 mod loaded;
+mod record;
+mod restore;
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,6 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
+use redb::ReadTransaction;
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
@@ -51,6 +55,10 @@ enum Job {
     Commit(Submission),
     /// A large commit has been applied; nothing if it was given up.
     Applied(Arc<Document>, u64, Option<Batch>),
+    /// Give a view of the file as it is now.
+    View(oneshot::Sender<io::Result<ReadTransaction>>),
+    /// Close the file in order.
+    Close(oneshot::Sender<()>),
     /// Fill the listing with the names of the documents whose keys begin with `prefix`, and keep it up.
     List {
         prefix: String,
@@ -78,6 +86,7 @@ impl Local {
             turns: Arc::clone(&turns),
             tools,
             disk,
+            is_closed: false,
             documents: HashMap::new(),
             busy: HashMap::new(),
             opening: HashMap::new(),
@@ -100,6 +109,21 @@ impl Local {
         answer.await.map_err(|_| io::Error::other("the store failed to open it"))?
     }
 
+    /// Gives a view of the file as it is now, with all that has been acknowledged.
+    pub(super) async fn view(&self) -> io::Result<ReadTransaction> {
+        let (reply, view) = oneshot::channel();
+        self.0.push(SERVER, Job::View(reply));
+        view.await.map_err(|_| io::Error::other("the store failed to read the file"))?
+    }
+
+    /// Closes the file in order; returns when that is done.
+    pub(super) async fn close(&self) {
+        let (reply, closed) = oneshot::channel();
+        self.0.push(SERVER, Job::Close(reply));
+        // It is answered in any case.
+        let _ = closed.await;
+    }
+
     pub(super) fn listing(&self, prefix: String) -> Listing {
         let listing = Listing::new();
         self.0.push(SERVER, Job::List { prefix, listing: listing.clone() });
@@ -117,8 +141,9 @@ impl Drop for Local {
 struct Worker {
     turns: Arc<Turns<Job>>,
     tools: Tools,
-    /// `None`: documents are in memory only.
+    /// `None`: documents are in memory only, or the file has been closed.
     disk: Option<Disk>,
+    is_closed: bool,
     /// Those that are open, and some that nobody has open any longer.
     documents: HashMap<String, Loaded>,
     /// Documents that a large commit is under way to.
@@ -156,6 +181,8 @@ struct Round {
     /// Documents whose large commits are among these.
     finished: Vec<(Arc<Document>, u64)>,
     has_relieved: bool,
+    /// Who waits until the file is closed.
+    closing: Vec<oneshot::Sender<()>>,
 }
 
 impl Round {
@@ -169,6 +196,7 @@ impl Round {
             large: Vec::new(),
             finished: Vec::new(),
             has_relieved: false,
+            closing: Vec::new(),
         }
     }
 
@@ -202,6 +230,8 @@ impl Worker {
             Job::Restored(key, restored) => self.restored(&key, restored),
             Job::Commit(submission) => self.commit(submission, round),
             Job::Applied(document, peer, batch) => self.applied(document, peer, batch, round),
+            Job::View(reply) => drop(reply.send(self.view())),
+            Job::Close(reply) => round.closing.push(reply),
             Job::List { prefix, listing } => self.list(prefix, listing),
         }
     }
@@ -244,6 +274,7 @@ impl Worker {
         }
         let stored = match &mut self.disk {
             Some(disk) => disk.load(key)?,
+            None if self.is_closed => return Err(closed()),
             None => None,
         };
         match stored {
@@ -390,26 +421,9 @@ impl Worker {
 
     /// Writes what passed in one transaction, then tells everybody.
     fn finish(&mut self, round: Round) {
-        let Round { batches, created, large, finished, .. } = round;
+        let Round { batches, large, finished, closing, .. } = round;
         if !batches.is_empty() {
-            let written = catch_unwind(AssertUnwindSafe(|| self.write(&batches)));
-            match written.unwrap_or_else(|_| Err(io::Error::other("the store panicked"))) {
-                Ok(written) => {
-                    self.count += created;
-                    for (key, batch) in batches {
-                        let change = written.get(&key).copied();
-                        if catch_unwind(AssertUnwindSafe(|| self.publish(batch, change))).is_err() {
-                            error!(key, "the store panicked; the document is read again");
-                            self.reload(&key);
-                        }
-                    }
-                }
-                Err(error) => {
-                    error!(%error, "cannot write to the store; commits are refused");
-                    let message = format!("the server cannot write it: {error}");
-                    batches.into_values().for_each(|batch| batch.refuse("storage", &message));
-                }
-            }
+            self.keep(batches);
         }
         for (document, peer) in finished {
             let waiting = self.busy.remove(&document.key).map_or_else(Vec::new, |busy| busy.waiting);
@@ -422,6 +436,50 @@ impl Worker {
             });
         }
         large.into_iter().for_each(|submission| self.apply_large(submission));
+        if !closing.is_empty() {
+            self.is_closed |= self.disk.is_some();
+            // It is closed when it is dropped.
+            self.disk = None;
+            for reply in closing {
+                // Whoever asked may be gone.
+                let _ = reply.send(());
+            }
+        }
+    }
+
+    /// Writes what passed, and makes it visible.
+    fn keep(&mut self, batches: HashMap<String, Batch>) {
+        let written = catch_unwind(AssertUnwindSafe(|| self.write(&batches)));
+        match written.unwrap_or_else(|_| Err(io::Error::other("the store panicked"))) {
+            Ok(written) => {
+                for (key, batch) in batches {
+                    let change = written.get(&key).copied();
+                    if catch_unwind(AssertUnwindSafe(|| self.publish(batch, change))).is_err() {
+                        error!(key, "the store panicked; the document is read again");
+                        self.reload(&key);
+                    }
+                }
+            }
+            // Where one document is damaged, the others go on.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData && batches.len() > 1 => {
+                for (key, batch) in batches {
+                    self.keep(HashMap::from([(key, batch)]));
+                }
+            }
+            Err(error) => {
+                error!(%error, "cannot write to the store; commits are refused");
+                let message = format!("the server cannot write it: {error}");
+                batches.into_values().for_each(|batch| batch.refuse("storage", &message));
+            }
+        }
+    }
+
+    fn view(&mut self) -> io::Result<ReadTransaction> {
+        match &mut self.disk {
+            Some(disk) => disk.view(),
+            None if self.is_closed => Err(closed()),
+            None => Err(io::Error::new(io::ErrorKind::Unsupported, "the documents are in memory only")),
+        }
     }
 
     /// Lets go of a document that may not be what is on disk: its sockets connect again, and commits are sent again.
@@ -435,6 +493,9 @@ impl Worker {
 
     /// Writes batches. Returns what was written of each document; nothing where documents are in memory only.
     fn write(&mut self, batches: &HashMap<String, Batch>) -> io::Result<HashMap<String, Wrote>> {
+        if self.is_closed {
+            return Err(closed());
+        }
         let (mut written, mut changes, mut snapshots) = (HashMap::new(), Vec::new(), 0);
         for (key, batch) in batches.iter().filter(|(_, batch)| !batch.is_empty()) {
             let loaded = self.documents.get(key);
@@ -472,6 +533,7 @@ impl Worker {
             .entry(document.key.clone())
             .or_insert_with(|| Loaded::unwritten(Arc::clone(&document)));
         if loaded.snapshot.is_none() {
+            self.count += 1;
             for (prefix, listing) in &self.listings {
                 if let Some(name) = document.key.strip_prefix(prefix) {
                     listing.insert(name);
@@ -501,6 +563,10 @@ struct Wrote {
     is_whole: bool,
     /// The commits that are no longer on disk: the first version, and the last.
     forgotten: Option<(u64, u64)>,
+}
+
+fn closed() -> io::Error {
+    io::Error::other("the store has been closed")
 }
 
 fn answer(reply: Reply, opened: io::Result<Opened>) {

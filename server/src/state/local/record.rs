@@ -1,0 +1,105 @@
+//! How a record stands in the file: a mark, a sum that tells whether it is still what was written, then JSON.
+//!
+//! redb verifies its own sums only when it repairs a file. A bit that flips in the text of a document can leave JSON that
+//! is well-formed and wrong.
+
+use std::io;
+
+/// The first byte of a record. It differs from `{`, with which records without a sum begin, by more than one bit.
+const MARK: u8 = b'1';
+
+/// The bytes of the mark and the sum.
+const HEAD: usize = 9;
+
+/// What a record is of. It is part of the sum: a record that stands under another key than its own is not valid.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Of<'a> {
+    Snapshot(&'a str),
+    Commit(&'a str, u64),
+}
+
+impl Of<'_> {
+    fn sum(self, json: &[u8]) -> u64 {
+        match self {
+            Self::Snapshot(key) => sum([b"snapshot ", key.as_bytes(), b"\0", json]),
+            Self::Commit(key, version) => {
+                sum([b"commit ", key.as_bytes(), b"\0", &version.to_le_bytes(), json])
+            }
+        }
+    }
+
+    /// Returns the record of JSON.
+    pub(super) fn seal(self, json: &[u8]) -> Vec<u8> {
+        let mut record = Vec::with_capacity(HEAD + json.len());
+        record.push(MARK);
+        record.extend(self.sum(json).to_le_bytes());
+        record.extend(json);
+        record
+    }
+
+    /// Returns the JSON of a record.
+    ///
+    /// # Errors
+    /// The record is not what was written under this key.
+    pub(super) fn unseal(self, record: &[u8]) -> io::Result<&[u8]> {
+        match record.split_first_chunk::<HEAD>() {
+            Some(([MARK, sum @ ..], json)) if self.sum(json).to_le_bytes() == *sum => Ok(json),
+            // Of a version of the server that wrote no sums.
+            _ if record.first() == Some(&b'{') => Ok(record),
+            _ => Err(damaged(match self {
+                Self::Snapshot(_) => "its last snapshot is not what was written".into(),
+                Self::Commit(_, version) => {
+                    format!("the commit of version {version} is not what was written")
+                }
+            })),
+        }
+    }
+}
+
+/// Returns what may be the JSON of a record that is not what was written.
+pub(super) fn unverified(record: &[u8]) -> &[u8] {
+    record.get(HEAD..).unwrap_or_default()
+}
+
+/// The sum of a name, which stands beside it.
+pub(super) fn name_sum(key: &str) -> u64 {
+    sum([b"name ", key.as_bytes()])
+}
+
+/// Returns an error about damage to what is stored.
+pub(super) fn damaged(what: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+/// FNV-1a of 64 bits. Each step is reversible, so that one byte that differs always makes another sum.
+fn sum<const N: usize>(parts: [&[u8]; N]) -> u64 {
+    let bytes = parts.iter().copied().flatten();
+    bytes
+        .fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_valid_only_as_it_was_written_and_where() {
+        let json = br#"{"id":"a","wrote":["/x"]}"#;
+        for of in [Of::Snapshot("demo/a"), Of::Commit("demo/a", 7)] {
+            let record = of.seal(json);
+            assert_eq!(of.unseal(&record).ok(), Some(&json[..]));
+            for bit in 0..record.len() * 8 {
+                let mut flipped = record.clone();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                assert!(of.unseal(&flipped).is_err(), "bit {bit}");
+            }
+            for length in 0..record.len() {
+                assert!(of.unseal(&record[..length]).is_err(), "{length} bytes");
+            }
+            for other in [Of::Snapshot("demo/b"), Of::Commit("demo/a", 8), Of::Commit("demo/b", 7)] {
+                assert!(other.unseal(&record).is_err(), "{other:?}");
+            }
+            assert_eq!(of.unseal(json).ok(), Some(&json[..]), "written without a sum");
+        }
+    }
+}
