@@ -29,7 +29,7 @@ const REPORT: Duration = Duration::from_secs(5);
 
 /// The number of pages and of sockets on each: some hundred sockets in all, which two cores carry beside other work.
 const PAGES: usize = 8;
-const SOCKETS: [Kind; 13] = [
+const SOCKETS: [Kind; 16] = [
     Kind::Small,
     Kind::Small,
     Kind::Small,
@@ -39,6 +39,9 @@ const SOCKETS: [Kind; 13] = [
     Kind::Topic,
     Kind::Topic,
     Kind::Topic,
+    Kind::Room,
+    Kind::Room,
+    Kind::Index,
     Kind::Sum,
     Kind::SlowCall,
     Kind::State,

@@ -23,6 +23,10 @@ pub(crate) enum Kind {
     /// Echoes whose reader reads only every few seconds, more than a window holds.
     SlowReader,
     Topic,
+    /// Echoes by a topic that nobody else is on, and that goes when the socket does.
+    Room,
+    /// The index of topics, which changes with every room.
+    Index,
     /// Calls with quick and slow answers.
     Sum,
     SlowCall,
@@ -97,6 +101,11 @@ pub(crate) fn begin(
             echo(slow)
         }
         Kind::Topic => Topic::begin(prefix, rng),
+        Kind::Room => {
+            let room = Echo::new(rng, Sizes::Medium, 5..60, 8);
+            (format!("{prefix}/topics/room{:x}", room.seed), Box::new(room))
+        }
+        Kind::Index => (format!("{prefix}/topics/"), Box::new(Index { left: rng.u32(2..40) })),
         Kind::Sum => (format!("{prefix}/rpc/add"), Box::new(Calls::new(rng, true))),
         Kind::SlowCall => (format!("{prefix}/rpc/slow"), Box::new(Calls::new(rng, false))),
         Kind::State => State::begin(prefix, page, tally, rng),
@@ -250,6 +259,33 @@ pub(crate) fn json(message: &Message) -> Result<Value, String> {
             serde_json::from_slice(bytes).map_err(|error| format!("{error}: {}", brief(message)))
         }
         Message::Binary(_) => Err(format!("not JSON: {}", brief(message))),
+    }
+}
+
+/// An index: first all names, then what has changed.
+#[derive(Debug)]
+struct Index {
+    left: u32,
+}
+
+impl Socket for Index {
+    fn tick(&mut self, _: &mut Line<'_>) -> bool {
+        self.left == 0
+    }
+
+    fn receive(&mut self, _: &mut Line<'_>, message: Message) -> Result<(), String> {
+        self.left = self.left.saturating_sub(1);
+        let value = json(&message)?;
+        let is_change = value["added"].is_array() && value["removed"].is_array();
+        if value.is_array() || is_change {
+            Ok(())
+        } else {
+            Err(format!("not of an index: {}", brief(&message)))
+        }
+    }
+
+    fn ended(&mut self, _: &End, _: &Tally) -> Result<(), String> {
+        Ok(())
     }
 }
 

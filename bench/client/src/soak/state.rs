@@ -1,4 +1,4 @@
-//! A socket to a document in which each page counts up a number.
+//! A socket to a document in which each page counts up a number, and changes a note.
 
 use fastrand::Rng;
 use manysocket_protocol::Message;
@@ -7,7 +7,12 @@ use serde_json::{Value, json};
 use super::socket::{End, Line, Socket, json as parse};
 use super::tally::{Known, Tally, lock};
 
-const DOCUMENTS: usize = 3;
+/// The number of documents: enough for several to be open by nobody, and few enough for the commits that each remembers to
+/// reach their limit of 1 MiB within some minutes, so that memory that grows later is a leak.
+const DOCUMENTS: usize = 16;
+
+/// The characters of a note: the commits of a document are mostly notes.
+const NOTE: usize = 8_000;
 
 #[derive(Debug)]
 pub(crate) struct State {
@@ -76,8 +81,12 @@ impl Socket for State {
         {
             let (id, path) = (format!("{:x}", line.rng.u64(..)), format!("/{}", self.member));
             let next = self.known.acknowledged + 1;
-            let commit =
-                json!({"id": id, "base": version, "delta": [{"op": "add", "path": path, "value": next}]});
+            let note = "~".repeat(line.rng.usize(..NOTE));
+            let delta = json!([
+                {"op": "add", "path": format!("{path}-note"), "value": note},
+                {"op": "add", "path": path, "value": next},
+            ]);
+            let commit = json!({"id": id, "base": version, "delta": delta});
             line.send(Message::text(commit.to_string()));
             self.pending = Some(id);
             self.left -= 1;
