@@ -24,9 +24,10 @@ pub(super) const LOG: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition:
 /// among the snapshots is known to have been there.
 pub(super) const NAMES: TableDefinition<'_, &str, u64> = TableDefinition::new("names");
 
-/// What redb keeps of the file in memory. Documents that are open are in memory besides; this serves opening others, and the
-/// inner pages of the tables. redb's own default is 1 GiB.
-const CACHE_BYTES: usize = 64 << 20;
+/// What redb keeps of the file in memory. Documents that are open are in memory besides, and the system caches the file; this
+/// serves opening others, and the inner pages of the tables. Up to half of it may be pages that a transaction has written: one
+/// writes a few MiB. redb's own default is 1 GiB.
+const CACHE_BYTES: usize = 16 << 20;
 
 /// What one transaction does to one document.
 #[derive(Debug)]
