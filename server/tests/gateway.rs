@@ -110,7 +110,7 @@ async fn a_refusal_comes_with_its_headers_and_all_of_its_body() {
     let upstream = upstream(async |mut stream: TcpStream, _| {
         let body = "why not ".repeat(50_000);
         let head = format!(
-            "HTTP/1.1 401 No\r\nX-Why: no\r\nSet-Cookie: a=1\r\nContent-Length: {}\r\n\r\n",
+            "HTTP/1.1 401 No\r\nX-Why: no\r\nKeep-Alive: timeout=5\r\nSet-Cookie: a=1\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );
         stream.write_all((head + &body).as_bytes()).await.expect("a client");
@@ -131,6 +131,7 @@ async fn a_refusal_comes_with_its_headers_and_all_of_its_body() {
     let (head, body) = response.split_once("\r\n\r\n").expect("a head");
     assert!(head.starts_with("HTTP/1.1 401"), "{head}");
     assert_eq!((value(head, "x-why"), value(head, "set-cookie")), (Some("no"), Some("a=1")), "{head}");
+    assert_eq!(value(head, "keep-alive"), None, "it is of the upstream's connection: {head}");
     assert_eq!(body, "why not ".repeat(50_000));
 }
 

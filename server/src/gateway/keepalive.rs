@@ -1,5 +1,6 @@
 //! The connection to an upstream, watched: one that says nothing is asked for a sign of life, and given up if none comes. A
-//! network that has gone away, or a process that stands still, sends neither an end nor a reset.
+//! network that has gone away, or a process that stands still, sends neither an end nor a reset. An upstream that has never
+//! answered is asked, so that proxies in between keep the connection, and not given up.
 
 use std::io;
 use std::pin::Pin;

@@ -41,8 +41,9 @@ const PASSED: [HeaderName; 6] = [
 ];
 
 /// Headers of a response that speak of one connection, and so are not passed on (RFC 9110 §7.6.1, RFC 6455 §11.3).
-const OF_THE_CONNECTION: [HeaderName; 7] = [
+const OF_THE_CONNECTION: [HeaderName; 8] = [
     header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
     header::TRANSFER_ENCODING,
     header::CONTENT_LENGTH,
     header::UPGRADE,

@@ -136,7 +136,7 @@ impl Upstream {
         let key = generate_key();
         let mut request = Request::new(Body::empty());
         *request.uri_mut() = Uri::from(target);
-        *request.headers_mut() = self.complete(headers, &key);
+        *request.headers_mut() = self.complete(&headers, &key);
         request.extensions_mut().extend(spelling::of_browsers().await);
         let offered =
             request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().cloned().collect::<Vec<_>>();
@@ -175,9 +175,9 @@ impl Upstream {
     }
 
     /// Adds the headers that speak of this connection, in front, as browsers do. `Host` may be among those that are given.
-    fn complete(&self, mut given: HeaderMap, key: &str) -> HeaderMap {
+    fn complete(&self, given: &HeaderMap, key: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        headers.insert(header::HOST, given.remove(header::HOST).unwrap_or_else(|| self.authority.clone()));
+        headers.insert(header::HOST, given.get(header::HOST).unwrap_or(&self.authority).clone());
         for (name, value) in [
             (header::CONNECTION, "Upgrade"),
             (header::UPGRADE, "websocket"),
@@ -186,7 +186,9 @@ impl Upstream {
             headers.insert(name, HeaderValue::from_static(value));
         }
         headers.insert(header::SEC_WEBSOCKET_KEY, HeaderValue::from_str(key).expect("base64"));
-        headers.extend(given);
+        for (name, value) in given.iter().filter(|(name, _)| *name != header::HOST) {
+            headers.append(name, value.clone());
+        }
         if let Some(authorization) = &self.authorization {
             headers.entry(header::AUTHORIZATION).or_insert(authorization.clone());
         }
