@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
@@ -291,6 +291,43 @@ fn an_import_is_all_or_nothing() {
         1
     );
     assert_eq!(export(&file).expect("a store").0["y"]["version"], 1);
+}
+
+/// A page of the table of commits that redb cannot read takes no document along: its snapshot is saved.
+#[tokio::test]
+async fn a_damaged_page_of_commits_leaves_the_snapshots() {
+    /// redb's, and a byte in which a page says where its first key ends: then far behind the page.
+    const PAGE: usize = 4096;
+    const END: usize = 6;
+    let (_folder, file) = folder();
+    let store = Store::open(&file).expect("a store");
+    let site = Site::new().endpoint("/state/{name}", Documents::new(&store, "demo").endpoint());
+    let server = common::Server::start(site.into_router()).await;
+    for name in ["a", "b"] {
+        let mut page = Page::open(Kind::Virtual, &server, &format!("/state/{name}")).await;
+        page.whole().await;
+        // The first commit writes a snapshot.
+        for (version, key) in ["/first", "/second"].into_iter().enumerate() {
+            page.commit(key, version as u64, &set(key, format!("words of {name}"))).await;
+            assert_eq!(page.receive().await["version"], version + 1);
+        }
+    }
+    store.close().await;
+    let mut bytes = fs::read(&file).expect("the file");
+    let text = b"\"wrote\":[\"/second\"]";
+    let places = (0..bytes.len() - text.len()).filter(|at| bytes[*at..].starts_with(text));
+    let pages: BTreeSet<usize> = places.map(|at| at / PAGE * PAGE).collect();
+    for page in pages {
+        bytes[page + END] ^= 2;
+    }
+    fs::write(&file, bytes).expect("room");
+    let (documents, report) = export(&file).expect("what can be read");
+    for name in ["a", "b"] {
+        assert_eq!(documents[name]["data"], json!({"first": format!("words of {name}")}), "{report:?}");
+        assert_eq!(documents[name]["version"], 1);
+        assert!(documents[name]["damaged"].is_string());
+        assert!(report.damaged.iter().any(|damage| damage.name == name), "{report:?}");
+    }
 }
 
 #[tokio::test]

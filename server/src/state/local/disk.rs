@@ -83,11 +83,17 @@ impl Disk {
         Self::open_existing(path)
     }
 
-    /// Opens a file that is there.
+    /// Opens a file for what can be read of it: tables may be damaged.
     ///
     /// # Errors
-    /// As with [`Self::open`], or there is no file.
-    pub(super) fn open_existing(path: &Path) -> io::Result<Self> {
+    /// The file cannot be opened, or there is none.
+    pub(super) fn open_to_read(path: &Path) -> io::Result<Self> {
+        let mut disk = Self { path: path.to_owned(), database: None };
+        disk.using(|_| Ok(())).map_err(|error| explain(path, &error))?;
+        Ok(disk)
+    }
+
+    fn open_existing(path: &Path) -> io::Result<Self> {
         let mut disk = Self { path: path.to_owned(), database: None };
         disk.using(complete_names).map_err(|error| explain(path, &error))?;
         Ok(disk)
@@ -235,10 +241,6 @@ pub(super) fn caught<T>(act: impl FnOnce() -> Result<T, Failure>) -> io::Result<
 
 /// Reads a document; `None` if there is none.
 pub(super) fn load(view: &ReadTransaction, key: &str) -> Result<Option<Stored>, Failure> {
-    let record = |of: Of<'_>, bytes: &[u8]| match of.unseal(bytes) {
-        Ok(json) => Ok(json.to_vec()),
-        Err(error) => Err((bytes.to_vec(), error)),
-    };
     let mut commits = Vec::new();
     for row in view.open_table(LOG)?.range((key, 0)..=(key, u64::MAX))? {
         let (place, commit) = row?;
@@ -249,6 +251,20 @@ pub(super) fn load(view: &ReadTransaction, key: &str) -> Result<Option<Stored>, 
         Some(snapshot) => Ok(Some(Stored { snapshot: record(Of::Snapshot(key), snapshot.value()), commits })),
         None if commits.is_empty() && view.open_table(NAMES)?.get(key)?.is_none() => Ok(None),
         None => Err(Failure::damaged("its snapshot is missing")),
+    }
+}
+
+/// Reads the last snapshot of a document where its commits cannot be read.
+pub(super) fn load_snapshot(view: &ReadTransaction, key: &str) -> Result<Option<Stored>, Failure> {
+    let snapshots = view.open_table(SNAPSHOTS)?;
+    let Some(snapshot) = snapshots.get(key)? else { return Ok(None) };
+    Ok(Some(Stored { snapshot: record(Of::Snapshot(key), snapshot.value()), commits: Vec::new() }))
+}
+
+fn record(of: Of<'_>, bytes: &[u8]) -> Record {
+    match of.unseal(bytes) {
+        Ok(json) => Ok(json.to_vec()),
+        Err(error) => Err((bytes.to_vec(), error)),
     }
 }
 
@@ -350,8 +366,8 @@ fn complete_names(database: &Database) -> Result<(), Failure> {
 fn explain(path: &Path, error: &io::Error) -> io::Error {
     let remedy = match error.kind() {
         io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
-            ". It is no store, or a damaged one. Import a backup into a new file, or save what can be read of this one with \
-             `manysocket-server store export`; docs/backup.md says how"
+            ". It is no store, or a damaged one. Put a backup in its place, or see what `manysocket-server store export` can \
+             still read; docs/backup.md says how"
         }
         io::ErrorKind::ResourceBusy => ": a store belongs to one process at a time",
         _ => "",

@@ -13,7 +13,7 @@ use crate::state::MAX_NAME;
 use crate::state::document::Snapshot;
 use crate::state::tree::Json;
 
-use super::disk::{Disk, Failure, LOG, NAMES, SNAPSHOTS, caught, load};
+use super::disk::{Disk, Failure, LOG, NAMES, SNAPSHOTS, caught, load, load_snapshot};
 use super::record::{Of, damaged, name_sum, unverified};
 use super::restore::{self, Restored};
 
@@ -82,7 +82,7 @@ impl StoreFile {
     /// # Errors
     /// The file cannot be opened, a process has it open, or it is no store.
     pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
-        Ok(Self { disk: Disk::open_existing(path.as_ref())? })
+        Ok(Self { disk: Disk::open_to_read(path.as_ref())? })
     }
 
     /// Opens a file, or makes it where there is none.
@@ -188,15 +188,18 @@ fn keys(view: &ReadTransaction) -> BTreeSet<String> {
 
 /// Reads a document as far as it can be read, and what is wrong with it.
 fn read(view: &ReadTransaction, key: &str) -> io::Result<(Restored, Option<io::Error>)> {
-    let stored = caught(|| load(view, key))?;
-    let mut stored = stored.ok_or_else(|| damaged("it is in a list and nowhere else".into()))?;
-    let problem = match stored.snapshot {
-        Ok(_) => None,
-        Err((record, error)) => {
-            stored.snapshot = Ok(unverified(&record).to_vec());
-            Some(error)
-        }
+    let (stored, mut problem) = match caught(|| load(view, key)) {
+        Ok(stored) => (stored, None),
+        Err(error) => match caught(|| load_snapshot(view, key)) {
+            Ok(Some(stored)) => (Some(stored), Some(error)),
+            Ok(None) | Err(_) => return Err(error),
+        },
     };
+    let mut stored = stored.ok_or_else(|| damaged("it is in a list and nowhere else".into()))?;
+    if let Err((record, error)) = stored.snapshot {
+        stored.snapshot = Ok(unverified(&record).to_vec());
+        problem = problem.or(Some(error));
+    }
     match (restore::read(stored), problem) {
         (Ok(mut restored), problem) => {
             let problem = problem.or(restored.problem.take());
