@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use common::nats::{Backend, backends};
-use common::{KINDS, Kind, Received, Server, Socket, dial};
+use common::{KINDS, Kind, Link, Received, Server, Socket, dial};
 use manysocket_protocol::Message;
 use manysocket_server::rpc::{Error, Offer, Rpc, remote, rpc};
 use manysocket_server::{Nats, Site};
@@ -315,5 +315,127 @@ impl std::io::Write for Log {
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
+    }
+}
+
+/// Arguments of 249 KB: objects without members, which cost most for their length.
+fn heavy(label: &str) -> String {
+    format!("[\"{label}\",[{}]]", vec!["{}"; 83_000].join(","))
+}
+
+/// What all calls of a process hold is one sum: tests with large calls run one after the other.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// Waits for something that no socket tells.
+async fn until(condition: impl Fn() -> bool) {
+    let wait = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), wait).await.expect("in time");
+}
+
+/// Links of their own for calls, and what their functions are called with.
+struct Heavy {
+    server: Server,
+    begun: Arc<Mutex<Vec<String>>>,
+    go_on: Arc<tokio::sync::Semaphore>,
+}
+
+impl Heavy {
+    /// `note` answers at once, `keep` keeps its arguments until it may go on.
+    async fn start() -> Self {
+        let (begun, go_on) = (Arc::<Mutex<Vec<String>>>::default(), Arc::new(tokio::sync::Semaphore::new(0)));
+        let (noted, waited) = (Arc::clone(&begun), Arc::clone(&go_on));
+        let note = rpc(move |label: String, values: Vec<Value>| {
+            noted.lock().expect("no panic").push(label);
+            async move { values.len() }
+        });
+        let keep = rpc(move |_: String, values: Vec<Value>| {
+            let waited = Arc::clone(&waited);
+            async move {
+                let _ = waited.acquire().await;
+                values.len()
+            }
+        });
+        let site = Site::new().endpoint("/note", note.endpoint()).endpoint("/keep", keep.endpoint());
+        Self { server: Server::start(site.into_router()).await, begun, go_on }
+    }
+}
+
+#[tokio::test]
+async fn large_calls_of_one_link_let_those_of_others_pass() {
+    let _alone = ALONE.lock().await;
+    let heavy_calls = Heavy::start().await;
+    let server = &heavy_calls.server;
+    let mut link = Link::dial(server).await;
+    let mut channels = Vec::new();
+    for _ in 0..64 {
+        channels.push(link.open("/note").await);
+    }
+    let many = Message::text(heavy("many"));
+    for channel in channels {
+        link.endpoint.send(channel, many.clone());
+    }
+    link.flush().await;
+    for kind in KINDS {
+        let mut other = connect(kind, server, "/note").await;
+        assert_eq!(call(&mut other, &heavy("one")).await, json!({ "result": 83_000 }), "{kind:?}");
+        let begun = heavy_calls.begun.lock().expect("no panic").clone();
+        // Without turns the sixty-four would have been first.
+        assert!(begun.len() < 60, "{kind:?}: {} calls were begun before", begun.len());
+    }
+    let mut answers = 0;
+    while answers < 64 {
+        if let manysocket_protocol::Event::Message { channel, message } = link.news().await {
+            assert_eq!(message, Message::text(r#"{"result":83000}"#));
+            link.endpoint.consumed(channel, 1, message.units());
+            answers += 1;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_calls_hold_is_counted_and_bounded() {
+    let _alone = ALONE.lock().await;
+    let heavy_calls = Heavy::start().await;
+    let server = &heavy_calls.server;
+    // Each costs 53 MiB: five are more than all calls may hold.
+    let mut keeping = Vec::new();
+    for _ in 0..5 {
+        let mut socket = connect(Kind::Virtual, server, "/keep").await;
+        socket.send(Message::text(heavy("kept"))).await;
+        keeping.push(socket);
+        if keeping.len() < 5 {
+            until(|| server.stats.memory() >= keeping.len() * (50 << 20)).await;
+        }
+    }
+    let refused = answer(&mut keeping[4]).await;
+    assert_eq!(refused["error"]["code"], "busy", "{refused}");
+    assert_eq!(server.stats.totals().limits_crossed["calls_memory"], 1);
+    // Small calls go on.
+    let mut other = connect(Kind::Virtual, server, "/note").await;
+    assert_eq!(call(&mut other, r#"["small",[]]"#).await, json!({ "result": 0 }));
+    heavy_calls.go_on.add_permits(1);
+    for socket in &mut keeping[..4] {
+        assert_eq!(answer(socket).await, json!({ "result": 83_000 }));
+    }
+    until(|| server.stats.memory() < 1 << 20).await;
+    assert_eq!(call(&mut other, &heavy("other")).await, json!({ "result": 83_000 }), "there is room again");
+}
+
+#[tokio::test]
+async fn an_error_repeats_little_of_an_argument() {
+    let (server, _offers) = start(&Backend::here()).await;
+    for kind in KINDS {
+        let mut socket = connect(kind, &server, "/object/mirror").await;
+        let answer = call(&mut socket, &format!("[\"{}\", 1]", "<".repeat(200_000))).await;
+        assert_eq!(answer["error"]["code"], "argument", "{kind:?}");
+        let message = answer["error"]["message"].as_str().expect("a message");
+        assert!(
+            message.len() < 300 && message.starts_with("argument 1: invalid type: string \"<<<"),
+            "{message}"
+        );
     }
 }

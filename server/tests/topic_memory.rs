@@ -20,7 +20,10 @@ const LIMIT: usize = 16 << 20;
 /// What the process may hold besides: its own code and heap change by less.
 const SLACK: usize = 4 << 20;
 
-const PATTERNS: [(&str, fn(&mut World)); 8] = [
+/// A name, and what is done.
+type Pattern = (&'static str, fn(&mut World));
+
+const PATTERNS: [Pattern; 8] = [
     ("many topics with two large messages", |world| {
         for n in 0..800 {
             world.subscribe(&format!("/rooms/{n}"));

@@ -1,16 +1,20 @@
 //! One call: from the text that a page sends to the text that it gets.
 
 use std::any::Any;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use axum::extract::ws::Utf8Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde_json::json;
 use serde_json::value::RawValue;
+use tokio::runtime::Handle;
+use tracing::Span;
 
 use crate::access::excerpt::excerpt;
 
+use super::arguments::{Caller, SMALL, lane};
 use super::{Error, Function};
 
 /// A function of any type: arguments in, JSON or an error out.
@@ -35,9 +39,11 @@ pub(super) fn erase<F: Function<A, M>, A, M>(function: F) -> Arc<Call> {
         }
         match function.call(arguments) {
             Ok(running) => Ok(running.boxed()),
-            Err((position, error)) => {
-                Err(argument(position, names, format!("{}: {}", describe(position, names), reason(&error))))
-            }
+            Err((position, error)) => Err(argument(
+                position,
+                names,
+                format!("{}: {}", describe(position, names), excerpt(&reason(&error))),
+            )),
         }
     })
 }
@@ -50,7 +56,8 @@ fn describe(position: usize, names: &[String]) -> String {
     }
 }
 
-/// The reason of an error without its place in the text, which is that of one argument and says nothing to the caller.
+/// The reason of an error without its place in the text, which is that of one argument and says nothing to the caller. It may
+/// repeat the whole argument.
 fn reason(error: &serde_json::Error) -> String {
     let (reason, place) = (error.to_string(), format!(" at line {} column {}", error.line(), error.column()));
     reason.strip_suffix(&place).map_or(reason.clone(), str::to_owned)
@@ -61,24 +68,67 @@ fn argument(position: usize, names: &[String], message: String) -> Error {
 }
 
 /// Answers a call.
-pub(super) async fn answer(call: &Arc<Call>, names: &[String], path: &str, text: &str) -> String {
+pub(super) async fn answer(
+    call: &Arc<Call>,
+    names: &Arc<[String]>,
+    caller: &mut Caller,
+    path: &str,
+    text: Utf8Bytes,
+) -> String {
+    let Some(_share) = caller.admit(&text).await else {
+        caller.done();
+        let why = "the server holds as much for calls as it may: call again when others have been answered";
+        return Error::new("busy", why).into_answer();
+    };
+    let begun = match lane().filter(|_| text.len() > SMALL) {
+        None => begin(call, names, &text),
+        Some(lane) => {
+            let (call, names, runtime) = (Arc::clone(call), Arc::clone(names), Handle::try_current());
+            let span = Span::current();
+            let read = move || {
+                let _runtime = runtime.as_ref().map(Handle::enter);
+                span.in_scope(|| begin(&call, &names, &text))
+            };
+            // The thread outlives every call: that it ended would be a bug.
+            lane.run(caller.peer(), read)
+                .await
+                .unwrap_or(Err(Failure::Panic(Box::new("the thread of large calls ended"))))
+        }
+    };
+    let answered = match begun {
+        Ok(running) => AssertUnwindSafe(running).catch_unwind().await.map_err(Failure::Panic),
+        Err(failure) => Err(failure),
+    };
+    caller.done();
+    match answered {
+        Ok(Ok(result)) => format!(r#"{{"result":{result}}}"#),
+        Ok(Err(error)) | Err(Failure::Error(error)) => error.into_answer(),
+        Err(Failure::Panic(panic)) => {
+            let why = panic_message(&*panic);
+            Error::internal(format_args!("{:?}: it panicked: {why:?}", excerpt(path))).into_answer()
+        }
+    }
+}
+
+/// Why a call has no result.
+enum Failure {
+    Error(Error),
+    Panic(Box<dyn Any + Send>),
+}
+
+/// Reads the arguments of a call, and begins it.
+fn begin(call: &Arc<Call>, names: &[String], text: &str) -> Result<Running, Failure> {
+    let no_call = |why: &str| Err(Failure::Error(Error::new("call", why)));
     let arguments = match serde_json::from_str::<Vec<&RawValue>>(text) {
         Ok(arguments) => arguments,
-        Err(error) if error.is_data() => return refuse("a call is a JSON array of arguments"),
+        Err(error) if error.is_data() => return no_call("a call is a JSON array of arguments"),
         Err(error) => {
-            return refuse(&format!("a call is a JSON array of arguments, and this is no JSON: {error}"));
+            return no_call(&format!("a call is a JSON array of arguments, and this is no JSON: {error}"));
         }
     };
     // What a panic may leave behind is the function's to keep in order, as in every handler of a server.
-    let running = AssertUnwindSafe(async { call(&arguments, names)?.await });
-    let answered = running.catch_unwind().await.unwrap_or_else(|panic| {
-        let why = panic_message(&*panic);
-        Err(Error::internal(format_args!("{:?}: it panicked: {why:?}", excerpt(path))))
-    });
-    match answered {
-        Ok(result) => format!(r#"{{"result":{result}}}"#),
-        Err(error) => error.into_answer(),
-    }
+    let begun = catch_unwind(AssertUnwindSafe(|| call(&arguments, names)));
+    begun.map_err(Failure::Panic)?.map_err(Failure::Error)
 }
 
 /// The answer to what is no call.

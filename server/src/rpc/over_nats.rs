@@ -9,7 +9,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, warn};
 
 use crate::nats::{Nats, subject};
+use crate::ws::peer;
 
+use super::arguments::Caller;
 use super::call::refuse;
 use super::{Error, Rpc};
 
@@ -91,6 +93,8 @@ pub(super) async fn offer(rpc: Rpc, nats: &Nats, path: &str) -> io::Result<Offer
         }
     });
     let (client, path) = (nats.client().clone(), path.to_owned());
+    // All that call over NATS are one.
+    let peer = peer::number();
     let answers = calls.for_each_concurrent(CONCURRENT, move |call| {
         let (rpc, client, path) = (rpc.clone(), client.clone(), path.clone());
         async move {
@@ -100,7 +104,10 @@ pub(super) async fn offer(rpc: Rpc, nats: &Nats, path: &str) -> io::Result<Offer
             let answer = match Utf8Bytes::try_from(call.payload) {
                 Ok(text) if text.len() <= rpc.max_message => {
                     // A task of its own: functions that compute run on all cores.
-                    tokio::spawn(async move { rpc.answer_text(&path, text).await }).await.unwrap_or_default()
+                    let mut caller = Caller::new(peer, None);
+                    tokio::spawn(async move { rpc.answer_text(&mut caller, &path, text).await })
+                        .await
+                        .unwrap_or_default()
                 }
                 Ok(_) => refuse("the call is too large"),
                 Err(_) => refuse("a call is text in UTF-8"),

@@ -1,4 +1,4 @@
-//! A thread for expensive work on documents: to read and apply large commits, to read large documents, and to write them
+//! A thread for expensive work, on documents: to read and apply large commits, to read large documents, and to write them
 //! out for pages.
 //!
 //! It is one thread, so that this work takes one core at most, and the tasks that serve sockets have the others. Peers take
@@ -21,7 +21,7 @@ type Work = Box<dyn FnOnce() + Send>;
 
 /// The way to the thread, which ends with the last of these.
 #[derive(Debug, Clone)]
-pub(super) struct Lane(Arc<Door>);
+pub(crate) struct Lane(Arc<Door>);
 
 struct Door(Arc<Turns<Work>>);
 
@@ -38,18 +38,18 @@ impl Drop for Door {
 }
 
 impl Lane {
-    pub(super) fn start() -> io::Result<Self> {
+    pub(crate) fn start(name: &'static str) -> io::Result<Self> {
         let turns: Arc<Turns<Work>> = Arc::new(Turns::new());
         let queue = Arc::clone(&turns);
         let run = move || {
             while let Some(work) = queue.take(false) {
                 // Whoever waits for it sees that there is no result.
                 if catch_unwind(AssertUnwindSafe(work)).is_err() {
-                    error!("work on a document panicked");
+                    error!("work of the thread {name} panicked");
                 }
             }
         };
-        thread::Builder::new().name("state-large".into()).spawn(run)?;
+        thread::Builder::new().name(name.into()).spawn(run)?;
         Ok(Self(Arc::new(Door(turns))))
     }
 
@@ -59,7 +59,7 @@ impl Lane {
     }
 
     /// Has work done when it is the peer's turn, and waits for the result; `None` if the work panicked.
-    pub(super) async fn run<T: Send + 'static>(
+    pub(crate) async fn run<T: Send + 'static>(
         &self,
         peer: u64,
         work: impl FnOnce() -> T + Send + 'static,
@@ -79,7 +79,7 @@ mod tests {
 
     #[tokio::test]
     async fn work_that_panics_has_no_result_and_the_thread_goes_on() {
-        let lane = Lane::start().expect("a thread");
+        let lane = Lane::start("test").expect("a thread");
         let panicked: Option<()> = lane.run(1, || panic!("as asked")).await;
         assert_eq!(panicked, None);
         assert_eq!(lane.run(1, || 7).await, Some(7));

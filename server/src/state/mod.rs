@@ -30,7 +30,7 @@ mod document;
 mod equal;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
-mod lane;
+pub(crate) mod lane;
 mod local;
 mod log;
 mod memory;

@@ -66,7 +66,7 @@ pub(super) struct Wanted {
 
 impl Tools {
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Self { memory: Memory::default(), lane: Lane::start()? })
+        Ok(Self { memory: Memory::default(), lane: Lane::start("state-large")? })
     }
 }
 

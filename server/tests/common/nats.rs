@@ -79,9 +79,16 @@ pub(crate) struct Backend {
     _server: Option<NatsServer>,
 }
 
+impl Backend {
+    /// In one process.
+    pub(crate) fn here() -> Self {
+        Self { nats: None, _server: None }
+    }
+}
+
 /// Each place, NATS with a server of its own.
 pub(crate) async fn backends() -> Vec<Backend> {
-    let mut backends = vec![Backend { nats: None, _server: None }];
+    let mut backends = vec![Backend::here()];
     if let Some(server) = NatsServer::start().await {
         backends.push(Backend { nats: Some(server.connect().await), _server: Some(server) });
     }
