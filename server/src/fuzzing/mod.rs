@@ -7,6 +7,7 @@ mod site;
 
 pub use crate::rpc::fuzzing::calls;
 pub use crate::state::fuzzing::{commits, documents};
+pub use crate::ws::fuzzing::buffers;
 pub use paths::{jail, origins, subjects};
 pub use readers::readers;
 pub use site::{events, index};
@@ -25,7 +26,8 @@ mod tests {
 
     type Target = (&'static str, fn(&[u8]));
 
-    const TARGETS: [Target; 9] = [
+    const TARGETS: [Target; 10] = [
+        ("buffers", buffers),
         ("calls", calls),
         ("commits", commits),
         // Only an allocator of its own could say what is allocated: the fuzz target has one.

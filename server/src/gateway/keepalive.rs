@@ -7,12 +7,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use axum::extract::ws::Message;
+use bytes::Bytes;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use tokio::time::{Instant, Sleep};
-use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 use tracing::warn;
 
 use crate::gateway::upstream::{Upstream, Wire};
+use crate::ws::frames::Broken;
 
 /// After so long a silence it is asked, and once more after another: as a link's peer is (docs/protocol.md §8), and below the
 /// time after which proxies in between drop a silent connection.
@@ -72,7 +74,7 @@ impl Watched {
 
 /// Time passes only while somebody waits for a message: an upstream whose page does not read is not to blame.
 impl Stream for Watched {
-    type Item = Result<Message, Error>;
+    type Item = Result<Message, Broken>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
@@ -86,28 +88,28 @@ impl Stream for Watched {
             ready!(self.timer.as_mut().poll(cx));
             if !self.check(cx) {
                 warn!(upstream = %self.upstream, "an upstream that says nothing is given up");
-                return Poll::Ready(Some(Err(Error::Io(io::ErrorKind::TimedOut.into()))));
+                return Poll::Ready(Some(Err(Broken::Io(io::ErrorKind::TimedOut.into()))));
             }
         }
     }
 }
 
 impl Sink<Message> for Watched {
-    type Error = Error;
+    type Error = Broken;
 
-    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         self.wire.poll_ready_unpin(cx)
     }
 
-    fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+    fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Broken> {
         self.wire.start_send_unpin(message)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         self.wire.poll_flush_unpin(cx)
     }
 
-    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         self.wire.poll_close_unpin(cx)
     }
 }

@@ -25,13 +25,12 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_accept_key};
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::spelling;
 use crate::access::tokens::{has_token, members};
+use crate::ws::frames::{Config, FramedSocket};
 
 /// What a server has to answer a handshake, with the time to reach it: what reverse proxies allow, and much longer
 /// than a server that lives needs.
@@ -47,11 +46,7 @@ const PROBE_AFTER: Duration = Duration::from_secs(25);
 /// How often it asks again. Systems give up after some nine times, here within two minutes.
 const PROBE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The read buffer of a connection: 8 KiB holds the common message; the library's 128 KiB would be most of what an
-/// idle socket costs.
-const READ_BUFFER: usize = 8 * 1024;
-
-pub(crate) type Wire = WebSocketStream<TokioIo<Upgraded>>;
+pub(crate) type Wire = FramedSocket<TokioIo<Upgraded>>;
 
 /// A server, by what comes before the path in its URL.
 #[derive(Clone)]
@@ -156,11 +151,7 @@ impl Upstream {
         }
         verify(response.headers(), &key, &offered)?;
         let upgraded = hyper::upgrade::on(&mut response).await?;
-        let config = WebSocketConfig::default()
-            .read_buffer_size(READ_BUFFER)
-            .max_message_size(Some(max_message))
-            .max_frame_size(Some(max_message));
-        let wire = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, Some(config)).await;
+        let wire = FramedSocket::new(TokioIo::new(upgraded), Config::client(max_message));
         Ok(Answer::Open(Box::new(wire), response.into_parts().0.headers))
     }
 

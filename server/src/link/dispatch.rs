@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use tower::ServiceExt;
 
 use crate::access::forwarded::Forwarded;
+use crate::link::head;
 use crate::ws::in_memory_upgrade::Minted;
 use crate::ws::peer;
 use crate::ws::pipe::Pipe;
@@ -81,6 +82,11 @@ impl Dispatcher {
         let scheme = handshake.extensions.get().cloned();
         let forwarded = Forwarded::of(handshake);
         Self { app, headers, remote, scheme, forwarded, peer: peer::number() }
+    }
+
+    /// Bytes that it takes besides what the handshake does, whose values it shares.
+    pub(crate) fn held(&self) -> usize {
+        head::entries(&self.headers)
     }
 
     /// Calls the application. `None` if the target or the protocols cannot stand in a request.

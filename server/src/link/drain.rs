@@ -45,15 +45,20 @@ impl Departure {
         Self { shutdown: Box::pin(shutdown.cancelled_owned()), ended: Some(ended), drain, begun: None }
     }
 
-    /// Whether it begins now, and why.
-    pub(crate) fn poll_begin(&mut self, cx: &mut Context<'_>) -> Option<Cause> {
+    /// Whether it begins now.
+    pub(crate) fn poll_begin(&mut self, cx: &mut Context<'_>) -> bool {
         if self.begun.is_some() {
-            return None;
+            return false;
         }
-        let (cause, close) = self.poll_cause(cx)?;
+        let Some((cause, close)) = self.poll_cause(cx) else { return false };
         let out_of_time = Box::pin(tokio::time::sleep(self.drain));
-        self.begun = Some(Begun { cause: cause.clone(), close, out_of_time });
-        Some(cause)
+        self.begun = Some(Begun { cause, close, out_of_time });
+        true
+    }
+
+    /// Whether the application has ended the link: its page gets nothing more.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.begun.as_ref().is_some_and(|begun| begun.cause == Cause::Ended)
     }
 
     fn poll_cause(&mut self, cx: &mut Context<'_>) -> Option<(Cause, CloseFrame)> {

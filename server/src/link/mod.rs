@@ -5,19 +5,25 @@
 
 pub(crate) mod dispatch;
 pub(crate) mod drain;
+mod exchange;
+pub(crate) mod head;
 mod limits_watch;
 mod opens;
 pub(crate) mod registry;
+mod turn;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::future::poll_fn;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::extract::ws::{self, CloseFrame, Message as WsMessage, Utf8Bytes};
-use futures_util::{SinkExt, StreamExt};
-use manysocket_protocol::{Channel, Close, Endpoint, Event, Millis, Physical, Refusals, Violation};
+use axum::extract::ws::CloseFrame;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use manysocket_protocol::{Channel, Close, Endpoint, Event, Millis, Refusals, Violation};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, Sleep};
 use tracing::{debug, warn};
@@ -26,22 +32,22 @@ use crate::access::scope::Jail;
 use crate::budget::{Budget, Reservation};
 use crate::limits::Limits;
 use crate::link::dispatch::{Answer, Dispatcher};
-use crate::link::drain::{Cause, Departure};
+use crate::link::drain::Departure;
 use crate::link::limits_watch::{LimitExceeded, LinkLimits};
 use crate::link::registry::Registered;
+use crate::link::turn::{STRIDE, Turn};
 use crate::metrics::stats::{Counted, Stats, Traffic};
-use crate::net::fair_read::Arriving;
-use crate::ws::pipe::{Incoming, Pipe, Signals, length};
-use crate::ws::socket::is_too_large;
-
-/// How many physical messages are read before what they caused is written: enough to gather answers into batches,
-/// little enough that a flood from one page does not keep its answers back.
-const READS: usize = 32;
+use crate::ws::frames::{Broken, FramedSocket};
+use crate::ws::pipe::{Incoming, Pipe, Signals, content};
 
 /// How often a link reads and writes before other tasks have their turn. tokio's own measure counts reads of the
 /// connection, and one of those brings thousands of the smallest messages: beside four links of these, another's echo took
 /// 76 ms at the 99th percentile, with this 8.
 const ROUNDS: usize = 8;
+
+/// What a link costs that does nothing: its task, its tables, its place in the registry, and its connection. 500 idle links
+/// take 8 to 9 KiB each.
+const IDLE: usize = 8 * 1024;
 
 /// How long the peer has to answer the physical Close frame; a peer that broke the protocol may never.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -53,7 +59,7 @@ const KEPT: usize = 64 * 1024;
 /// A channel, as far as the handlers' side is concerned.
 enum Entry {
     /// Others are being asked first.
-    Waiting { target: String, protocols: String, _share: Reservation },
+    Waiting { place: u64, target: String, protocols: String, _share: Reservation },
     /// The application is being asked.
     Opening(AbortHandle),
     /// A handler has it, or has left something to be sent. `woken`: the round in which the handler last was.
@@ -76,11 +82,9 @@ enum Ended {
 
 /// The state of a link's task.
 pub(crate) struct Link {
-    pub(crate) socket: ws::WebSocket,
-    /// Of the socket's connection, where [`serve`](crate::net::serve()) has accepted it.
-    pub(crate) arriving: Option<Arriving>,
-    /// The largest physical message.
-    pub(crate) max_size: usize,
+    pub(crate) socket: FramedSocket<TokioIo<Upgraded>>,
+    /// Bytes that the handshake takes, which is kept as long as the link is.
+    pub(crate) head: usize,
     pub(crate) endpoint: Endpoint,
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) jail: Jail,
@@ -103,7 +107,10 @@ impl Link {
             timer: Box::pin(tokio::time::sleep_until(self.started)),
             entries: HashMap::new(),
             opens: JoinSet::new(),
-            waiting: VecDeque::new(),
+            waiting: BTreeMap::new(),
+            opened: 0,
+            pulls: VecDeque::new(),
+            leaving: Vec::new(),
             spending: LinkLimits::new(self.limits, self.stats.clone(), Arc::clone(&budget)),
             budget,
             signals: Arc::default(),
@@ -118,10 +125,10 @@ impl Link {
             None => Ok(()),
         };
         let ended = match begun {
-            Ok(()) => std::future::poll_fn(|cx| task.poll_counted(cx)).await,
+            Ok(()) => poll_fn(|cx| task.poll_counted(cx)).await,
             Err(violation) => Ended::Violation(violation),
         };
-        task.lose_all();
+        task.lose_all().await;
         let stats = &task.link.stats;
         let (code, reason) = match &ended {
             Ended::Lost => (1006, "the connection was lost"),
@@ -153,17 +160,19 @@ impl Link {
                 Some(close)
             }
         };
+        let socket = &mut task.link.socket;
         let closing = async {
-            if let Some(frame) = frame {
-                task.link.socket.send(WsMessage::Close(Some(frame))).await?;
+            if let Some(CloseFrame { code, reason }) = frame {
+                socket.start_close(Some((code, &reason)))?;
+                poll_fn(|cx| socket.poll_flush(cx)).await?;
             }
-            if task.arriving() > KEPT {
+            if socket.unfinished() > KEPT {
                 return Ok(());
             }
             // The closing handshake to its end (RFC 6455 §7.1.1): an answer, ours or the client's, is on its way, and
             // would be lost with a connection that ends at once.
-            while let Some(Ok(_)) = task.link.socket.next().await {}
-            Ok::<(), axum::Error>(())
+            while let Some(Ok(_)) = poll_fn(|cx| socket.poll_next(cx)).await {}
+            Ok::<(), Broken>(())
         };
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
         debug!("link closed");
@@ -174,8 +183,14 @@ struct Task {
     link: Link,
     entries: HashMap<Channel, Entry>,
     opens: JoinSet<(Channel, Answer)>,
-    /// Channels whose entries may be waiting, oldest first.
-    waiting: VecDeque<Channel>,
+    /// Channels whose entries are waiting, oldest first.
+    waiting: BTreeMap<u64, Channel>,
+    /// Opens so far.
+    opened: u64,
+    /// Channels whose pipes have something for the link.
+    pulls: VecDeque<Channel>,
+    /// Channels that are still to be closed, since the link departs.
+    leaving: Vec<Channel>,
     budget: Arc<Budget>,
     spending: LinkLimits,
     signals: Arc<Signals>,
@@ -223,23 +238,21 @@ impl Task {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        let turn = Turn::begin();
         for _ in 0..ROUNDS {
-            let mut progress = match self.poll_physical(cx) {
+            let mut progress = match self.poll_physical(cx, &turn) {
                 Ok(progress) => progress,
                 Err(ended) => return Poll::Ready(ended),
             };
-            progress |= self.poll_opens(cx);
-            for channel in self.signals.take(cx) {
-                self.pull(channel);
-                progress = true;
-            }
+            progress |= self.poll_opens(cx, &turn);
+            progress |= self.poll_pipes(cx, &turn);
             if let Err(ended) = self.check_memory() {
                 return Poll::Ready(ended);
             }
             if let Err(violation) = self.poll_timer(cx) {
                 return Poll::Ready(Ended::Violation(violation));
             }
-            if let Some(close) = self.poll_departure(cx) {
+            if let Some(close) = self.poll_departure(cx, &turn) {
                 return Poll::Ready(Ended::Departed(close));
             }
             if progress && self.others_may_add() {
@@ -249,13 +262,16 @@ impl Task {
                 return Poll::Pending;
             }
             self.turns.had = false;
-            match self.poll_write(cx) {
+            match self.poll_write(cx, &turn) {
                 Ok(true) => {
                     self.spending.written();
                     progress = true;
                 }
                 Ok(false) => {}
                 Err(ended) => return Poll::Ready(ended),
+            }
+            if turn.is_over() {
+                break;
             }
             if !progress {
                 return self.poll_deadlines(cx);
@@ -284,84 +300,12 @@ impl Task {
     }
 
     fn check_memory(&mut self) -> Result<(), Ended> {
-        let unfinished = self.link.endpoint.unfinished() + self.arriving();
-        self.spending.check_memory(unfinished).map_err(Ended::Limit)
-    }
-
-    /// Bytes of a physical message that is not complete; control frames may have been among them, so no more than one may have.
-    fn arriving(&self) -> usize {
-        self.link.arriving.as_ref().map_or(0, Arriving::unfinished).min(self.link.max_size)
-    }
-
-    // ---- the physical connection ----
-
-    fn poll_physical(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
-        let mut progress = self.handle_events();
-        for _ in 0..READS {
-            let message = match self.link.socket.poll_next_unpin(cx) {
-                Poll::Ready(Some(Ok(WsMessage::Text(text)))) => Physical::Text(text.into()),
-                Poll::Ready(Some(Ok(WsMessage::Binary(bytes)))) => Physical::Binary(bytes),
-                Poll::Ready(Some(Ok(WsMessage::Ping(_) | WsMessage::Pong(_)))) => {
-                    // Nothing for the endpoint, but there may be more behind it, and nobody else looks for that.
-                    progress = true;
-                    continue;
-                }
-                Poll::Ready(Some(Ok(WsMessage::Close(_)))) => return Err(Ended::Closed),
-                Poll::Ready(None) => return Err(Ended::Lost),
-                Poll::Ready(Some(Err(error))) if is_too_large(&error) => {
-                    return Err(Ended::Limit(LimitExceeded::PHYSICAL_MESSAGE));
-                }
-                Poll::Ready(Some(Err(error))) => {
-                    // What every page does that is left. A flood of it must not become one of log lines.
-                    debug!("physical connection failed: {error}");
-                    return Err(Ended::Lost);
-                }
-                Poll::Pending => break,
-            };
-            progress = true;
-            if let Some(arriving) = &mut self.link.arriving {
-                arriving.complete();
-            }
-            let now = self.now();
-            let received = self.link.endpoint.receive(now, message);
-            self.handle_events();
-            received.map_err(Ended::Violation)?;
-            self.check_memory()?;
-        }
-        Ok(progress)
-    }
-
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
-        let mut progress = false;
-        loop {
-            // Ready while the write buffer has room; not while the peer does not read.
-            match self.link.socket.poll_ready_unpin(cx) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(_)) => return Err(Ended::Lost),
-                Poll::Pending => return Ok(progress),
-            }
-            let Some(message) = self.link.endpoint.poll_transmit() else { break };
-            let message = match message {
-                Physical::Binary(bytes) => WsMessage::Binary(bytes),
-                Physical::Text(bytes) => match Utf8Bytes::try_from(bytes) {
-                    Ok(text) => WsMessage::Text(text),
-                    Err(_) => unreachable!("an endpoint makes texts of texts"),
-                },
-            };
-            self.link.socket.start_send_unpin(message).map_err(|_| Ended::Lost)?;
-            self.needs_flush = true;
-            progress = true;
-        }
-        progress |= self.handle_events();
-        if self.needs_flush && !progress {
-            // Only when nothing more is to be added: one write to the kernel carries all of it.
-            match self.link.socket.poll_flush_unpin(cx) {
-                Poll::Ready(Ok(())) => self.needs_flush = false,
-                Poll::Ready(Err(_)) => return Err(Ended::Lost),
-                Poll::Pending => {}
-            }
-        }
-        Ok(progress)
+        let Link { endpoint, socket, head, .. } = &self.link;
+        let tables = endpoint.table_bytes()
+            + self.entries.capacity() * size_of::<(Channel, Entry)>()
+            + self.waiting.len() * size_of::<(u64, Channel)>();
+        let buffers = endpoint.unfinished() + socket.held();
+        self.spending.check_memory(IDLE + head + tables + buffers).map_err(Ended::Limit)
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Result<(), Violation> {
@@ -380,18 +324,21 @@ impl Task {
     }
 
     /// What to close the link with, once it has to end because the server does, or the application says so.
-    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Option<CloseFrame> {
-        if let Some(cause) = self.link.departure.poll_begin(cx) {
-            for entry in self.entries.values() {
-                if let Entry::Open { pipe, .. } = entry {
-                    self.see_off(pipe);
-                    if cause == Cause::Ended {
-                        pipe.push(Incoming::Lost);
-                    }
-                }
-            }
+    fn poll_departure(&mut self, cx: &mut Context<'_>, turn: &Turn) -> Option<CloseFrame> {
+        if self.link.departure.poll_begin(cx) {
+            self.leaving = self.entries.keys().copied().collect();
         }
         let close = self.link.departure.close()?.clone();
+        turn.until_over(|| {
+            let Some(channel) = self.leaving.pop() else { return false };
+            if let Some(Entry::Open { pipe, .. }) = self.entries.get(&channel) {
+                self.see_off(pipe);
+                if self.link.departure.is_ended() {
+                    pipe.push(Incoming::Lost);
+                }
+            }
+            true
+        });
         let is_done = self.link.endpoint.channels() == 0 && !self.needs_flush;
         (is_done || self.link.departure.is_out_of_time(cx)).then_some(close)
     }
@@ -405,14 +352,13 @@ impl Task {
 
     // ---- the protocol's events ----
 
-    fn handle_events(&mut self) -> bool {
-        let mut any = false;
-        while let Some(event) = self.link.endpoint.poll_event() {
-            any = true;
+    fn handle_events(&mut self, turn: &Turn) -> bool {
+        turn.until_over(|| {
+            let Some(event) = self.link.endpoint.poll_event() else { return false };
             match event {
                 Event::Open { channel, target, protocols } => self.open(channel, target, protocols),
                 Event::Message { channel, message } => {
-                    self.received.add(length(&message));
+                    self.received.add(content(&message));
                     self.push(channel, Incoming::Message(message));
                 }
                 Event::Closed { channel, close } => self.closed_by_page(channel, close),
@@ -427,8 +373,8 @@ impl Task {
                 // Only a client sees these.
                 Event::Accepted { .. } | Event::Refused { .. } => {}
             }
-        }
-        any
+            true
+        })
     }
 
     fn push(&mut self, channel: Channel, incoming: Incoming) {
@@ -460,13 +406,25 @@ impl Task {
 
     // ---- the handlers' pipes ----
 
+    /// Passes on what handlers have read and sent.
+    fn poll_pipes(&mut self, cx: &Context<'_>, turn: &Turn) -> bool {
+        if self.pulls.is_empty() {
+            self.pulls = self.signals.take(cx).into();
+        }
+        turn.until_over(|| {
+            let Some(channel) = self.pulls.pop_front() else { return false };
+            self.pull(channel);
+            true
+        })
+    }
+
     /// Passes on what a handler has read and sent.
     fn pull(&mut self, channel: Channel) {
         let Some(Entry::Open { pipe, closed_by_page, closed_by_us, woken }) = self.entries.get_mut(&channel)
         else {
             return;
         };
-        let outgoing = pipe.take(self.link.endpoint.queued(channel) == 0);
+        let outgoing = pipe.take(!self.link.endpoint.is_queued(channel));
         if *woken == self.turns.round {
             *woken = 0;
             self.turns.awaited -= 1;
@@ -479,7 +437,7 @@ impl Task {
             self.link.endpoint.consumed(channel, messages, units);
         }
         for message in outgoing.messages {
-            self.sent.add(length(&message));
+            self.sent.add(content(&message));
             self.link.endpoint.send(channel, message);
         }
         if let Some(close) = outgoing.close {
@@ -492,8 +450,11 @@ impl Task {
     }
 
     /// Tells all handlers that the link has ended.
-    fn lose_all(&mut self) {
-        for (_, entry) in self.entries.drain() {
+    async fn lose_all(&mut self) {
+        for (count, (_, entry)) in mem::take(&mut self.entries).into_iter().enumerate() {
+            if count % STRIDE == STRIDE - 1 {
+                tokio::task::yield_now().await;
+            }
             match entry {
                 Entry::Open { pipe, closed_by_page: false, .. } => pipe.push(Incoming::Lost),
                 Entry::Open { .. } | Entry::Waiting { .. } => {}

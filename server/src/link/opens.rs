@@ -9,23 +9,26 @@ use tokio::task::Id;
 use tokio::time::Instant;
 use tracing::{Instrument, debug, debug_span, warn};
 
+use super::turn::Turn;
 use super::{Entry, Task};
 use crate::access::excerpt::excerpt;
-use crate::budget::Reservation;
+use crate::budget::{ALLOCATION, Reservation};
 use crate::link::dispatch::Answer;
 use crate::ws::pipe::Pipe;
 use crate::ws::socket::WebSocket;
 
 impl Task {
     pub(super) fn open(&mut self, channel: Channel, target: String, protocols: String) {
-        if self.opens.len() < self.link.limits.max_opening {
+        if self.waiting.is_empty() && self.opens.len() < self.link.limits.max_opening {
             return self.ask(channel, &target, &protocols);
         }
         self.link.stats.limit_crossed("max_opening");
         let mut share = Reservation::new(Arc::clone(&self.budget));
-        share.take(target.len() + protocols.len());
-        self.entries.insert(channel, Entry::Waiting { target, protocols, _share: share });
-        self.waiting.push_back(channel);
+        share.set(target.capacity() + protocols.capacity() + 2 * ALLOCATION);
+        let place = self.opened;
+        self.opened += 1;
+        self.entries.insert(channel, Entry::Waiting { place, target, protocols, _share: share });
+        self.waiting.insert(place, channel);
     }
 
     /// Has the application answer an open.
@@ -69,31 +72,36 @@ impl Task {
     }
 
     /// Has the application answer the next ones that wait.
-    fn ask_waiting(&mut self) {
-        while self.opens.len() < self.link.limits.max_opening
-            && let Some(channel) = self.waiting.pop_front()
+    fn ask_waiting(&mut self, turn: &Turn) -> bool {
+        let mut any = false;
+        while !turn.is_over()
+            && self.opens.len() < self.link.limits.max_opening
+            && let Some((_, channel)) = self.waiting.pop_first()
         {
-            match self.entries.remove(&channel) {
-                Some(Entry::Waiting { target, protocols, .. }) => self.ask(channel, &target, &protocols),
-                Some(other) => drop(self.entries.insert(channel, other)),
-                None => {}
+            if let Some(Entry::Waiting { target, protocols, .. }) = self.entries.remove(&channel) {
+                self.ask(channel, &target, &protocols);
+                any = true;
             }
         }
+        any
     }
 
     /// The page gave up before there was an answer: so does the application, at its next await.
     pub(super) fn give_up(&mut self, channel: Channel) {
-        if let Some(Entry::Opening(handle)) = self.entries.remove(&channel) {
-            handle.abort();
-        } else {
-            self.waiting.retain(|&waiting| waiting != channel);
+        match self.entries.remove(&channel) {
+            Some(Entry::Opening(handle)) => handle.abort(),
+            Some(Entry::Waiting { place, .. }) => drop(self.waiting.remove(&place)),
+            Some(Entry::Open { .. }) | None => {}
         }
         self.link.endpoint.abort(channel);
     }
 
-    pub(super) fn poll_opens(&mut self, cx: &mut Context<'_>) -> bool {
+    pub(super) fn poll_opens(&mut self, cx: &mut Context<'_>, turn: &Turn) -> bool {
         let mut any = false;
-        while let Poll::Ready(Some(answered)) = self.opens.poll_join_next_with_id(cx) {
+        // Each may be answered by a panic, and begins another.
+        while !(any && turn.is_over())
+            && let Poll::Ready(Some(answered)) = self.opens.poll_join_next_with_id(cx)
+        {
             any = true;
             match answered {
                 Ok((id, (channel, answer))) => self.answered(id, channel, answer),
@@ -110,7 +118,10 @@ impl Task {
                 // Aborted, because the page gave up.
                 Err(_) => {}
             }
-            self.ask_waiting();
+        }
+        // The page may be about to take back those that wait.
+        if !self.link.endpoint.is_receiving() {
+            any |= self.ask_waiting(turn);
         }
         any
     }

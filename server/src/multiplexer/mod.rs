@@ -10,16 +10,18 @@ use axum::Router;
 use axum::extract::ws::{CloseFrame, WebSocketUpgrade};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
 use manysocket_protocol::{Endpoint, SUBPROTOCOL, Settings, Side};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tower::{Layer, Service};
-use tracing::{Instrument, info_span, warn};
+use tracing::{Instrument, debug, info_span, warn};
 
 use crate::access::entry::enter;
 use crate::access::forwarded::{Forwarded, Trusted};
@@ -28,20 +30,13 @@ use crate::access::proxies::Proxies;
 use crate::access::scope::Jail;
 use crate::access::{as_declared, plain};
 use crate::limits::Limits;
-use crate::link::Link;
 use crate::link::dispatch::Dispatcher;
 use crate::link::drain::Departure;
 use crate::link::registry::{Links, Recheck};
+use crate::link::{Link, head};
 use crate::metrics::stats::Stats;
-use crate::ws::upgrade::Offer;
-
-/// The read buffer of a physical connection: 32 KiB. A transfer of 64 KiB messages ran at 0.81 of the rate of a native socket
-/// with 8 KiB, whose reads are many, and at 1.1 with 32 KiB or more; the library's 128 KiB would be most of what an
-/// idle link costs.
-const READ_BUFFER: usize = 32 * 1024;
-
-/// What is gathered before it is written: past 32 KiB larger writes gain nothing.
-const WRITE_BUFFER: usize = 32 * 1024;
+use crate::ws::frames::{Config, FramedSocket};
+use crate::ws::upgrade::{Offer, switching_protocols};
 
 /// A batch may be larger than its content by headers and lengths: of 4-byte messages twice as large.
 const BATCH_OVERHEAD: usize = 64 * 1024;
@@ -265,7 +260,10 @@ async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Respons
         return refuse(StatusCode::BAD_REQUEST, None, "a multiplexer inside a multiplexer".into());
     }
     let is_upgrade = parts.headers.get(header::UPGRADE).is_some();
-    let Ok(upgrade) = WebSocketUpgrade::from_request_parts(&mut parts, &()).await else {
+    let connection = parts.extensions.get::<OnUpgrade>().cloned();
+    // axum checks the handshake.
+    let checked = WebSocketUpgrade::from_request_parts(&mut parts, &()).await;
+    let (Some(upgrade), Ok(offer)) = (connection, checked) else {
         let why = "This is a manysocket multiplexer: connect with `new MultiWebSocket(url)` of the npm package manysocket.";
         let status = if is_upgrade { StatusCode::BAD_REQUEST } else { StatusCode::UPGRADE_REQUIRED };
         return as_declared((status, [(header::UPGRADE, "websocket")], format!("{why}\n")));
@@ -273,8 +271,7 @@ async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     if let Err(why) = multiplexer.origins.check(&parts.headers, &Forwarded::of(&parts)) {
         return refuse(StatusCode::FORBIDDEN, None, why);
     }
-    let upgrade = upgrade.protocols([SUBPROTOCOL]);
-    if upgrade.selected_protocol().is_none() {
+    if offer.protocols([SUBPROTOCOL]).selected_protocol().is_none() {
         let why = format!(
             "the subprotocol {SUBPROTOCOL} is not offered: this URL is a multiplexer's, not a WebSocket's"
         );
@@ -294,38 +291,39 @@ async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     // A message in one piece, or a batch; text counts in UTF-16 code units of at most three bytes.
     let max_size = 3 * settings.max_fragment as usize + BATCH_OVERHEAD;
     let id = shared.next_link.fetch_add(1, Ordering::Relaxed);
-    let arriving = parts.extensions.get().cloned();
+    head::compact(&mut parts);
     let dispatcher = Arc::new(Dispatcher::new(shared.app.clone(), &parts));
+    let head = head::held(&parts) + dispatcher.held();
     let (jail, path) = (multiplexer.jail.clone(), Arc::clone(&multiplexer.path));
     let stats = multiplexer.stats.clone();
+    let key = parts.headers.get(header::SEC_WEBSOCKET_KEY).cloned();
     let handshake = Arc::new(parts);
     let (registered, ended) = multiplexer.links.register(id, Arc::clone(&handshake));
     let departure = Departure::new(multiplexer.shutdown.clone(), ended, multiplexer.drain);
     let (links, recheck) = (multiplexer.links.clone(), multiplexer.recheck.clone());
-    upgrade
-        .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(WRITE_BUFFER)
-        .max_message_size(max_size)
-        .max_frame_size(max_size)
-        .on_upgrade(move |socket| async move {
-            let watch = recheck.map(|recheck| tokio::spawn(recheck.watch(links, id, handshake)));
-            let _watch = watch.map(AbortOnDropHandle::new);
-            let endpoint = Endpoint::new(Side::Server, settings, 0);
-            let link = Link {
-                socket,
-                arriving,
-                max_size,
-                endpoint,
-                dispatcher,
-                jail,
-                path,
-                limits,
-                stats,
-                _counted: counted,
-                departure,
-                _registered: registered,
-                started,
-            };
-            link.run(query).instrument(info_span!("link", id)).await;
-        })
+    let serving = async move {
+        let upgraded = match upgrade.await {
+            Ok(upgraded) => TokioIo::new(upgraded),
+            Err(error) => return debug!("a link's connection ended before it was upgraded: {error}"),
+        };
+        let watch = recheck.map(|recheck| tokio::spawn(recheck.watch(links, id, handshake)));
+        let _watch = watch.map(AbortOnDropHandle::new);
+        let link = Link {
+            socket: FramedSocket::new(upgraded, Config::server(max_size)),
+            head,
+            endpoint: Endpoint::new(Side::Server, settings, 0),
+            dispatcher,
+            jail,
+            path,
+            limits,
+            stats,
+            _counted: counted,
+            departure,
+            _registered: registered,
+            started,
+        };
+        link.run(query).await;
+    };
+    tokio::spawn(serving.instrument(info_span!("link", id)));
+    switching_protocols(key.as_ref(), Some(HeaderValue::from_static(SUBPROTOCOL)))
 }

@@ -1,9 +1,7 @@
-//! A connection that is not read for longer than others can wait, and counts what has been read.
+//! A connection that is not read for longer than others can wait.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -19,37 +17,11 @@ pub(crate) struct Paced {
     stream: TcpStream,
     /// Bytes since it last had nothing to read.
     read: usize,
-    arrived: Arc<AtomicUsize>,
 }
 
 impl Paced {
     pub(crate) fn new(stream: TcpStream) -> Self {
-        Self { stream, read: 0, arrived: Arc::default() }
-    }
-
-    /// To watch what arrives.
-    pub(crate) fn arriving(&self) -> Arriving {
-        Arriving { arrived: Arc::clone(&self.arrived), taken: 0 }
-    }
-}
-
-/// What has arrived on a connection and is no whole message yet: the library that reads frames has it, and does not say how much.
-/// It travels as an extension of the connection's requests.
-#[derive(Debug, Clone)]
-pub(crate) struct Arriving {
-    arrived: Arc<AtomicUsize>,
-    taken: usize,
-}
-
-impl Arriving {
-    /// A message is complete, and with it about all that has arrived: up to the library's read buffer may be of the next.
-    pub(crate) fn complete(&mut self) {
-        self.taken = self.arrived.load(Ordering::Relaxed);
-    }
-
-    /// The bytes since. Control frames are among them, too.
-    pub(crate) fn unfinished(&self) -> usize {
-        self.arrived.load(Ordering::Relaxed).wrapping_sub(self.taken)
+        Self { stream, read: 0 }
     }
 }
 
@@ -67,7 +39,6 @@ impl AsyncRead for Paced {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
         let bytes = buffer.filled().len() - before;
-        self.arrived.fetch_add(bytes, Ordering::Relaxed);
         self.read = if polled.is_ready() { self.read + bytes } else { 0 };
         polled
     }

@@ -23,7 +23,7 @@ use tower::ServiceExt;
 use tracing::{debug, warn};
 
 use crate::access::plain;
-use crate::net::fair_read::{Arriving, Paced};
+use crate::net::fair_read::Paced;
 use crate::net::timed::{Counted, HEAD, Requests, Timed};
 use crate::net::tls::Tls;
 
@@ -31,7 +31,8 @@ use crate::net::tls::Tls;
 const HANDSHAKE_TIMEOUT: Duration = HEAD;
 
 /// The largest head of a request: what nginx takes by default. A link's own takes 4 KB with its first batch, and cookies
-/// rarely as much again; hyper's 400 KB had 500 clients take 200 MiB, which no budget of memory counts.
+/// rarely as much again; hyper's 400 KB had 500 clients take 200 MiB, which no budget of memory counts. hyper stops reading
+/// at it and may have read 8 KiB more by then, so that the length is checked once more.
 const MAX_HEAD: usize = 32 * 1024;
 
 /// How long to wait when there are no file descriptors left: until some connections have ended.
@@ -45,7 +46,7 @@ const REPEAT: Duration = Duration::from_secs(10);
 /// connection may be without a request (75 s), refuses requests without a `Host`, and sends small messages at once.
 pub async fn serve(listener: TcpListener, app: Router, shutdown: CancellationToken) {
     accept(listener, &shutdown, |stream, remote| {
-        let about = About { remote, scheme: Scheme::HTTP, arriving: stream.arriving() };
+        let about = About { remote, scheme: Scheme::HTTP };
         connection(stream, about, app.clone(), shutdown.clone())
     })
     .await;
@@ -68,7 +69,7 @@ pub async fn serve(listener: TcpListener, app: Router, shutdown: CancellationTok
 pub async fn serve_tls(listener: TcpListener, tls: Tls, app: Router, shutdown: CancellationToken) {
     accept(listener, &shutdown, |stream, remote| {
         let (acceptor, app, shutdown) = (tls.acceptor(), app.clone(), shutdown.clone());
-        let about = About { remote, scheme: Scheme::HTTPS, arriving: stream.arriving() };
+        let about = About { remote, scheme: Scheme::HTTPS };
         async move {
             match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
                 Ok(Ok(stream)) => {
@@ -117,11 +118,20 @@ fn is_of_the_peer(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
+/// Bytes of the head of a request, as most clients write it (RFC 9112 §2.1).
+fn head_length<B>(request: &Request<B>) -> usize {
+    let uri = request.uri();
+    let target = uri.path().len() + uri.query().map_or(0, |query| query.len() + 1);
+    let first = request.method().as_str().len() + " ".len() + target + " HTTP/1.1\r\n".len();
+    let lines =
+        request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
+    first + lines.sum::<usize>() + "\r\n".len()
+}
+
 /// What requests carry of their connection.
 struct About {
     remote: SocketAddr,
     scheme: Scheme,
-    arriving: Arriving,
 }
 
 /// Returns whether a request lacks what HTTP/1.1 demands (RFC 9112 §3.2).
@@ -135,7 +145,7 @@ async fn connection<S>(stream: S, about: About, app: Router, shutdown: Cancellat
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let About { remote, scheme, arriving } = about;
+    let About { remote, scheme } = about;
     let requests = Requests::default();
     let stream = Timed::new(stream, requests.clone());
     let service = service_fn(move |request: Request<Incoming>| {
@@ -146,10 +156,14 @@ where
         });
         request.extensions_mut().insert(ConnectInfo(remote));
         request.extensions_mut().insert(scheme.clone());
-        request.extensions_mut().insert(arriving.clone());
-        let app = app.clone();
+        let (head, app) = (head_length(&request), app.clone());
         async move {
-            let response = if is_without_host(&request) {
+            let response = if head > MAX_HEAD {
+                plain(
+                    StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                    "the head of the request is longer than 32 KiB",
+                )
+            } else if is_without_host(&request) {
                 plain(StatusCode::BAD_REQUEST, "the request has no Host header")
             } else {
                 let Ok(response) = app.oneshot(request).await;

@@ -3,15 +3,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::extract::ws::{CloseFrame, Message};
+use axum::extract::ws::{CloseCode, CloseFrame, Message, close_code};
 use futures_util::future::{Either, select};
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use tokio::time::timeout;
-use tokio_tungstenite::tungstenite::error::{Error as WireError, ProtocolError};
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{self as ts, CloseFrame as WireCloseFrame};
 
-use crate::budget::compact;
+use crate::ws::frames::Broken;
 use crate::ws::socket::WebSocket;
 
 /// What the other side has to answer a close, as in Chromium; then the page sees 1006.
@@ -20,15 +17,15 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Runs until both sides have closed, or one is lost; then drops both, so that the other side sees the loss.
 pub(crate) async fn bridge<W>(socket: WebSocket, wire: W)
 where
-    W: Stream<Item = Result<ts::Message, WireError>> + Sink<ts::Message, Error = WireError> + Unpin,
+    W: Stream<Item = Result<Message, Broken>> + Sink<Message, Error = Broken> + Unpin,
 {
     let (mut to_page, mut from_page) = socket.split();
     let (mut to_wire, mut from_wire) = wire.split();
     let closing = AtomicBool::new(false);
     let ended = {
         // Each direction waits for its own receiver only: together they could wait for each other.
-        let up = std::pin::pin!(forward(&mut from_page, &mut to_wire, to_wire_message, &closing));
-        let down = std::pin::pin!(forward(&mut from_wire, &mut to_page, from_wire_message, &closing));
+        let up = std::pin::pin!(forward(&mut from_page, &mut to_wire, &closing));
+        let down = std::pin::pin!(forward(&mut from_wire, &mut to_page, &closing));
         match select(up, down).await {
             // A close has passed in one direction: the answer passes in the other. After a loss nothing does.
             Either::Left((Ok(()), down)) => timeout(CLOSE_TIMEOUT, down).await.unwrap_or(Err(None)),
@@ -39,7 +36,7 @@ where
     let mut socket = to_page.reunite(from_page).expect("two halves of one");
     match ended {
         Ok(()) => {
-            // The library that speaks frames answers a close by itself, but only when it is used again.
+            // The socket answers a close when it is used again.
             let _ = to_wire.flush().await;
             // What the page sent before it read the close has nowhere to go; were it left unread, the end of the
             // connection would be a reset, and could overtake the close.
@@ -50,8 +47,8 @@ where
             socket.lose();
             if let Some(code) = code {
                 // It did not keep to RFC 6455, and is told (§7.1.7).
-                let frame = WireCloseFrame { code, reason: "".into() };
-                let _ = to_wire.send(ts::Message::Close(Some(frame))).await;
+                let frame = CloseFrame { code, reason: "".into() };
+                let _ = to_wire.send(Message::Close(Some(frame))).await;
             }
         }
     }
@@ -64,36 +61,35 @@ fn is_message(next: &Result<Message, axum::Error>) -> bool {
 
 /// Forwards up to a close, whose answer is left to the other direction: the virtual socket would answer by itself if
 /// it were read again. An error if a side is lost, with the code to close with if it broke the protocol.
-async fn forward<From, To, M, N, E>(
+async fn forward<From, To, E>(
     from: &mut From,
     to: &mut To,
-    convert: fn(M) -> Passed<N>,
     closing: &AtomicBool,
 ) -> Result<(), Option<CloseCode>>
 where
-    From: Stream<Item = Result<M, E>> + Unpin,
-    To: Sink<N> + Unpin,
+    From: Stream<Item = Result<Message, E>> + Unpin,
+    To: Sink<Message> + Unpin,
     E: Fault,
 {
     loop {
         let message = from.next().await.ok_or(None)?.map_err(|error| error.code())?;
-        match convert(message) {
-            Passed::Message(message) => {
+        match message {
+            Message::Text(_) | Message::Binary(_) => {
                 // To a native socket that has closed nothing can be sent; the close is still to come.
                 if to.send(message).await.is_err() && !closing.load(Ordering::Relaxed) {
                     return Err(None);
                 }
             }
-            Passed::Close(close) => {
+            Message::Close(_) => {
                 closing.store(true, Ordering::Relaxed);
-                if to.send(close).await.is_err() {
+                if to.send(message).await.is_err() {
                     // It is closing already: its own answer goes out now.
                     to.flush().await.map_err(|_| None)?;
                 }
                 return Ok(());
             }
-            Passed::Nothing => {}
-            Passed::Broken => return Err(None),
+            // They concern one connection.
+            Message::Ping(_) | Message::Pong(_) => {}
         }
     }
 }
@@ -104,12 +100,11 @@ trait Fault {
     fn code(&self) -> Option<CloseCode>;
 }
 
-impl Fault for WireError {
+impl Fault for Broken {
     fn code(&self) -> Option<CloseCode> {
         match self {
-            Self::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
-            Self::Protocol(_) => Some(CloseCode::Protocol),
-            Self::Utf8(_) => Some(CloseCode::Invalid),
+            Self::Protocol(_) => Some(close_code::PROTOCOL),
+            Self::NotUtf8 => Some(close_code::INVALID),
             _ => None,
         }
     }
@@ -119,49 +114,4 @@ impl Fault for axum::Error {
     fn code(&self) -> Option<CloseCode> {
         None
     }
-}
-
-/// A message in the other side's terms.
-enum Passed<M> {
-    Message(M),
-    Close(M),
-    /// It does not concern the other side.
-    Nothing,
-    /// It ends the connection without a close.
-    Broken,
-}
-
-fn to_wire_message(message: Message) -> Passed<ts::Message> {
-    match message {
-        Message::Text(text) => Passed::Message(ts::Message::Text(ts_text(text.as_str()))),
-        Message::Binary(bytes) => Passed::Message(ts::Message::Binary(bytes)),
-        Message::Close(frame) => {
-            Passed::Close(ts::Message::Close(frame.map(|CloseFrame { code, reason }| WireCloseFrame {
-                code: code.into(),
-                reason: ts_text(reason.as_str()),
-            })))
-        }
-        Message::Ping(_) | Message::Pong(_) => Passed::Nothing,
-    }
-}
-
-fn from_wire_message(message: ts::Message) -> Passed<Message> {
-    match message {
-        ts::Message::Text(text) => Passed::Message(Message::Text(text.as_str().into())),
-        ts::Message::Binary(bytes) => Passed::Message(Message::Binary(compact(&bytes))),
-        // What the library makes of a code that must not be sent (RFC 6455 §7.4): a browser fails the connection.
-        ts::Message::Close(Some(WireCloseFrame { code: CloseCode::Protocol, reason }))
-            if reason.as_str() == "Protocol violation" =>
-        {
-            Passed::Broken
-        }
-        ts::Message::Close(frame) => Passed::Close(Message::Close(
-            frame.map(|frame| CloseFrame { code: frame.code.into(), reason: frame.reason.as_str().into() }),
-        )),
-        ts::Message::Ping(_) | ts::Message::Pong(_) | ts::Message::Frame(_) => Passed::Nothing,
-    }
-}
-
-fn ts_text(text: &str) -> tokio_tungstenite::tungstenite::Utf8Bytes {
-    text.into()
 }

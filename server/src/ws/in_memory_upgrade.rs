@@ -19,10 +19,9 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::sync::oneshot;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::ws::bridge::bridge;
+use crate::ws::frames::{Config, FramedSocket};
 use crate::ws::socket::WebSocket;
 
 /// What is buffered in each direction: one large batch. Memory is taken as it is needed.
@@ -141,7 +140,8 @@ impl Minted {
         }
         let bridged = async move {
             if skip_response(&mut wire).await {
-                bridge(socket, WebSocketStream::from_raw_socket(wire, Role::Client, None).await).await;
+                // The handler's limits are the application's.
+                bridge(socket, FramedSocket::new(wire, Config::client(usize::MAX))).await;
             }
         };
         tokio::join!(connection, bridged);

@@ -1,7 +1,12 @@
 //! WebSockets as handlers see them, native and virtual.
 
 pub(crate) mod bridge;
+pub(crate) mod frames;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub(crate) mod in_memory_upgrade;
+mod messages;
+mod output;
 pub(crate) mod peer;
 pub(crate) mod pipe;
 pub(crate) mod socket;

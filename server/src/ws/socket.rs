@@ -2,19 +2,22 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Wake, Waker, ready};
 
 use axum::Error;
-use axum::extract::ws::{self, CloseCode, CloseFrame, Message, Utf8Bytes};
+use axum::extract::ws::{CloseCode, CloseFrame, Message, Utf8Bytes};
 use axum::http::HeaderValue;
+use futures_util::task::AtomicWaker;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
 use manysocket_protocol::{self as protocol, Close};
-use tokio_tungstenite::tungstenite;
 
 use crate::budget::Reservation;
+use crate::ws::frames::{Broken, FramedSocket};
 use crate::ws::pipe::{Incoming, Pipe};
 
-/// A WebSocket, native or virtual, with the interface and the behaviour of [axum's own](ws::WebSocket).
+/// A WebSocket, native or virtual, with the interface and the behaviour of [axum's own](axum::extract::ws::WebSocket).
 ///
 /// - [`recv`](WebSocket::recv) gives [`Message::Close`] once when the page closes, then `None`. The answer goes out when
 ///   the handler next reads or flushes, or drops the socket, with the page's code unless the handler closes with another.
@@ -31,8 +34,10 @@ enum Inner {
 }
 
 impl WebSocket {
-    pub(crate) fn native(socket: ws::WebSocket) -> Self {
-        Self(Inner::Native(Native { socket: Box::new(socket), owes_answer: false }))
+    pub(crate) fn native(socket: FramedSocket<TokioIo<Upgraded>>, protocol: Option<HeaderValue>) -> Self {
+        let halves = Arc::new(Halves::default());
+        let waker = Arc::clone(&halves).into();
+        Self(Inner::Native(Native { socket: Box::new(socket), protocol, halves, waker, owes_answer: false }))
     }
 
     pub(crate) fn virtual_(
@@ -75,7 +80,7 @@ impl WebSocket {
     /// The subprotocol that was chosen.
     pub fn protocol(&self) -> Option<&HeaderValue> {
         match &self.0 {
-            Inner::Native(native) => native.socket.protocol(),
+            Inner::Native(native) => native.protocol.as_ref(),
             Inner::Virtual(socket) => socket.protocol.as_ref(),
         }
     }
@@ -87,9 +92,10 @@ impl Stream for WebSocket {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         match &mut self.0 {
             Inner::Native(native) => {
-                let polled = native.socket.poll_next_unpin(cx);
+                native.halves.reader.register(cx.waker());
+                let polled = native.socket.poll_next_unpin(&mut Context::from_waker(&native.waker));
                 native.owes_answer = matches!(polled, Poll::Ready(Some(Ok(Message::Close(_)))));
-                polled
+                polled.map_err(Error::new)
             }
             Inner::Virtual(socket) => socket.poll_next(cx),
         }
@@ -101,7 +107,7 @@ impl Sink<Message> for WebSocket {
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         match &mut self.0 {
-            Inner::Native(native) => native.socket.poll_ready_unpin(cx),
+            Inner::Native(native) => native.write(cx, SinkExt::poll_ready_unpin),
             Inner::Virtual(socket) => {
                 ready!(socket.pipe.poll_writable(cx));
                 Poll::Ready(Ok(()))
@@ -111,14 +117,14 @@ impl Sink<Message> for WebSocket {
 
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
         match &mut self.0 {
-            Inner::Native(native) => native.socket.start_send_unpin(message),
+            Inner::Native(native) => native.socket.start_send_unpin(message).map_err(Error::new),
             Inner::Virtual(socket) => socket.start_send(message),
         }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         match &mut self.0 {
-            Inner::Native(native) => native.socket.poll_flush_unpin(cx),
+            Inner::Native(native) => native.write(cx, SinkExt::poll_flush_unpin),
             Inner::Virtual(socket) => {
                 // Nothing is kept here: the link writes whatever there is as soon as it can.
                 socket.answer();
@@ -129,7 +135,7 @@ impl Sink<Message> for WebSocket {
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         match &mut self.0 {
-            Inner::Native(native) => native.socket.poll_close_unpin(cx),
+            Inner::Native(native) => native.write(cx, SinkExt::poll_close_unpin),
             Inner::Virtual(socket) => {
                 socket.answer();
                 socket.pipe.close(Close { code: None, reason: String::new() });
@@ -141,9 +147,43 @@ impl Sink<Message> for WebSocket {
 
 #[derive(Debug)]
 struct Native {
-    socket: Box<ws::WebSocket>,
-    /// The page's close has been read last: the library writes its answer when it is used again.
+    socket: Box<FramedSocket<TokioIo<Upgraded>>>,
+    protocol: Option<HeaderValue>,
+    halves: Arc<Halves>,
+    /// Wakes both halves.
+    waker: Waker,
+    /// The page's close has been read last: the socket writes its answer when it is used again.
     owes_answer: bool,
+}
+
+impl Native {
+    fn write(
+        &mut self,
+        cx: &Context<'_>,
+        poll: impl FnOnce(&mut FramedSocket<TokioIo<Upgraded>>, &mut Context<'_>) -> Poll<Result<(), Broken>>,
+    ) -> Poll<Result<(), Error>> {
+        self.halves.writer.register(cx.waker());
+        poll(&mut self.socket, &mut Context::from_waker(&self.waker)).map_err(Error::new)
+    }
+}
+
+/// The tasks of a socket that is split: reading writes, too, the answers to pings, and a connection knows one task that waits
+/// to write.
+#[derive(Debug, Default)]
+struct Halves {
+    reader: AtomicWaker,
+    writer: AtomicWaker,
+}
+
+impl Wake for Halves {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.reader.wake();
+        self.writer.wake();
+    }
 }
 
 impl Drop for Native {
@@ -258,5 +298,5 @@ pub(crate) fn close(code: CloseCode, reason: impl Into<String>) -> Message {
 /// virtual one has.
 pub(crate) fn is_too_large(error: &Error) -> bool {
     let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref());
-    matches!(cause, Some(tungstenite::Error::Capacity(_)))
+    matches!(cause, Some(Broken::TooLarge))
 }

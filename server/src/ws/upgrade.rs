@@ -5,23 +5,33 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use axum::Error;
 use axum::body::Body;
 use axum::extract::FromRequestParts;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{self, DefaultOnFailedUpgrade, OnFailedUpgrade};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
+use futures_util::future::BoxFuture;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
 use tokio::sync::oneshot;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tracing::{Instrument, warn};
 
 use crate::access::as_declared;
 use crate::access::excerpt::excerpt;
 use crate::access::reader::refuse_reader;
 use crate::access::tokens::{join_upgrade, members};
+use crate::ws::frames::{Config, FramedSocket};
 use crate::ws::peer;
 use crate::ws::pipe::Pipe;
 use crate::ws::socket::WebSocket;
+
+/// What axum's own extractor accepts.
+const NATIVE: Config =
+    Config { is_client: false, max_message: 64 << 20, max_frame: 16 << 20, accept_unmasked: false };
 
 /// What a virtual open offers to the handler it is routed to, as an extension of the request. Whoever takes it gets
 /// the pipe once the response has come back through all layers as 101.
@@ -54,135 +64,109 @@ impl Offer {
 /// Settings of the wire (buffer sizes, frames) concern native connections only: a virtual one has no wire of its own.
 #[must_use]
 #[derive(Debug)]
-pub struct WebSocketUpgrade<F = DefaultOnFailedUpgrade>(Inner<F>);
-
-#[derive(Debug)]
-enum Inner<F> {
-    Native(Box<ws::WebSocketUpgrade<F>>),
-    Virtual(Virtual<F>),
+pub struct WebSocketUpgrade<F = DefaultOnFailedUpgrade> {
+    kind: Kind,
+    requested: BTreeSet<HeaderValue>,
+    protocol: Option<HeaderValue>,
+    /// `None`: nobody wants to know.
+    on_failed_upgrade: Option<F>,
 }
 
 #[derive(Debug)]
-struct Virtual<F> {
-    offer: Offer,
-    requested: BTreeSet<HeaderValue>,
-    protocol: Option<HeaderValue>,
-    max_message_size: Option<usize>,
-    /// `None`: nobody wants to know.
-    on_failed_upgrade: Option<F>,
+enum Kind {
+    Native { connection: OnUpgrade, key: Option<HeaderValue>, config: Config },
+    Virtual { offer: Offer, max_message_size: Option<usize> },
 }
 
 impl<F> WebSocketUpgrade<F> {
     /// Whether the socket will be a channel of a multiplexer. Handlers have no need to know; statistics may.
     pub fn is_virtual(&self) -> bool {
-        matches!(self.0, Inner::Virtual(_))
+        matches!(self.kind, Kind::Virtual { .. })
     }
 
     /// The number of the link, or of the native socket.
     pub(crate) fn peer(&self) -> u64 {
-        match &self.0 {
-            Inner::Native(_) => peer::number(),
-            Inner::Virtual(upgrade) => upgrade.offer.peer,
+        match &self.kind {
+            Kind::Native { .. } => peer::number(),
+            Kind::Virtual { offer, .. } => offer.peer,
         }
     }
 
-    fn map_native(self, change: impl FnOnce(ws::WebSocketUpgrade<F>) -> ws::WebSocketUpgrade<F>) -> Self {
-        Self(match self.0 {
-            Inner::Native(upgrade) => Inner::Native(Box::new(change(*upgrade))),
-            Inner::Virtual(upgrade) => Inner::Virtual(upgrade),
-        })
+    fn configure(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        if let Kind::Native { config, .. } = &mut self.kind {
+            change(config);
+        }
+        self
     }
 
-    /// Size of a native connection's read buffer, in bytes.
-    pub fn read_buffer_size(self, size: usize) -> Self {
-        self.map_native(|upgrade| upgrade.read_buffer_size(size))
+    /// Has no effect, and is here for handlers that axum's extractor served: a native connection has a buffer only
+    /// while there is something in it.
+    pub fn read_buffer_size(self, _: usize) -> Self {
+        self
     }
 
-    /// Bytes that a native connection gathers before it writes.
-    pub fn write_buffer_size(self, size: usize) -> Self {
-        self.map_native(|upgrade| upgrade.write_buffer_size(size))
+    /// Has no effect, as [`read_buffer_size`](Self::read_buffer_size).
+    pub fn write_buffer_size(self, _: usize) -> Self {
+        self
     }
 
-    /// The most bytes that a native connection's write buffer may hold.
-    pub fn max_write_buffer_size(self, max: usize) -> Self {
-        self.map_native(|upgrade| upgrade.max_write_buffer_size(max))
+    /// Has no effect, as [`read_buffer_size`](Self::read_buffer_size): `send` waits while 32 KiB are not written, and
+    /// answers to pings are not queued.
+    pub fn max_write_buffer_size(self, _: usize) -> Self {
+        self
     }
 
-    /// The largest frame of a native connection, in bytes.
+    /// The largest frame of a native connection, in bytes: 16 MiB.
     pub fn max_frame_size(self, max: usize) -> Self {
-        self.map_native(|upgrade| upgrade.max_frame_size(max))
+        self.configure(|config| config.max_frame = max)
     }
 
     /// Whether a native connection accepts frames that are not masked.
     pub fn accept_unmasked_frames(self, accept: bool) -> Self {
-        self.map_native(|upgrade| upgrade.accept_unmasked_frames(accept))
+        self.configure(|config| config.accept_unmasked = accept)
     }
 
-    /// The largest message that the handler takes, in bytes. A larger one is an error, and ends the socket.
+    /// The largest message that the handler takes, in bytes: 64 MiB. A larger one is an error, and ends the socket.
     pub fn max_message_size(mut self, max: usize) -> Self {
-        if let Inner::Virtual(upgrade) = &mut self.0 {
-            upgrade.max_message_size = Some(max);
+        match &mut self.kind {
+            Kind::Native { config, .. } => config.max_message = max,
+            Kind::Virtual { max_message_size, .. } => *max_message_size = Some(max),
         }
-        self.map_native(|upgrade| upgrade.max_message_size(max))
+        self
     }
 
     /// Chooses the first of these subprotocols that the client offers.
-    pub fn protocols<I>(self, protocols: I) -> Self
+    pub fn protocols<I>(mut self, protocols: I) -> Self
     where
         I: IntoIterator,
         I::Item: Into<Cow<'static, str>>,
     {
-        Self(match self.0 {
-            Inner::Native(upgrade) => Inner::Native(Box::new(upgrade.protocols(protocols))),
-            Inner::Virtual(mut upgrade) => {
-                upgrade.protocol = protocols
-                    .into_iter()
-                    .filter_map(|protocol| HeaderValue::from_str(&protocol.into()).ok())
-                    .find(|protocol| upgrade.requested.contains(protocol));
-                Inner::Virtual(upgrade)
-            }
-        })
+        self.protocol = protocols
+            .into_iter()
+            .filter_map(|protocol| HeaderValue::from_str(&protocol.into()).ok())
+            .find(|protocol| self.requested.contains(protocol));
+        self
     }
 
     /// The subprotocols that the client offers.
     pub fn requested_protocols(&self) -> impl Iterator<Item = &HeaderValue> {
-        let (native, requested) = match &self.0 {
-            Inner::Native(upgrade) => (Some(upgrade.requested_protocols()), None),
-            Inner::Virtual(upgrade) => (None, Some(upgrade.requested.iter())),
-        };
-        native.into_iter().flatten().chain(requested.into_iter().flatten())
+        self.requested.iter()
     }
 
     /// Chooses a subprotocol, in place of what [`protocols`](Self::protocols) chose.
     pub fn set_selected_protocol(&mut self, protocol: HeaderValue) {
-        match &mut self.0 {
-            Inner::Native(upgrade) => upgrade.set_selected_protocol(protocol),
-            Inner::Virtual(upgrade) => upgrade.protocol = Some(protocol),
-        }
+        self.protocol = Some(protocol);
     }
 
     /// The subprotocol that has been chosen.
     pub fn selected_protocol(&self) -> Option<&HeaderValue> {
-        match &self.0 {
-            Inner::Native(upgrade) => upgrade.selected_protocol(),
-            Inner::Virtual(upgrade) => upgrade.protocol.as_ref(),
-        }
+        self.protocol.as_ref()
     }
 
     /// A callback for an upgrade that comes to nothing, for example because a layer replaces the response.
     pub fn on_failed_upgrade<C: OnFailedUpgrade>(self, callback: C) -> WebSocketUpgrade<C> {
-        WebSocketUpgrade(match self.0 {
-            Inner::Native(upgrade) => Inner::Native(Box::new(upgrade.on_failed_upgrade(callback))),
-            Inner::Virtual(Virtual { offer, requested, protocol, max_message_size, .. }) => {
-                Inner::Virtual(Virtual {
-                    offer,
-                    requested,
-                    protocol,
-                    max_message_size,
-                    on_failed_upgrade: Some(callback),
-                })
-            }
-        })
+        let Self { kind, requested, protocol, on_failed_upgrade: _ } = self;
+        WebSocketUpgrade { kind, requested, protocol, on_failed_upgrade: Some(callback) }
     }
 
     /// Answers the request, and calls back with the socket once it is open.
@@ -193,57 +177,84 @@ impl<F> WebSocketUpgrade<F> {
         Fut: Future<Output = ()> + Send + 'static,
         F: OnFailedUpgrade,
     {
-        let upgrade = match self.0 {
-            Inner::Native(upgrade) => {
-                return upgrade.on_upgrade(move |socket| callback(WebSocket::native(socket)));
+        let Self { kind, protocol, on_failed_upgrade, .. } = self;
+        let chosen = protocol.clone();
+        let (opening, response): (BoxFuture<'static, Result<WebSocket, Error>>, _) = match kind {
+            Kind::Native { connection, key, config } => {
+                let response = switching_protocols(key.as_ref(), chosen);
+                let opening = async move {
+                    let io = TokioIo::new(connection.await.map_err(Error::new)?);
+                    Ok(WebSocket::native(FramedSocket::new(io, config), protocol))
+                };
+                (Box::pin(opening), response)
             }
-            Inner::Virtual(upgrade) => upgrade,
+            Kind::Virtual { offer, max_message_size } => {
+                let accepted = offer.take_up();
+                let opening = async move {
+                    let not_101 = |_| Error::new("the response was not 101 in the end");
+                    let pipe = accepted.await.map_err(not_101)?;
+                    Ok(WebSocket::virtual_(pipe, protocol, max_message_size))
+                };
+                (Box::pin(opening), accepting(StatusCode::SWITCHING_PROTOCOLS, chosen))
+            }
         };
-        let accepted = upgrade.offer.take_up();
-        let protocol = upgrade.protocol.clone();
         let serving = async move {
-            match accepted.await {
-                Ok(pipe) => {
-                    callback(WebSocket::virtual_(pipe, upgrade.protocol, upgrade.max_message_size)).await;
-                }
-                Err(_) => {
-                    if let Some(callback) = upgrade.on_failed_upgrade {
-                        callback.call(axum::Error::new("the response was not 101 in the end"));
+            match opening.await {
+                Ok(socket) => callback(socket).await,
+                Err(error) => {
+                    if let Some(callback) = on_failed_upgrade {
+                        callback.call(error);
                     }
                 }
             }
         };
         tokio::spawn(serving.in_current_span());
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        let headers = response.headers_mut();
-        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        if let Some(protocol) = protocol {
-            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
-        }
         response
     }
+}
+
+/// The answer to a native handshake that is accepted (RFC 6455 §4.2.2); over HTTP/2, where there is no key, RFC 8441 §5.
+pub(crate) fn switching_protocols(key: Option<&HeaderValue>, protocol: Option<HeaderValue>) -> Response {
+    let Some(key) = key else { return accepting(StatusCode::OK, protocol) };
+    let mut response = accepting(StatusCode::SWITCHING_PROTOCOLS, protocol);
+    let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes())).expect("base64");
+    response.headers_mut().insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    response
+}
+
+fn accepting(status: StatusCode, protocol: Option<HeaderValue>) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    }
+    if let Some(protocol) = protocol {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
+    response
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for WebSocketUpgrade {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
+        let (protocol, on_failed_upgrade) = (None, None);
         if let Some(offer) = parts.extensions.get::<Offer>() {
-            return Ok(Self(Inner::Virtual(Virtual {
-                offer: offer.clone(),
-                requested: requested_protocols(&parts.headers),
-                protocol: None,
-                max_message_size: None,
-                on_failed_upgrade: None,
-            })));
+            let kind = Kind::Virtual { offer: offer.clone(), max_message_size: None };
+            let requested = requested_protocols(&parts.headers);
+            return Ok(Self { kind, requested, protocol, on_failed_upgrade });
         }
+        let connection = parts.extensions.get::<OnUpgrade>().cloned();
         join_upgrade(&mut parts.headers);
-        let upgrade = ws::WebSocketUpgrade::from_request_parts(parts, state)
-            .await
-            .map_err(as_declared::<WebSocketUpgradeRejection>)?;
-        Ok(Self(Inner::Native(Box::new(upgrade))))
+        // axum checks the handshake; without a connection to upgrade it is refused.
+        let checked = ws::WebSocketUpgrade::from_request_parts(parts, state).await;
+        drop(checked.map_err(as_declared::<WebSocketUpgradeRejection>)?);
+        let connection = connection.ok_or_else(|| StatusCode::UPGRADE_REQUIRED.into_response())?;
+        let key = parts.headers.get(header::SEC_WEBSOCKET_KEY).cloned();
+        let kind = Kind::Native { connection, key, config: NATIVE };
+        Ok(Self { kind, requested: requested_protocols(&parts.headers), protocol, on_failed_upgrade })
     }
 }
 

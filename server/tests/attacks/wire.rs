@@ -10,6 +10,7 @@ use crate::common::{self, PATIENCE, Server, Wire};
 
 /// Kinds of frames (docs/protocol.md §5).
 pub(crate) const TEXT: usize = 0;
+pub(crate) const BINARY: usize = 2;
 pub(crate) const BINARY_PART: usize = 3;
 pub(crate) const RAW: usize = 4;
 pub(crate) const OPEN: usize = 6;

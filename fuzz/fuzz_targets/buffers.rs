@@ -1,0 +1,7 @@
+//! Target of the buffers of WebSockets: `server/src/ws/fuzzing.rs` says what must hold.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: &[u8]| manysocket_server::fuzzing::buffers(input));

@@ -1,0 +1,78 @@
+//! The handshake of a link, kept as long as the link is: once, and in an allocation of its own length.
+
+use axum::extract::OriginalUri;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, Uri};
+use bytes::Bytes;
+use manysocket_protocol::HANDSHAKE_PARAMETER;
+
+/// What a header takes in a map besides its value: an entry of some 104 bytes, and its place in the index.
+const ENTRY: usize = 112;
+
+/// Copies what the handshake holds out of the buffer that it was read into: values and target are slices of it, and would
+/// keep all of it, 64 KiB and more. The first batch, which the target brings, is left out.
+pub(crate) fn compact(handshake: &mut Parts) {
+    let query = handshake.uri.query().unwrap_or_default();
+    let is_batch = |part: &&str| part.split_once('=').is_some_and(|(name, _)| name == HANDSHAKE_PARAMETER);
+    let query = query.split('&').filter(|part| !is_batch(part)).collect::<Vec<_>>().join("&");
+    let path = handshake.uri.path();
+    let target = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
+    // Parts of a target that was one.
+    handshake.uri = Uri::try_from(target).unwrap_or_default();
+    if let Some(OriginalUri(original)) = handshake.extensions.get_mut() {
+        *original = handshake.uri.clone();
+    }
+    let content: usize = handshake.headers.values().map(HeaderValue::len).sum();
+    let mut copy = Vec::with_capacity(content);
+    handshake.headers.values().for_each(|value| copy.extend_from_slice(value.as_bytes()));
+    let mut copy = Bytes::from(copy);
+    for value in handshake.headers.values_mut() {
+        if let Ok(mut compact) = HeaderValue::from_maybe_shared(copy.split_to(value.len())) {
+            compact.set_sensitive(value.is_sensitive());
+            *value = compact;
+        }
+    }
+}
+
+/// Bytes that a handshake takes.
+pub(crate) fn held(handshake: &Parts) -> usize {
+    let headers = &handshake.headers;
+    let content: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    content + entries(headers) + handshake.uri.path().len() + handshake.uri.query().map_or(0, str::len)
+}
+
+/// Bytes that a map of headers takes besides names and values.
+pub(crate) fn entries(headers: &HeaderMap) -> usize {
+    headers.capacity().max(headers.len()) * ENTRY
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Request;
+
+    use super::*;
+
+    #[test]
+    fn a_handshake_stays_what_it_is_without_its_first_batch() {
+        for (target, expected) in [
+            ("/m", "/m"),
+            ("/m?manysocket=AAAA", "/m"),
+            ("/m?a=1&manysocket=AAAA&b=%20&flag", "/m?a=1&b=%20&flag"),
+            ("/m?manysocketx=1", "/m?manysocketx=1"),
+        ] {
+            let request = Request::get(target)
+                .header("cookie", "a=1")
+                .header("x-own", "")
+                .header("cookie", "b=\u{e9}")
+                .extension(OriginalUri(target.parse().expect("a target")));
+            let (before, ()) = request.body(()).expect("a request").into_parts();
+            let mut after = before.clone();
+            compact(&mut after);
+            assert_eq!(after.headers, before.headers);
+            assert_eq!(after.uri, expected);
+            let original = after.extensions.get().map(|OriginalUri(original)| original);
+            assert_eq!(original, Some(&after.uri));
+            assert!(held(&after) >= 2 * ENTRY);
+        }
+    }
+}

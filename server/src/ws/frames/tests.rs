@@ -1,0 +1,166 @@
+//! What a socket reads, writes and holds.
+
+use std::task::Waker;
+
+use super::*;
+use crate::ws::fuzzing::{Peer, frame, frames};
+
+const LARGEST: usize = 1 << 20;
+
+fn server() -> FramedSocket<Peer> {
+    FramedSocket::new(Peer { per_read: usize::MAX, ..Peer::default() }, Config::server(LARGEST))
+}
+
+/// Reads until there is nothing more for now.
+fn received(socket: &mut FramedSocket<Peer>) -> Vec<Result<Received, String>> {
+    let cx = &mut Context::from_waker(Waker::noop());
+    let mut received = Vec::new();
+    loop {
+        let left = socket.io_mut().sent.len();
+        match socket.poll_next(cx) {
+            Poll::Ready(Some(next)) => received.push(next.map_err(|broken| broken.to_string())),
+            // Its turn is over, if it has read.
+            Poll::Pending if socket.io_mut().sent.len() < left => {}
+            Poll::Ready(None) | Poll::Pending => return received,
+        }
+    }
+}
+
+fn flushed(socket: &mut FramedSocket<Peer>) -> bool {
+    socket.poll_flush(&mut Context::from_waker(Waker::noop())).is_ready()
+}
+
+#[test]
+fn a_message_arrives_however_it_is_cut() {
+    for length in [0, 1, 125, 126, 5_000, 0xffff, 0x1_0000, 200_000] {
+        let content: Vec<u8> = (0..length).map(|at| at as u8).collect();
+        for (pieces, per_read) in [(1, usize::MAX), (1, 1000), (1, 7), (3, usize::MAX), (3, 1000), (100, 64)]
+        {
+            let mut socket = server();
+            socket.io_mut().per_read = per_read;
+            let mut parts: Vec<&[u8]> = content.chunks(content.len().div_ceil(pieces).max(1)).collect();
+            if parts.is_empty() {
+                parts.push(&[]);
+            }
+            for (at, part) in parts.iter().enumerate() {
+                let kind = if at == 0 { BINARY } else { CONTINUATION };
+                let fin = if at + 1 == parts.len() { 0x80 } else { 0 };
+                socket.io_mut().sent.extend(frame(fin | kind, part, true));
+                // Control frames may stand between pieces.
+                socket.io_mut().sent.extend(frame(0x8a, b"", true));
+            }
+            let mut messages = received(&mut socket);
+            messages.retain(|message| !matches!(message, Ok(Received::Pong(_))));
+            assert_eq!(messages, [Ok(Received::Binary(content.clone().into()))], "{length} in {pieces}");
+            assert_eq!(socket.held(), 0, "an idle socket has no buffers");
+        }
+    }
+}
+
+#[test]
+fn messages_that_arrive_together_keep_nothing_but_themselves() {
+    let mut socket = server();
+    let large = vec![1; 12_000];
+    for content in [&large[..], b"small", &large[..]] {
+        socket.io_mut().sent.extend(frame(0x82, content, true));
+    }
+    for message in received(&mut socket) {
+        let Ok(Received::Binary(content)) = message else { panic!("{message:?}") };
+        let length = content.len();
+        let alone = content.try_into_mut().expect("nobody else has it");
+        assert_eq!(alone.capacity(), length);
+    }
+}
+
+#[test]
+fn of_pings_whose_answers_are_not_read_the_latest_is_answered() {
+    for size in [0, 1, 125] {
+        let mut socket = server();
+        for round in 0..200_u8 {
+            socket.io_mut().sent.extend(frame(0x89, &vec![round; size], true).repeat(100));
+            assert_eq!(received(&mut socket).len(), 100);
+            assert!(socket.held() <= 3 * ANSWERS, "{}", socket.held());
+        }
+        // A message has its place all the same.
+        assert!(socket.start_send(BINARY, vec![7; 100_000].into()).is_ok());
+        assert!(!flushed(&mut socket));
+        socket.io_mut().room = usize::MAX;
+        assert!(flushed(&mut socket));
+        let written = frames(&socket.io_mut().read);
+        let pongs: Vec<_> = written.iter().filter(|(first, _)| *first == 0x8a).collect();
+        let most = ANSWERS / (2 + size) + 2;
+        assert!(pongs.len() <= most, "{} of {most}", pongs.len());
+        assert_eq!(pongs.last().expect("an answer").1, vec![199; size]);
+        assert!(written.contains(&(0x82, vec![7; 100_000])));
+        assert!(socket.held() <= 256, "{}", socket.held());
+    }
+}
+
+#[test]
+fn a_peer_that_reads_byte_by_byte_does_not_have_the_buffers_grow() {
+    let mut socket = server();
+    let cx = &mut Context::from_waker(Waker::noop());
+    let mut sent = 0;
+    for _ in 0..200_000 {
+        socket.io_mut().room += 10;
+        if socket.poll_ready(cx).is_ready() {
+            assert!(socket.start_send(BINARY, vec![0; 8].into()).is_ok());
+            sent += 1;
+        }
+    }
+    assert!(sent > 100_000);
+    assert!(socket.held() <= 4 * 32 * 1024, "{}", socket.held());
+    socket.io_mut().room = usize::MAX;
+    assert!(flushed(&mut socket));
+    assert_eq!(frames(&socket.io_mut().read).len(), sent);
+}
+
+#[test]
+fn breaches_of_the_protocol_are_named() {
+    let masked = |first: u8, content: &[u8]| frame(first, content, true);
+    for (bytes, expected) in [
+        (masked(0xc2, b""), "a reserved bit is set"),
+        (frame(0x82, b"", false), "a client's frame is not masked"),
+        (masked(0x83, b""), "an unknown kind of frame"),
+        (masked(0x8b, b""), "an unknown kind of frame"),
+        (masked(0x80, b""), "a piece of no message"),
+        ([masked(0x01, b""), masked(0x81, b"")].concat(), "a message inside another"),
+        (masked(0x09, b""), "a control frame is cut in pieces"),
+        (masked(0x89, &[0; 126]), "a control frame is too long"),
+        (masked(0x88, b"x"), "half a close code"),
+        (masked(0x88, &1005_u16.to_be_bytes()), "a close code that may not be sent"),
+        (masked(0x88, &[3, 232, 0xff]), "a close reason that is not UTF-8"),
+        (masked(0x82, &vec![0; LARGEST + 1])[..14].to_vec(), "larger than allowed"),
+        ([&masked(0x02, &vec![0; LARGEST])[..], &masked(0x00, b"x")[..]].concat(), "larger than allowed"),
+        ([&[0x82, 0xff], &u64::MAX.to_be_bytes()[..], &[0; 4]].concat(), "larger than allowed"),
+    ] {
+        let mut socket = server();
+        socket.io_mut().sent.extend(&bytes);
+        let received = received(&mut socket);
+        let [Err(why)] = &received[..] else { panic!("{expected}: {received:?}") };
+        assert!(why.contains(expected), "{why}");
+        // The peer can be told.
+        assert!(socket.start_close(Some((1002, ""))).is_ok());
+    }
+}
+
+#[test]
+fn a_close_is_answered_with_the_same_and_nothing_follows() {
+    for content in [&b""[..], &[15, 160, b'b', b'y', b'e']] {
+        let mut socket = server();
+        socket.io_mut().sent.extend(frame(0x88, content, true));
+        assert!(matches!(received(&mut socket)[..], [Ok(Received::Close(_))]));
+        assert!(matches!(socket.start_send(TEXT, Bytes::new()), Err(Broken::Closed)));
+        socket.io_mut().room = usize::MAX;
+        assert!(received(&mut socket).is_empty());
+        assert_eq!(frames(&socket.io_mut().read), [(0x88, content.to_vec())]);
+    }
+}
+
+#[test]
+fn what_is_only_announced_is_not_counted() {
+    let mut socket = server();
+    socket.io_mut().sent.extend(&frame(0x82, &vec![0; LARGEST], true)[..20_000]);
+    assert!(received(&mut socket).is_empty());
+    assert!((19_900..=40_000).contains(&socket.held()), "{}", socket.held());
+}

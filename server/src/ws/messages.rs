@@ -1,0 +1,66 @@
+//! A framed socket as a stream and a sink of axum's messages.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes};
+use futures_util::{Sink, Stream};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::ws::frames::{Broken, FramedSocket, Received, opcode};
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for FramedSocket<S> {
+    type Item = Result<Message, Broken>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let received = ready!(FramedSocket::poll_next(&mut self, cx));
+        Poll::Ready(received.map(|received| {
+            Ok(match received? {
+                Received::Text(text) => {
+                    Message::Text(Utf8Bytes::try_from(text).map_err(|_| Broken::NotUtf8)?)
+                }
+                Received::Binary(bytes) => Message::Binary(bytes),
+                Received::Ping(bytes) => Message::Ping(bytes),
+                Received::Pong(bytes) => Message::Pong(bytes),
+                Received::Close(close) => {
+                    Message::Close(close.map(|(code, reason)| CloseFrame { code, reason: reason.into() }))
+                }
+            })
+        }))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Sink<Message> for FramedSocket<S> {
+    type Error = Broken;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        done(FramedSocket::poll_ready(&mut self, cx))
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Broken> {
+        match message {
+            Message::Text(text) => FramedSocket::start_send(&mut self, opcode::TEXT, text.into()),
+            Message::Binary(bytes) => FramedSocket::start_send(&mut self, opcode::BINARY, bytes),
+            Message::Ping(bytes) => FramedSocket::start_send(&mut self, opcode::PING, bytes),
+            Message::Pong(bytes) => FramedSocket::start_send(&mut self, opcode::PONG, bytes),
+            Message::Close(close) => {
+                self.start_close(close.as_ref().map(|close| (close.code, close.reason.as_str())))
+            }
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        done(FramedSocket::poll_flush(&mut self, cx))
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        // It may have closed before.
+        let _ = self.start_close(None);
+        done(FramedSocket::poll_flush(&mut self, cx))
+    }
+}
+
+fn done(written: Poll<io::Result<()>>) -> Poll<Result<(), Broken>> {
+    written.map_err(Broken::Io)
+}

@@ -1,0 +1,240 @@
+//! What links have the process hold, beside what is counted for them: at most one and a half times as much.
+
+use futures_util::SinkExt;
+use manysocket_protocol::Message;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite as ts;
+
+use crate::common::binary::Binary;
+use crate::common::{Link, Wire, get};
+use crate::wire::{
+    BINARY, BINARY_PART, ECHO, GRANT, MAX_CHANNELS, PING_INTERVAL, TEXT, WINDOW, batch, frame, greeted,
+    hello, opened, opens, settled, silent, unknown,
+};
+
+/// What does not grow with the attack, in bytes: pages of the program that are used for the first time, and what the
+/// allocator keeps.
+const SLACK: usize = 10 << 20;
+
+/// A server, and what it held before.
+struct Measured {
+    binary: Binary,
+    metrics: std::net::SocketAddr,
+    before: usize,
+}
+
+impl Measured {
+    async fn start(arguments: &[&str]) -> Self {
+        let arguments = [&["--metrics", "127.0.0.1:0"], arguments].concat();
+        let mut binary = Binary::start(&arguments, &[]).await;
+        let line = binary.logged("metrics on http://").await;
+        let address = line.split("http://").nth(1).and_then(|rest| rest.strip_suffix("/metrics"));
+        let metrics = address.expect("an address").parse().expect("an address");
+        let before = binary.memory("VmRSS") << 10;
+        Self { binary, metrics, before }
+    }
+
+    async fn metric(&self, name: &str) -> usize {
+        let text = get(self.metrics, "/metrics").await;
+        let mut lines = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        lines.next().expect("the figure").parse().expect("a number")
+    }
+
+    async fn counted(&self) -> usize {
+        self.metric("manysocket_memory_bytes").await
+    }
+
+    /// Waits until so many channels are open.
+    async fn has_channels(&self, count: usize) {
+        while self.metric("manysocket_channels").await < count {}
+    }
+
+    /// Holds the server to its rule; prints what it holds.
+    async fn is_held(&self, what: &str) {
+        let counted = self.counted().await;
+        let held = (self.binary.memory("VmRSS") << 10).saturating_sub(self.before);
+        eprintln!("| {what} | counted {:.1} MiB | held {:.1} MiB |", mib(counted), mib(held));
+        assert!(held <= counted * 3 / 2 + SLACK, "{what}: {held} bytes held, {counted} counted");
+    }
+}
+
+fn mib(bytes: usize) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+/// A link that grants next to nothing, with channels that are open.
+async fn stingy(measured: &Measured, channels: usize) -> Wire {
+    let mut wire = silent(&measured.binary.server).await;
+    let settings = hello(&[(WINDOW, 16 * 1024), (PING_INTERVAL, 0), (MAX_CHANNELS, 0)]);
+    wire.send(batch(&settings, "", &[])).await.expect("an open link");
+    let before = measured.metric("manysocket_channels").await;
+    wire.send(opens(1, channels, ECHO)).await.expect("an open link");
+    measured.has_channels(before + channels).await;
+    wire
+}
+
+/// Small messages between large ones that are thrown away: none may keep the buffer that it came in.
+#[tokio::test]
+async fn messages_beside_junk() {
+    let measured = Measured::start(&[]).await;
+    let mut wires = Vec::new();
+    for (size, junk) in [(4_100, 60_000), (12_000, 60_000), (20_000, 200_000), (2_000, 14_000)] {
+        let mut wire = stingy(&measured, 20).await;
+        let junk = batch(&unknown(&vec![0; junk]), "", &[]);
+        for _ in 0..250_000 / (size + 64) {
+            for channel in 1..=20 {
+                wire.feed(ts::Message::text(format!("{channel}:{}", "x".repeat(size))))
+                    .await
+                    .expect("a link");
+                wire.feed(junk.clone()).await.expect("an open link");
+            }
+        }
+        wire.flush().await.expect("an open link");
+        settled(&mut wire).await;
+        wires.push(wire);
+        measured.is_held(&format!("messages of {size} bytes beside junk")).await;
+    }
+}
+
+/// What messages cost besides their content.
+#[tokio::test]
+async fn the_smallest_messages() {
+    for (size, count) in [(0, 4_000), (1, 3_900), (30, 2_700), (100, 1_500)] {
+        let measured = Measured::start(&[]).await;
+        let mut wire = stingy(&measured, 40).await;
+        for channel in 1..=40 {
+            let headers = frame(channel, TEXT, &[size]).repeat(count);
+            wire.send(batch(&headers, &"x".repeat(size * count), &[])).await.expect("an open link");
+        }
+        settled(&mut wire).await;
+        measured.is_held(&format!("{} messages of {size} bytes", 40 * count)).await;
+    }
+}
+
+/// Pieces of messages that never end.
+#[tokio::test]
+async fn unfinished_messages() {
+    for (piece, pieces) in [(1, 2_000), (4_000, 60), (70_000, 3)] {
+        let measured = Measured::start(&[]).await;
+        let mut wire = stingy(&measured, 100).await;
+        for channel in 1..=100 {
+            for _ in 0..pieces {
+                let headers = frame(channel, BINARY_PART, &[piece]);
+                wire.feed(batch(&headers, "", &vec![1; piece])).await.expect("an open link");
+            }
+        }
+        wire.flush().await.expect("an open link");
+        settled(&mut wire).await;
+        measured.is_held(&format!("100 messages of which {pieces} pieces of {piece} bytes came")).await;
+    }
+}
+
+/// A batch of a million frames leaves nothing behind.
+#[tokio::test]
+async fn links_that_were_busy() {
+    let measured = Measured::start(&[]).await;
+    let mut wires = Vec::new();
+    for _ in 0..20 {
+        let mut wire = opened(&measured.binary.server, ECHO).await;
+        wire.send(batch(&unknown(&vec![0; 3_000_000]), "", &[])).await.expect("an open link");
+        wire.send(batch(&frame(1, GRANT, &[0]).repeat(500_000), "", &[])).await.expect("an open link");
+        settled(&mut wire).await;
+        // A large message, there and back.
+        let headers = [frame(1, GRANT, &[1 << 20]), frame(1, BINARY, &[200_000])].concat();
+        wire.send(batch(&headers, "", &vec![1; 200_000])).await.expect("an open link");
+        settled(&mut wire).await;
+        wires.push(wire);
+    }
+    measured.is_held("20 links after large messages").await;
+}
+
+/// Cookies of 30 kB, and heads of very many small lines.
+#[tokio::test]
+async fn heads() {
+    let measured = Measured::start(&[]).await;
+    let mut links = Vec::new();
+    let cookie = "c".repeat(30_000);
+    for _ in 0..300 {
+        links.push(
+            Link::dial_with(&measured.binary.server, &[("cookie", &cookie)], |_| {}).await.expect("a link"),
+        );
+    }
+    measured.is_held("300 links with cookies of 30 kB").await;
+    let counted = measured.counted().await;
+    assert!(counted >= 300 * 30_000, "{counted}");
+    let names: Vec<&'static str> = (0..80).map(|at| &*format!("x-own-{at}").leak()).collect();
+    let lines: Vec<(&'static str, &str)> = names.iter().map(|name| (*name, "v")).collect();
+    for _ in 0..300 {
+        links.push(Link::dial_with(&measured.binary.server, &lines, |_| {}).await.expect("a link"));
+    }
+    measured.is_held("300 links with 80 lines of their own, too").await;
+    drop(links);
+    while measured.counted().await > 0 {}
+}
+
+/// A head of 32 KiB is accepted, and none that is longer, in however many lines.
+#[tokio::test]
+async fn the_largest_head() {
+    let measured = Measured::start(&[]).await;
+    let address = measured.binary.server.address;
+    for lines in [1, 20] {
+        for (length, expected) in
+            [(32 << 10, "200"), ((32 << 10) + 1, "431"), (36 << 10, "431"), (48 << 10, "431")]
+        {
+            let first = format!("GET /demo/stats HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
+            let left = length - first.len() - 2 - lines * "X-00: \r\n".len();
+            let mut request = first;
+            for line in 0..lines {
+                let value = if line == 0 { left / lines + left % lines } else { left / lines };
+                request += &format!("X-{line:02}: {}\r\n", "x".repeat(value));
+            }
+            request += "\r\n";
+            assert_eq!(request.len(), length);
+            let mut stream = TcpStream::connect(address).await.expect("a connection");
+            let _ = stream.write_all(request.as_bytes()).await;
+            let mut answer = vec![0; 12];
+            stream.read_exact(&mut answer).await.expect("an answer");
+            assert_eq!(String::from_utf8_lossy(&answer[9..]), expected, "{length} bytes in {lines} lines");
+        }
+    }
+}
+
+/// Links and channels that do nothing.
+#[tokio::test]
+async fn idle_links_and_channels() {
+    let measured = Measured::start(&[]).await;
+    let mut wires = Vec::new();
+    for _ in 0..1000 {
+        wires.push(greeted(&measured.binary.server).await);
+    }
+    settled(wires.last_mut().expect("a link")).await;
+    measured.is_held("1,000 idle links").await;
+    let mut wire = greeted(&measured.binary.server).await;
+    for first in (0..10_000).step_by(500) {
+        wire.send(opens(first + 1, 500, ECHO)).await.expect("an open link");
+        settled(&mut wire).await;
+    }
+    measured.has_channels(10_000).await;
+    measured.is_held("10,000 idle channels, too").await;
+}
+
+/// Large echoes that a page reads, and never takes.
+#[tokio::test]
+async fn large_messages() {
+    let measured = Measured::start(&[]).await;
+    let mut link = Link::dial(&measured.binary.server).await;
+    let mut channels = Vec::new();
+    for _ in 0..32 {
+        channels.push(link.open(ECHO).await);
+    }
+    for (size, channels) in [20_000, 100_000, 1_000_000, 5_000_000].into_iter().zip(channels.chunks(8)) {
+        for &channel in channels {
+            link.endpoint.send(channel, Message::binary(vec![1; size]));
+            link.endpoint.send(channel, Message::text("x".repeat(size)));
+        }
+        link.flush().await;
+        settled(&mut link.wire).await;
+    }
+    measured.is_held("large echoes that are never taken").await;
+}
