@@ -192,11 +192,12 @@ fn no_flipped_bit_goes_unnoticed() {
         let (_folder, file) = folder();
         let mut bytes = whole.clone();
         bytes[bit / 8] ^= 1 << (bit % 8);
-        fs::write(&file, bytes).expect("room");
+        fs::write(&file, &bytes).expect("room");
         match export(&file) {
             Err(error) => {
                 refused += 1;
                 assert!(error.to_string().contains("damaged"), "bit {bit}: {error}");
+                assert!(fs::read(&file).expect("the file") == bytes, "bit {bit}: the file is as it was");
             }
             Ok((found, report)) => {
                 damaged += usize::from(!report.damaged.is_empty());

@@ -71,11 +71,17 @@ pub(super) fn damaged(what: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
-/// FNV-1a of 64 bits. Each step is reversible, so that one byte that differs always makes another sum.
+/// A sum of 64 bits, like FNV-1a, but of eight bytes at a time: a snapshot of 1 MiB takes a fraction of a millisecond. Each
+/// step is reversible, so that one word that differs always makes another sum; the rotation spreads it over all bits.
 fn sum<const N: usize>(parts: [&[u8]; N]) -> u64 {
-    let bytes = parts.iter().copied().flatten();
-    bytes
-        .fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
+    let step = |sum: u64, word: u64| (sum ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(29);
+    let mut sum = 0xcbf2_9ce4_8422_2325;
+    for part in parts {
+        let (words, rest) = part.as_chunks::<8>();
+        sum = words.iter().fold(sum, |sum, word| step(sum, u64::from_le_bytes(*word)));
+        sum = rest.iter().fold(sum, |sum, byte| step(sum, u64::from(*byte)));
+    }
+    sum
 }
 
 #[cfg(test)]
