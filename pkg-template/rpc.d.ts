@@ -12,13 +12,14 @@ export class RpcError extends Error {
    * The function's own code, or one of these:
    * - `argument`: the function does not accept the arguments;
    * - `call`: the message is no call;
+   * - `busy`: the server has no memory for the arguments now, and the function has not run;
    * - `internal`: the function has failed, and the server's log says why;
    * - `lost`: the connection broke, and the function may have run;
    * - `unreachable`: no connection, and the function has not run;
    * - `timeout`: no answer in time;
    * - `protocol`: the server's message is no answer.
    */
-  readonly code: "argument" | "call" | "internal" | "lost" | "unreachable" | "timeout" | "protocol" | (string & {});
+  readonly code: "argument" | "call" | "busy" | "internal" | "lost" | "unreachable" | "timeout" | "protocol" | (string & {});
   /** Further details from the server. */
   readonly data: any;
 }
