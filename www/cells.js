@@ -14,7 +14,7 @@ export class Cells {
   #canvas;
   #run = null;
   #count = 0;
-  /** What each socket had received at the last drawing, and how brightly its cell glows since. */
+  /** The messages of each socket at the last drawing, and the brightness of its cell since. */
   #seen;
   #glow;
   #drawnAt = 0;
@@ -23,7 +23,7 @@ export class Cells {
     this.#canvas = canvas;
   }
 
-  /** Shows another run, or so many empty cells. */
+  /** Shows another run, or the given number of empty cells. */
   show(run, count) {
     this.#run = run;
     this.#count = count;
@@ -79,7 +79,7 @@ export class Cells {
   }
 }
 
-/** The largest side with which so many squares fit. */
+/** Returns the largest side with which the given number of squares fits. */
 function cellSide(count, width, height) {
   let side = LARGEST;
   while (side > 3 && Math.floor(width / side) * Math.floor(height / side) < count) side--;

@@ -1,4 +1,4 @@
-// A chat over a topic. What it needs of the server is a URL to which everybody connects.
+// A chat over a topic. It needs only a URL on the server to which everybody connects.
 import { MultiWebSocket } from "./pkg/index.js";
 
 const element = (id) => document.getElementById(id);
@@ -35,7 +35,7 @@ function show(kind, content, from) {
   line.scrollIntoView({ block: "nearest" });
 }
 
-/** Anybody may send anything to a topic. What is no message of this page is shown as it came. */
+/** Shows a message. Anybody may send anything to a topic, so it shows foreign messages unchanged. */
 function read(data) {
   try {
     const message = JSON.parse(data);

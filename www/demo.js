@@ -1,8 +1,8 @@
 // The demo: two panels, one page code, native beside virtual.
 //
-// Tests reach what the buttons do as `demo`:
+// Tests call the buttons' functions as `demo`:
 //   await demo.run({ which: "native" | "virtual", sockets, messages })
-//     opens so many sockets, sends so many messages over them, leaves them open, and tells
+//     opens the given number of sockets, sends the given number of messages, leaves them open, and reports
 //     { opened, failed, openMs, echoed, mismatches, sendMs, physical }
 //   await demo.close(which)
 import { MultiWebSocket } from "./pkg/index.js";
@@ -13,7 +13,7 @@ import { Run } from "./run.js";
 const M = new MultiWebSocket("/multiplexer");
 const url = `${location.protocol === "https:" ? "wss:" : "ws:"}//${location.host}/demo/echo`;
 
-// About the steps 1, 2, 5 of each decade; 250 is just what a browser still opens natively.
+// About the steps 1, 2, 5 of each decade; 250 is just below the native limit of a browser.
 const COUNTS = [1, 2, 5, 10, 50, 100, 200, 250, 500, 1000];
 
 const element = (id) => document.getElementById(id);
@@ -87,7 +87,7 @@ async function busy(description, work) {
 
 const failures = ({ failed }) => `${grouped(failed)} native sockets failed at the browser's limit.`;
 
-/** Runs one after the other, so that they do not compete. The link comes first: all its sockets take one connection. */
+/** Runs one after the other, so that they do not compete. The link runs first, since all its sockets need one connection. */
 async function runBoth() {
   const sockets = count();
   await Promise.all(Object.keys(contestants).map(close));
@@ -153,7 +153,7 @@ element("copy").addEventListener("click", async ({ target }) => {
 
 /** Brings counters and charts up to date. */
 function drawNumbers() {
-  // Both panels on one scale: what looks higher is higher.
+  // Both panels on one scale, so that heights are comparable.
   const most = (chart) => Math.max(...panels.map((panel) => panel[chart].most));
   const tops = { rate: most("rate"), opened: most("opened") };
   for (const panel of panels) {
@@ -170,7 +170,7 @@ setInterval(() => {
   if (panels.some(({ run }) => run?.active)) countConnections();
 }, 1000);
 
-// Cells are drawn at every third frame, so that drawing does not compete with what it shows; at every fifteenth if
+// Cells are drawn at every third frame, so that drawing does not compete with the sockets; at every fifteenth if
 // the user asked for less motion.
 let frame = 0;
 const calm = matchMedia("(prefers-reduced-motion: reduce)");

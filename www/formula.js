@@ -1,4 +1,4 @@
-// What a cell shows: its text, its number, or what its formula amounts to.
+// Computes the content of a cell: its text, its number, or the value of its formula.
 //
 //   formula = sum;  sum = product {("+" | "-") product};  product = unary {("*" | "/") unary};  unary = ["-"] value
 //   value = number | A1 | SUM(A1:B2) | "(" sum ")"

@@ -1,6 +1,6 @@
 // Counts times in classes, so that percentiles of millions cost little memory and no sorting.
 
-// The least time told apart, in milliseconds: below what any browser's clock shows.
+// The resolution in milliseconds: finer than any browser's clock.
 const LEAST = 2 ** -8;
 
 // Classes for each doubling: a percentile is overstated by 4.4 % at most.

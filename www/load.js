@@ -22,7 +22,7 @@ const PATIENCE = 5000;
 /** The header of a message: its number, so that no two are the same. */
 const HEADER = 8;
 
-/** Makes messages of `size` bytes, at least `HEADER`: texts and bytes by turns; tells whether an echo is the one due. */
+/** Makes messages of `size` bytes, at least `HEADER`: texts and bytes by turns; checks whether an echo is the expected one. */
 class Messages {
   #size;
   #filler;
@@ -88,7 +88,7 @@ export class Load {
     this.lost = 0;
   }
 
-  /** Runs for so many seconds; resolves once the last echo is back, or has been waited for long enough. */
+  /** Runs for the given seconds; resolves once the last echo is back, or after a timeout. */
   async run(seconds) {
     this.#began = this.#sampledAt = performance.now();
     const finished = new Promise((finish) => (this.#finish = finish));
@@ -112,7 +112,7 @@ export class Load {
     else setTimeout(this.#finish, PATIENCE);
   }
 
-  /** Gives a socket its own queue of what is due on it, and the function that sends over it a message timed from `at`. */
+  /** Gives a socket a queue of its due echoes, and a function that sends a message timed from `at`. */
   #lane(socket) {
     const waiting = [];
     socket.onmessage = ({ data }) => {
@@ -145,18 +145,18 @@ export class Load {
     this.#lanes[this.#sent % this.#lanes.length](at);
   }
 
-  /** Sends what is due by now. */
+  /** Sends the due messages. */
   #sendDue() {
     const now = performance.now();
     const due = this.#over ? 0 : Math.floor(((now - this.#began) / 1000) * this.#rate);
     while (this.#sent < due && this.#sent - this.echoed < this.#limit) {
-      // A message that could not go when it was due has waited since: whoever sends it did.
+      // A message that could not be sent when it was due has waited since then: its user has waited too.
       const dueAt = this.#began + ((this.#sent + 1) / this.#rate) * 1000;
       this.#sendNext(now - dueAt > TURN + TIMER ? dueAt : now);
     }
   }
 
-  /** What happened since the last sample. */
+  /** Returns the counts since the last sample. */
   sample() {
     const now = performance.now();
     const [perSecond, median, p99] = [
@@ -169,7 +169,7 @@ export class Load {
     return { perSecond, median, p99 };
   }
 
-  /** What it came to, until now or in all; times in milliseconds. */
+  /** Returns the results, until now or in all; times in milliseconds. */
   get result() {
     const seconds = ((this.#ended ?? performance.now()) - this.#began) / 1000;
     const { echoed, wrong, lost } = this;

@@ -2,7 +2,7 @@
 import { Chart } from "./chart.js";
 import { grouped, milliseconds, orDash, rounded } from "./format.js";
 
-/** What the charts show, each with the name of its value in a sample. */
+/** The charts, each with the name of its value in a sample. */
 const CHARTS = {
   opened: "open",
   perSecond: "messages/s",
@@ -11,7 +11,7 @@ const CHARTS = {
   memory: "memory, MB",
 };
 
-/** What is counted, in the order in which it stands there. */
+/** The counts, in the order of display. */
 const COUNTERS = {
   open: ({ opened, sockets }) => `${grouped(opened)} of ${grouped(sockets)}`,
   "opening took": ({ openMs }) => orDash(openMs, milliseconds),
@@ -26,7 +26,7 @@ const COUNTERS = {
 export class LoadPanel {
   #values = {};
   #charts = {};
-  /** What was measured, one sample after the other; `seconds` since the test began to open sockets. */
+  /** The samples in order; `seconds` since the test began to open sockets. */
   series = [];
 
   constructor(element) {
@@ -51,7 +51,7 @@ export class LoadPanel {
     for (const value of Object.values(this.#values)) value.textContent = "–";
   }
 
-  /** Shows a sample on the charts. What is not known counts as nothing. */
+  /** Shows a sample on the charts. Unknown values count as 0. */
   add(sample) {
     this.series.push(sample);
     for (const [name, chart] of Object.entries(this.#charts)) {
@@ -65,7 +65,7 @@ export class LoadPanel {
     this.#values["wrong or lost"].classList.toggle("bad", result.wrong + result.lost > 0);
   }
 
-  /** Draws the charts of all panels, each kind on one scale: what looks higher is higher. */
+  /** Draws the charts of all panels, each kind on one scale, so that heights are comparable. */
   static draw(panels) {
     for (const name of Object.keys(CHARTS)) {
       const charts = panels.map((panel) => panel.#charts[name]);

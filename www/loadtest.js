@@ -1,6 +1,6 @@
 // The load test: contestants one after the other under the same load.
 //
-// Tests reach what the button does as `loadtest`:
+// Tests call the button's function as `loadtest`:
 //   await loadtest.run({ contestants: ["native", "virtual"], sockets, size, rate, seconds })
 //     gives the report that the page saves as JSON
 import { MultiWebSocket } from "./pkg/index.js";
@@ -18,7 +18,7 @@ const url = `${location.protocol === "https:" ? "wss:" : "ws:"}//${location.host
 const element = (id) => document.getElementById(id);
 const [form, status, start, stop, save] = [document.forms[0], ...["status", "start", "stop", "save"].map(element)];
 
-// The link comes first: a browser that refuses further native sockets refuses the link too until they are gone.
+// The link runs first: a browser that refuses further native sockets refuses the link too until they are gone.
 const contestants = {
   virtual: { name: "MultiWebSocket", WebSocket: M.WebSocket, counted: "physical", panel: new LoadPanel(element("virtual")) },
   native: { name: "native sockets", WebSocket, counted: "native", panel: new LoadPanel(element("native")) },
@@ -27,10 +27,10 @@ const panels = Object.values(contestants).map(({ panel }) => panel);
 
 /** The last test's report, for saving. */
 let report = null;
-/** Ends what is under way. */
+/** Ends the running test. */
 let abort = null;
 
-/** The JavaScript heap in bytes, in browsers that tell. */
+/** Returns the JavaScript heap in bytes, in browsers that report it. */
 const memory = () => performance.memory?.usedJSHeapSize ?? null;
 
 /** How many connections of a kind the server has. */
@@ -39,7 +39,7 @@ async function connections(kind) {
   return response?.ok ? (await response.json())[kind] : null;
 }
 
-/** Puts one contestant under the load; gives what it came to. */
+/** Puts one contestant under the load; returns the results. */
 async function measure({ name, WebSocket, counted, panel }, { sockets, size, rate, seconds }, isStopped) {
   const began = performance.now();
   const memoryBefore = memory();
@@ -105,7 +105,7 @@ async function run({ contestants: chosen, ...settings }) {
 }
 globalThis.loadtest = { run };
 
-/** What a report says, in a sentence. */
+/** Returns a report as a sentence. */
 function verdict({ settings, stopped, results: { native, virtual } }) {
   if (stopped) return "Stopped.";
   const alone = native && virtual ? null : (native ?? virtual);

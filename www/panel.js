@@ -6,7 +6,7 @@ import { grouped, milliseconds, orDash, rounded } from "./format.js";
 /** Seconds between two points of a chart. */
 export const STEP = 0.25;
 
-/** What a panel counts, in the order in which it stands there. */
+/** The counts of a panel, in the order of display. */
 const COUNTERS = {
   open: ({ run }) => `${grouped(run.opened)} of ${grouped(run.count)}`,
   "opening took": ({ run }) => orDash(run.openMs, milliseconds),
@@ -40,7 +40,7 @@ export class Panel {
     this.physical = null;
   }
 
-  /** While it is sending, what it does now; afterwards, what the whole burst came to. */
+  /** Shows the current rate while it sends, and the result of the burst afterwards. */
   get perSecond() {
     return this.run.active ? this.#rateNow : this.run.perSecond;
   }
@@ -50,7 +50,7 @@ export class Panel {
     return this.run !== null && !this.run.ended;
   }
 
-  /** Shows another run from the beginning, or none yet: so many empty cells. */
+  /** Shows another run from the beginning, or the given number of empty cells. */
   show(run, count) {
     this.run = run;
     this.physical = null;

@@ -21,13 +21,13 @@ function isSame(sent, received) {
   return sent.every((byte, i) => byte === bytes[i]);
 }
 
-// What has become of a socket.
+// The states of a socket.
 export const CONNECTING = 0;
 export const OPEN = 1;
 export const FAILED = 2;
 const CLOSED = 3;
 
-/** A number of sockets of one class, and what has happened to them. */
+/** A number of sockets of one class, and their counts. */
 export class Run {
   #WebSocket;
   #url;

@@ -6,7 +6,7 @@ import { evaluator } from "./formula.js";
 const COLUMNS = [..."ABCDEF"];
 const ROWS = 12;
 
-/** What a new sheet begins with. */
+/** The content of a new sheet. */
 const EXAMPLE = {
   A1: "Item", B1: "Count", C1: "Price", D1: "Total",
   A2: "Apples", B2: "12", C2: "0.35", D2: "=B2*C2",
@@ -144,7 +144,7 @@ function flash(reference) {
   const cell = inputs.get(reference)?.parentElement;
   if (!cell) return;
   cell.classList.remove("changed");
-  // Reading the layout makes the browser see the class go, so that the animation starts anew.
+  // Reading the layout lets the browser see that the class is removed, so that the animation restarts.
   void cell.offsetWidth;
   cell.classList.add("changed");
 }

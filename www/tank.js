@@ -1,4 +1,4 @@
-// A tank to drive: calls move it, and a topic tells everybody where it is.
+// A tank to drive: calls move it, and a topic sends its position to everybody.
 import { MultiWebSocket } from "./pkg/index.js";
 import { rpc } from "./pkg/rpc.js";
 
@@ -8,7 +8,7 @@ const tank = rpc("/demo/rpc/tank65/", { WebSocket: M.WebSocket, timeout: 5000 })
 const element = (id) => document.getElementById(id);
 const [field, readout, log] = ["field", "readout", "log"].map(element);
 
-// Metres from the middle to the edge, and what is left around.
+// Metres from the middle to the edge, and the margin around.
 const FIELD = 10;
 const MARGIN = 1.5;
 
@@ -105,7 +105,7 @@ document.onkeydown = (event) => {
 const watch = new M.WebSocket("/demo/topics/tank65");
 watch.onmessage = ({ data }) => {
   const next = JSON.parse(data);
-  // Anybody may publish on the demo's topics, a page that was too slow is told so, and neither is a tank.
+  // Ignores messages that are no tank: anybody may publish on the demo's topics, and slow pages get a notice.
   if (["x", "y", "heading", "shots"].every((name) => typeof next?.[name] === "number")) show(next);
 };
 call("look");

@@ -1,4 +1,4 @@
-// Walks a site: every index is a WebSocket that tells what is below it, and keeps telling. All of them share one connection.
+// Walks a site: every index is a WebSocket that sends the names below it, and their changes. All share one connection.
 import { MultiWebSocket } from "./pkg/index.js";
 
 const M = new MultiWebSocket("/multiplexer");
@@ -36,7 +36,7 @@ class Index {
     this.socket.onclose = ({ code }) => this.ended || this.list.replaceChildren(make("li", `closed (${code})`, { className: "note" }));
   }
 
-  /** An array is the whole list, an object what has changed. */
+  /** Applies a message: an array is the whole list, an object has the changes. */
   change(data) {
     if (Array.isArray(data)) {
       this.names = new Set(data);
@@ -102,7 +102,7 @@ function leaf(name, url) {
   return button;
 }
 
-/** Asks plain HTTP what lives at a URL: what is below a path is its WebSocket's, what it is, is its page's. */
+/** Asks plain HTTP for the description of a URL. (Its WebSocket lists the names below it.) */
 async function describe(url) {
   const address = new URL(url.pathname, location);
   const heading = make("h2", readable(url.pathname));

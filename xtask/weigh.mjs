@@ -19,7 +19,7 @@ function download(folder, entry, seen) {
   for (const [, file] of source.matchAll(/\b(?:import|from)\s*["']\.\/([^"']+)["']/g)) download(folder, file, seen);
 }
 
-/** What a page downloads that imports an entry: `manual` with its wasm, which is a file of its own. */
+/** Measures the download of a page that imports an entry; that of `manual` includes its separate wasm file. */
 export function weighEntry(folder, entry) {
   const files = new Set();
   download(folder, `${entry}.js`, files);

@@ -1,4 +1,4 @@
-//! Whatever a peer sends, an endpoint takes it or reports a violation.
+//! Bytes from a peer: an endpoint accepts them or reports a violation.
 
 #![no_main]
 

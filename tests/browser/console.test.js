@@ -1,4 +1,4 @@
-// What the console says of the classic mistakes, and that it says it once.
+// The console's messages for common mistakes, each printed once.
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { after, test } from "node:test";
@@ -7,7 +7,7 @@ import { makeSite, removeSite, repository, runInPage, startServer, startWorld } 
 const world = await startWorld();
 after(() => world.close());
 
-/** Has sockets fail, one after the other, and gives what the page's console had of ours. */
+/** Lets sockets fail, one after the other, and returns our messages in the page's console. */
 async function warnings(multiplexer, options) {
   const page = await world.openPage();
   const lines = [];

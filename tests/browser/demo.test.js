@@ -1,4 +1,4 @@
-// The demo page does what it shows: the same code over native and virtual sockets.
+// The demo page really runs the same code over native and virtual sockets.
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { makeSite, runInPage, startWorld } from "../harness/index.js";

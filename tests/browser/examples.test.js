@@ -1,4 +1,4 @@
-// Each package below examples/ runs, and its page does what it is there to show.
+// Each package below examples/ runs, and its page works.
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
@@ -82,7 +82,7 @@ test("gateway", TIMEOUT, async (t) => {
 });
 
 /** A nats-server on a free port; its URL. */
-/** A nats-server: its URL, and how to kill it and start it again with what it has kept. */
+/** Starts a nats-server: returns its URL, and functions that kill it and start it again with its data. */
 async function startNats(t) {
   const folder = await mkdtemp(join(tmpdir(), "manysocket-nats-"));
   let nats;
@@ -117,7 +117,7 @@ test("two-nodes", { ...TIMEOUT, skip: noNats }, async (t) => {
   const nats = await startNats(t);
   const [[ada], [bob]] = [await open(t, "two-nodes", { words: [nats.url, "counter"] }), await open(t, "two-nodes", { words: [nats.url] })];
   for (const round of ["at first", "after NATS was killed"]) {
-    // Each at a server of its own: the offer takes its time to be known there, and is made again after a restart.
+    // Each page is at another server: the offer needs time to be known there, and is made again after a restart.
     const counted = await bob.evaluate(() => Number(document.querySelector("#answer").value));
     await bob.waitForFunction((counted) => {
       const answer = Number(document.querySelector("#answer").value);

@@ -1,5 +1,5 @@
-// What the multiplexer does not carry becomes a native socket behind the same face. That the face stays the same is the
-// business of parity.test.js; here it is who carries what.
+// Sockets that the multiplexer does not carry become native ones behind the same class. parity.test.js checks the class;
+// these tests check which sockets are carried.
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { runInPage, startServer, startWorld } from "../harness/index.js";
@@ -7,7 +7,7 @@ import { runInPage, startServer, startWorld } from "../harness/index.js";
 const world = await startWorld();
 after(() => world.close());
 
-/** Opens sockets of `url` after `url`, with a page's own class, and tells how many of each kind the server then has. */
+/** Opens sockets of `url` after `url`, with a page's class, and returns how many of each kind the server then has. */
 async function carried(t, server, multiplexer, options, urls) {
   const page = await world.browser.newPage();
   t.after(() => page.close());

@@ -17,7 +17,7 @@ after(() => removeSite(site));
 
 const start = () => startServer(site, { kind: "test", more: ["--ping-interval", String(INTERVAL)] });
 
-/** Opens a socket in a page; what happens to it is in `events`, what it gets in `echoes`. */
+/** Opens a socket in a page; records its events in `events` and its messages in `echoes`. */
 function openSocket(page) {
   return runInPage(page, async () => {
     const { MultiWebSocket } = await import("/pkg/index.js");
@@ -33,7 +33,7 @@ function openSocket(page) {
   });
 }
 
-/** Two machines and a wire between them; `null` where such a thing cannot be made. */
+/** Makes two machines with a wire between them; `null` where that is impossible. */
 function wire() {
   const ends = [1, 2].map((number) => ({ namespace: `manysocket-${process.pid}-${number}`, device: `wire${number}`, address: `10.77.0.${number}` }));
   const ip = (...words) => execFileSync("ip", words, { stdio: "pipe" });
@@ -54,7 +54,7 @@ function wire() {
   return {
     server: one,
     page: two,
-    /** Nothing arrives any more, and nobody is told: what is sent goes to a card that nobody has. */
+    /** Drops everything silently: packets go to a network card that nobody has. */
     cut: () => neighbours((end, other) => inside(end, "neighbour", "replace", other.address, "lladdr", "02:00:00:00:00:09", "dev", end.device, "nud", "permanent")),
     mend: () => neighbours((end, other) => inside(end, "neighbour", "delete", other.address, "dev", end.device)),
     /** The words that run a program there. */

@@ -6,7 +6,7 @@ import { after, test } from "node:test";
 import { firefox, startFirefox } from "../harness/firefox.js";
 import { makeSite, removeSite, repository, startServer } from "../harness/index.js";
 
-// Several times what the suite takes; it ends one that has lost its page.
+// Several times the length of the suite; it ends a suite that has lost its page.
 const PATIENCE = 120_000;
 
 /** Where Firefox 153 departs from the standard, and so from virtual sockets, which follow it. */
@@ -61,7 +61,7 @@ test("in Firefox", { skip: firefox === null && "Firefox is not installed" }, asy
     };
     for (const page of pages) assert.equal(await page.evaluate(echo), "hello");
     const stats = { physical: 1, virtual: 2 };
-    // What the suite has left behind is closed first.
+    // First closes pages that the suite left open.
     while ((await server.stats()).physical > 1) await new Promise((resolve) => setTimeout(resolve, 50));
     assert.deepEqual(await server.stats(), stats);
     await pages[0].close();

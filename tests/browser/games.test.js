@@ -1,4 +1,4 @@
-// The demo of game rooms: one page at two paths, each with a chat of its own on a relative URL.
+// The demo of game rooms: one page at two paths, each with its chat on a relative URL.
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { makeSite, startWorld } from "../harness/index.js";

@@ -1,5 +1,5 @@
-// A hostile server against the page: each attack in a page that goes on, over a link of its own, over one that is watched, and over a
-// shared worker's. docs/security.md, "A hostile server", is about what runs here.
+// A hostile server against the page: each attack runs in a page that continues, over its own link, over a watched link, and over a
+// shared worker's. docs/security.md, "A hostile server", describes these tests.
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { WebSocket } from "ws";
@@ -12,10 +12,10 @@ after(() => world.close());
 const hostile = await startHostile();
 after(() => hostile.stop());
 
-/** What an attack may leave in memory, unless it says so itself: the events of the log, and noise. */
+/** The memory that an attack may leave by default: the events of the log, and noise. */
 const NOISE = 200_000;
 
-/** Far more than any attack takes. */
+/** Far longer than any attack. */
 const PATIENCE = 60_000;
 
 /** A link that is passed on to the honest server. */
@@ -53,7 +53,7 @@ for (const mode of ["of its own", "watched", "of a shared worker"]) {
       await opened(neighbour);
       /** Opens three sockets to the hostile server; their events are in `events`. */
       globalThis.besiege = async (url, mode, offer) => {
-        // A worker of its own for each.
+        // A separate worker for each.
         globalThis.M = new MultiWebSocket(`${url}/multiplexer`, { shared: mode === "of a shared worker" && crypto.randomUUID() });
         if (mode === "watched") await M.inspect();
         globalThis.events = [[], [], []];
@@ -66,7 +66,7 @@ for (const mode of ["of its own", "watched", "of a shared worker"]) {
           return socket;
         });
       };
-      /** What must hold after each attack: the same page, the same multiplexer, another server behind its URL. */
+      /** Checks the page after each attack: the same page, the same multiplexer, another server behind its URL. */
       globalThis.goesOn = async (url) => {
         if (M.readyState < 3) await new Promise((resolve) => M.addEventListener("close", resolve));
         const socket = new M.WebSocket(`${url}/demo/echo`);
@@ -78,7 +78,7 @@ for (const mode of ["of its own", "watched", "of a shared worker"]) {
         return { echoes, isClean: names() === before && {}.polluted === undefined };
       };
     });
-    // The first is not measured: what is loaded and compiled once is no growth.
+    // The first is not measured: code that is loaded and compiled once is no growth.
     for (const [at, [name, { run, events, offer, prints, answers, grows = at === 0 ? Infinity : NOISE }]] of Object.entries(attacks).entries()) {
       await t.test(name, async () => {
         hostile.failures.length = 0;

@@ -104,7 +104,7 @@ for (const [name, message] of Object.entries(NO_CHANGES)) {
     socket.says(message);
     assert.deepEqual([closes, socket.closedWith], [[4002], 4002]);
     assert.deepEqual(document.data, { list: [1, [2]], name: "abc", none: null, mine: true }, "as it was");
-    // It waits as for a server that has been away for long, and goes on.
+    // It waits as for a server that has been away for long, and continues.
     socket.says(delta({ op: "add", path: "/late", value: 1 }));
     t.mock.timers.tick(10_000);
     assert.equal(Socket.made.length, 2);

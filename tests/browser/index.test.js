@@ -77,7 +77,7 @@ test("an EventSource gets texts, binary as base64, and resumes where it was", as
     const source = new EventSource("/test/site/numbers");
     const told = [];
     await new Promise((resolve) => {
-      // The stream ends after two events; the browser comes back with the id of the last.
+      // The stream ends after two events; the browser reconnects with the id of the last.
       source.onmessage = ({ data, lastEventId }) => told.push(`${data}, now ${lastEventId}`) === 3 && resolve();
       source.addEventListener("binary", ({ data }) => told.push(data));
     });

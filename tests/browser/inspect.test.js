@@ -1,4 +1,4 @@
-// `M.inspect()` and the panel of `manysocket/devtools`: what they tell is what was on the wire.
+// `M.inspect()` and the panel of `manysocket/devtools`: they report what was on the wire.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, test } from "node:test";
@@ -46,7 +46,7 @@ test("it counts messages, frames and credit, and spells out the frames", async (
     socket.send("hello");
     await next();
     const [channel] = inspector.channels;
-    // A batch of two, and one past it that travels by itself.
+    // A batch of two, and a larger message that travels alone.
     socket.send("zwölf");
     socket.send(new Uint8Array(100));
     await next();

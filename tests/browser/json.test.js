@@ -22,7 +22,7 @@ await runInPage(page, async () => {
     await fired(socket, "open");
     return socket;
   };
-  /** What an action throws, as one line. */
+  /** Returns the exception of an action, as one line. */
   const thrown = (action) => {
     try {
       return `returned ${action()}`;

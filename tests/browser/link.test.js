@@ -1,4 +1,4 @@
-// The life of the physical connection, and what its end means for the sockets over it.
+// The life of the physical connection, and the effect of its end on the sockets over it.
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { WebSocketServer } from "ws";

@@ -1,4 +1,4 @@
-// The load test does what it shows, and its figures are true.
+// The load test works, and its figures are true.
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { after, test } from "node:test";

@@ -1,5 +1,5 @@
-// Random faults in what an honest server has sent, put to the client thousands of times over: it never throws, and each socket ends once.
-// In Node.js, over a socket of the test's, which takes a tenth of a browser's time; the code is the page's.
+// Random faults in an honest server's messages, thousands of times: the client never throws, and each socket ends once.
+// It runs the page's code in Node.js, over a simulated socket, in a tenth of a browser's time.
 //
 // A failing run prints its seed: MANYSOCKET_SEED=n replays it, MANYSOCKET_SEEDS=n runs more.
 import assert from "node:assert/strict";
@@ -16,7 +16,7 @@ const SEEDS = Number(process.env.MANYSOCKET_SEEDS ?? 2000);
 setFlagsFromString("--expose-gc");
 const collectGarbage = runInNewContext("gc");
 
-/** The socket of a link: what comes is the test's to say. */
+/** The socket of a link, whose input the test decides. */
 class Played extends EventTarget {
   static latest;
   readyState = 0;
@@ -63,7 +63,7 @@ function page(host) {
   return { M, sockets };
 }
 
-/** What the honest server sends to it. */
+/** The honest server's messages. */
 async function record() {
   const site = await makeSite();
   const server = await startServer(site);
@@ -132,7 +132,7 @@ function withFault(units, pick, unit) {
   }
 }
 
-/** Plays a link to the page, and checks what became of it. Gives the number of messages until its end. */
+/** Plays a link to the page, and checks the result. Returns the number of messages until its end. */
 async function play(messages) {
   const { sockets } = page("host");
   await turn();
@@ -161,7 +161,7 @@ async function play(messages) {
 }
 
 test(`${SEEDS} links with faults`, async () => {
-  // What the client prints of each; a mock of the runner's would keep it.
+  // Counts the client's output; a mock of the test runner would keep it in memory.
   console.error = console.warn = () => {};
   const recorded = await record();
   // Fewer or more, as the server puts them together.

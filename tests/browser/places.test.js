@@ -20,7 +20,7 @@ after(async () => {
   await removeSite(site);
 });
 
-// Far more than a place takes; it ends one in which an event never comes.
+// Far longer than a place needs; it ends one in which an event never arrives.
 const PATIENCE = 120_000;
 
 /** Where Firefox 153 resolves relative URLs against the page, and not, as HTML asks for, against the worker's own URL. */

@@ -21,7 +21,7 @@ async function openGame(path = GAME) {
   await runInPage(page, async () => {
     const { JsonWebSocket, MultiWebSocket, RelativeWebSocket } = await import("/pkg/index.js");
     const M = new MultiWebSocket("/multiplexer");
-    /** The URL that a constructor made of its arguments, or what it threw. */
+    /** Returns the URL that a constructor made of its arguments, or its exception. */
     const made = (Class, ...all) => {
       try {
         const socket = new Class(...all);
@@ -45,7 +45,7 @@ const FORMS = [
   "WS://LOCALHOST:1/a/../x", "x#f", "#f", "#", "x#", "ftp://localhost/x", "mailto:x", "ws://", "ws://[/", "//",
 ];
 
-/** What the standard makes of a URL and a base: the resolver's answer with the scheme mapped. */
+/** Returns the standard's result for a URL and a base: the resolver's answer with the scheme mapped. */
 const expected = (given, base) => {
   if (!URL.canParse(given, base)) return "SyntaxError";
   const url = new URL(given, base);
@@ -115,7 +115,7 @@ test("<base href> counts, also when it changes, and a base that moves does not m
   await other.close();
 });
 
-// What runs in a context: it reports what it made of relative URLs, and of a conversation over the multiplexer.
+// The code in each context: it reports the results of relative URLs, and of a conversation over the multiplexer.
 const inContext = (origin) => `
   const { MultiWebSocket, RelativeWebSocket } = await import("${origin}/pkg/index.js");
   const M = new MultiWebSocket("/multiplexer");

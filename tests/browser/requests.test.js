@@ -6,7 +6,7 @@ import { runInPage, startWorld } from "../harness/index.js";
 const world = await startWorld({ kind: "test" });
 after(() => world.close());
 
-/** What a page sees of an open: the events, the protocol, and the first message if one comes. */
+/** Returns the page's view of an open: the events, the protocol, and the first message if there is one. */
 async function see(page, kind, path, protocols) {
   return runInPage(page, async ([kind, path, protocols]) => {
     const { MultiWebSocket } = await import("/pkg/index.js");

@@ -93,7 +93,7 @@ test("sockets of one tab wait for credit, and nobody else does", async (t) => {
     const socket = await open("/test/push");
     globalThis.got = 0;
     socket.onmessage = () => got++;
-    // The first message blocks the tab: what comes behind it waits, at the server.
+    // The first message blocks the tab; later ones wait at the server.
     socket.addEventListener("message", () => {
       const end = performance.now() + 1500;
       while (performance.now() < end);
@@ -107,7 +107,7 @@ test("sockets of one tab wait for credit, and nobody else does", async (t) => {
 test("what a page does not take stays at the server: the worker keeps no more than a window", async (t) => {
   const page = await (await profile(t))();
   const seen = await runInPage(page, async (server) => {
-    // A page that is asleep, played: it takes no message unless it says so (js/messages.js).
+    // Simulates a sleeping page: it takes no message unless it says so (js/messages.js).
     const [HELLO, OPEN, SEND, CONSUMED] = [4, 5, 6, 9];
     const lock = "a page that sleeps";
     await new Promise((held) => navigator.locks.request(lock, () => {

@@ -1,4 +1,4 @@
-// A server that leaves out what it should do: answer, grant, tell the truth about its limits.
+// A server that omits its duties: to answer, to grant, to state its limits truthfully.
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { batch, startHostile } from "../harness/hostile.js";
@@ -48,7 +48,7 @@ test("an open that is never answered fails when a native one would", async (t) =
   await page.clock.runFor(1_000);
   await until(4);
   assert.deepEqual(await seen(), ["open", "greeted", "error", 1006]);
-  // Given up: what the server may yet say of it.
+  // The server's late messages for the socket that was given up.
   await wire().send(batch().accept(1).say(1, "late").close(1, 1000));
   await wire().send("2:goes on");
   await until(5);
@@ -100,7 +100,7 @@ test("an interval of seven weeks between pings is no timer that fires at once", 
   const { page, until } = await besieged(t, (wire) => wire.send(batch().hello([5, 2 ** 32 - 1]).accept(1).accept(2)));
   await until(2);
   const delays = await runInPage(page, () => delays);
-  // What is longer than that fires at once, and would again and again.
+  // A longer timer fires at once, and would do so again and again.
   assert.ok(delays.every((delay) => delay < 2 ** 31), `${delays}`);
 });
 

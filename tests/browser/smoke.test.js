@@ -1,4 +1,4 @@
-// The package works at all: loaded as a page loads it, against the server as it is shipped.
+// Smoke test: a page loads the package and talks to the shipped server.
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { runInPage, startWorld } from "../harness/index.js";

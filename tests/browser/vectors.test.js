@@ -1,5 +1,5 @@
 // Replays the client's sessions of tests/vectors/sessions.json with the package, in Node.js, over a socket of the test's
-// (docs/protocol.md §12). What a page cannot do or see is left out: the order in which it answers, and time.
+// (docs/protocol.md §12). It omits what a page cannot do or see: the order of its answers, and time.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
@@ -50,7 +50,7 @@ function seen({ accepted, refused, message, closed, oversize }) {
 }
 
 const THINGS = ["open", "handshake", "receive", "send", "close", "consumed"];
-/** Steps of which a page has the like: it has no say in time and settings, and cannot give an open socket up. */
+/** The steps that a page can perform: it cannot set time and settings, or give up an open socket. */
 const isPlayed = (step) =>
   THINGS.some((thing) => thing in step) && step.receive?.text_bytes === undefined && step.open?.channel !== null;
 /** Of these the reader does not read: a page does. */

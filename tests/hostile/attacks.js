@@ -1,8 +1,9 @@
-// What a hostile server does to three sockets, that were opened in one task and so are channels 1 to 3, and what each of them sees.
+// The actions of a hostile server against three sockets, and the events of each. A page opens them in one task, so they are channels
+// 1 to 3.
 import { Decoder } from "../../js/inspect/decode.js";
 import { batch } from "../harness/hostile.js";
 
-// What three sockets see, that are opened in one task and so as channels 1 to 3.
+// The events of three sockets that a page opens in one task, as channels 1 to 3.
 const FAILED = ["error", "1006"];
 const OPENED_AND_FAILED = ["open", ...FAILED];
 const OPENED_AND_LOST = ["open", "1006"];
@@ -12,7 +13,7 @@ const all = (events) => [events, events, events];
 const UNSET = batch().hello();
 const greeting = () => batch().hello([5, 0]);
 const accepted = () => greeting().accept(1).accept(2).accept(3);
-/** Sends what should end the link, once the sockets are open. */
+/** Sends input that must end the link, once the sockets are open. */
 const breach = (...messages) => ({
   run: async (wire) => {
     await wire.send(accepted());
@@ -27,7 +28,7 @@ const early = (...messages) => ({
   },
   events: all(FAILED),
 });
-/** Does something that a channel or two suffer from; the link goes on. */
+/** Harms a channel or two; the link continues. */
 const harmless = (run, events = all(ON)) => ({
   run: async (wire) => {
     await wire.send(accepted());
@@ -46,7 +47,7 @@ const NAMES = ["__proto__", "constructor", "toString", "hasOwnProperty", "protot
  * the console has then; `answers`: fewer physical messages than this come back; `grows`: by how many bytes the page may have grown.
  */
 export const attacks = {
-  // ---- what is malformed ----
+  // ---- malformed input ----
   "a batch of nothing": breach(Buffer.alloc(0), Buffer.from([0])),
   "lengths that tell too much": breach(batch().ping().toBuffer(100, 0)),
   "lengths without end": breach(Buffer.alloc(20, 0xff)),
@@ -57,7 +58,7 @@ export const attacks = {
   "a reserved kind": breach(batch().frame(13, 1)),
   "text that is not UTF-8, alone": { ...breach(), run: async (wire) => {
     await wire.send(accepted());
-    // A text frame as RFC 6455 has it, with a byte that no text has.
+    // A text frame of RFC 6455 with a byte that no text contains.
     wire.socket._socket.write(Buffer.from([0x81, 3, 0x31, 0x3a, 0xff]));
   }, events: all(OPENED_AND_FAILED) },
   "text that is not UTF-8, in a batch": breach(batch().frame("text", 1, 1).text([0xff])),
@@ -142,7 +143,7 @@ export const attacks = {
   "pieces of one byte, without end": { ...harmless((wire) => endless(wire, 100_000, () => pieces(1000, "x"), 1000 * 65), [OPENED_AND_FAILED, ON, ON]), grows: MIB },
   "binary pieces of one byte, each in a batch of 3 MiB": { ...harmless((wire) => endless(wire, 15, () => batch().give(1, "x", "binaryPart").unknown(3 * MIB), 65), [["open"], ON, ON]), grows: MIB },
   "text pieces of 20 characters, each in a batch of 3 MiB": { run: async (wire) => {
-    // What comes on a channel that the page has given up costs no credit.
+    // Data on a channel that the page has given up costs no credit.
     await wire.send(greeting().accept(1, "chat").accept(2).accept(3));
     await endless(wire, 15, () => batch().say(1, "x".repeat(3 * MIB)).say(2, "y".repeat(20), "textPart"), 84);
     await wire.send("3:still here");

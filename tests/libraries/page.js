@@ -5,7 +5,7 @@ const M = new MultiWebSocket("/multiplexer");
 const base = `ws://${location.host}`;
 const once = (emitter, type) => new Promise((resolve) => emitter.once(type, resolve));
 
-/** A socket that reconnects comes back after the server has closed. */
+/** Checks that a reconnecting socket reopens after the server has closed it. */
 function comesBack(socket) {
   const log = [];
   let opened = 0;
@@ -168,7 +168,7 @@ export const jobs = {
     return all;
   },
 
-  /** Takes the global, replaced before it is imported. */
+  /** Uses the global, which is replaced before the import. */
   async "socket.io-client"() {
     globalThis.WebSocket = M.WebSocket;
     const { io } = await import("socket.io-client");

@@ -47,7 +47,7 @@ const router = trpc.router({
   }),
 });
 
-/** Echoes; on `bye` it closes with 4000, so that a client may show how it comes back. */
+/** Echoes; on `bye` it closes with 4000, so that a client must reconnect. */
 function echo(socket) {
   socket.on("message", (data, isBinary) => {
     if (String(data) === "bye") socket.close(4000, "bye");

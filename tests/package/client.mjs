@@ -4,7 +4,7 @@ import { WebSocket as Ws } from "ws";
 import { JsonWebSocket, MultiWebSocket } from "../../pkg/index.js";
 
 const [origin, which, task] = argv.slice(2);
-// A server asks for the page's origin, which a program does not send by itself.
+// A server requires the page's origin, which a program does not send on its own.
 const headers = { Origin: origin };
 globalThis.WebSocket =
   which === "ws"

@@ -1,5 +1,5 @@
 // The packed package in the environments that its users have: built by each bundler, run in Chromium against the real server.
-// docs/environments.md has the table of what passed; `MANYSOCKET_WRITE=1` writes it.
+// docs/environments.md has the table of passed environments; `MANYSOCKET_WRITE=1` writes it.
 import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
 import { cp, readFile, writeFile } from "node:fs/promises";
@@ -61,7 +61,7 @@ async function visit(url, init = () => {}) {
   return page;
 }
 
-/** The page's job ended well; `virtual` tells whether it had sockets of the multiplexer, `isShared` whether over a shared worker. */
+/** Checks that the page's job ended well; `virtual`: over the multiplexer, `isShared`: over a shared worker. */
 async function works(page, { virtual = true, isShared = false } = {}) {
   const { virtual: count, ...rest } = await page
     .waitForFunction(() => globalThis.result, undefined, { timeout: 60_000 })
@@ -83,7 +83,7 @@ environment("a page without a bundler", "default entry, import map", async () =>
 environment("a page without a bundler", "manual entry, wasm by `fetch`", async () => works(await open("app/manual-fetch.js", { head: map })));
 environment("a page without a bundler", SHARED["shared.js"], async () => works(await open("app/shared.js", { head: map }), { isShared: true }));
 
-/** What each bundler builds: the pages, with how they take the package in, and what other tests want of it. */
+/** The builds of each bundler: the pages, their way to import the package, and the files that other tests need. */
 const BUNDLED = {
   vite: { pages: { "main.js": "default entry", "manual-url.js": "manual entry, wasm by `?url`", "dedicated.js": "default entry, in a worker", ...SHARED } },
   webpack: {
@@ -108,7 +108,7 @@ for (const [name, { pages, others = [], type }] of Object.entries(BUNDLED)) {
   }
 }
 
-/** The development server, over pages that are there before it is: what it finds later makes it load pages again. */
+/** Starts the development server after the pages exist: files that it finds later make it reload pages. */
 let development;
 after(async () => (await development)?.close());
 async function develop() {

@@ -10,10 +10,10 @@ const site = await makeSite();
 after(() => removeSite(site));
 
 const PROGRAM = fileURLToPath(new URL("client.mjs", import.meta.url));
-// Longer than any of the programs takes, shorter than the suite's patience.
+// Longer than any of the programs runs, shorter than the suite's timeout.
 const PATIENCE = 60_000;
 
-/** Runs the program; `onLine` sees each of its lines. Resolves with all of them when it has ended by itself. */
+/** Runs the program; `onLine` sees each of its lines. Resolves with all of them when the program has ended. */
 async function run(words, onLine = () => {}) {
   const flags = typeof WebSocket === "undefined" ? ["--experimental-websocket"] : [];
   const child = spawn(process.execPath, [...flags, ...words], { stdio: ["ignore", "pipe", "pipe"] });

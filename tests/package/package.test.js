@@ -1,4 +1,4 @@
-// What the npm package is made of, and what tools that check packages say of it.
+// The contents of the npm package, and the results of tools that check packages.
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { copyFile, readFile, readdir, writeFile } from "node:fs/promises";
@@ -54,7 +54,7 @@ test("its README tells what each entry weighs", async () => {
 
 test("its types are what its modules are, in every way of resolving them", async () => {
   const { problems } = await checkPackage(createPackageFromTarballData(await readFile(tarball)));
-  // The wasm has no types, and only bundlers import it. All modules are ESM: a CommonJS module takes them by `import()`.
+  // The wasm has no types, and only bundlers import it. All modules are ESM: a CommonJS module loads them by `import()`.
   const others = problems.filter(({ kind, entrypoint }) => kind !== "CJSResolvesToESM" && entrypoint !== "./manysocket_bg.wasm");
   assert.deepEqual(others, []);
 });
@@ -95,7 +95,7 @@ test("its source maps lead back to the sources, which they carry", async () => {
 
 test("everything that a user meets has its documentation", async () => {
   const folder = join(repository, "tests/package");
-  // It throws with what is missing.
+  // It throws an error that names the missing part.
   run(folder, process.execPath, "node_modules/typedoc/bin/typedoc", "--emit", "none", "--treatWarningsAsErrors", "--treatValidationWarningsAsErrors");
 });
 
@@ -104,7 +104,7 @@ for (const module of ["nodenext", "preserve"]) {
     await copyFile(join(repository, "tests/types/check.ts"), join(project, "check.ts"));
     const compiler = join(repository, "tests/node_modules/typescript/bin/tsc");
     const options = ["--noEmit", "--strict", "--target", "es2023", "--lib", "es2023,dom,esnext.disposable", "--types", "", "--module", module];
-    // It throws with what the compiler printed.
+    // It throws an error with the compiler's output.
     assert.equal(run(project, "node", compiler, ...options, "check.ts"), "");
   });
 }

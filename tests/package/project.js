@@ -9,7 +9,7 @@ import { repository } from "../harness/index.js";
 export const run = (folder, program, ...words) =>
   execFileSync(program, words, { cwd: folder, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
 
-/** Makes the project: its folder, the tarball's path and what is in it, and where npm installed it. */
+/** Makes the project: returns its folder, the tarball's path and contents, and the folder where npm installed it. */
 export async function makeProject() {
   const folder = await mkdtemp(join(tmpdir(), "manysocket-project-"));
   const [{ filename, files }] = JSON.parse(

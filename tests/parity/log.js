@@ -1,4 +1,4 @@
-// What a case records. Two runs are the same if their logs are the same, line by line.
+// The log of a case. Two runs are equal if their logs are equal, line by line.
 
 /** A value as one line of text that is the same in both runs if the values look the same to a page. */
 export function show(value) {
@@ -19,7 +19,7 @@ function error(thrown) {
   return `${Object.prototype.toString.call(thrown)} ${thrown.name} ${thrown.code ?? ""} ${here ? "" : "of another realm"}`;
 }
 
-/** Records what `action` returns or throws. */
+/** Records the result or the exception of `action`. */
 export function outcome(action) {
   try {
     return `returns ${show(action())}`;

@@ -11,7 +11,7 @@ const all = Object.entries({ interface: interface_, sending, receiving, closing,
   Object.entries(cases).map(([name, run]) => ({ name: `${file}: ${name}`, run, topic: run.topic ?? file })),
 );
 
-// Longer than the slowest case on a busy machine; a case that waits for an event that never comes says so in its log.
+// Longer than the slowest case on a busy machine; a case whose event never arrives says so in its log.
 const PATIENCE = 20_000;
 
 async function logOf(run, WebSocket, host) {
@@ -27,14 +27,14 @@ async function logOf(run, WebSocket, host) {
     (error) => `failed: ${error.stack}`,
   );
   const end = await Promise.race([finished, late]);
-  // What comes later, such as the close event of a socket that the case has done with, is not part of it.
+  // Later events, such as the close of a socket that the case no longer uses, are not part of it.
   return [...lines, end].map((line) => line.replaceAll(host, "HOST").replaceAll(location.host, "HOST"));
 }
 
 /**
  * Gives [name, native log, other log] of each case. One at a time: cases listen to the realm's own events.
  *
- * A case's topic is its file, or what it declares (`about`): a class that means to differ in a topic leaves it out.
+ * A case's topic is its file, or its `about`: a class that differs on purpose in a topic leaves the topic out.
  * @param {object} [options]
  * @param {string} [options.nativeHost] where native sockets connect, if not to the page's own server
  * @param {string} [options.otherHost] where the others do

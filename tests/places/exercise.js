@@ -1,4 +1,4 @@
-// What a place must show: told by a native class or by `M.WebSocket`, it must be the same.
+// The exercise in each place: its results must be the same with a native class and with `M.WebSocket`.
 import { event, fired, outcome, show } from "/parity/log.js";
 
 /**

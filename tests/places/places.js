@@ -67,7 +67,7 @@ export const places = {
   },
 };
 
-/** Where a page's Content Security Policy forbids it to connect: what a virtual socket then fires. */
+/** Returns the events of a virtual socket where a Content Security Policy forbids the connection. */
 export async function forbidden() {
   const inner = await frame({ src: "/places/forbidden.html" });
   const { MultiWebSocket } = await inner.eval('import("/pkg/index.js")');
@@ -78,7 +78,7 @@ export async function forbidden() {
   return [...events, code];
 }
 
-/** Where a server opens the link without choosing its subprotocol, which Firefox lets pass: what a socket with the fallback gets. */
+/** Returns the events of a socket with the fallback where a server accepts the link without its subprotocol, as Firefox allows. */
 export async function mute() {
   const { MultiWebSocket } = await import("/pkg/index.js");
   const socket = new (new MultiWebSocket("/test/echo", { fallback: true }).WebSocket)("/test/echo");

@@ -1,4 +1,4 @@
-// What must compile against the package's types, and what must not.
+// Code that must compile against the package's types, and code that must not.
 import { JsonWebSocket, MultiWebSocket, RelativeWebSocket } from "manysocket";
 import type { JsonWebSocketOptions, MultiWebSocketOptions } from "manysocket";
 import { initialise, MultiWebSocket as Manual } from "manysocket/manual";
@@ -36,7 +36,7 @@ M.addEventListener("open", function () {
 new MultiWebSocket();
 // @ts-expect-error: no such option
 new MultiWebSocket("/", { idle: 5 });
-// @ts-expect-error: what can be sent is what a native socket sends
+// @ts-expect-error: it sends only what a native socket sends
 socket.send(5);
 // @ts-expect-error: the state is read only
 M.readyState = 1;
@@ -69,7 +69,7 @@ new RelativeWebSocket();
 new RelativeWebSocket("x", { base: 5 });
 // @ts-expect-error: no such option
 new RelativeWebSocket("x", [], { bases: "/" });
-// @ts-expect-error: only a JsonWebSocket takes a reviver
+// @ts-expect-error: only a JsonWebSocket accepts a reviver
 new RelativeWebSocket("x", { reviver: () => 1 });
 
 // ---- JsonWebSocket ----
@@ -97,7 +97,7 @@ const json = [
   new JsonWebSocket<Move, Board>(new WebSocket("ws://example.com/x"), revive),
   JsonWebSocket<Move, Board>(relative),
 ];
-// Drop-in: what takes a native socket takes one.
+// Drop-in: functions that accept a native socket accept a virtual one.
 const dropIn: WebSocket = new JsonWebSocket("any");
 const anything = new JsonWebSocket("any");
 for (const value of [1, "x", true, null, [1], {}, new Date(), game]) anything.send(value);
@@ -122,7 +122,7 @@ game.onmessage = ({ data }) => data.players;
 new JsonWebSocket();
 // @ts-expect-error: this is no socket
 new JsonWebSocket({ send() {} });
-// @ts-expect-error: a socket of moves takes no text
+// @ts-expect-error: a socket of moves accepts no text
 new JsonWebSocket(game);
 // @ts-expect-error: a reviver is a function
 new JsonWebSocket("x", { reviver: ["a"] });
@@ -173,7 +173,7 @@ await whatever(sum, "x").then(whatever.some.thing);
 tank.turn("left");
 // @ts-expect-error: there is no such method
 tank.fly();
-// @ts-expect-error: add takes two
+// @ts-expect-error: add accepts two arguments
 add(1);
 // @ts-expect-error: no such option
 rpc("any", { retries: 5 });

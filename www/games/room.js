@@ -31,7 +31,7 @@ chat.onopen = () => {
   button.disabled = false;
 };
 chat.onmessage = ({ data: { from, text, at } }) => show([tag("time", at.toLocaleTimeString()), tag("b", from), text], "message");
-// Anyone may send anything to a room. What is no JSON is told of, and the chat goes on.
+// Anyone may send anything to a room. The page reports messages that are not JSON, and continues.
 chat.onerror = ({ message, data }) => show(message ? [`${message} (${data})`] : ["The connection failed."], "error");
 chat.onclose = ({ code }) => {
   status.textContent = `closed with ${code}`;

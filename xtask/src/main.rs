@@ -1,5 +1,6 @@
 //! The project's commands: `cargo xtask build`, `demo`, `test`, `bench`, `fuzz`, `reference` and `release`. Each installs what it needs.
 
+mod attacks;
 mod bench;
 mod build;
 mod command;
@@ -22,6 +23,8 @@ cargo xtask bench [--quick] [NAME]…  measure against native sockets and peers,
                                      with names, run only these workloads of bench/workloads.mjs, and write nothing
 cargo xtask bench soak [MINUTES]     run everything while connections break (default 30 minutes), and write
                                      docs/faults.md
+cargo xtask bench attacks [WORD]…    measure what a neighbour notices of each attack, and write docs/security.md;
+                                     with words, run only attacks with such names, and write nothing
 cargo xtask fuzz SECONDS [TARGET]…   run all fuzz targets, or only the named ones, for SECONDS each
 cargo xtask reference                write the API reference of the npm package and the crates
 cargo xtask release --dry-run        check whether a release could be made, and pack it; publishes nothing
@@ -51,6 +54,7 @@ fn run(arguments: &[String]) -> Result<()> {
         ["fuzz", seconds, targets @ ..] => fuzz::fuzz(seconds, targets),
         ["bench", "soak"] => bench::soak(bench::SOAK),
         ["bench", "soak", minutes] => bench::soak(minutes),
+        ["bench", "attacks", words @ ..] => attacks::attacks(words),
         ["bench", arguments @ ..] => bench::bench(arguments),
         [] | ["help" | "--help" | "-h"] => {
             println!("{USAGE}");

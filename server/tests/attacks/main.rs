@@ -1,5 +1,6 @@
 //! Attacks on multiplexers: what each comes to, and what the link beside it and the server feel of it. Most run against the
-//! binary; with `--nocapture` each of those prints a line for the table in `docs/security.md`.
+//! binary; with `--nocapture` each of those prints a line of figures. `cargo xtask bench attacks` has them print the rows of the
+//! table in `docs/security.md` instead, and runs those that are ignored here, too.
 #![cfg(target_os = "linux")]
 
 #[path = "../common/mod.rs"]
@@ -7,6 +8,7 @@ mod common;
 mod entry;
 mod floods;
 mod handshakes;
+mod harmless;
 mod held;
 mod lies;
 mod limits;
@@ -14,5 +16,7 @@ mod log;
 mod measure;
 mod memory;
 mod opens;
+mod rows;
+mod table;
 mod unread;
 mod wire;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::binary::{Binary, processor_time};
 use crate::common::{Link, Server};
+use crate::table;
 use crate::wire::ECHO;
 
 /// The most processor time that the server may spend between a neighbour's message and its echo, at the 99th percentile.
@@ -72,13 +73,17 @@ impl Neighbour {
 }
 
 /// Runs an attack, and checks the server's promises: how much the server does for others while a neighbour waits, during
-/// the attack and afterwards, and the most memory, in MiB, above what it had before. Prints a line of figures.
+/// the attack and afterwards, and the most memory, in MiB, above what it had before. Prints a line of figures; or, if the
+/// table is wanted, only measures and prints the attack's row.
 pub(crate) async fn survive(
     name: &str,
     arguments: &[&str],
     memory: usize,
-    attack: impl AsyncFnOnce(&mut Binary),
+    attack: impl AsyncFn(&mut Binary),
 ) {
+    if table::is_wanted() {
+        return table::row(name, arguments, attack).await;
+    }
     let mut binary = Binary::start(arguments, &[]).await;
     let before = Neighbour::watch(&binary).stop().await;
     let had = binary.memory("VmRSS");

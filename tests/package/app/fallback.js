@@ -1,4 +1,4 @@
-// A page that means to go on without WebAssembly.
+// A page that works without WebAssembly.
 import * as manysocket from "manysocket";
 import { job } from "./job.js";
 

@@ -1,4 +1,4 @@
-// What the page of every environment does with the package: all of its entries, over one connection.
+// The job of the page in every environment: it uses all entries of the package, over one connection.
 import { rpc } from "manysocket/rpc";
 import { state } from "manysocket/state";
 
@@ -8,7 +8,7 @@ const fired = (socket, type) =>
     socket.addEventListener("close", ({ code }) => reject(new Error(`closed with ${code}`)), { once: true });
   });
 
-/** @returns what was seen, as plain data; `connections` is how many of the sockets have one together */
+/** @returns the results as plain data; `connections` is the number of sockets that share one connection */
 export async function job({ MultiWebSocket, JsonWebSocket }, options) {
   const M = new MultiWebSocket(`ws://${location.host}/multiplexer`, options);
   const echo = async (text) => {

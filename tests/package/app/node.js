@@ -4,7 +4,7 @@ import * as manysocket from "manysocket";
 import { job } from "./job.js";
 
 const [host, ws] = argv.slice(2);
-// A server asks for the page's origin, which a program does not send by itself.
+// A server requires the page's origin, which a program does not send on its own.
 const headers = { Origin: `http://${host}` };
 if (ws === undefined) {
   const { WebSocket } = globalThis;

@@ -1,7 +1,7 @@
-// The constructor: its conversions, its errors, and the URL that comes of it.
+// The constructor: its conversions, its errors, and the resulting URL.
 import { about, fired, later, outcome, record, show } from "../log.js";
 
-/** Constructs, records what came of it, and closes. */
+/** Constructs, records the result, and closes. */
 function attempt(WebSocket, log, ...all) {
   log(
     outcome(() => {

@@ -1,4 +1,4 @@
-// send(): its conversions, its errors, what arrives, and bufferedAmount.
+// send(): its conversions, its errors, the received data, and bufferedAmount.
 import { fired, later, outcome, record, show } from "../log.js";
 
 async function opened(WebSocket, url, path = "/echo") {
@@ -8,7 +8,7 @@ async function opened(WebSocket, url, path = "/echo") {
   return socket;
 }
 
-/** Sends a value, and records what comes back of it. */
+/** Sends a value, and records the echo. */
 async function roundTrip(socket, log, value) {
   const result = outcome(() => socket.send(value));
   log(result);
@@ -58,7 +58,7 @@ const BLOBS = {
 };
 
 export const cases = {
-  // Longer than what may be sent at once, and cut at odd places unless care is taken.
+  // Longer than one piece, and cut at odd places by a careless client.
   "surrogate pairs of a long string stay whole": async ({ WebSocket, log, url }) => {
     const socket = new WebSocket(url("/echo"));
     await fired(socket, "open");

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 /// The file in `node_modules` that npm writes at the end of an installation.
 pub(crate) const STAMP: &str = ".package-lock.json";
 
-/// The oldest Node.js that works: its test runner takes patterns of file names from here on.
+/// The oldest Node.js that works: from this version on, its test runner accepts patterns of file names.
 const OLDEST_NODE: u32 = 20;
 
 /// Checks Node.js and installs the packages when the lock file has changed; returns the folder `node_modules`.
