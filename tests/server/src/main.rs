@@ -3,6 +3,7 @@
 //!
 //! `manysocket-test-server --listen ADDRESS --static DIR [--ping-interval MILLISECONDS] [--isolated]`
 
+mod topics;
 mod values;
 
 use std::sync::Mutex;
@@ -344,7 +345,11 @@ async fn main() -> std::io::Result<()> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let files = ServeDir::new(files);
     let site = Site::new().nest("/test/site", site()).route("/", get_service(files.clone()));
-    let app = routes().merge(values::routes()?).merge(site.into_router()).fallback_service(files);
+    let app = routes()
+        .merge(topics::routes())
+        .merge(values::routes()?)
+        .merge(site.into_router())
+        .fallback_service(files);
     let mut settings = Settings::default();
     if let Some(milliseconds) = option("--ping-interval").and_then(|text| text.parse().ok()) {
         settings.ping_interval = milliseconds;
