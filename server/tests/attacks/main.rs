@@ -3,6 +3,7 @@
 //! table in `docs/security.md` instead, and runs those that are ignored here, too.
 #![cfg(target_os = "linux")]
 
+mod calls;
 #[path = "../common/mod.rs"]
 mod common;
 mod entry;
@@ -10,6 +11,7 @@ mod floods;
 mod handshakes;
 mod harmless;
 mod held;
+mod indexes;
 mod lies;
 mod limits;
 mod log;
