@@ -7,7 +7,8 @@ use axum::extract::Path;
 use axum::http::Uri;
 use axum::routing::any;
 use common::document::{Page, set};
-use common::{KINDS, Kind, PATIENCE, Server, Socket};
+use common::nats::{NatsServer, backends, cases};
+use common::{Kind, PATIENCE, Server, Socket};
 use manysocket_server::WebSocketUpgrade;
 use manysocket_server::state::{Documents, Store};
 use serde_json::json;
@@ -28,8 +29,12 @@ async fn start(documents: Documents) -> Server {
 /// Documents that are open, and commits that are remembered, are memory of no link's.
 #[tokio::test]
 async fn documents_take_only_so_much_memory() {
-    for kind in KINDS {
-        let store = Store::in_memory().expect("a store").max_memory(50_000);
+    for (backend, kind) in cases(&backends().await) {
+        let store = match &backend.nats {
+            Some(nats) => Store::nats(nats, &format!("{kind:?}")).await,
+            None => Store::in_memory(),
+        };
+        let store = store.expect("a store").max_memory(50_000);
         let server = start(Documents::new(&store, "test")).await;
         let mut page = Page::open(kind, &server, "/a").await;
         page.whole().await;
@@ -41,6 +46,41 @@ async fn documents_take_only_so_much_memory() {
         assert_eq!(Socket::open(kind, &server, "/b", "", "").await.err(), Some(503));
         let mut reader = Page::open(kind, &server, "/a").await;
         assert_eq!(reader.whole().await.1, 1, "what is open is read");
+    }
+}
+
+/// Busy documents remember 1 MiB of commits each, in all far more than may be held here.
+#[tokio::test]
+async fn remembered_commits_are_forgotten_before_anything_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("state.redb");
+    let nats = NatsServer::start().await;
+    let mut stores = vec![Store::in_memory(), Store::open(&path)];
+    if let Some(nats) = &nats {
+        stores.push(Store::nats(&nats.connect().await, "documents").await);
+    }
+    for (place, store) in stores.into_iter().enumerate() {
+        let server = start(Documents::new(&store.expect("a store").max_memory(800_000), "test")).await;
+        let mut pages = Vec::new();
+        for name in 0..4 {
+            let mut page = Page::open(Kind::Virtual, &server, &format!("/{name}")).await;
+            page.whole().await;
+            pages.push(page);
+        }
+        for version in 0..20 {
+            for page in &mut pages {
+                let text = format!("{version}").repeat(25_000);
+                page.commit(&format!("c{version}"), version, &set("/a", text)).await;
+                let answer = page.answer().await;
+                assert_eq!(answer, json!({"id": format!("c{version}"), "version": version + 1}), "{place}");
+            }
+        }
+        // Too old to tell, which is said.
+        pages[0].commit("late", 1, &set("/b", 1)).await;
+        assert_eq!(pages[0].answer().await["error"], "expired");
+        // What memory did not hold is there.
+        let (_, version, data) = Page::open(Kind::Native, &server, "/3").await.whole().await;
+        assert_eq!((version, data), (20, json!({"a": "19".repeat(25_000)})));
     }
 }
 

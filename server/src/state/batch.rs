@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Instant;
 
 use tracing::error;
 
@@ -9,7 +10,7 @@ use super::answer::{Answer, Refusal};
 use super::commit::Applied;
 use super::document::Document;
 use super::log::Entry;
-use super::submission::Submission;
+use super::submission::{MAX_ROUND, Submission};
 use super::tree::Json;
 
 /// A document in the middle of a batch: what is applied and not yet kept, and what there is to answer.
@@ -34,6 +35,24 @@ impl Batch {
     pub(super) fn new(document: &Arc<Document>) -> Self {
         let (version, value) = document.current();
         Self { document: Arc::clone(document), version, value, commits: Vec::new(), bytes: 0 }
+    }
+
+    /// Applies commits until that has taken long enough; those that it has not come to.
+    pub(super) fn add_some(
+        &mut self,
+        commits: Vec<Submission>,
+        refuse: impl Fn(&Self, &Submission) -> Option<Refusal>,
+    ) -> Vec<Submission> {
+        let (begun, mut commits) = (Instant::now(), commits.into_iter());
+        while (self.len() == 0 || begun.elapsed() < MAX_ROUND)
+            && let Some(submission) = commits.next()
+        {
+            match refuse(self, &submission) {
+                Some(refusal) => self.refuse_one(submission, refusal),
+                None => self.add(submission),
+            }
+        }
+        commits.collect()
     }
 
     /// Applies a commit to what those before it have made, or has an answer why not.

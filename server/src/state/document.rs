@@ -38,8 +38,10 @@ pub(super) struct State {
     log: Log,
     /// Whether the document is no more, or another has its name.
     has_ended: bool,
-    /// The message that has the whole of this version.
-    whole: Option<Utf8Bytes>,
+    /// The message that has the whole document, and the version that it has.
+    whole: Option<(u64, Utf8Bytes)>,
+    /// How many sockets wait for it.
+    awaiting: usize,
     /// The last message with several commits, and what it spans: sockets tend to ask for the same.
     span: Option<(u64, u64, Utf8Bytes)>,
     /// What all of it holds of the store's memory; `None` until it is in a document.
@@ -73,6 +75,7 @@ impl State {
             log: Log::default(),
             has_ended: false,
             whole: None,
+            awaiting: 0,
             span: None,
             memory: None,
             fixed_memory: 0,
@@ -89,7 +92,7 @@ impl State {
     fn settle(&mut self) {
         let text = |message: Option<&Utf8Bytes>| message.map_or(0, |message| allocation(message.len()));
         let dispensable = self.log.memory()
-            + text(self.whole.as_ref())
+            + text(self.whole.as_ref().map(|(_, message)| message))
             + text(self.span.as_ref().map(|(_, _, message)| message));
         let held = self.fixed_memory + self.value.size().memory + dispensable;
         if let Some(memory) = &mut self.memory {
@@ -119,7 +122,11 @@ impl State {
 
     fn replace(&mut self, value: Json) -> Json {
         let old = std::mem::replace(&mut self.value, value);
-        (self.whole, self.span) = (None, None);
+        self.span = None;
+        // Those who wait for it take it as it is, and then hear what came after.
+        if self.awaiting == 0 {
+            self.whole = None;
+        }
         self.settle();
         old
     }
@@ -174,11 +181,16 @@ impl State {
         if let Some(entry) = single.filter(|entry| entry.delta().len() as u64 <= self.value.size().bytes) {
             return Some((to, entry.message()));
         }
-        let Some(delta) = self.delta(from, to) else { return Some((self.version, self.whole.clone()?)) };
+        let Some(delta) = self.delta(from, to) else { return self.written(self.version) };
         let message = Utf8Bytes::from(format!(r#"{{"version":{to},"delta":{delta}}}"#));
         self.span = Some((from, to, message.clone()));
         self.settle();
         Some((to, message))
+    }
+
+    /// The message with the whole document of some version, or a later one, if it is written out.
+    fn written(&self, version: u64) -> Option<(u64, Utf8Bytes)> {
+        self.whole.clone().filter(|(written, _)| *written >= version)
     }
 
     /// The first message on a socket whose page has some version already: the way from there. `None` if it needs the whole.
@@ -203,6 +215,20 @@ fn concatenate<'a>(deltas: impl Iterator<Item = &'a str>, bytes: usize) -> Strin
     }
     text.push(']');
     text
+}
+
+/// A socket that waits for the whole document.
+struct Awaiting<'a>(&'a Document);
+
+impl Drop for Awaiting<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.awaiting -= 1;
+        if state.awaiting == 0 && state.written(state.version).is_none() {
+            state.whole = None;
+            state.settle();
+        }
+    }
 }
 
 impl Document {
@@ -247,17 +273,22 @@ impl Document {
         self.changed.subscribe()
     }
 
-    /// The message with the whole document, and its version. `None` after a defect of ours.
+    /// The message with the whole document, and its version: the newest of now, or a later one. `None` after a defect of ours.
     pub(super) async fn whole(&self, lane: &Lane, peer: u64) -> Option<(u64, Utf8Bytes)> {
-        let written = |state: &State| Some((state.version, state.whole.clone()?));
-        if let Some(written) = written(&self.state()) {
-            return Some(written);
-        }
-        // Sockets that want the same wait for one of them.
+        let wanted = {
+            let mut state = self.state();
+            if let Some(written) = state.written(state.version) {
+                return Some(written);
+            }
+            state.awaiting += 1;
+            state.version
+        };
+        let _awaiting = Awaiting(self);
+        // Sockets that want the same wait for one of them, so that it is written out twice at most, however many they are.
         let _writing = self.writing.lock().await;
         let (incarnation, version, value) = {
             let state = self.state();
-            if let Some(written) = written(&state) {
+            if let Some(written) = state.written(wanted) {
                 return Some(written);
             }
             (state.incarnation.clone(), state.version, state.value.clone())
@@ -268,10 +299,8 @@ impl Document {
         };
         let message = if is_light { write() } else { lane.run(peer, write).await? };
         let mut state = self.state();
-        if state.version == version {
-            state.whole = Some(message.clone());
-            state.settle();
-        }
+        state.whole = Some((version, message.clone()));
+        state.settle();
         Some((version, message))
     }
 

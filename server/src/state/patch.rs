@@ -438,6 +438,30 @@ mod tests {
     }
 
     #[test]
+    fn a_delta_whose_first_operation_fails_copies_nothing_of_the_document() {
+        let read = |value: &Value| Json::deserialize(value.clone()).unwrap();
+        let document = read(&json!({"a": (0..1000).collect::<Vec<_>>(), "b": {"c": 1}}));
+        for delta in [
+            json!([{"op": "test", "path": "/b/c", "value": 2}]),
+            json!([{"op": "test", "path": "/missing", "value": 2}]),
+            json!([{"op": "add", "path": "/a/1001", "value": 2}]),
+            json!([{"op": "add", "path": "/missing/a", "value": 2}]),
+            json!([{"op": "remove", "path": "/a/1000"}]),
+            json!([{"op": "remove", "path": "/b/d"}]),
+            json!([{"op": "replace", "path": "/b/d", "value": 2}]),
+            json!([{"op": "copy", "from": "/b/d", "path": "/b/e"}]),
+            json!([{"op": "move", "from": "/b/d", "path": "/b/e"}]),
+            json!([{"op": "move", "from": "/b", "path": "/b/e"}]),
+        ] {
+            let delta: Vec<Operation> = serde_json::from_value(delta).unwrap();
+            let mut copy = document.clone();
+            assert!(apply(&mut copy, &delta, 1 << 20, &mut Vec::new()).is_err());
+            let (Json::Object(one), Json::Object(other)) = (&document, &copy) else { panic!("objects") };
+            assert!(Arc::ptr_eq(one, other), "{delta:?}");
+        }
+    }
+
+    #[test]
     fn a_path_is_not_followed_deeper_than_there_can_be_anything() {
         // To look at each place above one of these takes seconds; a commit has room for ten times as deep a path.
         let deep = "/a".repeat(20_000);

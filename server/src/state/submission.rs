@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -10,6 +11,7 @@ use crate::budget::Reservation;
 use super::answer::{Answer, Refusal};
 use super::commit::{Commit, Rules};
 use super::document::Document;
+use super::turns::Rounds;
 
 /// Commits that are kept together, at most. What they share is one sync of the disk, or one message to NATS and back: beyond
 /// some hundreds it no longer counts, and the first would wait for the last.
@@ -18,6 +20,10 @@ pub(super) const MAX_BATCH: usize = 256;
 /// Bytes of deltas that are kept together, at most, beyond the first commit: as much as one commit may have. While a batch
 /// is under way its values are in memory beside those that they replace.
 pub(super) const MAX_BATCH_BYTES: usize = 256 << 10;
+
+/// How long commits are applied before what has passed is written. A sync of the disk takes about as long; more would keep
+/// those waiting whose commits have passed already, and all who wait for the thread.
+pub(super) const MAX_ROUND: Duration = Duration::from_millis(2);
 
 /// Commits of one link, or native socket, that wait for their answers. A batch of them: a link alone gets as many commits a
 /// second as there can be, and one that sends more waits.
@@ -55,6 +61,26 @@ pub(super) struct Reached {
     /// The bytes of the commit that it answers.
     pub(super) commit_bytes: usize,
     _memory: Option<Reservation>,
+}
+
+/// The commits whose turn it is.
+pub(super) fn next_batch(waiting: &mut Rounds<Submission>) -> Vec<Submission> {
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    while batch.len() < MAX_BATCH
+        && bytes < MAX_BATCH_BYTES
+        && let Some(submission) = waiting.pop()
+    {
+        bytes += submission.commit.delta.len();
+        batch.push(submission);
+    }
+    batch
+}
+
+/// Puts commits back that were taken and not come to.
+pub(super) fn put_back(waiting: &mut Rounds<Submission>, rest: Vec<Submission>) {
+    for submission in rest.into_iter().rev() {
+        waiting.put_back(submission.peer, submission);
+    }
 }
 
 impl Reply {
@@ -129,5 +155,29 @@ impl Admission {
         };
         // It is never closed.
         places.acquire_owned().await.ok()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+
+    #[test]
+    fn a_peer_has_so_many_commits_waiting_and_others_have_their_own_places() {
+        let admission = Admission::default();
+        let mut places: Vec<_> =
+            (0..MAX_WAITING).map(|_| admission.admit(1).now_or_never().unwrap().unwrap()).collect();
+        assert!(admission.admit(1).now_or_never().is_none());
+        assert!(admission.admit(2).now_or_never().is_some());
+        places.pop();
+        assert!(admission.admit(1).now_or_never().is_some());
+        // Peers that are gone are forgotten, one that has something waiting is not.
+        for peer in 2..10_000 {
+            admission.admit(peer).now_or_never().unwrap();
+        }
+        assert!(admission.peers.lock().unwrap().len() <= 2 * SWEEP_AT);
+        assert_eq!(admission.peers.lock().unwrap()[&1].available_permits(), 1);
     }
 }

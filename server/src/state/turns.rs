@@ -37,14 +37,6 @@ impl<T> Rounds<T> {
         queue.push_front(work);
     }
 
-    /// Lets all others have their turn before a peer.
-    pub(super) fn postpone(&mut self, peer: u64) {
-        if self.queues.contains_key(&peer) {
-            self.ring.retain(|other| *other != peer);
-            self.ring.push_back(peer);
-        }
-    }
-
     /// The next piece of work.
     pub(super) fn pop(&mut self) -> Option<T> {
         let peer = self.ring.pop_front()?;
@@ -85,11 +77,6 @@ impl<T> Turns<T> {
     pub(super) fn push(&self, peer: u64, work: T) {
         self.state().rounds.push(peer, work);
         self.changed.notify_one();
-    }
-
-    /// Changes the order of what waits.
-    pub(super) fn arrange(&self, arrange: impl FnOnce(&mut Rounds<T>)) {
-        arrange(&mut self.state().rounds);
     }
 
     /// Says that no more will come, except from who takes.
@@ -140,17 +127,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_put_back_comes_first_and_a_peer_that_had_its_turn_last() {
+    fn what_is_put_back_comes_first() {
         let mut rounds = Rounds::default();
         for (peer, work) in [(1, "a2"), (1, "a3"), (2, "b2")] {
             rounds.push(peer, work);
         }
-        // `a1` was taken, and what follows was taken while that was done.
+        // `a1` was done, and these two were taken with it.
         for (peer, work) in [(2, "b1"), (3, "c1")].into_iter().rev() {
             rounds.put_back(peer, work);
         }
-        rounds.postpone(1);
-        rounds.postpone(9);
         assert_eq!(drain(&mut rounds), ["b1", "c1", "a2", "b2", "a3"]);
     }
 }

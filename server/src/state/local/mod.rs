@@ -9,12 +9,15 @@ pub(super) mod lines;
 mod loaded;
 mod record;
 mod restore;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use std::{io, thread};
 
 use redb::ReadTransaction;
@@ -29,8 +32,8 @@ use super::batch::Batch;
 use super::document::{Document, State};
 use super::lane::LIGHT;
 use super::store::{FULL, Opened, Tools, Wanted, relieve, too_many};
-use super::submission::{MAX_BATCH, MAX_BATCH_BYTES, Submission};
-use super::turns::Turns;
+use super::submission::{MAX_BATCH, MAX_BATCH_BYTES, MAX_ROUND, Submission, next_batch, put_back};
+use super::turns::{Rounds, Turns};
 use disk::{Change, Disk, Stored};
 use loaded::{Loaded, restore};
 
@@ -39,10 +42,6 @@ const SWEEP_AT: usize = 1024;
 
 /// Bytes of snapshots in one transaction beyond which further ones wait for the next: a few milliseconds of work.
 const MAX_SNAPSHOTS: usize = 1 << 20;
-
-/// How long commits are applied before what has passed is written. A sync of the disk takes about as long; more would keep
-/// those waiting who have applied already.
-const MAX_ROUND: Duration = Duration::from_millis(2);
 
 /// The way to the thread, which ends with this.
 pub(super) struct Local(Arc<Turns<Job>>);
@@ -53,8 +52,8 @@ enum Job {
     /// A document has been read that others may wait for, too.
     Restored(String, io::Result<Loaded>),
     Commit(Submission),
-    /// A large commit has been applied; nothing if it was given up.
-    Applied(Arc<Document>, u64, Option<Batch>),
+    /// Large commits have been applied, none if they were given up; there was no time for the rest.
+    Applied(Arc<Document>, Option<Batch>, Vec<Submission>),
     /// Give a view of the file as it is now.
     View(oneshot::Sender<io::Result<ReadTransaction>>),
     /// Close the file in order.
@@ -146,7 +145,7 @@ struct Worker {
     is_closed: bool,
     /// Those that are open, and some that nobody has open any longer.
     documents: HashMap<String, Loaded>,
-    /// Documents that a large commit is under way to.
+    /// Documents that large commits are under way to.
     busy: HashMap<String, Busy>,
     /// Documents that are being read, and who waits for them.
     opening: HashMap<String, Vec<(Wanted, Reply)>>,
@@ -160,12 +159,12 @@ struct Worker {
     listings: Vec<(String, Listing)>,
 }
 
-/// A document that a large commit is under way to.
+/// A document that large commits are under way to.
 struct Busy {
     /// Whether a place is reserved for it as a new document.
     is_reserved: bool,
-    /// Commits that wait for the large one.
-    waiting: Vec<Submission>,
+    /// Commits that wait for these. Those who share the document take turns.
+    waiting: Rounds<Submission>,
 }
 
 /// Commits that are applied and written together.
@@ -176,10 +175,8 @@ struct Round {
     bytes: usize,
     /// Documents that these commits make.
     created: usize,
-    /// Large commits, to be applied once those before them are kept.
-    large: Vec<Submission>,
-    /// Documents whose large commits are among these.
-    finished: Vec<(Arc<Document>, u64)>,
+    /// Busy documents whose next commits are to be applied once these are kept.
+    next: Vec<Arc<Document>>,
     has_relieved: bool,
     /// Who waits until the file is closed.
     closing: Vec<oneshot::Sender<()>>,
@@ -193,8 +190,7 @@ impl Round {
             commits: 0,
             bytes: 0,
             created: 0,
-            large: Vec::new(),
-            finished: Vec::new(),
+            next: Vec::new(),
             has_relieved: false,
             closing: Vec::new(),
         }
@@ -229,7 +225,7 @@ impl Worker {
             Job::Open(wanted, reply) => self.open(wanted, reply),
             Job::Restored(key, restored) => self.restored(&key, restored),
             Job::Commit(submission) => self.commit(submission, round),
-            Job::Applied(document, peer, batch) => self.applied(document, peer, batch, round),
+            Job::Applied(document, batch, rest) => self.applied(document, batch, rest, round),
             Job::View(reply) => drop(reply.send(self.view())),
             Job::Close(reply) => round.closing.push(reply),
             Job::List { prefix, listing } => self.list(prefix, listing),
@@ -344,7 +340,7 @@ impl Worker {
     fn commit(&mut self, submission: Submission, round: &mut Round) {
         let document = Arc::clone(&submission.document);
         if let Some(busy) = self.busy.get_mut(&document.key) {
-            return busy.waiting.push(submission);
+            return busy.waiting.push(submission.peer, submission);
         }
         round.commits += 1;
         if self.tools.memory.is_full() && !round.has_relieved {
@@ -365,13 +361,10 @@ impl Worker {
             || (!submission.rules.checks.is_empty() && document.bytes() > LIGHT as u64);
         if is_large && refusal.is_none() {
             self.reserved += usize::from(is_new);
-            let busy = Busy { is_reserved: is_new, waiting: Vec::new() };
+            let mut busy = Busy { is_reserved: is_new, waiting: Rounds::default() };
+            busy.waiting.push(submission.peer, submission);
             self.busy.insert(document.key.clone(), busy);
-            if batch.is_some() {
-                round.large.push(submission);
-            } else {
-                self.apply_large(submission);
-            }
+            round.next.push(document);
             return;
         }
         round.bytes += submission.commit.delta.len();
@@ -389,53 +382,64 @@ impl Worker {
         self.documents.get(&document.key).is_none_or(|loaded| loaded.snapshot.is_none())
     }
 
-    /// Has a large commit applied. Its document is busy until then.
-    fn apply_large(&self, submission: Submission) {
-        let (turns, peer) = (Arc::clone(&self.turns), submission.peer);
+    /// Has the next commits to a busy document applied, or lets it be one like others.
+    fn apply_large(&mut self, document: Arc<Document>) {
+        let Some(busy) = self.busy.get_mut(&document.key) else { return };
+        let commits = next_batch(&mut busy.waiting);
+        let Some(first) = commits.first() else {
+            self.busy.remove(&document.key);
+            return;
+        };
+        let (turns, peer, count) = (Arc::clone(&self.turns), first.peer, self.count);
+        let is_new = self.documents.get(&document.key).is_none_or(|loaded| loaded.snapshot.is_none());
+        if is_new && !busy.is_reserved && count + self.reserved < first.rules.max_documents {
+            busy.is_reserved = true;
+            self.reserved += 1;
+        }
+        let is_too_many = is_new && !busy.is_reserved;
+        let is_full = self.tools.memory.is_full();
         self.tools.lane.push(peer, move || {
-            let document = Arc::clone(&submission.document);
             let apply = || {
                 let mut batch = Batch::new(&document);
-                batch.add(submission);
-                batch
+                let full = || is_full.then(|| Refusal::new("storage", FULL));
+                let rest = batch.add_some(commits, |_, _| full().or(is_too_many.then(|| too_many(count))));
+                (batch, rest)
             };
-            let batch = catch_unwind(AssertUnwindSafe(apply)).ok();
-            turns.push(SERVER, Job::Applied(document, peer, batch));
+            // Those whose commits are given up hear of it.
+            let applied = catch_unwind(AssertUnwindSafe(apply));
+            let (batch, rest) = applied.map_or((None, Vec::new()), |(batch, rest)| (Some(batch), rest));
+            turns.push(SERVER, Job::Applied(document, batch, rest));
         });
     }
 
-    fn applied(&mut self, document: Arc<Document>, peer: u64, batch: Option<Batch>, round: &mut Round) {
-        if let Some(busy) = self.busy.get_mut(&document.key)
-            && std::mem::take(&mut busy.is_reserved)
-        {
-            self.reserved -= 1;
+    fn applied(
+        &mut self,
+        document: Arc<Document>,
+        batch: Option<Batch>,
+        rest: Vec<Submission>,
+        round: &mut Round,
+    ) {
+        let is_new = self.is_unwritten(&document);
+        if let Some(busy) = self.busy.get_mut(&document.key) {
+            put_back(&mut busy.waiting, rest);
+            self.reserved -= usize::from(std::mem::take(&mut busy.is_reserved));
         }
         if let Some(batch) = batch {
-            round.created += usize::from(self.is_unwritten(&document) && !batch.is_empty());
-            round.commits += 1;
+            round.created += usize::from(is_new && !batch.is_empty());
+            round.commits += batch.len();
             round.bytes += batch.bytes();
             round.batches.insert(document.key.clone(), batch);
         }
-        round.finished.push((document, peer));
+        round.next.push(document);
     }
 
     /// Writes what passed in one transaction, then tells everybody.
     fn finish(&mut self, round: Round) {
-        let Round { batches, large, finished, closing, .. } = round;
+        let Round { batches, next, closing, .. } = round;
         if !batches.is_empty() {
             self.keep(batches);
         }
-        for (document, peer) in finished {
-            let waiting = self.busy.remove(&document.key).map_or_else(Vec::new, |busy| busy.waiting);
-            self.turns.arrange(|rounds| {
-                for submission in waiting.into_iter().rev() {
-                    rounds.put_back(submission.peer, Job::Commit(submission));
-                }
-                // The other peers that share the document come first.
-                rounds.postpone(peer);
-            });
-        }
-        large.into_iter().for_each(|submission| self.apply_large(submission));
+        next.into_iter().for_each(|document| self.apply_large(document));
         if !closing.is_empty() {
             self.is_closed |= self.disk.is_some();
             // It is closed when it is dropped.

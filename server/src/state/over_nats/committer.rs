@@ -19,7 +19,7 @@ use crate::state::document::{Document, State};
 use crate::state::log::{Entry, Record};
 use crate::state::patch::replay;
 use crate::state::store::{Tools, too_many};
-use crate::state::submission::{MAX_BATCH, MAX_BATCH_BYTES, Submission};
+use crate::state::submission::{Submission, next_batch, put_back};
 use crate::state::tree::Json;
 use crate::state::turns::Rounds;
 use crate::ws::peer::SERVER;
@@ -64,6 +64,8 @@ type Read = Stored<Json, Arc<Entry>>;
 struct Prepared {
     batch: Batch,
     value: Encoded,
+    /// Commits for which there was no time.
+    rest: Vec<Submission>,
 }
 
 enum Encoded {
@@ -114,7 +116,7 @@ impl Keeper {
             while let Ok(submission) = commits.try_recv() {
                 self.waiting.push(submission.peer, submission);
             }
-            let batch = self.next_batch();
+            let batch = next_batch(&mut self.waiting);
             if !batch.is_empty() {
                 self.commit(batch, &mut commits).await;
                 continue;
@@ -135,19 +137,6 @@ impl Keeper {
                 }
             }
         }
-    }
-
-    /// The commits whose turn it is.
-    fn next_batch(&mut self) -> Vec<Submission> {
-        let (mut batch, mut bytes) = (Vec::new(), 0);
-        while batch.len() < MAX_BATCH
-            && bytes < MAX_BATCH_BYTES
-            && let Some(submission) = self.waiting.pop()
-        {
-            bytes += submission.commit.delta.len();
-            batch.push(submission);
-        }
-        batch
     }
 
     /// Commits in their order, together if NATS takes that much in one message.
@@ -174,11 +163,12 @@ impl Keeper {
                 (Arc::clone(&self.document), self.names.count(), self.bucket.max_value());
             let peer = submissions.first().map_or(SERVER, |submission| submission.peer);
             let preparing = move || prepare(&document, submissions, count, max);
-            let Some(Prepared { batch, value }) = self.tools.lane.run(peer, preparing).await else {
+            let Some(Prepared { batch, value, rest }) = self.tools.lane.run(peer, preparing).await else {
                 // A defect of ours. Their answers have been sent when they were dropped.
                 error!(key = self.document.key, "commits were given up");
                 break;
             };
+            put_back(&mut self.waiting, rest);
             let value = match value {
                 Encoded::Value(value) => value,
                 Encoded::Nothing => {
@@ -297,15 +287,12 @@ fn is_start(initial: &Json, stored: &Read) -> bool {
 /// largest value.
 fn prepare(document: &Arc<Document>, submissions: Vec<Submission>, count: usize, max: usize) -> Prepared {
     let mut batch = Batch::new(document);
-    for submission in submissions {
-        if batch.version() == 0 && count >= submission.rules.max_documents {
-            batch.refuse_one(submission, too_many(count));
-        } else {
-            batch.add(submission);
-        }
-    }
+    let refuse = |batch: &Batch, submission: &Submission| {
+        (batch.version() == 0 && count >= submission.rules.max_documents).then(|| too_many(count))
+    };
+    let rest = batch.add_some(submissions, refuse);
     let value = if batch.is_empty() { Encoded::Nothing } else { encode(&batch, max) };
-    Prepared { batch, value }
+    Prepared { batch, value, rest }
 }
 
 /// The value of a document with a batch, and with as many of its last commits as there is room for.
