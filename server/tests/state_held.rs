@@ -19,10 +19,10 @@ const SHAPE: &str = "MANYSOCKET_SHAPE";
 const PLACE: &str = "MANYSOCKET_PLACE";
 
 /// What the store may hold, in bytes. A debug build fills it in about a second.
-const LIMIT: usize = 32 << 20;
+const LIMIT: usize = 12 << 20;
 
 /// What server and client hold beside documents, in bytes: sockets, messages under way, and one commit that is being read.
-const SLACK: usize = 16 << 20;
+const SLACK: usize = 12 << 20;
 
 /// The bytes of each value that is added to a document.
 const VALUE: usize = 60_000;
@@ -62,9 +62,9 @@ fn value(shape: &str) -> String {
 #[tokio::test]
 async fn what_is_held_is_at_most_one_and_a_half_times_what_is_counted() {
     let mut cases: Vec<(&str, &str)> = SHAPES.into_iter().map(|shape| (shape, "memory")).collect();
-    cases.extend(["nested objects", "long texts"].map(|shape| (shape, "disk")));
+    cases.push(("nested objects", "disk"));
     if is_installed("nats-server").await {
-        cases.extend(["nested objects", "long texts"].map(|shape| (shape, "nats")));
+        cases.push(("nested objects", "nats"));
     }
     for (shape, place) in cases {
         let process = std::env::current_exe().expect("this program");
