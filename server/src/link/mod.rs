@@ -56,6 +56,10 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// follow the rest, and what is there of it takes memory. Twice what is read at once.
 const KEPT: usize = 64 * 1024;
 
+/// What an open costs that the application is answering: its request, its task, and the upgrade that hyper makes for it, 10 KiB;
+/// of a gateway also the connection to its upstream, 40 KiB in all.
+const OPENING: usize = 32 * 1024;
+
 /// A channel, as far as the handlers' side is concerned.
 enum Entry {
     /// Others are being asked first.
@@ -304,8 +308,9 @@ impl Task {
         let tables = endpoint.table_bytes()
             + self.entries.capacity() * size_of::<(Channel, Entry)>()
             + self.waiting.len() * size_of::<(u64, Channel)>();
+        let opening = self.opens.len() * OPENING;
         let buffers = endpoint.unfinished() + socket.held();
-        self.spending.check_memory(IDLE + head + tables + buffers).map_err(Ended::Limit)
+        self.spending.check_memory(IDLE + head + tables + opening + buffers).map_err(Ended::Limit)
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Result<(), Violation> {

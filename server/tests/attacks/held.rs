@@ -7,6 +7,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite as ts;
 
 use crate::common::binary::Binary;
+use crate::common::upstream::upstream;
 use crate::common::{Link, Wire, get};
 use crate::wire::{
     BINARY, BINARY_PART, ECHO, GRANT, MAX_CHANNELS, PING_INTERVAL, TEXT, WINDOW, batch, frame, greeted,
@@ -217,6 +218,22 @@ async fn idle_links_and_channels() {
     }
     measured.has_channels(10_000).await;
     measured.is_held("10,000 idle channels, too").await;
+}
+
+/// Opens that an upstream never answers.
+#[tokio::test]
+async fn opens_that_hang() {
+    let address = upstream(async |_, _| std::future::pending().await).await;
+    let measured = Measured::start(&["--upstream", &format!("/up=ws://{address}")]).await;
+    let mut wires = Vec::new();
+    for _ in 0..4 {
+        let mut wire = greeted(&measured.binary.server).await;
+        wire.send(opens(1, 400, "/up")).await.expect("an open link");
+        settled(&mut wire).await;
+        wires.push(wire);
+    }
+    measured.is_held("4 links with 256 opens each that hang, and 144 that wait").await;
+    assert!(measured.counted().await >= 4 * 256 * 10 * 1024);
 }
 
 /// Large echoes that a page reads, and never takes.

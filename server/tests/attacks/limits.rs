@@ -232,22 +232,22 @@ fn unfinished(bytes: usize) -> ts::Message {
 
 #[tokio::test]
 async fn link_memory() {
-    let limits = Limits { link_memory: 50_000, ..Limits::default() };
+    let limits = Limits { link_memory: 150_000, ..Limits::default() };
     let mut limited = Limited::start(Settings::default(), limits, app()).await;
     let mut wire = opened(&limited.server, "/echo").await;
-    wire.send(unfinished(50_001)).await.expect("an open link");
+    wire.send(unfinished(150_001)).await.expect("an open link");
     limited.ended(&mut wire, "link_memory", 1008, "the link holds more memory than one may").await;
 }
 
 #[tokio::test]
 async fn total_memory() {
-    let limits = Limits { total_memory: 50_000, ..Limits::default() };
+    let limits = Limits { total_memory: 150_000, ..Limits::default() };
     let mut limited = Limited::start(Settings::default(), limits, app()).await;
     let (mut less, mut more) =
         (opened(&limited.server, "/echo").await, opened(&limited.server, "/echo").await);
     less.send(unfinished(5_000)).await.expect("an open link");
     settled(&mut less).await;
-    more.send(unfinished(49_000)).await.expect("an open link");
+    more.send(unfinished(149_000)).await.expect("an open link");
     limited.ended(&mut more, "total_memory", 1013, "the server's memory is full").await;
     settled(&mut less).await;
 }
