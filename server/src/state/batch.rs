@@ -44,7 +44,7 @@ impl Batch {
         refuse: impl Fn(&Self, &Submission) -> Option<Refusal>,
     ) -> Vec<Submission> {
         let (begun, mut commits) = (Instant::now(), commits.into_iter());
-        while (self.len() == 0 || begun.elapsed() < MAX_ROUND)
+        while (self.commits.is_empty() || begun.elapsed() < MAX_ROUND)
             && let Some(submission) = commits.next()
         {
             match refuse(self, &submission) {
