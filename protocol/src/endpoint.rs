@@ -6,11 +6,12 @@ use std::collections::{HashMap, VecDeque};
 use bytes::{Buf, Bytes};
 use data_encoding::BASE64URL_NOPAD;
 
-use crate::connection::{self, Connection, KEPT_EVENTS, MAX_REASON, Refusals, Runs, Side};
+use crate::connection::{self, Connection, KEPT_EVENTS, MAX_REASON, Refusals, Runs};
 use crate::content::{Columns, Contents, LoneText, Place};
 use crate::frame::Kind;
 use crate::message::{Data, Message, Physical, encode_batch};
 use crate::settings::Settings;
+use crate::side::Side;
 use crate::text::utf16_len;
 use crate::transmit::Batch;
 use crate::violation::Rule;

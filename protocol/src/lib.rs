@@ -1,11 +1,11 @@
 //! The `manysocket.v1` wire protocol, without I/O, clock, randomness or JavaScript.
 //!
 //! Many WebSockets ("channels") travel over one physical WebSocket (the "link"). Both ends run the
-//! same state machine, [`Connection`], told its [`Side`]. It is driven in one fixed way:
+//! same state machine, [`Connection`]; its creator says which [`Side`] it is. A host drives it in one fixed way:
 //!
 //! 1. *Mutate*: call any command ([`Connection::send`], [`Connection::close`], …) or input
 //!    ([`Connection::receive_batch`], …).
-//! 2. *Drain*: call [`Connection::poll_event`] and [`Connection::poll_transmit`] until both give
+//! 2. *Drain*: call [`Connection::poll_event`] and [`Connection::poll_transmit`] until both return
 //!    `None`, then ask [`Connection::poll_timeout`] when to call [`Connection::handle_timeout`].
 //!
 //! A [`Connection`] never touches message contents: it is generic over a [`Payload`], so that a
@@ -34,26 +34,29 @@
 //! The normative text is `docs/protocol.md`; section numbers in comments refer to it.
 
 mod channel;
-mod churn;
 pub mod client;
 pub mod connection;
 mod content;
 mod endpoint;
+mod flow_control;
 mod frame;
 mod keepalive;
 mod message;
-mod path;
+mod open_limiter;
 mod settings;
+mod side;
 mod text;
 mod transmit;
 mod varint;
 mod violation;
+mod window_tuning;
 
-pub use connection::{Connection, Refusals, Side};
+pub use connection::{Connection, Refusals};
 pub use endpoint::{Close, Endpoint, Event};
 pub use frame::Kind;
 pub use message::{Message, Physical};
 pub use settings::{MESSAGE_OVERHEAD, Settings};
+pub use side::Side;
 pub use transmit::{Batch, LARGE, Part, Payload, Transmit};
 pub use violation::Violation;
 

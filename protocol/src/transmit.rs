@@ -1,7 +1,8 @@
 //! What a connection hands to its host to send: one physical message at a time.
 
+use crate::Channel;
 use crate::frame::Kind;
-use crate::{Channel, Side};
+use crate::side::Side;
 
 /// While a RAW header is in force, a physical binary message of at least this many bytes is a payload, a shorter one a
 /// batch (§2.4).

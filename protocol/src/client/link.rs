@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 
 use super::{Close, Event, Failure, Host, Source, Unsent};
-use crate::connection::{self, Connection, MAX_REASON, Side, Span};
+use crate::connection::{self, Connection, MAX_REASON, Span};
+use crate::side::Side;
 use crate::transmit::{Batch, Transmit};
 use crate::violation::Rule;
 use crate::{Channel, Kind, Millis, Settings, Violation};

@@ -4,14 +4,16 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
-use crate::channel::{ChannelState, End, Queue, Receiving, Sending, Window};
-use crate::churn::Churn;
+use crate::channel::{ChannelState, End, Receiving, Sending};
+use crate::flow_control::{Queue, Window};
 use crate::frame::Kind;
 use crate::keepalive::{Due, Keepalive};
-use crate::path::Path;
+use crate::open_limiter::AbortedOpenLimiter;
 use crate::settings::{MESSAGE_OVERHEAD, Settings};
+pub use crate::side::Side;
 use crate::transmit::{Batch, Payload};
 use crate::violation::Rule;
+use crate::window_tuning::RttEstimator;
 use crate::{Channel, Millis, Violation};
 
 mod event;
@@ -31,15 +33,6 @@ pub(crate) const KEPT_EVENTS: usize = 64;
 /// Whether a Close frame may carry the code (RFC 6455 §7.4).
 fn is_close_code(code: u32) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
-}
-
-/// Which end of the link this is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
-    /// Opens channels.
-    Client,
-    /// Accepts or refuses them.
-    Server,
 }
 
 /// Frames that no credit holds back. Each goes out before any channel's data or end.
@@ -68,8 +61,8 @@ pub struct Connection<P> {
     ready: VecDeque<Channel>,
     events: VecDeque<Event>,
     keepalive: Keepalive,
-    path: Path,
-    churn: Churn,
+    rtt: RttEstimator,
+    aborted_opens: AbortedOpenLimiter,
     refusals: Refusals,
     hello_due: bool,
     ping_due: bool,
@@ -77,8 +70,8 @@ pub struct Connection<P> {
     /// The RAW header in force in each direction (§2.4).
     raw_in: Option<(Channel, bool)>,
     raw_out: Option<(Channel, bool)>,
-    /// The channel of the last large message that was sent.
-    talker: Channel,
+    /// The channel that sent the last large message.
+    last_bulk_channel: Channel,
     /// A batch that has to follow the end of raw mode.
     staged: Option<Batch<P>>,
     report_drained: bool,
@@ -102,15 +95,15 @@ impl<P: Payload> Connection<P> {
             ready: VecDeque::new(),
             events: VecDeque::new(),
             keepalive: Keepalive::new(settings.ping_interval, now),
-            path: Path::default(),
-            churn: Churn::new(settings.max_churn, now),
+            rtt: RttEstimator::default(),
+            aborted_opens: AbortedOpenLimiter::new(settings.max_churn, now),
             refusals: Refusals::default(),
             hello_due: true,
             ping_due: false,
             pong_due: false,
             raw_in: None,
             raw_out: None,
-            talker: 0,
+            last_bulk_channel: 0,
             staged: None,
             report_drained,
             dropped: None,
@@ -183,7 +176,7 @@ impl<P: Payload> Connection<P> {
         {
             if matches!(state.receiving, Receiving::Opening) {
                 state.receiving = Receiving::Discarding;
-                self.churn.count();
+                self.aborted_opens.count();
             }
             self.end(channel, End::Refuse { status: status.into(), reason });
         }
@@ -411,7 +404,7 @@ impl<P: Payload> Connection<P> {
 
     fn ping(&mut self, now: Millis) {
         self.ping_due = true;
-        self.path.pinged(now);
+        self.rtt.ping_due(now);
     }
 
     /// Grants what is due, and fits the window to the path. Only here: twice for each window that goes by. Tells
@@ -419,12 +412,14 @@ impl<P: Payload> Connection<P> {
     fn update_grant(&mut self, channel: Channel) -> bool {
         let now = self.keepalive.last_received();
         let Some(window) = granting(&mut self.channels, channel) else { return false };
-        let (size, whole, wanted) = (window.size(), window.whole(), window.wanted(&self.path, now));
+        let (size, joined_cost, wanted) =
+            (window.size(), window.joined_cost(), window.wanted(&self.rtt, now));
         // A page joins pieces in its only thread, at the cost of taking them in: messages of 1 MiB came at 213 MB/s in
         // pieces of 128 KiB and at 240–330 whole (native: 390), while a ping beside them took 2.3 ms and not 1.2.
-        let spared = self.side() == Side::Client && whole <= self.settings.max_fragment + MESSAGE_OVERHEAD;
-        let wanted = wanted.map(|wanted| wanted.max(if spared { whole } else { 0 }));
-        if wanted.is_none() && self.settings.window_growth > 0 && self.path.wants_ping() {
+        let spared =
+            self.side() == Side::Client && joined_cost <= self.settings.max_fragment + MESSAGE_OVERHEAD;
+        let wanted = wanted.map(|wanted| wanted.max(if spared { joined_cost } else { 0 }));
+        if wanted.is_none() && self.settings.window_growth > 0 && self.rtt.needs_ping() {
             self.ping(now);
         }
         let growth = wanted.map_or(0, |wanted| wanted.saturating_sub(size).min(self.growth_left()));

@@ -1,9 +1,11 @@
 //! What the peer's frames do to the state.
 
-use super::{ABORTED, Connection, Event, Side, Span, is_close_code};
-use crate::channel::{End, Queue, Receiving, Rejected, Sending, Window};
+use super::{ABORTED, Connection, Event, Span, is_close_code};
+use crate::channel::{End, Receiving, Sending};
+use crate::flow_control::{Queue, Rejected, Window};
 use crate::frame::{Frame, Kind};
 use crate::settings::{CHANNEL_SLACK, Settings};
+use crate::side::Side;
 use crate::transmit::{LARGE, Payload};
 use crate::violation::Rule;
 use crate::{Channel, Millis, Violation};
@@ -79,7 +81,7 @@ impl<P: Payload> Connection<P> {
                 Frame::Grant { channel, units } => self.on_grant(channel, units)?,
                 Frame::Hello(body) => self.on_hello(body)?,
                 Frame::Ping => self.pong_due = true,
-                Frame::Pong => self.path.answered(now),
+                Frame::Pong => self.rtt.pong_received(now),
                 Frame::Unknown => {}
             }
         }
@@ -139,7 +141,7 @@ impl<P: Payload> Connection<P> {
         if self.state(channel).is_some() {
             return Err(Rule::OpenTaken.on(channel));
         }
-        if self.churn.is_exhausted(self.keepalive.last_received()) {
+        if self.aborted_opens.is_exhausted(self.keepalive.last_received()) {
             return Err(Rule::Churn.on(channel));
         }
         let refusal = if self.live >= self.settings.max_channels {
@@ -218,7 +220,7 @@ impl<P: Payload> Connection<P> {
             Receiving::Discarding => {}
             Receiving::Opening | Receiving::Open(_) => {
                 if matches!(state.receiving, Receiving::Opening) {
-                    self.churn.count();
+                    self.aborted_opens.count();
                 }
                 self.events.push_back(Event::Closed { channel, code, reason });
             }
@@ -249,7 +251,7 @@ impl<P: Payload> Connection<P> {
 
     fn on_data(&mut self, channel: Channel, kind: Kind, fin: bool, span: Span) -> Result<(), Violation> {
         let max_message = self.settings.max_message;
-        self.path.heard(channel, self.keepalive.last_received());
+        self.rtt.data_received(channel, self.keepalive.last_received());
         let state = self.expect(channel)?;
         let window = match &mut state.receiving {
             Receiving::Open(window) => window,
@@ -276,7 +278,7 @@ impl<P: Payload> Connection<P> {
                     state.sending = Sending::Open(Queue::new(0));
                     drop_queue(&mut self.dropped, channel, queue);
                 }
-                self.churn.count();
+                self.aborted_opens.count();
                 self.events.push_back(Event::Oversize { channel });
             }
         }

@@ -2,11 +2,13 @@
 
 use std::collections::VecDeque;
 
-use super::{Connection, Control, Event, KEPT_EVENTS, Side, Span};
+use super::{Connection, Control, Event, KEPT_EVENTS, Span};
 use crate::Channel;
-use crate::channel::{End, Piece, Queue, Receiving, Sending};
+use crate::channel::{End, Receiving, Sending};
+use crate::flow_control::{Piece, Queue};
 use crate::frame::{Frame, Kind};
 use crate::settings::CHANNEL_SLACK;
+use crate::side::Side;
 use crate::transmit::{ALONE, ALONE_AMONG_MANY, Batch, LARGE, Payload, Transmit};
 
 /// Units that one channel may put into a batch before the next has its turn: half a batch, so that
@@ -139,7 +141,7 @@ impl<P: Payload> Connection<P> {
         {
             let alone = self.ready.len() == 1 && batch.is_empty();
             let raw_out = self.raw_out;
-            let takes_turns = side == Side::Client && self.talker != channel;
+            let takes_turns = side == Side::Client && self.last_bulk_channel != channel;
             let alone_from = if takes_turns { ALONE_AMONG_MANY } else { ALONE };
             let state = self.get(channel).filter(|state| state.scheduled);
             let (queue, ends) = match state.map(|state| &mut state.sending) {
@@ -168,7 +170,7 @@ impl<P: Payload> Connection<P> {
                     if raw_out != Some(header) {
                         Frame::Raw { channel, fin: piece.fin }.encode(&mut batch.headers);
                         self.raw_out = Some(header);
-                        self.talker = channel;
+                        self.last_bulk_channel = channel;
                         return None;
                     }
                     if !batch.is_empty() {
@@ -189,7 +191,7 @@ impl<P: Payload> Connection<P> {
                 _ => {
                     write_piece(batch, channel, piece, queue);
                     if piece.units >= ALONE {
-                        self.talker = channel;
+                        self.last_bulk_channel = channel;
                     }
                 }
             }
