@@ -1,4 +1,4 @@
-// The entry "manysocket/state": a JSON document that pages share, over any WebSocket. docs/state.md has the protocol.
+// The entry "manysocket/state": a JSON document that pages share, over any WebSocket. docs/state-wire.md has the protocol.
 import { Connection } from "./state/connection.js";
 import { Replica, StateError } from "./state/replica.js";
 import { overlaps, toPlain, valueAt } from "./state/tree.js";

@@ -1,5 +1,5 @@
 //! JSON documents that pages share, a URL each: connecting gives the document, then every change; a commit is a delta
-//! against a version, applied as a whole or not at all, and on disk before it is acknowledged. `docs/state.md` has the
+//! against a version, applied as a whole or not at all, and on disk before it is acknowledged. `docs/state-wire.md` has the
 //! wire protocol.
 //!
 //! ```no_run
