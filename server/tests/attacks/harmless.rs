@@ -58,12 +58,12 @@ const LOADS: &[(&str, Load)] = &[
     ("opens without end", Opens(16_384)),
     ("opens of 1 MiB each", echoes(1, 1, 100, 1 << 20)),
     ("2,000 topics that keep two large messages each", echoes(1, 2000, 2, 65_500)),
-    ("1,000 opens of an index of 2,000 long names", Opens(3_000)),
-    ("200 plain requests of an index of 2,000 long names", Gets("/demo/", 200)),
+    ("3,000 opens of an index of 1 MiB", Opens(4_000)),
+    ("500 requests of an index of 1 MiB, unread", Gets("/demo/", 500)),
     ("500 event streams of an index that changes", Dials(500)),
     ("documents of nested objects", Commits { sockets: 1, commits: 200 }),
     ("3,200 commits that fail on a heavy document", Commits { sockets: 16, commits: 200 }),
-    ("64 calls of 249 KB", echoes(1, 64, 1, 249_000)),
+    ("64 sockets with calls of 249 KB, four times", echoes(1, 64, 4, 249_000)),
 ];
 
 /// Returns the traffic to compare an attack with.

@@ -130,51 +130,6 @@ async fn topics_that_keep_messages() {
 
 #[tokio::test]
 #[ignore = "a row of the table"]
-async fn index_readers() {
-    survive("1,000 opens of an index of 2,000 long names", &[], ANY, async |binary| {
-        let _names = topics(&binary.server, 2000, 900).await;
-        let mut link = Link::dial(&binary.server).await;
-        for _ in 0..1000 {
-            link.endpoint.open(INDEX, "").expect("a channel");
-        }
-        // Nothing of what they are sent is taken.
-        let mut answers = 0;
-        while answers < 1000 {
-            match link.event().await {
-                Ok(Event::Accepted { .. } | Event::Refused { .. }) => answers += 1,
-                Ok(_) => {}
-                // More than one link may have the server hold.
-                Err(_) => return,
-            }
-        }
-    })
-    .await;
-}
-
-#[tokio::test]
-#[ignore = "a row of the table"]
-async fn plain_requests_of_an_index() {
-    survive("200 plain requests of an index of 2,000 long names", &[], ANY, async |binary| {
-        let _names = topics(&binary.server, 2000, 900).await;
-        let address = binary.server.address;
-        let mut tasks = JoinSet::new();
-        for _ in 0..20 {
-            tasks.spawn(async move {
-                let mut stream = TcpStream::connect(address).await.expect("a connection");
-                let request = format!("GET {INDEX} HTTP/1.1\r\nHost: {address}\r\n\r\n").repeat(9);
-                let last = format!("GET {INDEX} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-                stream.write_all(&[request, last].concat().into_bytes()).await.expect("a server");
-                let mut part = vec![0; 64 * 1024];
-                while stream.read(&mut part).await.is_ok_and(|length| length > 0) {}
-            });
-        }
-        tasks.join_all().await;
-    })
-    .await;
-}
-
-#[tokio::test]
-#[ignore = "a row of the table"]
 async fn event_streams() {
     survive("500 event streams of an index that changes", &[], ANY, async |binary| {
         let address = binary.server.address;
@@ -244,30 +199,6 @@ async fn commits_that_fail() {
             });
         }
         tasks.join_all().await;
-    })
-    .await;
-}
-
-#[tokio::test]
-#[ignore = "a row of the table"]
-async fn large_calls() {
-    survive("64 calls of 249 KB", &[], ANY, async |binary| {
-        let mut link = Link::dial(&binary.server).await;
-        let arguments = format!("[{}0]", "[],".repeat(83_000));
-        let mut channels = Vec::new();
-        for _ in 0..64 {
-            channels.push(link.open("/demo/rpc/add").await);
-        }
-        for channel in channels {
-            link.endpoint.send(channel, Message::text(arguments.clone()));
-        }
-        let mut answers = 0;
-        while answers < 64 {
-            match link.news().await {
-                Event::Message { .. } | Event::Closed { .. } => answers += 1,
-                other => panic!("{other:?}"),
-            }
-        }
     })
     .await;
 }
