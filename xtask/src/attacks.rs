@@ -1,4 +1,4 @@
-//! `cargo xtask bench attacks`: measures what a neighbour notices of each attack, and writes the table of `docs/security.md`.
+//! `cargo xtask bench attacks`: measures the latency of a neighbour during each attack, and writes the table of `docs/security.md`.
 
 use crate::{command, workspace};
 use anyhow::{Context, Result, bail};

@@ -262,7 +262,7 @@ pub(crate) fn json(message: &Message) -> Result<Value, String> {
     }
 }
 
-/// An index: first all names, then what has changed.
+/// An index: first all names, then the changes.
 #[derive(Debug)]
 struct Index {
     left: u32,
