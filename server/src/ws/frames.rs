@@ -15,7 +15,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
 use crate::budget::compact;
-use crate::ws::output::Output;
+
+use super::mask::mask;
+use super::output::Output;
 
 /// Bytes that one read of small messages takes: 400 messages of 32 bytes.
 const READ: usize = 16 * 1024;
@@ -483,24 +485,6 @@ impl Frame {
         mask(bytes, self.mask, self.done);
         self.done = self.done.wrapping_add(bytes.len());
         self.left -= bytes.len();
-    }
-}
-
-/// Masks or unmasks bytes that lie at an offset of a payload (RFC 6455 §5.3).
-pub(crate) fn mask(bytes: &mut [u8], key: [u8; 4], offset: usize) {
-    if key == [0; 4] {
-        return;
-    }
-    let key: [u8; 8] = std::array::from_fn(|at| key[(offset + at) % 4]);
-    let wide = u64::from_ne_bytes(key);
-    let mut words = bytes.chunks_exact_mut(8);
-    for word in &mut words {
-        if let Ok(bytes) = <[u8; 8]>::try_from(&*word) {
-            word.copy_from_slice(&(u64::from_ne_bytes(bytes) ^ wide).to_ne_bytes());
-        }
-    }
-    for (byte, key) in words.into_remainder().iter_mut().zip(key) {
-        *byte ^= key;
     }
 }
 

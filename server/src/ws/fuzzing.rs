@@ -8,7 +8,8 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::frames::{Broken, Config, FramedSocket, Received, mask, opcode};
+use super::frames::{Broken, Config, FramedSocket, Received, opcode};
+use super::mask::mask;
 
 /// A connection in memory, and the peer at its other end.
 #[derive(Debug, Default)]

@@ -5,6 +5,7 @@ pub(crate) mod frames;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 pub(crate) mod in_memory_upgrade;
+mod mask;
 mod messages;
 mod output;
 pub(crate) mod peer;

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::AsyncWrite;
 
-use crate::ws::frames::mask;
+use super::mask::mask;
 
 /// What is gathered before it is written: past 32 KiB larger writes gain nothing.
 const GATHER: usize = 32 * 1024;
