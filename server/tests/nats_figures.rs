@@ -112,7 +112,7 @@ async fn figures() {
     let nats = NatsServer::start().await.expect("nats-server");
     let (here, there) = (nats.connect().await, nats.connect().await);
     let add = || rpc(async |left: f64, right: f64| left + right);
-    let _offer = add().offer(&there, "/add").await.expect("an offer");
+    let _registration = add().register(&there, "/add").await.expect("a registration");
     let (from, to) = (Topics::new().nats(&here), Topics::new().nats(&there).backlog(IN_FLIGHT));
     let app = Router::new()
         .route_service("/rooms/{room}", to)
@@ -121,7 +121,7 @@ async fn figures() {
     let server = Server::start(app).await;
     let mut subscriber = open(&server, "/rooms/a").await;
     let mut calls = [open(&server, "/local").await, open(&server, "/add").await];
-    // Until the subscription and the offer are known on NATS.
+    // Until the subscription and the registration are known on NATS.
     for _ in 0..100 {
         from.publish("/rooms/a", "hello");
         calls[1].send(Message::text("[1,2]")).await;

@@ -11,7 +11,7 @@ use axum::Router;
 use common::nats::{Backend, backends};
 use common::{KINDS, Kind, Link, Received, Server, Socket, dial};
 use manysocket_protocol::Message;
-use manysocket_server::rpc::{Error, Offer, Rpc, remote, rpc};
+use manysocket_server::rpc::{Error, Registration, Rpc, remote, rpc};
 use manysocket_server::{Nats, Site};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -56,25 +56,25 @@ async fn crash(detail: String) {
 /// Where the functions of a test are: with NATS, every call goes through it.
 struct Place<'a> {
     nats: Option<&'a Nats>,
-    offers: Vec<Offer>,
+    registrations: Vec<Registration>,
 }
 
 impl Place<'_> {
     async fn put(&mut self, path: &str, function: Rpc) -> Rpc {
         let Some(nats) = self.nats else { return function };
-        self.offers.push(function.offer(nats, path).await.expect("an offer"));
+        self.registrations.push(function.register(nats, path).await.expect("a registration"));
         remote(nats, path).expect("a short path")
     }
 }
 
 /// A server, and what has to live as long as it.
-async fn start(backend: &Backend) -> (Server, Vec<Offer>) {
+async fn start(backend: &Backend) -> (Server, Vec<Registration>) {
     let count = Arc::new(AtomicU64::new(0));
     let next = rpc(move || {
         let count = Arc::clone(&count);
         async move { count.fetch_add(1, Ordering::Relaxed) }
     });
-    let mut place = Place { nats: backend.nats.as_ref(), offers: Vec::new() };
+    let mut place = Place { nats: backend.nats.as_ref(), registrations: Vec::new() };
     let object = Site::new()
         .endpoint("/mirror", place.put("/object/mirror", rpc(mirror)).await.endpoint())
         .endpoint("/next", place.put("/object/next", next).await.endpoint())
@@ -98,7 +98,7 @@ async fn start(backend: &Backend) -> (Server, Vec<Offer>) {
         .nest("/object", object)
         .into_router();
     let plain = place.put("/plain", rpc(async |n: u8| n)).await;
-    (Server::start(app.route_service("/plain", plain)).await, place.offers)
+    (Server::start(app.route_service("/plain", plain)).await, place.registrations)
 }
 
 async fn connect(kind: Kind, server: &Server, path: &str) -> Socket {

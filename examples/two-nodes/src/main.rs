@@ -30,7 +30,7 @@ async fn main() -> std::io::Result<()> {
     let nats = Nats::connect(&nats).await?;
     let news = Topics::new().nats(&nats);
     // One server counts the calls of all pages, at whichever server they are connected.
-    let _offer = if has_counter {
+    let _registration = if has_counter {
         let (count, news) = (Arc::new(AtomicU64::new(0)), news.clone());
         let next = rpc(move || {
             let (count, news) = (count.fetch_add(1, Ordering::Relaxed) + 1, news.clone());
@@ -39,7 +39,7 @@ async fn main() -> std::io::Result<()> {
                 count
             }
         });
-        Some(next.offer(&nats, "/next").await?)
+        Some(next.register(&nats, "/next").await?)
     } else {
         None
     };

@@ -73,7 +73,7 @@ use arguments::{Caller, SMALL};
 use call::Call;
 pub use error::Error;
 pub use function::{Answer, Fallible, Function, Plain};
-pub use over_nats::Offer;
+pub use over_nats::Registration;
 use over_nats::Remote;
 
 /// The largest call, in bytes: of arguments that are written by hand, ample.
@@ -98,7 +98,7 @@ enum Callee {
     Elsewhere(Remote),
 }
 
-/// Makes callable what another process [offers](Rpc::offer) under that path.
+/// Returns a function that another process [registers](Rpc::register) under that path.
 ///
 /// A call that no process answers has the error `unavailable`; one whose answer does not come within 30 seconds `timeout`:
 /// whether its function ran is not known then. Neither is sent again.
@@ -134,8 +134,8 @@ impl Rpc {
         self
     }
 
-    /// Answers the calls of other processes to [`remote`] with this path, in turns with all that offer it, until the `Offer` is
-    /// dropped.
+    /// Registers the function on NATS: it then answers the calls of other processes to [`remote`] with this path, until the
+    /// `Registration` is dropped. Processes that register the same path share the calls.
     ///
     /// ```no_run
     /// # async fn example() -> std::io::Result<()> {
@@ -144,7 +144,7 @@ impl Rpc {
     ///
     /// let nats = Nats::connect("nats://127.0.0.1:4222").await?;
     /// // Where the tank is:
-    /// let _offer = rpc(async |degrees: f64| degrees).offer(&nats, "/tank65/turn").await?;
+    /// let _registration = rpc(async |degrees: f64| degrees).register(&nats, "/tank65/turn").await?;
     /// // Where pages are:
     /// let turn = remote(&nats, "/tank65/turn")?;
     /// # Ok(())
@@ -152,9 +152,14 @@ impl Rpc {
     /// ```
     ///
     /// # Errors
-    /// The path is too long, as with [`remote`], or the connection has been closed for good.
-    pub async fn offer(&self, nats: &Nats, path: &str) -> io::Result<Offer> {
-        over_nats::offer(self.clone(), nats, path).await
+    /// Returns an error if the path is too long, as with [`remote`], or if the connection has been closed for good.
+    pub async fn register(&self, nats: &Nats, path: &str) -> io::Result<Registration> {
+        let (rpc, path_of_calls) = (self.clone(), path.to_owned());
+        let answer = move |mut caller: Caller, text: Utf8Bytes| {
+            let (rpc, path) = (rpc.clone(), path_of_calls.clone());
+            async move { rpc.answer_text(&mut caller, &path, text).await }
+        };
+        over_nats::register(nats, path, self.max_message, answer).await
     }
 
     /// An endpoint of a [`Site`](crate::Site).

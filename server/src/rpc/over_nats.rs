@@ -13,7 +13,7 @@ use crate::ws::peer;
 
 use super::arguments::Caller;
 use super::call::refuse;
-use super::{Error, Rpc};
+use super::error::Error;
 
 /// The first tokens of the subjects of functions.
 const PREFIX: &str = "manysocket.rpc";
@@ -31,10 +31,10 @@ pub(super) struct Remote {
     subject: Subject,
 }
 
-/// That a function answers calls of other processes: until this is dropped.
+/// A function that answers calls of other processes, until this is dropped.
 #[derive(Debug)]
-#[must_use = "the offer ends when this is dropped"]
-pub struct Offer {
+#[must_use = "the registration ends when this is dropped"]
+pub struct Registration {
     _end: DropGuard,
 }
 
@@ -52,7 +52,9 @@ impl Remote {
         let error = match self.nats.client().request(self.subject.clone(), text.into()).await {
             Ok(reply) => match String::from_utf8(reply.payload.into()) {
                 Ok(answer) => return answer,
-                Err(_) => return fail("unavailable", "what answers calls of this function is none of ours"),
+                Err(_) => {
+                    return fail("unavailable", "the responder on this subject is not a manysocket server");
+                }
             },
             Err(error) => error,
         };
@@ -70,8 +72,17 @@ impl Remote {
     }
 }
 
-/// Answers the calls of others.
-pub(super) async fn offer(rpc: Rpc, nats: &Nats, path: &str) -> io::Result<Offer> {
+/// Answers the calls of other processes with `answer`, and refuses those of more than `max_message` bytes.
+pub(super) async fn register<A, F>(
+    nats: &Nats,
+    path: &str,
+    max_message: usize,
+    answer: A,
+) -> io::Result<Registration>
+where
+    A: Fn(Caller, Utf8Bytes) -> F + Send + 'static,
+    F: Future<Output = String> + Send + 'static,
+{
     let subject = function_subject(path)?;
     let calls = nats.client().queue_subscribe(subject, QUEUE.into()).await.map_err(io::Error::other)?;
     let end = CancellationToken::new();
@@ -96,21 +107,20 @@ pub(super) async fn offer(rpc: Rpc, nats: &Nats, path: &str) -> io::Result<Offer
     // All that call over NATS are one.
     let peer = peer::number();
     let answers = calls.for_each_concurrent(CONCURRENT, move |call| {
-        let (rpc, client, path) = (rpc.clone(), client.clone(), path.clone());
+        let (client, path) = (client.clone(), path.clone());
+        let answer = match Utf8Bytes::try_from(call.payload) {
+            Ok(text) if text.len() <= max_message => Ok(answer(Caller::new(peer, None), text)),
+            Ok(_) => Err(refuse("the call is too large")),
+            Err(_) => Err(refuse("a call is text in UTF-8")),
+        };
         async move {
             let Some(reply) = call.reply else {
-                return debug!(path, "a call that nobody awaits the answer of");
+                return debug!(path, "ignored a call without a reply subject");
             };
-            let answer = match Utf8Bytes::try_from(call.payload) {
-                Ok(text) if text.len() <= rpc.max_message => {
-                    // A task of its own: functions that compute run on all cores.
-                    let mut caller = Caller::new(peer, None);
-                    tokio::spawn(async move { rpc.answer_text(&mut caller, &path, text).await })
-                        .await
-                        .unwrap_or_default()
-                }
-                Ok(_) => refuse("the call is too large"),
-                Err(_) => refuse("a call is text in UTF-8"),
+            let answer = match answer {
+                // In a separate task, so that functions that compute run on all cores.
+                Ok(answer) => tokio::spawn(answer).await.unwrap_or_default(),
+                Err(refusal) => refusal,
             };
             if let Err(error) = client.publish(reply.clone(), answer.into()).await {
                 warn!("an answer cannot be sent: {error}");
@@ -126,7 +136,7 @@ pub(super) async fn offer(rpc: Rpc, nats: &Nats, path: &str) -> io::Result<Offer
         // The connection ends with its last user, and what it has not written by then is lost.
         let _ = client.flush().await;
     });
-    Ok(Offer { _end: end.drop_guard() })
+    Ok(Registration { _end: end.drop_guard() })
 }
 
 fn function_subject(path: &str) -> io::Result<Subject> {
