@@ -10,8 +10,8 @@ use common::nats::NatsServer;
 use common::{KINDS, Kind, Received, Server, Socket};
 use manysocket_protocol::Message;
 use manysocket_server::Nats;
-use manysocket_server::rpc::{Error, Offer, remote, rpc};
-use manysocket_server::topic::{Slow, Topics};
+use manysocket_server::rpc::{Error, Registration, remote, rpc};
+use manysocket_server::topic::{SlowSubscriber, Topics};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -20,25 +20,25 @@ struct Node {
     server: Server,
     topics: Topics,
     nats: Nats,
-    _offer: Option<Offer>,
+    _registration: Option<Registration>,
 }
 
 impl Node {
-    async fn start(nats: Nats, has_function: bool, slow: Slow) -> Self {
+    async fn start(nats: Nats, has_function: bool, slow: SlowSubscriber) -> Self {
         // Room for what comes at once after an outage.
         let topics = Topics::new().nats(&nats).slow(slow).backlog(4096);
         let double = rpc(async |n: u32| match n {
             0 => Err(Error::new("zero", "nothing to double")),
             n => Ok(2 * n),
         });
-        let offer = match has_function {
-            true => Some(double.offer(&nats, "/double").await.expect("an offer")),
+        let registration = match has_function {
+            true => Some(double.register(&nats, "/double").await.expect("a registration")),
             false => None,
         };
         let app = Router::new()
             .route_service("/rooms/{room}", topics.clone())
             .route_service("/double", remote(&nats, "/double").expect("a short path"));
-        Self { server: Server::start(app).await, topics, nats, _offer: offer }
+        Self { server: Server::start(app).await, topics, nats, _registration: registration }
     }
 
     async fn socket(&self, kind: Kind, path: &str) -> Socket {
@@ -82,8 +82,8 @@ async fn until(socket: &mut Socket, expected: &str) {
 async fn topics_and_calls_cross_and_again_after_nats_was_killed() {
     let Some(mut nats) = NatsServer::start().await else { return };
     for kind in KINDS {
-        let here = Node::start(nats.connect().await, false, Slow::Drop).await;
-        let there = Node::start(nats.connect().await, true, Slow::Drop).await;
+        let here = Node::start(nats.connect().await, false, SlowSubscriber::Drop).await;
+        let there = Node::start(nats.connect().await, true, SlowSubscriber::Drop).await;
         let (mut a, mut b) = (here.socket(kind, "/rooms/a").await, there.socket(kind, "/rooms/a").await);
         let mut elsewhere = there.socket(kind, "/rooms/*").await;
         let mut double = here.socket(kind, "/double").await;
@@ -168,7 +168,7 @@ async fn what_waits_for_nats_reaches_everybody_in_every_outage() {
     // Each has a function, so that each can be asked whether it knows that NATS is away.
     let mut nodes = Vec::new();
     for _ in 0..3 {
-        nodes.push(Node::start(nats.connect().await, true, Slow::Drop).await);
+        nodes.push(Node::start(nats.connect().await, true, SlowSubscriber::Drop).await);
     }
     let (mut sockets, mut doubles) = (Vec::new(), Vec::new());
     for node in &nodes {
@@ -215,7 +215,7 @@ async fn what_waits_for_nats_reaches_everybody_in_every_outage() {
 async fn a_publisher_that_waits_for_nats_reads_on() {
     let Some(mut nats) = NatsServer::start().await else { return };
     for kind in KINDS {
-        let node = Node::start(nats.connect().await, true, Slow::Drop).await;
+        let node = Node::start(nats.connect().await, true, SlowSubscriber::Drop).await;
         let mut socket = node.socket(kind, "/rooms/a").await;
         let mut double = node.socket(kind, "/double").await;
         send(&mut socket, "here").await;
@@ -255,7 +255,7 @@ async fn credentials_of_the_url_let_the_server_in() {
 #[tokio::test]
 async fn who_wants_no_gaps_is_closed_when_there_may_be_one() {
     let Some(mut nats) = NatsServer::start().await else { return };
-    let node = Node::start(nats.connect().await, false, Slow::Close).await;
+    let node = Node::start(nats.connect().await, false, SlowSubscriber::Close).await;
     let mut socket = node.socket(Kind::Virtual, "/rooms/a").await;
     send(&mut socket, "here").await;
     assert_eq!(text(&mut socket).await, "here");
@@ -268,17 +268,17 @@ async fn who_wants_no_gaps_is_closed_when_there_may_be_one() {
 #[tokio::test]
 async fn a_function_that_nobody_offers_is_unavailable_and_offers_take_turns() {
     let Some(nats) = NatsServer::start().await else { return };
-    let front = Node::start(nats.connect().await, false, Slow::Drop).await;
+    let front = Node::start(nats.connect().await, false, SlowSubscriber::Drop).await;
     let mut double = front.socket(Kind::Native, "/double").await;
     let nobody = call(&mut double, "[1]").await;
     assert_eq!(nobody["error"]["code"], "unavailable", "{nobody}");
     assert_eq!(nobody["error"]["message"], "no server answers this function now");
 
     let (who, path) = (Router::new(), "/who");
-    let mut offers = Vec::new();
+    let mut registrations = Vec::new();
     for n in 0..2 {
         let own = nats.connect().await;
-        offers.push(rpc(move || async move { n }).offer(&own, path).await.expect("an offer"));
+        registrations.push(rpc(move || async move { n }).register(&own, path).await.expect("a registration"));
     }
     let app = who.route_service(path, remote(&front.nats, path).expect("a short path"));
     let server = Server::start(app).await;
@@ -290,8 +290,8 @@ async fn a_function_that_nobody_offers_is_unavailable_and_offers_take_turns() {
             None => sleep(Duration::from_millis(5)).await,
         }
     }
-    // An offer ends when it is dropped.
-    drop(offers.remove(0));
+    // A registration ends when it is dropped.
+    drop(registrations.remove(0));
     let mut others = 0;
     while others < 20 {
         match call(&mut socket, "[]").await["result"].as_u64() {
@@ -304,7 +304,7 @@ async fn a_function_that_nobody_offers_is_unavailable_and_offers_take_turns() {
 #[tokio::test]
 async fn a_path_that_nats_cannot_take_is_refused_and_hurts_nobody() {
     let Some(nats) = NatsServer::start().await else { return };
-    let node = Node::start(nats.connect().await, false, Slow::Drop).await;
+    let node = Node::start(nats.connect().await, false, SlowSubscriber::Drop).await;
     let mut neighbour = node.socket(Kind::Native, "/rooms/a").await;
     for kind in KINDS {
         let long = format!("/rooms/{}", "~".repeat(2000));

@@ -12,17 +12,17 @@ use common::nats::{Backend, backends, cases};
 use common::{KINDS, Kind, PATIENCE, Received, Server, Socket, dial};
 use manysocket_protocol::Message;
 use manysocket_server::Site;
-use manysocket_server::topic::{Rules, Slow, Topics, Verdict};
+use manysocket_server::topic::{SlowSubscriber, TopicPolicy, Topics, Verdict};
 
 /// Topics where that backend has them.
-fn on<R: Rules>(backend: &Backend, topics: Topics<R>) -> Topics<R> {
+fn on<R: TopicPolicy>(backend: &Backend, topics: Topics<R>) -> Topics<R> {
     match &backend.nats {
         Some(nats) => topics.nats(nats),
         None => topics,
     }
 }
 
-async fn serve<R: Rules>(topics: &Topics<R>) -> Server {
+async fn serve<R: TopicPolicy>(topics: &Topics<R>) -> Server {
     Server::start(Router::new().route_service("/rooms/{room}", topics.clone())).await
 }
 
@@ -31,7 +31,7 @@ async fn subscribe(kind: Kind, server: &Server, path: &str) -> Socket {
 }
 
 /// A subscriber, once the topic knows of it.
-async fn subscribed<R: Rules>(kind: Kind, server: &Server, topics: &Topics<R>, path: &str) -> Socket {
+async fn subscribed<R: TopicPolicy>(kind: Kind, server: &Server, topics: &Topics<R>, path: &str) -> Socket {
     let before = topics.subscribers(path);
     let socket = subscribe(kind, server, path).await;
     until(|| topics.subscribers(path) > before).await;
@@ -119,7 +119,7 @@ async fn a_topic_ends_with_its_last_subscriber_and_its_history_with_it() {
 /// The name is in a cookie; who has none may not come in.
 struct Members;
 
-impl Rules for Members {
+impl TopicPolicy for Members {
     type Subscriber = String;
 
     async fn accept(&self, topic: &str, request: &Parts) -> Result<String, Response> {
@@ -146,7 +146,7 @@ impl Rules for Members {
 #[tokio::test]
 async fn rules_say_who_may_come_in_what_becomes_of_a_message_and_who_gets_it() {
     for (backend, kind) in cases(&backends().await) {
-        let topics = on(backend, Topics::with(Members).history(10));
+        let topics = on(backend, Topics::with_policy(Members).history(10));
         let server = serve(&topics).await;
         assert_eq!(Socket::open(kind, &server, "/rooms/a", "", "").await.err(), Some(403), "{kind:?}");
         let mut ada = Socket::open(kind, &server, "/rooms/a", "name=ada", "").await.expect("open").0;
@@ -394,7 +394,7 @@ async fn a_slow_subscriber_misses_the_oldest_and_is_told_how_many() {
 #[tokio::test]
 async fn or_is_closed() {
     for (backend, kind) in cases(&backends().await) {
-        let topics = on(backend, Topics::new().backlog(4).slow(Slow::Close));
+        let topics = on(backend, Topics::new().backlog(4).slow(SlowSubscriber::Close));
         let server = serve(&topics).await;
         let mut slow = leave_behind(kind, &topics, &server).await;
         let (code, reason) = loop {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use axum::extract::ws::Message;
@@ -13,8 +13,9 @@ use crate::metrics::stats::Stats;
 use crate::nats::Nats;
 use crate::site::listing::Listing;
 
-use super::Limits;
-use super::memory::{LIMIT, Memory};
+use super::limits::TopicLimits;
+use super::lock::lock;
+use super::memory::{LIMIT, TopicUsage};
 use super::name::decode;
 use super::over_nats::{NotTaken, Remote, publish_now, topic_subject};
 use super::ring::{Cursor, Item, Ring};
@@ -37,7 +38,7 @@ pub(super) struct Hub {
     topics: Mutex<Topics>,
     /// Where other processes have the same topics.
     nats: Option<Nats>,
-    memory: Arc<Memory>,
+    memory: Arc<TopicUsage>,
 }
 
 #[derive(Debug, Default)]
@@ -103,7 +104,11 @@ impl Hub {
         if is_short { Ok(name) } else { Err(Refused::TooLong) }
     }
 
-    pub(super) fn subscribe(self: &Arc<Self>, name: &str, limits: Limits) -> Result<Subscription, Refused> {
+    pub(super) fn subscribe(
+        self: &Arc<Self>,
+        name: &str,
+        limits: TopicLimits,
+    ) -> Result<Subscription, Refused> {
         let mut topics = lock(&self.topics);
         let (name, topic) = match topics.by_name.get_key_value(name) {
             Some((name, topic)) => (Arc::clone(name), Arc::clone(topic)),
@@ -118,7 +123,7 @@ impl Hub {
     }
 
     /// Checks that there is room for a new topic.
-    fn check_room(&self, count: usize, name: &str, limits: Limits) -> Result<(), Refused> {
+    fn check_room(&self, count: usize, name: &str, limits: TopicLimits) -> Result<(), Refused> {
         if count >= limits.max_topics {
             self.memory.crossed("max_topics");
             warn!(limit = "max_topics", "open refused: there are {count} topics, and there may be no more");
@@ -185,7 +190,7 @@ impl Topics {
 }
 
 impl Topic {
-    fn new(name: &str, limits: Limits, hub: &Hub) -> Self {
+    fn new(name: &str, limits: TopicLimits, hub: &Hub) -> Self {
         let ring = Ring::new(hub.base(name), limits, &hub.memory);
         let remote = hub.nats.as_ref().and_then(|nats| Remote::join(nats, name, Arc::clone(&ring)));
         Self { ring, remote }
@@ -253,9 +258,4 @@ impl Drop for Subscription {
 /// Returns the last segment of a name as people write it.
 fn last_segment(name: &str) -> Cow<'_, str> {
     percent_decode_str(name.rsplit('/').next().unwrap_or_default()).decode_utf8_lossy()
-}
-
-/// Locks; a panic while one of these locks is held would be a bug, and the data stays consistent at every step, so others go on.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

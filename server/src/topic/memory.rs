@@ -1,35 +1,41 @@
 //! The memory of all topics of one hub: what they hold, and which of them give up messages when it is full.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use crate::metrics::stats::Stats;
 
-use super::hub::lock;
-use super::ring::Ring;
+use super::lock::lock;
 
 /// The name of the limit in logs and metrics.
 pub(super) const LIMIT: &str = "topics_memory";
 
-/// What all topics of a hub hold.
+/// A topic that can give memory back.
+pub(super) trait Shed: fmt::Debug + Send + Sync {
+    /// Drops the oldest messages until `bytes` are free.
+    fn shed(&self, bytes: usize);
+}
+
+/// The memory that all topics of a hub hold.
 #[derive(Debug, Default)]
-pub(super) struct Memory {
+pub(super) struct TopicUsage {
     held: Arc<AtomicUsize>,
     topics: Mutex<Topics>,
     /// Topics that held much when it was last looked for such, the largest last. Locked before `topics`.
-    largest: Mutex<Vec<Weak<Ring>>>,
+    largest: Mutex<Vec<Weak<dyn Shed>>>,
     stats: OnceLock<Stats>,
 }
 
 #[derive(Debug, Default)]
 struct Topics {
     /// Each with the bytes that it holds.
-    rings: BTreeMap<u64, (Weak<Ring>, Arc<AtomicUsize>)>,
+    rings: BTreeMap<u64, (Weak<dyn Shed>, Arc<AtomicUsize>)>,
     last: u64,
 }
 
-impl Memory {
+impl TopicUsage {
     /// Shows what the topics hold in the metrics of a multiplexer. The first one counts.
     pub(super) fn report_to(&self, stats: &Stats) {
         self.stats.get_or_init(|| {
@@ -46,7 +52,7 @@ impl Memory {
     }
 
     /// Adds a topic that holds `bytes`, and returns its number.
-    pub(super) fn add(&self, ring: Weak<Ring>, own: Arc<AtomicUsize>, bytes: usize) -> u64 {
+    pub(super) fn add(&self, ring: Weak<dyn Shed>, own: Arc<AtomicUsize>, bytes: usize) -> u64 {
         self.held.fetch_add(bytes, Ordering::Relaxed);
         let mut topics = lock(&self.topics);
         topics.last += 1;
@@ -116,7 +122,7 @@ impl Memory {
     }
 
     /// Returns the topics that hold more than `least`, the largest last.
-    fn largest(&self, least: usize) -> Vec<Weak<Ring>> {
+    fn largest(&self, least: usize) -> Vec<Weak<dyn Shed>> {
         let topics = lock(&self.topics);
         let large = topics.rings.values().map(|(ring, own)| (own.load(Ordering::Relaxed), ring));
         let mut large: Vec<_> =

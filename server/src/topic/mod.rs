@@ -11,19 +11,19 @@
 //! rooms.publish("/chatrooms/rust", "the server restarts at noon");
 //! ```
 //!
-//! What may be done in them is up to [`Rules`]:
+//! A [`TopicPolicy`] decides who may subscribe and publish:
 //!
 //! ```
 //! use axum::extract::ws::Message;
 //! use axum::http::{StatusCode, header, request::Parts};
 //! use axum::response::{IntoResponse, Response};
 //! use axum::{Router, routing::any_service};
-//! use manysocket_server::topic::{Rules, Topics, Verdict};
+//! use manysocket_server::topic::{TopicPolicy, Topics, Verdict};
 //!
 //! struct Members;
 //!
-//! impl Rules for Members {
-//!     /// The name.
+//! impl TopicPolicy for Members {
+//!     /// The subscriber's name.
 //!     type Subscriber = String;
 //!
 //!     async fn accept(&self, _topic: &str, request: &Parts) -> Result<String, Response> {
@@ -39,13 +39,16 @@
 //!     }
 //! }
 //!
-//! let app: Router = Router::new().route("/members/{room}", any_service(Topics::with(Members)));
+//! let app: Router = Router::new().route("/members/{room}", any_service(Topics::with_policy(Members)));
 //! ```
 
 mod hub;
+mod limits;
+mod lock;
 mod memory;
 mod name;
 mod over_nats;
+mod policy;
 mod ring;
 mod subscriber;
 
@@ -72,109 +75,28 @@ use crate::site::sse::event_stream;
 use crate::ws::upgrade::WebSocketUpgrade;
 
 use hub::{Hub, Refused};
+use limits::TopicLimits;
+pub use policy::{AllowAll, SlowSubscriber, TopicPolicy, Verdict};
 use subscriber::Subscriber;
-
-/// Messages that a subscriber may be behind: some seconds of a busy chat.
-const BACKLOG: usize = 256;
-
-/// The largest message, in bytes. A topic holds at most its backlog and history of such, by default 16 MiB.
-const MAX_MESSAGE: usize = 64 * 1024;
-
-/// Topics at once. A topic without a message costs 600 bytes and six times its name: so many are 6 MiB and more.
-const MAX_TOPICS: usize = 10_000;
-
-/// The memory of all topics, in bytes: sixteen topics whose backlogs are full of the largest messages.
-const MAX_MEMORY: usize = 256 << 20;
-
-#[derive(Debug, Clone, Copy)]
-struct Limits {
-    /// Messages that a subscriber may be behind.
-    backlog: usize,
-    /// Messages that a new subscriber gets.
-    history: usize,
-    max_message: usize,
-    max_topics: usize,
-    /// Bytes that all topics hold.
-    max_memory: usize,
-}
-
-/// What may be done in topics. Each method has a default that allows it.
-pub trait Rules: Send + Sync + 'static {
-    /// What there is to know about a subscriber: a name, say.
-    type Subscriber: Send + Sync + 'static;
-
-    /// Takes a subscriber on, or refuses it with a response: a status such as 403. A page sees of that what it sees of any
-    /// refused WebSocket: `error`, then `close`.
-    fn accept(
-        &self,
-        topic: &str,
-        request: &Parts,
-    ) -> impl Future<Output = Result<Self::Subscriber, Response>> + Send;
-
-    /// What becomes of a message that a subscriber sends. It is text or binary.
-    fn publish(&self, from: &Self::Subscriber, message: Message) -> Verdict {
-        let _ = from;
-        Verdict::Publish(message)
-    }
-
-    /// Whether a subscriber gets a message. Called for each subscriber and message: it should be quick.
-    fn deliver(&self, to: &Self::Subscriber, message: &Message) -> bool {
-        let (_, _) = (to, message);
-        true
-    }
-}
-
-/// What becomes of a message.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Verdict {
-    /// All subscribers get this, the sender included: the message as it came, or another in its place.
-    Publish(Message),
-    /// Nothing comes of it.
-    Ignore,
-    /// The sender's socket is closed with 1008 (policy violation) and this reason.
-    Close(String),
-}
-
-/// Everybody may subscribe and publish.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Anyone;
-
-impl Rules for Anyone {
-    type Subscriber = ();
-
-    async fn accept(&self, _topic: &str, _request: &Parts) -> Result<(), Response> {
-        Ok(())
-    }
-}
-
-/// What happens to a subscriber that is further behind than the [backlog](Topics::backlog).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Slow {
-    /// It misses the oldest messages, and in their place gets the text `{"dropped":17}`.
-    #[default]
-    Drop,
-    /// Its socket is closed with 1013 (try again later), and a reason that says how many messages it missed.
-    Close,
-}
 
 /// Topics, each at a URL of its own: a [`Service`] for a route with a parameter. Clones share the topics and may differ in
 /// what they let a subscriber do. Pages of other origins may subscribe natively if the
 /// [`Site`](crate::Site::allow_origin) lets them, and over multiplexers that let them.
 ///
 /// A topic is made for its first subscriber and ends with its last; its name is the path of the URL.
-pub struct Topics<R = Anyone> {
+pub struct Topics<P = AllowAll> {
     hub: Arc<Hub>,
-    rules: Arc<R>,
-    limits: Limits,
-    slow: Slow,
+    policy: Arc<P>,
+    limits: TopicLimits,
+    slow: SlowSubscriber,
     read_only: bool,
 }
 
 impl Topics {
-    /// Topics in which everybody may do everything.
+    /// Creates topics to which everybody may subscribe and publish.
     #[must_use]
     pub fn new() -> Self {
-        Self::with(Anyone)
+        Self::with_policy(AllowAll)
     }
 }
 
@@ -184,21 +106,15 @@ impl Default for Topics {
     }
 }
 
-impl<R: Rules> Topics<R> {
-    /// Topics with rules.
+impl<P: TopicPolicy> Topics<P> {
+    /// Creates topics with a policy.
     #[must_use]
-    pub fn with(rules: R) -> Self {
+    pub fn with_policy(policy: P) -> Self {
         Self {
             hub: Arc::default(),
-            rules: Arc::new(rules),
-            limits: Limits {
-                backlog: BACKLOG,
-                history: 0,
-                max_message: MAX_MESSAGE,
-                max_topics: MAX_TOPICS,
-                max_memory: MAX_MEMORY,
-            },
-            slow: Slow::default(),
+            policy: Arc::new(policy),
+            limits: TopicLimits::default(),
+            slow: SlowSubscriber::default(),
             read_only: false,
         }
     }
@@ -254,7 +170,7 @@ impl<R: Rules> Topics<R> {
 
     /// What happens to a subscriber that is further behind than that. Default: it misses messages, and is told how many.
     #[must_use]
-    pub fn slow(mut self, slow: Slow) -> Self {
+    pub fn slow(mut self, slow: SlowSubscriber) -> Self {
         self.slow = slow;
         self
     }
@@ -266,7 +182,7 @@ impl<R: Rules> Topics<R> {
         self
     }
 
-    /// Publishes from the server, past the [rules](Rules::publish) for subscribers, on the topic with the path `topic`.
+    /// Publishes from the server, past the [policy](TopicPolicy::publish) for subscribers, on the topic with the path `topic`.
     /// Returns how many subscribers it has in this process; where there are none, nobody gets the message, later ones neither.
     ///
     /// On [NATS](Self::nats) it does not wait: if 2,000 messages (16 MiB) wait to go there already, this one is lost, and the log
@@ -309,16 +225,16 @@ impl<R: Rules> Topics<R> {
     }
 
     /// Subscribes: the subscription exists before the open is accepted.
-    async fn subscriber(self, parts: &Parts) -> Result<Subscriber<R>, Response> {
+    async fn subscriber(self, parts: &Parts) -> Result<Subscriber<P>, Response> {
         if let Some(stats) = parts.extensions.get::<Stats>() {
             self.hub.report_to(stats);
         }
         let name = self.hub.name(original_uri(&parts.extensions, &parts.uri).path());
         let name = name.map_err(Refused::into_response)?;
-        let about = self.rules.accept(&name, parts).await?;
+        let about = self.policy.accept(&name, parts).await?;
         let subscription = self.hub.subscribe(&name, self.limits).map_err(Refused::into_response)?;
         subscription.joined().await;
-        Ok(Subscriber::new(subscription, self.rules, about, self.slow, self.read_only))
+        Ok(Subscriber::new(subscription, self.policy, about, self.slow, self.read_only))
     }
 
     /// Answers an open.
@@ -361,11 +277,11 @@ impl IntoResponse for Refused {
     }
 }
 
-impl<R> Clone for Topics<R> {
+impl<P> Clone for Topics<P> {
     fn clone(&self) -> Self {
         Self {
             hub: Arc::clone(&self.hub),
-            rules: Arc::clone(&self.rules),
+            policy: Arc::clone(&self.policy),
             limits: self.limits,
             slow: self.slow,
             read_only: self.read_only,
@@ -373,13 +289,13 @@ impl<R> Clone for Topics<R> {
     }
 }
 
-impl<R> fmt::Debug for Topics<R> {
+impl<P> fmt::Debug for Topics<P> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Topics").field("limits", &self.limits).finish_non_exhaustive()
     }
 }
 
-impl<R: Rules> Service<Request> for Topics<R> {
+impl<P: TopicPolicy> Service<Request> for Topics<P> {
     type Response = Response;
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Response, Infallible>>;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::mem::size_of;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 
 use axum::extract::ws::Message;
@@ -12,16 +12,16 @@ use bytes::Bytes;
 use crate::budget::compact;
 use crate::waiters::Waiters;
 
-use super::Limits;
-use super::hub::lock;
-use super::memory::Memory;
+use super::limits::TopicLimits;
+use super::lock::lock;
+use super::memory::{Shed, TopicUsage};
 
 /// The bytes of memory that a message costs besides its content and its slot: two blocks of the allocator, and what counts the
 /// references to the content.
 const MESSAGE: usize = 96;
 
 /// The bytes of memory that a slot costs: at most half of them are free.
-const SLOT: usize = 2 * size_of::<Slot>();
+const SLOT: usize = 2 * size_of::<BufferedMessage>();
 
 /// The bytes of memory that a subscriber costs here: its number and waker in a tree whose nodes are half full.
 const SUBSCRIBER: usize = 64;
@@ -36,18 +36,18 @@ const MAX_COPY: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Ring {
     state: Mutex<State>,
-    limits: Limits,
+    limits: TopicLimits,
     /// The bytes that the topic costs without messages and subscribers.
     base: usize,
     /// The bytes that the topic holds, as counted in `memory`.
     own: Arc<AtomicUsize>,
-    memory: Arc<Memory>,
+    memory: Arc<TopicUsage>,
     number: u64,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    slots: VecDeque<Slot>,
+    slots: VecDeque<BufferedMessage>,
     /// The position of the oldest slot.
     first: u64,
     subscribers: usize,
@@ -57,7 +57,7 @@ struct State {
 }
 
 #[derive(Debug)]
-struct Slot {
+struct BufferedMessage {
     /// `None`: an unknown number of messages may be missing here.
     message: Option<Message>,
     /// The message as a Server-Sent Event, once a reader has asked for it.
@@ -82,7 +82,7 @@ pub(super) struct Cursor {
     number: u64,
 }
 
-impl Slot {
+impl BufferedMessage {
     fn cost(&self) -> usize {
         let message = self.message.as_ref().map_or(SLOT, cost);
         message + self.event.as_ref().map_or(0, |event| event.len() + MESSAGE)
@@ -96,7 +96,7 @@ impl State {
     }
 
     fn push(&mut self, message: Option<Message>) {
-        let slot = Slot { message, event: None, unread: self.subscribers };
+        let slot = BufferedMessage { message, event: None, unread: self.subscribers };
         self.content += slot.cost();
         self.slots.push_back(slot);
     }
@@ -122,10 +122,10 @@ impl State {
 
 impl Ring {
     /// Makes the ring of a topic that costs `base` bytes, and counts it in `memory`.
-    pub(super) fn new(base: usize, limits: Limits, memory: &Arc<Memory>) -> Arc<Self> {
+    pub(super) fn new(base: usize, limits: TopicLimits, memory: &Arc<TopicUsage>) -> Arc<Self> {
         Arc::new_cyclic(|ring| {
             let own = Arc::new(AtomicUsize::new(base));
-            let number = memory.add(ring.clone(), Arc::clone(&own), base);
+            let number = memory.add(ring.clone() as Weak<dyn Shed>, Arc::clone(&own), base);
             Self { state: Mutex::default(), limits, base, own, memory: Arc::clone(memory), number }
         })
     }
@@ -258,20 +258,10 @@ impl Ring {
         self.gap()
     }
 
-    /// Drops the oldest messages until `bytes` are free.
-    pub(super) fn shed(&self, bytes: usize) {
-        let mut state = lock(&self.state);
-        let least = state.content.saturating_sub(bytes);
-        while state.content > least && state.pop() {}
-        state.trim(self.limits.history);
-        self.count(&state);
-        // A subscriber that is behind finds out when it reads on.
-    }
-
     /// Tells the subscribers that messages may be missing here, and returns their number.
     pub(super) fn gap(&self) -> usize {
         let state = lock(&self.state);
-        let is_told = |slot: &Slot| slot.message.is_none() && slot.unread == state.subscribers;
+        let is_told = |slot: &BufferedMessage| slot.message.is_none() && slot.unread == state.subscribers;
         if state.slots.back().is_some_and(is_told) {
             return state.subscribers;
         }
@@ -288,6 +278,17 @@ impl Ring {
     fn count(&self, state: &State) {
         let now = self.base + state.content + state.subscribers * SUBSCRIBER;
         self.memory.change(&self.own, now);
+    }
+}
+
+impl Shed for Ring {
+    fn shed(&self, bytes: usize) {
+        let mut state = lock(&self.state);
+        let least = state.content.saturating_sub(bytes);
+        while state.content > least && state.pop() {}
+        state.trim(self.limits.history);
+        self.count(&state);
+        // A subscriber that is behind finds out when it reads on.
     }
 }
 

@@ -20,17 +20,17 @@ use crate::ws::socket::{WebSocket, close, is_too_large};
 
 use super::hub::{Subscription, Topic};
 use super::over_nats::NotTaken;
+use super::policy::{SlowSubscriber, TopicPolicy, Verdict};
 use super::ring::Item;
-use super::{Rules, Slow, Verdict};
 
 /// How long a page has to answer a close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-pub(super) struct Subscriber<R: Rules> {
+pub(super) struct Subscriber<P: TopicPolicy> {
     subscription: Subscription,
-    rules: Arc<R>,
-    about: R::Subscriber,
-    slow: Slow,
+    policy: Arc<P>,
+    about: P::Subscriber,
+    slow: SlowSubscriber,
     read_only: bool,
 }
 
@@ -61,15 +61,15 @@ enum Ready {
     Sent(Result<(), NotTaken>),
 }
 
-impl<R: Rules> Subscriber<R> {
+impl<P: TopicPolicy> Subscriber<P> {
     pub(super) fn new(
         subscription: Subscription,
-        rules: Arc<R>,
-        about: R::Subscriber,
-        slow: Slow,
+        policy: Arc<P>,
+        about: P::Subscriber,
+        slow: SlowSubscriber,
         read_only: bool,
     ) -> Self {
-        Self { subscription, rules, about, slow, read_only }
+        Self { subscription, policy, about, slow, read_only }
     }
 
     /// Serves the socket until either end closes it.
@@ -149,7 +149,7 @@ impl<R: Rules> Subscriber<R> {
                 Poll::Ready(item)
             });
             match item.await {
-                Item::Message(message, position) if self.rules.deliver(&self.about, &message) => {
+                Item::Message(message, position) if self.policy.deliver(&self.about, &message) => {
                     return Ok((message, Some(position)));
                 }
                 Item::Message(..) => {}
@@ -162,7 +162,7 @@ impl<R: Rules> Subscriber<R> {
     fn waiting(&mut self) -> Result<Option<Message>, End> {
         loop {
             match self.subscription.read() {
-                Some(Item::Message(message, _)) if self.rules.deliver(&self.about, &message) => {
+                Some(Item::Message(message, _)) if self.policy.deliver(&self.about, &message) => {
                     return Ok(Some(message));
                 }
                 Some(Item::Message(..)) => {}
@@ -176,12 +176,14 @@ impl<R: Rules> Subscriber<R> {
     fn missed(&self, count: Option<u64>) -> Result<Message, End> {
         debug!(count, "a subscriber missed messages");
         match (self.slow, count) {
-            (Slow::Drop, Some(count)) => Ok(Message::Text(format!("{{\"dropped\":{count}}}").into())),
-            (Slow::Drop, None) => Ok(Message::Text("{\"dropped\":null}".into())),
-            (Slow::Close, Some(count)) => {
+            (SlowSubscriber::Drop, Some(count)) => {
+                Ok(Message::Text(format!("{{\"dropped\":{count}}}").into()))
+            }
+            (SlowSubscriber::Drop, None) => Ok(Message::Text("{\"dropped\":null}".into())),
+            (SlowSubscriber::Close, Some(count)) => {
                 Err(End::Close(close_code::AGAIN, format!("too slow: missed {count} messages")))
             }
-            (Slow::Close, None) => {
+            (SlowSubscriber::Close, None) => {
                 Err(End::Close(close_code::AGAIN, "messages of other servers may be missing".into()))
             }
         }
@@ -212,7 +214,7 @@ impl<R: Rules> Subscriber<R> {
         }
         // Each message has its subscribers woken: after some, others have their turn.
         consume_budget().await;
-        match self.rules.publish(&self.about, message) {
+        match self.policy.publish(&self.about, message) {
             Verdict::Publish(message @ (Message::Text(_) | Message::Binary(_))) => {
                 if topic.is_shared() {
                     unsent.behind.push_back(message);
