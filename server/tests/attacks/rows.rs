@@ -70,9 +70,11 @@ async fn messages_that_keep_buffers() {
         // A window that lets nothing of the echoes out: the handlers stop, and the messages wait.
         let mut wire = silent(&binary.server).await;
         wire.send(batch(&hello(&[(WINDOW, 16_384)]), "", &[])).await.expect("an open link");
-        wire.send(opens(1, CHANNELS, ECHO)).await.expect("an open link");
-        let last = frame(CHANNELS, ACCEPT, &[0]);
-        while !next(&mut wire).await.into_data().ends_with(&last) {}
+        // One by one, so that each answer stands at the end of a message.
+        for channel in 1..=CHANNELS {
+            wire.send(opens(channel, 1, ECHO)).await.expect("an open link");
+            while !next(&mut wire).await.into_data().ends_with(&frame(channel, ACCEPT, &[0])) {}
+        }
         let junk = batch(&unknown(&[0; 60_000]), "", &[]);
         for _ in 0..10 {
             for channel in 1..=CHANNELS {
