@@ -40,20 +40,14 @@ export class Channel {
     this.handlers = new Map();
 
     this.link = null;
-    /** The number on the link; meaningful while the link knows the channel. */
+    /** The number on the link; meaningful while the link knows the channel. So is `key`, which is the link's affair. */
     this.number = 0;
+    this.key = 0;
     /** Whether the server has accepted it; `readyState` follows in the task of the event. */
     this.accepted = false;
-    /** The pieces of a message that has not ended. */
-    this.pieces = null;
     /** What was sent while a Blob was being read; null if none is. */
     this.waiting = null;
 
-    /** Payloads that wait in the link: a queue of rows. */
-    this.first = null;
-    this.last = null;
-    /** What the physical socket has not sent yet: a queue of [its byte count when it has, bytes]. */
-    this.handedOver = [];
     /** Bytes that were sent in vain, once closing had begun. They stay in `bufferedAmount`. */
     this.dropped = 0;
   }
@@ -110,36 +104,12 @@ export class Channel {
 
   get bufferedAmount() {
     let amount = this.dropped;
-    for (let row = this.first; row !== null; row = row.next) amount += sizeOf(rest(row));
     if (this.waiting !== null) for (const data of this.waiting) amount += sizeOf(data);
-    if (this.link !== null) this.#forgetSent(this.link.bytesSent());
-    for (let i = 1; i < this.handedOver.length; i += 2) amount += this.handedOver[i];
+    if (this.link !== null) amount += this.link.buffered(this);
     return amount;
   }
 
-  /** So many bytes went to the physical socket; `mark` is its byte count when it has sent them. */
-  handOver(bytes, mark, sent) {
-    const { handedOver } = this;
-    const end = handedOver.length;
-    if (end > 0 && handedOver[end - 2] === mark) {
-      handedOver[end - 1] += bytes;
-    } else {
-      this.#forgetSent(sent);
-      handedOver.push(mark, bytes);
-    }
-  }
-
-  #forgetSent(sent) {
-    const { handedOver } = this;
-    while (handedOver.length > 0 && handedOver[0] <= sent) handedOver.splice(0, 2);
-  }
-
   // ---- the link's calls ----
-
-  /** Whether the server may choose this subprotocol: one that was offered, and one if any was (RFC 6455 §4.1, 6). */
-  mayChoose(protocol) {
-    return protocol === "" ? this.offered.length === 0 : this.offered.includes(protocol);
-  }
 
   /** The server accepted. */
   opened(protocol) {
@@ -148,22 +118,16 @@ export class Channel {
   }
 
   /** The connection failed: what native fires where none could be made, or it broke the protocol. */
-  fail() {
+  fail(unsent = 0) {
     enqueue(this, EVENT_ERROR, null);
-    this.closed(ABNORMAL);
+    this.closed(ABNORMAL, unsent);
   }
 
-  /** The connection ended without a closing handshake. */
-  lost() {
-    this.closed(ABNORMAL);
-  }
-
-  /** The connection ended. No call of the link's follows. */
-  closed(close) {
-    this.dropped = this.bufferedAmount;
-    this.first = this.last = this.waiting = this.pieces = null;
-    this.handedOver = [];
+  /** The connection ended, with so many bytes that had not left. No call of the link's follows. */
+  closed(close, unsent) {
     this.link = null;
+    this.dropped = this.bufferedAmount + unsent;
+    this.waiting = null;
     enqueue(this, EVENT_CLOSE, close);
   }
 
@@ -198,9 +162,6 @@ export class Channel {
     dispatchEvent.call(this.socket, event);
   }
 }
-
-/** What is left to send of a payload. */
-const rest = (row) => (row.sent > 0 ? row.value.slice(row.sent) : row.value);
 
 /** Bytes, as `bufferedAmount` counts them. */
 function sizeOf(data) {

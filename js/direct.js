@@ -8,8 +8,6 @@ import { Bytes } from "./events.js";
 
 export class Direct {
   #native;
-  /** Bytes ever handed to the native socket. */
-  #handed = 0;
 
   /**
    * Dials at once, and throws what the native class throws.
@@ -34,25 +32,21 @@ export class Direct {
       channel.opened(native.protocol);
     });
     on("error", () => enqueue(channel, EVENT_ERROR, null));
-    on("close", (event) => channel.closed(event));
+    on("close", (event) => channel.closed(event, native.bufferedAmount));
     receiveFrom(native, (data) => {
       if (channel.link !== this) return;
       enqueue(channel, EVENT_MESSAGE, typeof data === "string" ? data : new Bytes(data, 0, data.byteLength));
     });
   }
 
-  /** Bytes that the native socket has sent. */
-  bytesSent() {
-    return this.#handed - this.#native.bufferedAmount;
+  /** Bytes that have not left. */
+  buffered() {
+    return this.#native.bufferedAmount;
   }
 
   /** @param {string | Uint8Array} data */
-  send(channel, data) {
-    const before = this.#native.bufferedAmount;
+  send(_, data) {
     this.#native.send(data);
-    const bytes = this.#native.bufferedAmount - before;
-    this.#handed += bytes;
-    channel.handOver(bytes, this.#handed, this.bytesSent());
   }
 
   /** The native socket has no credit to give back. */
@@ -66,7 +60,7 @@ export class Direct {
   /** Fails the channel: `error`, then `close` 1006. */
   fail(channel) {
     this.#native.close();
-    channel.fail();
+    channel.fail(this.#native.bufferedAmount);
     deliverLater();
   }
 }

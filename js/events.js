@@ -67,28 +67,6 @@ export class Bytes {
   }
 }
 
-/**
- * A piece with memory of its own: what is cut out of a batch keeps all of the batch.
- * @param {string | Bytes} piece
- */
-export function detached(piece) {
-  if (typeof piece !== "string") return new Bytes(piece.toArrayBuffer(), 0, piece.length);
-  // Engines put long strings together lazily, and copy them when they are cut.
-  return ` ${piece}`.slice(1);
-}
-
-/** The pieces of a message as one. */
-export function join(pieces) {
-  if (typeof pieces[0] === "string") return pieces.join("");
-  const whole = new Uint8Array(pieces.reduce((length, piece) => length + piece.length, 0));
-  let at = 0;
-  for (const { buffer, start, length } of pieces) {
-    whole.set(new Uint8Array(buffer, start, length), at);
-    at += length;
-  }
-  return new Bytes(whole.buffer, 0, whole.length);
-}
-
 /** @param {string | Bytes} data */
 export const messageEvent = (data, origin, binaryType) => new VirtualMessageEvent(data, origin, binaryType === "blob");
 

@@ -23,7 +23,7 @@ const MESSAGE_COST = 64;
 
 export class Port {
   #options;
-  /** By number: the channel, and what the page took that the worker has not been told of. */
+  /** By number: the channel, what the page took that the worker has not been told of, and the bytes that have not left. */
   #entries = new Map();
   #lastNumber = 0;
   #readyState = CONNECTING;
@@ -82,11 +82,6 @@ export class Port {
     return this.#entries.size;
   }
 
-  /** A channel's own account in place of the link's: see `open`. */
-  bytesSent() {
-    return 0;
-  }
-
   /** For inspect.js: the physical socket is the worker's. */
   inspected() {
     return { channels: Array.from(this.#entries.values(), ({ channel }) => channel) };
@@ -98,18 +93,17 @@ export class Port {
     clearTimeout(this.#idle);
     channel.link = this;
     channel.number = ++this.#lastNumber;
-    // One entry for all that the worker has not reported as sent; no count of bytes reaches its mark.
-    channel.handedOver = [Infinity, 0];
-    this.#entries.set(channel.number, { channel, messages: 0, units: 0 });
+    this.#entries.set(channel.number, { channel, messages: 0, units: 0, unsent: 0 });
     this.#tell(OPEN_CHANNEL, channel, [channel.url, channel.offered]);
   }
 
   /** @param {string | Uint8Array} data */
   send(channel, data) {
+    const entry = this.#entries.get(channel.number);
     if (typeof data === "string") {
-      channel.handedOver[1] += utf8Length(data);
+      entry.unsent += utf8Length(data);
     } else {
-      channel.handedOver[1] += data.length;
+      entry.unsent += data.length;
       data = data.slice();
       if (data.length >= LARGE) this.#moved.push(data.buffer);
     }
@@ -126,6 +120,11 @@ export class Port {
     if (entry.units + MESSAGE_COST * entry.messages >= WORTH_TELLING) this.#flushSoon();
   }
 
+  /** Bytes of a channel that have not left. */
+  buffered(channel) {
+    return this.#entries.get(channel.number).unsent;
+  }
+
   close(channel, code, reason) {
     this.#tell(CLOSE_CHANNEL, channel, [code, reason]);
   }
@@ -133,8 +132,7 @@ export class Port {
   /** Fails a channel: `error`, then `close` 1006. */
   fail(channel) {
     this.#tell(FAIL, channel, null);
-    this.#forget(channel);
-    channel.fail();
+    channel.fail(this.#forget(channel));
     deliverLater();
   }
 
@@ -194,14 +192,14 @@ export class Port {
         enqueue(channel, EVENT_ERROR, null);
         break;
       case EVENT_CLOSE:
-        this.#forget(channel);
-        channel.closed(value);
+        channel.closed(value, this.#forget(channel));
         break;
       case SENT:
-        channel.handedOver[1] -= value;
+        this.#entries.get(number).unsent -= value;
         break;
       case FALLBACK:
         this.#forget(channel);
+        // It has sent nothing: it never opened.
         if (this.#options.fallback !== null) this.#options.fallback(channel);
         else channel.fail();
     }
@@ -225,11 +223,13 @@ export class Port {
 
   // ---- the end ----
 
+  /** @returns the bytes that have not left */
   #forget(channel) {
     const entry = this.#entries.get(channel.number);
     this.#entries.delete(channel.number);
     this.#consumed.delete(entry);
     this.#leaveIfIdle();
+    return entry.unsent;
   }
 
   #leaveIfIdle() {
@@ -252,9 +252,9 @@ export class Port {
 
   /** The worker is dead, or this page leaves it. */
   #lost(close) {
-    for (const { channel } of this.#entries.values()) {
-      if (channel.accepted) channel.lost();
-      else channel.fail();
+    for (const { channel, unsent } of this.#entries.values()) {
+      if (channel.accepted) channel.closed(ABNORMAL, unsent);
+      else channel.fail(unsent);
     }
     this.#entries.clear();
     this.#ended(close);

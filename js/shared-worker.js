@@ -9,7 +9,8 @@ import {
   CLOSE_CHANNEL, CONSUMED, FAIL, FALLBACK, HELLO, LARGE, LINK_CLOSED, LINK_OPEN, OPEN_CHANNEL, SEND, SENT,
 } from "./messages.js";
 import { utf8Length } from "./utf8.js";
-import { core, tryToInitialise } from "./wasm.js";
+import { core } from "./core.js";
+import { tryToInitialise } from "./wasm.js";
 
 /** What has been sent is reported with whatever else a page is told, and at the latest after so many milliseconds. */
 const REPORT_AFTER = 10;

@@ -1,5 +1,6 @@
 //! The states of the two directions of a channel (§4, §7).
 
+use crate::Payload;
 use crate::flow_control::{Queue, Window};
 
 /// Both directions of a channel. The connection removes the channel once both have ended.
@@ -22,6 +23,20 @@ pub(crate) enum Sending<P> {
     Ending(Queue<P>, End<P>),
     /// This side has sent the terminal frame.
     Ended,
+}
+
+impl<P: Payload> Sending<P> {
+    /// Drops the messages that wait; returns their bytes.
+    pub(crate) fn discard(&mut self) -> u64 {
+        match self {
+            Sending::Open(queue) | Sending::Ending(queue, _) => {
+                let bytes = queue.bytes();
+                *queue = Queue::new(0);
+                bytes
+            }
+            Sending::Opening | Sending::Ended => 0,
+        }
+    }
 }
 
 /// The terminal frame of a direction.

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use crate::connection::Span;
+use crate::physical;
 use crate::text;
-use crate::varint;
 use crate::violation::Rule;
 use crate::{Channel, Violation};
 
@@ -24,16 +24,10 @@ pub(crate) struct Columns<'a> {
 impl<'a> Columns<'a> {
     /// Takes a batch apart.
     pub(crate) fn of(bytes: &'a Bytes) -> Result<Self, Violation> {
-        const CUT: Violation = Rule::BatchCut.broken();
-        let mut rest: &[u8] = bytes;
-        let (Some(header_bytes), Some(text_bytes)) = (varint::read(&mut rest), varint::read(&mut rest))
-        else {
-            return Err(CUT);
-        };
-        let (headers, rest) = rest.split_at_checked(header_bytes as usize).ok_or(CUT)?;
-        let (text, binary) = rest.split_at_checked(text_bytes as usize).ok_or(CUT)?;
-        let text = str::from_utf8(text).map_err(|_| Rule::RunNotUtf8.broken())?;
-        Ok(Self { headers, text, binary: bytes.slice_ref(binary) })
+        let length = u32::try_from(bytes.len()).map_err(|_| Rule::Huge.broken())?;
+        let [headers_at, text_at, binary_at] = physical::read_lengths(bytes, length)?.map(|at| at as usize);
+        let text = str::from_utf8(&bytes[text_at..binary_at]).map_err(|_| physical::NOT_UTF8)?;
+        Ok(Self { headers: &bytes[headers_at..text_at], text, binary: bytes.slice(binary_at..) })
     }
 }
 
@@ -51,27 +45,12 @@ impl<'a> LoneText<'a> {
     /// Takes the number and sign off the front.
     pub(crate) fn of(bytes: &'a Bytes) -> Result<Self, Violation> {
         let text = str::from_utf8(bytes).map_err(|_| Rule::TextNotUtf8.broken())?;
-        let (channel, fin, head) = text_head(bytes)?;
+        let (channel, fin, head) =
+            physical::read_text_head(|at| bytes.get(at as usize).map(|&byte| byte.into()))?;
         // The head is ASCII.
+        let head = head as usize;
         Ok(Self { channel, fin, text: &text[head..], content: bytes.slice(head..) })
     }
-}
-
-/// Reads the number and sign in front of a physical text message (§2.2): the channel, whether the
-/// piece completes its message, and the length of both.
-fn text_head(bytes: &[u8]) -> Result<(Channel, bool, usize), Violation> {
-    let mut channel: Channel = 0;
-    // Ten characters: the nine digits of the largest channel number, and the sign.
-    for (at, &byte) in bytes.iter().enumerate().take(10) {
-        match byte {
-            b'0'..=b'9' => {
-                channel = channel.saturating_mul(10).saturating_add(u32::from(byte - b'0'));
-            }
-            b':' | b'+' if at > 0 => return Ok((channel, byte == b':', at + 1)),
-            _ => break,
-        }
-    }
-    Err(Rule::NoPrefix.broken())
 }
 
 /// Finds spans, which are in units, in runs, which are bytes. Spans of text come in ascending order.
@@ -135,7 +114,7 @@ impl<'a> Contents<'a> {
         let ahead = units.checked_sub(units_before).ok_or(OUTSIDE)?;
         let (bytes, taken) = text::prefix(&self.text[bytes_before..], ahead);
         if taken != ahead {
-            return Err(Rule::PairCut.broken());
+            return Err(physical::PAIR_CUT);
         }
         self.position.set((units, bytes_before + bytes));
         Ok(bytes_before + bytes)

@@ -10,16 +10,13 @@ use crate::connection::{self, Connection, KEPT_EVENTS, MAX_REASON, Refusals, Run
 use crate::content::{Columns, Contents, LoneText, Place};
 use crate::frame::Kind;
 use crate::message::{Data, Message, Physical, encode_batch};
+use crate::physical::HANDSHAKE_BYTES;
 use crate::settings::Settings;
 use crate::side::Side;
 use crate::text::utf16_len;
 use crate::transmit::Batch;
 use crate::violation::Rule;
 use crate::{Channel, HANDSHAKE_PARAMETER, Millis, Violation};
-
-/// The first batch fits a request line that every server in front accepts: base64 makes 4,000
-/// characters of it, below the 8 KiB that nginx and HAProxy allow by default, path and all.
-pub(crate) const MAX_HANDSHAKE: u32 = 3_000;
 
 /// Frames that [`Endpoint::start_receive`] and [`Endpoint::continue_receive`] take in: some 0.1 ms of
 /// the smallest messages, and what their events may take, 40 KiB.
@@ -208,7 +205,7 @@ impl Endpoint {
     /// batch. To be called once, before anything else is sent.
     pub fn handshake(&mut self) -> String {
         let mut batch = Batch::default();
-        self.connection.handshake(MAX_HANDSHAKE, &mut batch);
+        self.connection.handshake(HANDSHAKE_BYTES, &mut batch);
         BASE64URL_NOPAD.encode(&encode_batch(&batch))
     }
 
@@ -392,7 +389,7 @@ impl Endpoint {
                         None => continue,
                     }
                 }
-                connection::Event::Closed { channel, code, reason } => {
+                connection::Event::Closed { channel, code, reason, .. } => {
                     self.take_partial(channel);
                     let code = u16::try_from(code).ok().filter(|&code| code != 0);
                     let reason = contents.string(reason)?;
@@ -401,7 +398,7 @@ impl Endpoint {
                     }
                     Event::Closed { channel, close: Close { code, reason } }
                 }
-                connection::Event::Oversize { channel } => {
+                connection::Event::Oversize { channel, .. } => {
                     self.take_partial(channel);
                     self.close(channel, Some(1009), "the message is larger than the receiver allows");
                     Event::Oversize { channel }

@@ -37,12 +37,9 @@ impl<P: Payload> Queue<P> {
         self.items.push_back((kind, payload));
     }
 
-    pub(crate) fn payloads(&self) -> impl Iterator<Item = &P> {
-        self.items.iter().map(|(_, payload)| payload)
-    }
-
-    pub(crate) fn into_payloads(self) -> impl Iterator<Item = P> {
-        self.items.into_iter().map(|(_, payload)| payload)
+    /// The bytes of the messages that wait.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.items.iter().map(|(_, payload)| payload.bytes()).sum()
     }
 
     pub(crate) fn last(&mut self) -> Option<&mut P> {

@@ -43,6 +43,7 @@ mod frame;
 mod keepalive;
 mod message;
 mod open_limiter;
+pub mod physical;
 mod settings;
 mod side;
 mod text;

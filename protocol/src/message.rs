@@ -3,6 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::frame::Kind;
+use crate::physical::text_head;
 use crate::text;
 use crate::transmit::{Batch, Payload, Transmit};
 use crate::varint;
@@ -73,11 +74,6 @@ pub(crate) struct Data {
 }
 
 impl Data {
-    /// Its length in bytes.
-    pub(crate) fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
     /// `bytes` are valid UTF-8: from a `str`, or checked on receipt.
     pub(crate) fn text(bytes: Bytes) -> Self {
         let units = text::utf16_len(str::from_utf8(&bytes).unwrap_or_default());
@@ -96,6 +92,10 @@ impl Data {
 impl Payload for Data {
     fn units(&self) -> u32 {
         self.units
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes.len() as u64
     }
 
     fn split_to(&mut self, units: u32) -> Self {
@@ -120,9 +120,9 @@ impl Physical {
     pub(crate) fn encode(transmit: Transmit<Data>, batch: &Batch<Data>) -> Self {
         match transmit {
             Transmit::Text { channel, fin, text } => {
-                let head = format!("{channel}{}", if fin { ':' } else { '+' });
+                let head = text_head(channel, fin);
                 let mut out = BytesMut::with_capacity(head.len() + text.bytes.len());
-                out.put_slice(head.as_bytes());
+                out.put_slice(&head);
                 out.put(text.bytes);
                 Physical::Text(out.freeze())
             }

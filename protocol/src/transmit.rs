@@ -29,6 +29,9 @@ pub trait Payload: Default {
     /// Its length: UTF-16 code units of text, bytes of binary.
     fn units(&self) -> u32;
 
+    /// Its length in bytes, of UTF-8 for text: what `bufferedAmount` counts.
+    fn bytes(&self) -> u64;
+
     /// Takes the first `units` off, or one fewer where text would be cut inside a surrogate pair.
     /// `units` is at least 2 and less than [`Payload::units`].
     fn split_to(&mut self, units: u32) -> Self;

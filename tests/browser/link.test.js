@@ -174,3 +174,15 @@ test("a close reason of more than 123 bytes is a breach of the protocol, however
   assert.ok(printed.some((line) => line.includes("rule 24")), printed.join("\n"));
   await page.close();
 });
+
+test("the multiplexer's query is sent as the page wrote it, with the first batch behind it", async () => {
+  const page = await world.openPage();
+  const dialled = page.waitForEvent("websocket");
+  await runInPage(page, async () => {
+    const { MultiWebSocket } = await import("/pkg/index.js");
+    const M = new MultiWebSocket("/multiplexer?token=a~b/c%20d&flag");
+    new M.WebSocket("/demo/echo");
+  });
+  assert.match((await dialled).url(), /\/multiplexer\?token=a~b\/c%20d&flag&manysocket=[\w-]+$/);
+  await page.close();
+});

@@ -120,6 +120,40 @@ fn locked<'a>(lock: &'a str, name: &str) -> Result<&'a str> {
         .with_context(|| format!("Cargo.lock names no crate `{name}`"))
 }
 
+/// What starts the wasm, in place of what wasm-bindgen wrote: the package calls it in one way only.
+const START: &str = "
+let wasm;
+export function initSync({ module }) {
+  const compiled = module instanceof WebAssembly.Module ? module : new WebAssembly.Module(module);
+  wasm = new WebAssembly.Instance(compiled, __wbg_get_imports()).exports;
+  wasm.__wbindgen_start();
+}
+";
+
+/// The JavaScript that wasm-bindgen wrote, with its imports of `./snippets/CRATE/js/NAME.js` as imports of `./NAME.js`, and
+/// [`START`] at its end. It imports each file several times, and names it by several keys; all but the first are left out.
+fn without_snippets(text: &str) -> Result<String> {
+    const END: &str = "\nlet wasmModule, wasmInstance, wasm;\n";
+    let (text, _) = text.split_once(END).context("manysocket.js does not end as wasm-bindgen's files did")?;
+    let mut seen = std::collections::HashSet::new();
+    let mut out = String::new();
+    for line in text.lines() {
+        let path = line.split('"').nth(1).filter(|path| path.starts_with("./snippets/"));
+        let is_import = line.starts_with("import ");
+        if path.is_some_and(|path| !seen.insert((is_import, path))) {
+            continue;
+        }
+        let path = line.split(['"', '\'']).find(|part| part.starts_with("./snippets/"));
+        match path.and_then(|path| Some((path, path.split_once("/js/")?.1))) {
+            Some((path, name)) if is_import => out.push_str(&line.replace(path, &format!("./{name}"))),
+            _ => out.push_str(line),
+        }
+        out.push('\n');
+    }
+    out.push_str(START);
+    Ok(out)
+}
+
 /// Assembles `pkg/`: bundles the JavaScript, once for all entries, and adds the files that ship unchanged.
 fn assemble(bindings: &Path, node_modules: &Path) -> Result<()> {
     let root = workspace::root()?;
@@ -127,6 +161,10 @@ fn assemble(bindings: &Path, node_modules: &Path) -> Result<()> {
     workspace::empty(&sources)?;
     workspace::copy_contents(bindings, &sources)?;
     workspace::copy_contents(&root.join("js"), &sources)?;
+    // The files of `js/` that the wasm imports come with the bindings, too. There must be one copy of them: that of `js/`.
+    let module = sources.join("manysocket.js");
+    let text = workspace::read(&module)?;
+    workspace::write(&module, without_snippets(&text)?)?;
     // The default entry contains its wasm, so that the import is ready with no request and no promise.
     let wasm = bindings.join(WASM_FILE);
     let bytes = fs::read(&wasm).with_context(|| format!("cannot read {}", wasm.display()))?;

@@ -9,11 +9,11 @@ use data_encoding::BASE64URL_NOPAD;
 use super::{Event, Host, Link, Source, Timeout};
 use crate::connection::Span;
 use crate::content::{Columns, Contents, LoneText};
-use crate::endpoint::MAX_HANDSHAKE;
 use crate::message::{Data, Message, Physical, encode_batch};
+use crate::physical::HANDSHAKE_BYTES;
 use crate::settings::Settings;
 use crate::text::utf16_len;
-use crate::transmit::{Batch, Transmit};
+use crate::transmit::{Batch, Payload, Transmit};
 use crate::violation::Rule;
 use crate::{Channel, Millis, Violation};
 
@@ -24,10 +24,6 @@ impl<K: Clone> Host for ByBytes<K> {
     type Key = K;
     type Payload = Data;
     type Message = Message;
-
-    fn bytes(payload: &Data) -> u64 {
-        payload.len() as u64
-    }
 
     fn join(pieces: Vec<Message>) -> Message {
         let length = pieces.iter().map(|piece| piece.bytes().len()).sum();
@@ -89,7 +85,7 @@ impl<K: Clone> Client<K> {
     /// Opens a socket to a path and query, offering subprotocols (separated by `", "`; empty: none). Returns its channel,
     /// or `None` if the server's limit forbids another: then the socket fails.
     pub fn open(&mut self, now: Millis, key: K, target: &str, protocols: &str) -> Option<Channel> {
-        self.link.open(now, key, Data::str(target), Data::str(protocols), protocols)
+        self.link.open(now, key, Data::str(target), Data::str(protocols), protocols.to_owned())
     }
 
     /// Queues a message without bound: keep [`Client::buffered_amount`] small.
@@ -132,7 +128,7 @@ impl<K: Clone> Client<K> {
     /// The value of [`HANDSHAKE_PARAMETER`](crate::HANDSHAKE_PARAMETER): the first batch. To be called once, before
     /// anything else is sent.
     pub fn handshake(&mut self) -> String {
-        self.link.handshake(MAX_HANDSHAKE, &mut self.batch);
+        self.link.handshake(HANDSHAKE_BYTES, &mut self.batch);
         BASE64URL_NOPAD.encode(&encode_batch(&self.batch))
     }
 
@@ -170,19 +166,21 @@ impl<K: Clone> Client<K> {
         let transmit = self.link.poll_transmit(now, &mut self.batch)?;
         let lone = match &transmit {
             Transmit::Text { channel, text: payload, .. } | Transmit::Raw { channel, payload } => {
-                Some((*channel, payload.len() as u64))
+                Some((*channel, payload.bytes()))
             }
             Transmit::Batch => None,
         };
         let message = Physical::encode(transmit, &self.batch);
         let sent = self.link.sent(buffered);
-        let bytes = message.bytes().len() as u64;
-        if let Some(part) = lone {
-            self.link.handed_over(bytes, sent, [part]);
+        self.link.handed_over(message.bytes().len() as u64);
+        if let Some((channel, bytes)) = lone {
+            self.link.handed_over_part(channel, bytes, sent);
         } else {
-            let parts = self.batch.text.iter().chain(&self.batch.binary);
-            let parts = parts.filter_map(|part| Some((part.channel?, part.payload.len() as u64)));
-            self.link.handed_over(bytes, sent, parts);
+            for part in self.batch.text.iter().chain(&self.batch.binary) {
+                if let Some(channel) = part.channel {
+                    self.link.handed_over_part(channel, part.payload.bytes(), sent);
+                }
+            }
         }
         Some(message)
     }

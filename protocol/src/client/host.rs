@@ -13,9 +13,6 @@ pub trait Host {
     /// A message that has arrived, or a piece of one.
     type Message;
 
-    /// Returns the length of a payload in bytes, of UTF-8 for text: what `bufferedAmount` counts.
-    fn bytes(payload: &Self::Payload) -> u64;
-
     /// Joins the pieces of a message. There are at least two.
     fn join(pieces: Vec<Self::Message>) -> Self::Message;
 }

@@ -55,7 +55,7 @@ pub struct Link<H: Host> {
 struct Entry<H: Host> {
     key: H::Key,
     /// The offered subprotocols, separated by commas.
-    offered: Box<str>,
+    offered: String,
     is_open: bool,
     /// When the socket has waited too long for the server: for the answer to its open or to its close.
     deadline: Option<Millis>,
@@ -68,10 +68,8 @@ impl<H: Host> Link<H> {
     /// Makes a link that is about to be dialled. `idle_timeout`: the milliseconds for which it stays open without sockets;
     /// `None`: for ever.
     pub fn new(settings: Settings, idle_timeout: Option<Millis>, now: Millis) -> Self {
-        let mut connection = Connection::new(Side::Client, settings, false, now);
-        connection.keep_dropped();
         Self {
-            connection,
+            connection: Connection::new(Side::Client, settings, false, now),
             entries: Vec::new(),
             sockets: 0,
             events: VecDeque::new(),
@@ -104,7 +102,7 @@ impl<H: Host> Link<H> {
         key: H::Key,
         target: H::Payload,
         protocols: H::Payload,
-        offered: &str,
+        offered: String,
     ) -> Option<Channel> {
         let Some(channel) = self.connection.open(target, protocols) else {
             self.push_end(key, Some(Failure::TooMany), Close::abnormal(), Unsent::default());
@@ -112,17 +110,17 @@ impl<H: Host> Link<H> {
         };
         let entry = Entry {
             key,
-            offered: offered.into(),
+            offered,
             is_open: false,
             deadline: None,
             pieces: Vec::new(),
             unsent: Unsent::default(),
         };
-        let at = channel as usize - 1;
-        if self.entries.len() <= at {
-            self.entries.resize_with(at + 1, || None);
+        match self.entries.get_mut(channel as usize - 1) {
+            Some(place) => *place = Some(entry),
+            // The next number: there are no gaps.
+            None => self.entries.push(Some(entry)),
         }
-        self.entries[at] = Some(entry);
         self.sockets += 1;
         self.idle_since = None;
         self.set_deadline(channel, now + OPENING);
@@ -178,7 +176,7 @@ impl<H: Host> Link<H> {
 
     /// The bytes of a socket's messages that wait or that the physical WebSocket still holds. `sent`: see [`Link::sent`].
     pub fn buffered_amount(&mut self, channel: Channel, sent: u64) -> u64 {
-        let waiting: u64 = self.connection.waiting(channel).map(H::bytes).sum();
+        let waiting = self.connection.waiting_bytes(channel);
         let Some(entry) = self.entry(channel) else { return 0 };
         entry.unsent.forget_sent(sent);
         waiting + entry.unsent.bytes(sent)
@@ -261,43 +259,38 @@ impl<H: Host> Link<H> {
         // Opens beyond the limit that the server has announced meanwhile.
         while let Some(event) = self.connection.poll_event() {
             if let connection::Event::Refused { channel, .. } = event {
-                self.end(now, channel, Some(Failure::TooMany), Close::abnormal());
+                self.end(now, channel, Some(Failure::TooMany), Close::abnormal(), 0);
             }
         }
         transmit
     }
 
-    /// The host gave a physical message of so many bytes to the physical WebSocket. `parts` are the channels of the
-    /// messages in it, each with its bytes; `sent` is what had been carried before (see [`Link::sent`]). Only a host that
-    /// reports `bufferedAmount` has to call this.
-    pub fn handed_over(&mut self, bytes: u64, sent: u64, parts: impl IntoIterator<Item = (Channel, u64)>) {
+    /// The host gave a physical message of so many bytes to the physical WebSocket. Only a host that reports
+    /// `bufferedAmount` has to call this, and [`Link::handed_over_part`] for each message in it.
+    pub fn handed_over(&mut self, bytes: u64) {
         self.handed += bytes;
+    }
+
+    /// The last physical message holds so many bytes of a socket's message. `sent` is what had been carried before (see
+    /// [`Link::sent`]).
+    pub fn handed_over_part(&mut self, channel: Channel, bytes: u64, sent: u64) {
         let mark = self.handed;
-        for (channel, bytes) in parts {
-            if let Some(entry) = self.entry(channel) {
-                entry.unsent.hand_over(bytes, mark, sent);
-            }
+        if let Some(entry) = self.entry(channel) {
+            entry.unsent.hand_over(bytes, mark, sent);
         }
     }
 
     /// The physical WebSocket has ended: every socket ends. `failed`: it failed, as one does that breaks the protocol or
     /// cannot be reached; then open sockets fail, too. A handshake that does not end well fails in any case (WHATWG).
     pub fn lost(&mut self, failed: bool) {
-        for at in 0..self.entries.len() {
-            let Some(entry) = self.entries[at].take() else { continue };
-            let channel = at as Channel + 1;
+        for channel in 1..=self.entries.len() as Channel {
+            let Some(entry) = self.take(channel) else { continue };
             let failure = (failed || !entry.is_open).then_some(Failure::Link);
-            let unsent = self.unsent(channel, entry.unsent);
-            self.push_end(entry.key, failure, Close::abnormal(), unsent);
+            let waiting = self.connection.waiting_bytes(channel);
+            self.push_end(entry.key, failure, Close::abnormal(), entry.unsent.with(waiting));
         }
         self.sockets = 0;
         self.earliest_deadline = None;
-    }
-
-    /// Lets go of all sockets without an event, and returns their keys: their host carries them in another way.
-    pub fn release(&mut self) -> Vec<H::Key> {
-        self.sockets = 0;
-        self.entries.drain(..).flatten().map(|entry| entry.key).collect()
     }
 
     // ---- events and time ----
@@ -309,8 +302,7 @@ impl<H: Host> Link<H> {
 
     /// When to call [`Link::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<Millis> {
-        let idle = self.idle_at();
-        [self.connection.poll_timeout(), self.earliest_deadline, idle].into_iter().flatten().min()
+        earlier(earlier(self.connection.poll_timeout(), self.earliest_deadline), self.idle_at())
     }
 
     /// Does what is due by `now`: sockets whose server has not answered in time end.
@@ -338,7 +330,7 @@ impl<H: Host> Link<H> {
     fn set_deadline(&mut self, channel: Channel, at: Millis) {
         if let Some(entry) = self.entry(channel) {
             entry.deadline = Some(at);
-            self.earliest_deadline = Some(self.earliest_deadline.map_or(at, |earliest| earliest.min(at)));
+            self.earliest_deadline = earlier(self.earliest_deadline, Some(at));
         }
     }
 
@@ -355,7 +347,7 @@ impl<H: Host> Link<H> {
                 // A native socket, too, waits until all that was sent has left.
                 self.set_deadline(channel, now + CLOSING);
             } else {
-                self.end(now, channel, None, Close::abnormal());
+                self.end(now, channel, None, Close::abnormal(), 0);
                 self.connection.abort(channel);
             }
         }
@@ -376,18 +368,18 @@ impl<H: Host> Link<H> {
                 }
                 connection::Event::Refused { channel, status, reason } => {
                     let reason = string(contents, reason)?;
-                    self.end(now, channel, Some(Failure::Refused { status, reason }), Close::abnormal());
+                    self.end(now, channel, Some(Failure::Refused { status, reason }), Close::abnormal(), 0);
                 }
-                connection::Event::Closed { channel, code, reason } => {
+                connection::Event::Closed { channel, code, reason, unsent } => {
                     let reason = string(contents, reason)?;
                     if reason.len() > MAX_REASON as usize {
                         return Err(Rule::CloseReason.on(channel));
                     }
-                    self.on_closed(now, channel, code, reason);
+                    self.on_closed(now, channel, code, reason, unsent);
                 }
-                connection::Event::Oversize { channel } => {
+                connection::Event::Oversize { channel, unsent } => {
                     self.connection.close(channel, Some(TOO_LARGE), H::Payload::default());
-                    self.end(now, channel, Some(Failure::TooLarge), Close::abnormal());
+                    self.end(now, channel, Some(Failure::TooLarge), Close::abnormal(), unsent);
                 }
                 // A server's, and one that this side does not ask for.
                 connection::Event::Open { .. } | connection::Event::Drained { .. } => {}
@@ -426,9 +418,12 @@ impl<H: Host> Link<H> {
     /// RFC 6455 §4.1: the server may choose a subprotocol that was offered, and must choose one if any was.
     fn on_accepted(&mut self, now: Millis, channel: Channel, protocol: String) {
         let Some(entry) = self.entry(channel) else { return };
-        let may_choose = match &*protocol {
+        let may_choose = match protocol.as_str() {
             "" => entry.offered.is_empty(),
-            chosen => entry.offered.split(", ").any(|offered| offered == chosen),
+            chosen => {
+                let mut offered = entry.offered.as_bytes().split(|&byte| byte == b',');
+                offered.any(|offered| offered.trim_ascii() == chosen.as_bytes())
+            }
         };
         if !may_choose {
             return self.fail_because(now, channel, Failure::Subprotocol { chosen: protocol });
@@ -439,14 +434,14 @@ impl<H: Host> Link<H> {
         self.events.push_back(Event::Open { key, protocol });
     }
 
-    fn on_closed(&mut self, now: Millis, channel: Channel, code: u32, reason: String) {
+    fn on_closed(&mut self, now: Millis, channel: Channel, code: u32, reason: String, unsent: u64) {
         let code = u16::try_from(code).unwrap_or_default();
         let close = match code {
             0 => Close { code: NO_CODE, reason, was_clean: true },
             ABORTED => Close::abnormal(),
             code => Close { code, reason, was_clean: true },
         };
-        self.end(now, channel, None, close);
+        self.end(now, channel, None, close, unsent);
         // RFC 6455 §5.5.1: the answer echoes the code. It does nothing if this side closed first.
         self.connection.close(
             channel,
@@ -458,24 +453,17 @@ impl<H: Host> Link<H> {
     // ---- the end of a socket ----
 
     fn fail_because(&mut self, now: Millis, channel: Channel, failure: Failure) {
-        self.end(now, channel, Some(failure), Close::abnormal());
+        self.end(now, channel, Some(failure), Close::abnormal(), 0);
         self.connection.abort(channel);
     }
 
     /// Ends a socket for its application; what remains of the channel is the connection's business.
-    fn end(&mut self, now: Millis, channel: Channel, failure: Option<Failure>, close: Close) {
+    /// `dropped`: the bytes of messages that the connection has dropped already.
+    fn end(&mut self, now: Millis, channel: Channel, failure: Option<Failure>, close: Close, dropped: u64) {
         if let Some(entry) = self.forget(now, channel) {
-            let unsent = self.unsent(channel, entry.unsent);
-            self.push_end(entry.key, failure, close, unsent);
+            let waiting = dropped + self.connection.waiting_bytes(channel);
+            self.push_end(entry.key, failure, close, entry.unsent.with(waiting));
         }
-    }
-
-    /// What a socket that ends has not sent. The connection has dropped what waited if the server has ended the channel.
-    fn unsent(&mut self, channel: Channel, mut unsent: Unsent) -> Unsent {
-        let dropped: u64 = self.connection.take_dropped(channel).iter().map(H::bytes).sum();
-        let waiting: u64 = self.connection.waiting(channel).map(H::bytes).sum();
-        unsent.waiting = dropped + waiting;
-        unsent
     }
 
     fn push_end(&mut self, key: H::Key, failure: Option<Failure>, close: Close, unsent: Unsent) {
@@ -489,13 +477,25 @@ impl<H: Host> Link<H> {
         self.entries.get_mut((channel as usize).checked_sub(1)?)?.as_mut()
     }
 
+    fn take(&mut self, channel: Channel) -> Option<Entry<H>> {
+        self.entries.get_mut((channel as usize).checked_sub(1)?)?.take()
+    }
+
     fn forget(&mut self, now: Millis, channel: Channel) -> Option<Entry<H>> {
-        let entry = self.entries.get_mut((channel as usize).checked_sub(1)?)?.take()?;
+        let entry = self.take(channel)?;
         self.sockets -= 1;
         if self.sockets == 0 {
             self.idle_since = Some(now);
         }
         Some(entry)
+    }
+}
+
+/// The earlier of two times.
+fn earlier(one: Option<Millis>, other: Option<Millis>) -> Option<Millis> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }
 

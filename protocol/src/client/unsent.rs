@@ -22,6 +22,12 @@ impl Unsent {
         self.waiting + left.map(|&(_, bytes)| bytes).sum::<u64>()
     }
 
+    /// The same, with bytes that were never handed over.
+    pub(super) fn with(mut self, waiting: u64) -> Self {
+        self.waiting = waiting;
+        self
+    }
+
     /// So many bytes went to the physical WebSocket, which has carried them once it has carried `mark` bytes.
     pub(super) fn hand_over(&mut self, bytes: u64, mark: u64, sent: u64) {
         match self.handed_over.back_mut() {

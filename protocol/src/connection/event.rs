@@ -60,11 +60,15 @@ pub enum Event {
         code: u32,
         /// The reason.
         reason: Span,
+        /// The bytes of the messages that this side still had to send.
+        unsent: u64,
     },
     /// A message grew past `max_message`: nothing more comes; close the channel with 1009.
     Oversize {
         /// The channel.
         channel: Channel,
+        /// The bytes of the messages that this side still had to send.
+        unsent: u64,
     },
     /// Nothing waits to be sent on the channel any more (only if asked for).
     Drained {

@@ -1,8 +1,7 @@
 //! The state machine of a link, for either side: commands and frames in, events and physical
 //! messages out.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
 
 use crate::channel::{ChannelState, End, Receiving, Sending};
 use crate::flow_control::{Queue, Window};
@@ -53,9 +52,9 @@ pub struct Connection<P> {
     /// Channel `n` is at `n - 1`: numbers are dense (§4).
     channels: Vec<Option<ChannelState<P>>>,
     live: u32,
-    /// Numbers up to `channels.len()` that the client may use again, lowest first: the table stays
-    /// as small as the number of channels that were ever open at once.
-    free: BinaryHeap<Reverse<Channel>>,
+    /// All places of the table before this one are taken. The client uses numbers again, lowest first: the table stays as small
+    /// as the number of channels that were ever open at once.
+    first_free: usize,
     control: VecDeque<Control<P>>,
     /// Channels with something to send, each once, in turn.
     ready: VecDeque<Channel>,
@@ -75,8 +74,6 @@ pub struct Connection<P> {
     /// A batch that has to follow the end of raw mode.
     staged: Option<Batch<P>>,
     report_drained: bool,
-    /// Payloads that nobody will read any more, if the host asked for them, each with its channel.
-    dropped: Option<Vec<(Channel, P)>>,
 }
 
 impl<P: Payload> Connection<P> {
@@ -90,7 +87,7 @@ impl<P: Payload> Connection<P> {
             peer: None,
             channels: Vec::new(),
             live: 0,
-            free: BinaryHeap::new(),
+            first_free: 0,
             control: VecDeque::new(),
             ready: VecDeque::new(),
             events: VecDeque::new(),
@@ -106,21 +103,7 @@ impl<P: Payload> Connection<P> {
             last_bulk_channel: 0,
             staged: None,
             report_drained,
-            dropped: None,
         }
-    }
-
-    /// Keeps the payloads that still waited when the peer ended a channel, for [`Connection::take_dropped`].
-    pub(crate) fn keep_dropped(&mut self) {
-        self.dropped = Some(Vec::new());
-    }
-
-    /// Takes the payloads that waited on a channel when the peer ended it. To be called for each channel that the peer
-    /// ends.
-    pub(crate) fn take_dropped(&mut self, channel: Channel) -> Vec<P> {
-        let dropped =
-            self.dropped.iter_mut().flat_map(|dropped| dropped.extract_if(.., |(of, _)| *of == channel));
-        dropped.map(|(_, payload)| payload).collect()
     }
 
     /// Opens that the settings have refused since it was last asked.
@@ -148,8 +131,16 @@ impl<P: Payload> Connection<P> {
         if self.side() == Side::Server || self.live >= limit {
             return None;
         }
-        let fresh = self.channels.len() as Channel + 1;
-        let channel = self.free.pop().map_or(fresh, |Reverse(channel)| channel);
+        let free = match self.channels.len() {
+            // No place is free, and a search would look at all.
+            length if length == self.live as usize => length,
+            length => {
+                let places = self.channels.iter().skip(self.first_free);
+                places.take_while(|place| place.is_some()).count().saturating_add(self.first_free).min(length)
+            }
+        };
+        self.first_free = free + 1;
+        let channel = free as Channel + 1;
         self.insert(channel, Sending::Opening, Receiving::Opening);
         self.control.push_back(Control::Open { channel, target, protocols });
         Some(channel)
@@ -196,14 +187,12 @@ impl<P: Payload> Connection<P> {
         Ok(())
     }
 
-    /// The payloads that wait for credit or for [`Connection::poll_transmit`], oldest first. The first may be the rest of
-    /// one of which a piece has been sent.
-    pub fn waiting(&self, channel: Channel) -> impl Iterator<Item = &P> {
-        let queue = match self.state(channel).map(|state| &state.sending) {
-            Some(Sending::Open(queue) | Sending::Ending(queue, _)) => Some(queue),
-            _ => None,
-        };
-        queue.into_iter().flat_map(Queue::payloads)
+    /// The bytes of the messages that wait for credit or for [`Connection::poll_transmit`].
+    pub fn waiting_bytes(&self, channel: Channel) -> u64 {
+        match self.state(channel).map(|state| &state.sending) {
+            Some(Sending::Open(queue) | Sending::Ending(queue, _)) => queue.bytes(),
+            _ => 0,
+        }
     }
 
     /// The payload that was queued last, if it still waits: a host that lent a buffer copies it now.
@@ -356,9 +345,7 @@ impl<P: Payload> Connection<P> {
             *place = None;
         }
         self.live -= 1;
-        if self.side() == Side::Client {
-            self.free.push(Reverse(channel));
-        }
+        self.first_free = self.first_free.min(channel as usize - 1);
     }
 
     /// Has `end` sent after what is queued.

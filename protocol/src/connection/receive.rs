@@ -182,17 +182,16 @@ impl<P: Payload> Connection<P> {
     fn on_refuse(&mut self, channel: Channel, status: u32, reason: Span) -> Result<(), Violation> {
         let side = self.side();
         let state = self.expect(channel)?;
-        let event = match state.receiving {
+        match state.receiving {
             _ if side == Side::Server => {
                 return Err(Rule::RefuseByClient.on(channel));
             }
-            Receiving::Opening => Some(Event::Refused { channel, status, reason }),
-            Receiving::Discarding => None,
+            Receiving::Opening => self.events.push_back(Event::Refused { channel, status, reason }),
+            Receiving::Discarding => {}
             _ => {
                 return Err(Rule::RefuseLate.on(channel));
             }
-        };
-        self.events.extend(event);
+        }
         self.on_end(channel);
         // A refusal needs no answer of the page's: only the number has to become free.
         self.end(channel, End::Close { code: 0, reason: P::default() });
@@ -222,7 +221,8 @@ impl<P: Payload> Connection<P> {
                 if matches!(state.receiving, Receiving::Opening) {
                     self.aborted_opens.count();
                 }
-                self.events.push_back(Event::Closed { channel, code, reason });
+                let unsent = self.get(channel).map_or(0, |state| state.sending.discard());
+                self.events.push_back(Event::Closed { channel, code, reason, unsent });
             }
         }
         self.on_end(channel);
@@ -273,13 +273,12 @@ impl<P: Payload> Connection<P> {
                 state.receiving = Receiving::Discarding;
                 // What is queued would wait for credit that never comes, from a peer that has given up for the same reason;
                 // and a close that waits behind it would tell that all has come.
-                if let Sending::Open(queue) | Sending::Ending(queue, _) = &mut state.sending {
-                    let queue = std::mem::replace(queue, Queue::new(0));
+                let unsent = state.sending.discard();
+                if let Sending::Ending(..) = state.sending {
                     state.sending = Sending::Open(Queue::new(0));
-                    drop_queue(&mut self.dropped, channel, queue);
                 }
                 self.aborted_opens.count();
-                self.events.push_back(Event::Oversize { channel });
+                self.events.push_back(Event::Oversize { channel, unsent });
             }
         }
         if !fin {
@@ -297,26 +296,12 @@ impl<P: Payload> Connection<P> {
             return;
         };
         state.receiving = Receiving::Ended;
-        match &mut state.sending {
-            Sending::Open(queue) => {
-                let queue = std::mem::replace(queue, Queue::new(0));
-                drop_queue(&mut self.dropped, channel, queue);
-            }
-            Sending::Ending(queue, _) => {
-                let queue = std::mem::replace(queue, Queue::new(0));
-                drop_queue(&mut self.dropped, channel, queue);
-                self.schedule(channel);
-            }
+        state.sending.discard();
+        match &state.sending {
+            Sending::Ending(..) => self.schedule(channel),
             Sending::Ended => self.remove(channel),
-            Sending::Opening => {}
+            Sending::Open(_) | Sending::Opening => {}
         }
-    }
-}
-
-/// Drops what waits on a channel, or keeps it for a host that has asked for it.
-fn drop_queue<P: Payload>(dropped: &mut Option<Vec<(Channel, P)>>, channel: Channel, queue: Queue<P>) {
-    if let Some(dropped) = dropped {
-        dropped.extend(queue.into_payloads().map(|payload| (channel, payload)));
     }
 }
 

@@ -1,0 +1,261 @@
+//! One physical WebSocket and the sockets over it, from dialling to its end. A link is never used again.
+
+mod host;
+mod receive;
+mod send;
+
+use manysocket_protocol::client::{self, Event, Failure, Timeout};
+use manysocket_protocol::physical::HANDSHAKE_BYTES;
+use manysocket_protocol::{Batch, HANDSHAKE_PARAMETER, Millis, Settings, Violation};
+
+use crate::page::glue::{self, JsString};
+use crate::page::payload::Content;
+use crate::page::table::with;
+use host::{Message, Page};
+pub(crate) use receive::{receive_binary, receive_text};
+pub(crate) use send::{flush, send_binary, send_text};
+
+/// A link of a page.
+pub(crate) struct PageLink {
+    number: u32,
+    inner: client::Link<Page>,
+    /// Whether the physical socket is open.
+    is_open: bool,
+    /// Where batches are put together.
+    batch: Batch<Content>,
+    out: Vec<u8>,
+    /// Where in `out` the batch begins.
+    out_start: usize,
+    /// The beginning of a batch that has arrived.
+    head: Vec<u8>,
+    /// Units queued since the last flush.
+    pending: u32,
+    flush_is_due: bool,
+    /// When the timer fires, if one runs.
+    timer: Option<Millis>,
+}
+
+impl PageLink {
+    /// Makes a link that is about to be dialled.
+    pub(crate) fn new(number: u32, idle_timeout: Option<Millis>) -> Self {
+        // The server pings: a timer in a page sleeps when its tab does (docs/protocol.md §8).
+        let settings = Settings { ping_interval: 0, ..Settings::default() };
+        Self {
+            number,
+            inner: client::Link::new(settings, idle_timeout, glue::millis()),
+            is_open: false,
+            batch: Batch::default(),
+            out: Vec::new(),
+            out_start: 0,
+            head: Vec::new(),
+            pending: 0,
+            flush_is_due: false,
+            timer: None,
+        }
+    }
+
+    /// Channels that have not ended.
+    pub(crate) fn channels(&self) -> u32 {
+        self.inner.channels()
+    }
+
+    /// The page took a message.
+    pub(crate) fn consumed(&mut self, channel: u32, units: u32) {
+        self.inner.consumed(channel, units);
+        self.flush_if_due();
+    }
+
+    /// Closes a socket; code 0: none.
+    pub(crate) fn close(&mut self, channel: u32, code: u16, reason: JsString, units: u32) {
+        let code = (code != 0).then_some(code);
+        self.inner.close(glue::millis(), channel, code, Content::text(reason, units));
+        self.flush_soon();
+    }
+
+    /// Gives a socket up without an event.
+    pub(crate) fn abort(&mut self, channel: u32) {
+        self.inner.abort(glue::millis(), channel);
+        self.flush_soon();
+    }
+
+    /// Takes in that the physical socket is open.
+    pub(crate) fn opened(&mut self) {
+        self.is_open = true;
+    }
+
+    /// The URL of the physical handshake: the multiplexer's, with the first batch as one more parameter (docs/protocol.md
+    /// §3). What the page wrote stays as it is.
+    fn handshake(&mut self, url: &JsString, units: u32) -> String {
+        self.inner.handshake(HANDSHAKE_BYTES, &mut self.batch);
+        self.write_batch();
+        let mut url = glue::to_string(url, units);
+        url.push(if url.as_bytes().contains(&b'?') { '&' } else { '?' });
+        url.push_str(HANDSHAKE_PARAMETER);
+        url.push('=');
+        base64url(self.out.get(self.out_start..).unwrap_or_default(), &mut url);
+        url
+    }
+
+    /// Has what is queued sent when the task ends.
+    fn flush_soon(&mut self) {
+        if !std::mem::replace(&mut self.flush_is_due, true) {
+            glue::flush_later(self.number);
+        }
+    }
+
+    /// The same, if there is anything to send.
+    fn flush_if_due(&mut self) {
+        if self.inner.wants_transmit() {
+            self.flush_soon();
+        } else {
+            self.set_timer();
+        }
+    }
+
+    /// Sets the timer, unless one runs that is early enough.
+    fn set_timer(&mut self) {
+        let Some(at) = self.inner.poll_timeout() else { return };
+        if self.timer.is_none_or(|timer| at < timer) {
+            self.timer = Some(at);
+            glue::set_timer(self.number, at as f64 - glue::now());
+        }
+    }
+}
+
+/// Opens a socket. Returns its channel; 0 if the server's limit forbids another.
+pub(crate) fn open(link: u32, key: u32, target: JsString, units: u32, protocols: JsString, more: u32) -> u32 {
+    let opened = with(link, |this| {
+        let offered = glue::to_string(&protocols, more);
+        let (target, protocols) = (Content::text(target, units), Content::text(protocols, more));
+        this.flush_soon();
+        this.inner.open(glue::millis(), key, target, protocols, offered)
+    });
+    tell_later(link);
+    opened.unwrap_or_default()
+}
+
+/// Gives a socket up: `error`, then `close` with 1006.
+pub(crate) fn fail(link: u32, channel: u32) {
+    with(link, |this| {
+        this.inner.fail(glue::millis(), channel);
+        this.flush_soon();
+    });
+    tell_later(link);
+}
+
+/// Dials the multiplexer.
+pub(crate) fn dial(link: u32, url: &JsString, units: u32) {
+    let url = with(link, |this| this.handshake(url, units));
+    glue::dial(link, url.as_ptr() as u32, url.len() as u32);
+}
+
+/// Appends bytes in base64url without padding (RFC 4648 §5).
+fn base64url(bytes: &[u8], out: &mut String) {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    for group in bytes.chunks(3) {
+        let byte = |at: usize| u32::from(group.get(at).copied().unwrap_or_default());
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        // n bytes take n + 1 digits.
+        for digit in 0..=group.len() {
+            let digit = DIGITS.get((bits >> (18 - 6 * digit)) as usize & 63);
+            out.push(digit.copied().unwrap_or_default().into());
+        }
+    }
+}
+
+/// Does what is due.
+pub(crate) fn handle_timeout(link: u32) {
+    let due = with(link, |this| {
+        this.timer = None;
+        Some(this.inner.handle_timeout(glue::millis()))
+    });
+    tell_later(link);
+    match due {
+        Some(Ok(Timeout::Idle)) => glue::close_idle(link),
+        Some(Ok(Timeout::Drain)) => flush(link),
+        Some(Err(violation)) => broke(link, violation),
+        None => {}
+    }
+}
+
+/// The physical socket has ended.
+pub(crate) fn lost(link: u32, has_failed: bool) {
+    with(link, |this| this.inner.lost(has_failed));
+    tell_later(link);
+}
+
+/// Ends the link because the server broke the protocol.
+fn broke(link: u32, violation: Violation) {
+    glue::broke(link, violation.number());
+}
+
+/// Hands the events of sockets to JavaScript, which queues them, and has them delivered in a later task.
+fn tell_later(link: u32) {
+    if tell(link) {
+        glue::deliver_later();
+    }
+}
+
+/// Hands the events of sockets to JavaScript, which queues them; returns whether there were any.
+fn tell(link: u32) -> bool {
+    let mut any = false;
+    while let Some(event) = with(link, |this| this.inner.poll_event()) {
+        any = true;
+        match event {
+            Event::Message { key, message: Message::Text(text) } => glue::arrived_text(link, key, &text),
+            Event::Message { key, message: Message::Binary { buffer, start, length } } => {
+                glue::arrived_binary(link, key, &buffer, start, length);
+            }
+            Event::Open { key, protocol } => {
+                glue::opened(link, key, protocol.as_ptr() as u32, protocol.len() as u32);
+            }
+            Event::Error { key, failure } => {
+                let (kind, status, words) = match &failure {
+                    Failure::Refused { status, reason } => (REFUSED, *status, reason.as_str()),
+                    Failure::Subprotocol { chosen } => (SUBPROTOCOL, 0, chosen.as_str()),
+                    Failure::Unanswered => (UNANSWERED, 0, ""),
+                    _ => (SILENT, 0, ""),
+                };
+                glue::failed(link, key, kind, status, words.as_ptr() as u32, words.len() as u32);
+            }
+            Event::Close { key, close, unsent } => {
+                let (reason, length) = (close.reason.as_ptr() as u32, close.reason.len() as u32);
+                let unsent = unsent.bytes(with(link, |this| this.sent())) as f64;
+                glue::closed(link, key, close.code.into(), reason, length, close.was_clean.into(), unsent);
+            }
+        }
+    }
+    any
+}
+
+// Why a socket failed, as far as the console says (`js/link.js`).
+const SILENT: u32 = 0;
+const REFUSED: u32 = 1;
+const SUBPROTOCOL: u32 = 2;
+const UNANSWERED: u32 = 3;
+
+#[cfg(test)]
+mod tests {
+    use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
+
+    use super::base64url;
+
+    wasm_bindgen_test_configure!(run_in_browser);
+
+    #[wasm_bindgen_test]
+    fn base64url_is_that_of_rfc_4648() {
+        for (bytes, text) in [
+            (&b""[..], ""),
+            (b"f", "Zg"),
+            (b"fo", "Zm8"),
+            (b"foo", "Zm9v"),
+            (b"foob", "Zm9vYg"),
+            (b"\xff\xef\xbe", "_---"),
+            (b"\xfb\xff", "-_8"),
+        ] {
+            let mut out = String::new();
+            base64url(bytes, &mut out);
+            assert_eq!(out, text);
+        }
+    }
+}
