@@ -23,7 +23,7 @@ cargo xtask bench [--quick] [NAME]…  measure against native sockets and peers,
                                      with names, run only these workloads of bench/workloads.mjs, and write nothing
 cargo xtask bench soak [MINUTES]     run everything while connections break (default 30 minutes), and write
                                      docs/faults.md
-cargo xtask bench attacks [WORD]…    measure what a neighbour notices of each attack, and write docs/security.md;
+cargo xtask bench attacks [WORD]…    measure the latency of a neighbour during each attack, and write docs/security.md;
                                      with words, run only attacks with such names, and write nothing
 cargo xtask fuzz SECONDS [TARGET]…   run all fuzz targets, or only the named ones, for SECONDS each
 cargo xtask reference                write the API reference of the npm package and the crates
