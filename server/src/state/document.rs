@@ -10,12 +10,14 @@ use tokio::sync::{Mutex as AsyncMutex, watch};
 use super::lane::{LIGHT, Lane};
 use super::log::{Entry, LOG_MEMORY, Log};
 use super::memory::{Memory, Share};
-use super::outbox::Outbox;
 use super::tree::{Json, allocation};
 
 /// What a document that is loaded costs beside its key, its value and its commits: its state with its locks and the channel
 /// of its news, some 500 bytes, and its places in the tables of its store.
 const DOCUMENT_BYTES: u64 = 1024;
+
+/// The longest name, in bytes: as long as that of a file.
+pub(super) const MAX_NAME: usize = 255;
 
 /// A document that is open.
 #[derive(Debug)]
@@ -56,14 +58,6 @@ pub(super) struct Snapshot<V> {
     pub(super) document: String,
     pub(super) version: u64,
     pub(super) data: V,
-}
-
-/// What a socket has to hear now.
-#[derive(Debug)]
-pub(super) struct News {
-    pub(super) messages: Vec<Utf8Bytes>,
-    /// Next it has to hear the whole document, which has to be written out first. Then there may be more.
-    pub(super) needs_whole: bool,
 }
 
 impl State {
@@ -320,12 +314,5 @@ impl Document {
             Some(way) => Some(way),
             None => self.whole(lane, peer).await,
         }
-    }
-
-    /// What a socket has to hear: other people's commits and the answers to its own, in the order of versions, then
-    /// refusals. The answers are read under the lock under which commits are taken up, so that whatever is committed is
-    /// answered here too.
-    pub(super) fn news(&self, outbox: &mut Outbox) -> News {
-        outbox.news(&mut self.state())
     }
 }

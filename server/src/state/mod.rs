@@ -24,6 +24,7 @@
 //! ```
 
 mod answer;
+mod backend;
 mod batch;
 mod commit;
 mod document;
@@ -64,13 +65,13 @@ use crate::site::sse::{LastEventId, Outgoing, events};
 use crate::ws::peer;
 use crate::ws::upgrade::WebSocketUpgrade;
 
+use backend::Wanted;
 use commit::{Check, Rules};
-use document::{Document, News};
+use document::{Document, MAX_NAME};
 pub use local::lines::{Damage, Report, StoreFile};
-use outbox::Outbox;
+use outbox::{News, Outbox};
 use session::Session;
 pub use store::Store;
-use store::Wanted;
 use tree::Json;
 
 /// The largest document, in bytes of JSON. Every page that opens it gets all of it; to write out this much takes milliseconds.
@@ -81,9 +82,6 @@ const MAX_COMMIT: usize = 256 << 10;
 
 /// Documents that a store takes on. Each costs disk, and anybody who may commit may make one.
 const MAX_DOCUMENTS: usize = 100_000;
-
-/// The longest name, in bytes: as long as that of a file.
-const MAX_NAME: usize = 255;
 
 /// A collection of documents in a [`Store`], what they may be and what may be done to them. Clones may differ, for
 /// example for users who may only read.
@@ -294,7 +292,7 @@ fn follow(
                     return None;
                 }
                 loop {
-                    let News { messages, needs_whole } = document.news(&mut outbox);
+                    let News { messages, needs_whole } = outbox.news(&document);
                     messages.into_iter().for_each(|message| add(message, outbox.heard()));
                     if !needs_whole {
                         break;

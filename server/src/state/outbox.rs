@@ -6,7 +6,7 @@ use axum::extract::ws::Utf8Bytes;
 use tokio::sync::mpsc;
 
 use super::answer::Answer;
-use super::document::{News, State};
+use super::document::{Document, State};
 use super::submission::Reached;
 
 /// Commits of one socket that wait for their answers. A page that sends more waits, and nobody else does.
@@ -14,6 +14,14 @@ const MAX_WAITING: usize = 64;
 
 /// Bytes of these commits beyond which no more are read: as many as the largest has.
 const MAX_WAITING_BYTES: usize = 256 << 10;
+
+/// What a socket has to hear now.
+#[derive(Debug)]
+pub(super) struct News {
+    pub(super) messages: Vec<Utf8Bytes>,
+    /// Next it has to hear the whole document, which has to be written out first. Then there may be more.
+    pub(super) needs_whole: bool,
+}
 
 /// The order of what one socket hears.
 #[derive(Debug)]
@@ -92,8 +100,11 @@ impl Outbox {
         }
     }
 
-    /// What there is to hear, given the state of the document.
-    pub(super) fn news(&mut self, state: &mut State) -> News {
+    /// Returns what the socket must hear: other people's commits and the answers to its own, in the order of versions, then
+    /// refusals. The answers are read under the lock under which commits are taken up, so that each commit that the socket
+    /// hears of is answered here too.
+    pub(super) fn news(&mut self, document: &Document) -> News {
+        let state = &mut *document.state();
         while let Ok(reached) = self.receiver.try_recv() {
             self.sort(reached);
         }

@@ -10,8 +10,8 @@ use crate::ws::socket::{WebSocket, close};
 
 use super::answer::{Answer, Refusal};
 use super::commit::{Commit, Rules, Unreadable};
-use super::document::{Document, News};
-use super::outbox::Outbox;
+use super::document::Document;
+use super::outbox::{News, Outbox};
 use super::store::Store;
 use super::submission::{Reached, Reply, Submission};
 
@@ -71,7 +71,7 @@ impl Session {
                 return Err(Some((close_code::RESTART, "the document was replaced: connect again".into())));
             }
             loop {
-                let News { messages, needs_whole } = self.document.news(&mut outbox);
+                let News { messages, needs_whole } = outbox.news(&self.document);
                 send_all(socket, messages).await?;
                 if outbox.has_failed() {
                     return Err(failed());

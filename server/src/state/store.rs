@@ -9,18 +9,12 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::nats::Nats;
 use crate::site::listing::Listing;
 
-use super::answer::Refusal;
-use super::document::Document;
+use super::backend::{Opened, Tools, Wanted};
 use super::lane::Lane;
 use super::local::Local;
 use super::local::lines::{Report, export};
-use super::memory::Memory;
 use super::over_nats::Shared;
 use super::submission::{Admission, Submission};
-use super::tree::Json;
-
-/// Why nothing more is accepted when the memory of a store is full.
-pub(super) const FULL: &str = "the documents that are open take as much memory as they may";
 
 /// JSON documents that pages share: on disk, in memory, or on NATS. Clones are the same store.
 #[derive(Clone)]
@@ -37,36 +31,9 @@ enum Place {
     Shared(Arc<Shared>),
 }
 
-/// What all parts of a store share.
-#[derive(Debug, Clone)]
-pub(super) struct Tools {
-    pub(super) memory: Memory,
-    pub(super) lane: Lane,
-}
-
 impl fmt::Debug for Store {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Store")
-    }
-}
-
-/// An open document; `None` if there is none and none is to be made.
-pub(super) type Opened = Option<Arc<Document>>;
-
-/// Which document somebody wants.
-#[derive(Debug)]
-pub(super) struct Wanted {
-    pub(super) key: String,
-    /// What it is before its first commit.
-    pub(super) initial: Arc<Json>,
-    pub(super) must_exist: bool,
-    /// The link, or the native socket, that wants it.
-    pub(super) peer: u64,
-}
-
-impl Tools {
-    pub(super) fn new() -> io::Result<Self> {
-        Ok(Self { memory: Memory::default(), lane: Lane::start("state-large")? })
     }
 }
 
@@ -179,24 +146,4 @@ impl Store {
             Place::Shared(shared) => shared.listing(prefix),
         }
     }
-}
-
-/// Frees memory that documents can spare: the oldest of their remembered commits first, then all of them.
-pub(super) fn relieve<'a>(memory: &Memory, documents: &(impl Iterator<Item = &'a Arc<Document>> + Clone)) {
-    // Pages that come back soon, and commits that are sent again, need the newest only.
-    const LEFT: [u64; 3] = [128 << 10, 16 << 10, 0];
-    for limit in LEFT {
-        for document in documents.clone() {
-            if !memory.is_full() || !memory.has_dispensable() {
-                return;
-            }
-            document.state().give_up(limit);
-        }
-    }
-}
-
-/// The refusal of a commit that would make a document too many.
-pub(super) fn too_many(documents: usize) -> Refusal {
-    let message = format!("the store has {documents} documents, and no room for another");
-    Refusal::new("too-many", message)
 }

@@ -9,8 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::json::Object;
-use crate::state::MAX_NAME;
-use crate::state::document::Snapshot;
+use crate::state::document::{MAX_NAME, Snapshot};
 use crate::state::tree::Json;
 
 use super::disk::{Disk, Failure, LOG, NAMES, SNAPSHOTS, caught, load, load_snapshot};

@@ -3,12 +3,11 @@
 use std::io;
 use std::sync::Arc;
 
+use crate::state::backend::Opened;
 use crate::state::batch::Batch;
 use crate::state::document::{Document, Snapshot, State};
 use crate::state::memory::Memory;
-use crate::state::store::Opened;
 
-use super::Wrote;
 use super::disk::Stored;
 use super::restore::{Restored, read};
 
@@ -28,6 +27,15 @@ pub(super) struct Loaded {
     unsaved: usize,
     /// The version of the oldest commit on disk, if there is any.
     logged_from: u64,
+}
+
+/// What a transaction has written of a document.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wrote {
+    /// Whether the document as a whole, and not its commits only.
+    pub(super) is_whole: bool,
+    /// The commits that are no longer on disk: the first version, and the last.
+    pub(super) forgotten: Option<(u64, u64)>,
 }
 
 impl Loaded {

@@ -4,6 +4,7 @@
 //! and writes it in one transaction. While the disk syncs, the next commits gather. Links take turns at it. What is
 //! expensive is done in the store's [`Lane`](super::lane::Lane); meanwhile further commits to that document wait, and no others.
 
+mod apply;
 mod disk;
 pub(super) mod lines;
 mod loaded;
@@ -27,14 +28,14 @@ use tracing::{error, info};
 use crate::site::listing::Listing;
 use crate::ws::peer::SERVER;
 
+use super::backend::{FULL, Opened, Tools, Wanted, relieve};
 use super::batch::Batch;
 use super::document::{Document, State};
 use super::lane::LIGHT;
-use super::store::{FULL, Opened, Tools, Wanted, relieve};
 use super::submission::Submission;
 use super::turns::Turns;
 use disk::{Change, Disk, Stored};
-use loaded::{Loaded, restore};
+use loaded::{Loaded, Wrote, restore};
 use round::{Busy, Round};
 
 /// So many loaded documents are let be, before those that nobody has open are looked for.
@@ -419,15 +420,6 @@ impl Worker {
 enum Found {
     Opened(Opened),
     Stored(Stored),
-}
-
-/// What a transaction has written of a document.
-#[derive(Debug, Clone, Copy)]
-struct Wrote {
-    /// Whether the document as a whole, and not its commits only.
-    is_whole: bool,
-    /// The commits that are no longer on disk: the first version, and the last.
-    forgotten: Option<(u64, u64)>,
 }
 
 fn closed() -> io::Error {

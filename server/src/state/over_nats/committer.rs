@@ -10,15 +10,15 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tracing::{debug, error, warn};
 
-use super::Names;
 use super::bucket::{Bucket, Written};
+use super::names::Names;
 use crate::json::Object;
 use crate::state::answer::Refusal;
+use crate::state::backend::{Tools, too_many};
 use crate::state::batch::Batch;
 use crate::state::document::{Document, State};
 use crate::state::log::{Entry, Record};
 use crate::state::patch::replay;
-use crate::state::store::{Tools, too_many};
 use crate::state::submission::{Submission, next_batch, put_back};
 use crate::state::tree::Json;
 use crate::state::turns::Rounds;

@@ -1,0 +1,60 @@
+//! What the two backends of a store share: the local one and that on NATS.
+
+use std::io;
+use std::sync::Arc;
+
+use super::answer::Refusal;
+use super::document::Document;
+use super::lane::Lane;
+use super::memory::Memory;
+use super::tree::Json;
+
+/// The reason for refusals while the memory of a store is full.
+pub(super) const FULL: &str = "the documents that are open take as much memory as they may";
+
+/// The memory and the threads that all parts of a store share.
+#[derive(Debug, Clone)]
+pub(super) struct Tools {
+    pub(super) memory: Memory,
+    pub(super) lane: Lane,
+}
+
+/// An open document; `None` if there is none and none may be made.
+pub(super) type Opened = Option<Arc<Document>>;
+
+/// A request for a document.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) key: String,
+    /// The document's value before its first commit.
+    pub(super) initial: Arc<Json>,
+    pub(super) must_exist: bool,
+    /// The link, or the native socket, that wants it.
+    pub(super) peer: u64,
+}
+
+impl Tools {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self { memory: Memory::default(), lane: Lane::start("state-large")? })
+    }
+}
+
+/// Frees memory that documents can spare: the oldest of their remembered commits first, then all of them.
+pub(super) fn relieve<'a>(memory: &Memory, documents: &(impl Iterator<Item = &'a Arc<Document>> + Clone)) {
+    // Pages that come back soon, and commits that are sent again, need the newest only.
+    const LEFT: [u64; 3] = [128 << 10, 16 << 10, 0];
+    for limit in LEFT {
+        for document in documents.clone() {
+            if !memory.is_full() || !memory.has_dispensable() {
+                return;
+            }
+            document.state().give_up(limit);
+        }
+    }
+}
+
+/// The refusal of a commit that would make a document too many.
+pub(super) fn too_many(documents: usize) -> Refusal {
+    let message = format!("the store has {documents} documents, and no room for another");
+    Refusal::new("too-many", message)
+}
