@@ -6,7 +6,7 @@
  * ```
  */
 export interface MultiWebSocketOptions {
-  /** How long a link without sockets stays open, in milliseconds, up to 2,147,483,647. Default: 10,000. */
+  /** How long a link without sockets stays open, in milliseconds; `Infinity`: for ever. Default: 10,000. */
   idleTimeout?: number;
   /**
    * The scope: the path at and below which the multiplexer reaches. Sockets of other URLs are native. Set it to the server's own
