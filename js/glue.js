@@ -36,14 +36,17 @@ export const broke = (link, rule) => links[link].broke(rule);
 export const sentTooMuch = (link, length) => links[link].giveUp(`a physical message of ${length} is longer than any piece`);
 export const closeIdle = (link) => links[link].end(1000, "idle");
 
-/** The page may have put anything in the place of `send`: what that throws is nobody's here. */
+/** Reports an error as one that nobody caught. Node.js has no function for it. */
+const report = globalThis.reportError ?? ((error) => queueMicrotask(() => {
+  throw error;
+}));
+
+/** The page may have put anything in the place of `send`. What that throws must not pass through the wasm. */
 function send(link, data) {
   try {
     links[link].physical.send(data);
   } catch (error) {
-    queueMicrotask(() => {
-      throw error;
-    });
+    report(error);
   }
 }
 
