@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use bytes::{Buf, Bytes};
 use data_encoding::BASE64URL_NOPAD;
 
-use crate::connection::{self, Connection, KEPT_EVENTS, MAX_REASON, Refusals, Runs};
+use crate::connection::{Connection, ConnectionEvent, KEPT_EVENTS, MAX_REASON, Refusals, Runs};
 use crate::content::{Columns, Contents, LoneText, Place};
 use crate::frame::Kind;
 use crate::message::{Data, Message, Physical, encode_batch};
@@ -31,7 +31,7 @@ pub struct Close {
     pub reason: String,
 }
 
-/// What a host has to know. [`connection::Event`] with contents.
+/// What a host has to know. [`ConnectionEvent`] with contents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// The client opens a channel; answer with `accept`, `refuse` or `abort`.
@@ -314,10 +314,10 @@ impl Endpoint {
         let transmit = self.connection.poll_transmit(&mut batch);
         while let Some(event) = self.connection.poll_event() {
             match event {
-                connection::Event::Drained { channel } => {
+                ConnectionEvent::Drained { channel } => {
                     self.events.push_back(Event::Drained { channel });
                 }
-                connection::Event::Refused { channel, .. } => {
+                ConnectionEvent::Refused { channel, .. } => {
                     self.events.push_back(Event::Refused {
                         channel,
                         status: 503,
@@ -363,20 +363,20 @@ impl Endpoint {
     fn take_events(&mut self, contents: &Contents<'_>) -> Result<(), Violation> {
         while let Some(event) = self.connection.poll_event() {
             let event = match event {
-                connection::Event::Open { channel, target, protocols } => Event::Open {
+                ConnectionEvent::Open { channel, target, protocols } => Event::Open {
                     channel,
                     target: contents.string(target)?,
                     protocols: contents.string(protocols)?,
                 },
-                connection::Event::Accepted { channel, protocol } => {
+                ConnectionEvent::Accepted { channel, protocol } => {
                     Event::Accepted { channel, protocol: contents.string(protocol)? }
                 }
-                connection::Event::Refused { channel, status, reason } => Event::Refused {
+                ConnectionEvent::Refused { channel, status, reason } => Event::Refused {
                     channel,
                     status: u16::try_from(status).unwrap_or(500),
                     reason: contents.string(reason)?,
                 },
-                connection::Event::Data { channel, kind, fin, span } => {
+                ConnectionEvent::Data { channel, kind, fin, span } => {
                     let bytes = match kind {
                         Kind::Text => contents.text_of(span)?,
                         Kind::Binary => contents.binary_of(span)?,
@@ -389,7 +389,7 @@ impl Endpoint {
                         None => continue,
                     }
                 }
-                connection::Event::Closed { channel, code, reason, .. } => {
+                ConnectionEvent::Closed { channel, code, reason, .. } => {
                     self.take_partial(channel);
                     let code = u16::try_from(code).ok().filter(|&code| code != 0);
                     let reason = contents.string(reason)?;
@@ -398,12 +398,12 @@ impl Endpoint {
                     }
                     Event::Closed { channel, close: Close { code, reason } }
                 }
-                connection::Event::Oversize { channel, .. } => {
+                ConnectionEvent::Oversize { channel, .. } => {
                     self.take_partial(channel);
                     self.close(channel, Some(1009), "the message is larger than the receiver allows");
                     Event::Oversize { channel }
                 }
-                connection::Event::Drained { channel } => Event::Drained { channel },
+                ConnectionEvent::Drained { channel } => Event::Drained { channel },
             };
             self.events.push_back(event);
         }

@@ -251,17 +251,17 @@ impl Sockets {
 }
 
 /// What a socket has seen, in the form that the vectors have.
-fn seen(event: client::Event<String, Message>) -> Value {
+fn seen(event: client::SocketEvent<String, Message>) -> Value {
     match event {
-        client::Event::Open { key, protocol } => json!({"open": key, "protocol": protocol}),
-        client::Event::Message { key, message: Message::Text(bytes) } => {
+        client::SocketEvent::Open { key, protocol } => json!({"open": key, "protocol": protocol}),
+        client::SocketEvent::Message { key, message: Message::Text(bytes) } => {
             json!({"message": key, "text": str::from_utf8(&bytes).expect("UTF-8")})
         }
-        client::Event::Message { key, message: Message::Binary(bytes) } => {
+        client::SocketEvent::Message { key, message: Message::Binary(bytes) } => {
             json!({"message": key, "binary": data_encoding::HEXLOWER.encode(&bytes)})
         }
-        client::Event::Error { key, .. } => json!({"error": key}),
-        client::Event::Close { key, close, unsent } => json!({
+        client::SocketEvent::Error { key, .. } => json!({"error": key}),
+        client::SocketEvent::Close { key, close, unsent } => json!({
             "close": key, "code": close.code, "reason": close.reason, "clean": close.was_clean,
             "unsent": unsent.bytes(u64::MAX),
         }),

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use manysocket_protocol::client::{Close, Failure};
+use manysocket_protocol::client::{Failure, SocketClose};
 
 /// Why a call or a socket failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +59,7 @@ impl std::error::Error for Error {
 
 impl Error {
     /// Returns the error of a socket that ended; `None` if it ended by a closing handshake.
-    pub(super) fn of(close: &Close, failure: Option<&Failure>) -> Option<Self> {
+    pub(super) fn of(close: &SocketClose, failure: Option<&Failure>) -> Option<Self> {
         match failure {
             Some(failure) => Some(Self::Failed(failure.clone())),
             None => (!close.was_clean).then_some(Self::Lost),

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 
 use futures_util::task::AtomicWaker;
-use manysocket_protocol::client::{Client, Close, Event, Failure};
+use manysocket_protocol::client::{Client, Failure, SocketClose, SocketEvent};
 use manysocket_protocol::{Channel, Message, Millis, Settings};
 use slab::Slab;
 use tokio::time::Instant;
@@ -63,7 +63,7 @@ pub(super) struct SocketState {
 /// How a socket ended.
 #[derive(Debug, Clone)]
 pub(super) struct Ended {
-    pub(super) close: Close,
+    pub(super) close: SocketClose,
     pub(super) failure: Option<Failure>,
     /// The stream has returned the error.
     pub(super) reported: bool,
@@ -112,13 +112,13 @@ impl State {
         let mut wakers = Vec::new();
         while let Some(event) = self.client.poll_event() {
             match event {
-                Event::Open { key, protocol } => {
+                SocketEvent::Open { key, protocol } => {
                     let socket = &mut self.sockets[key];
                     socket.opened = Some(protocol);
                     wakers.append(&mut socket.watchers);
                     wakers.extend(socket.writer.take());
                 }
-                Event::Message { key, message } => {
+                SocketEvent::Message { key, message } => {
                     let socket = &mut self.sockets[key];
                     if socket.closing {
                         // As in a page: nothing arrives once the application has closed the socket. The server gets its
@@ -131,8 +131,8 @@ impl State {
                     socket.incoming.push_back(message);
                     wakers.extend(socket.reader.take());
                 }
-                Event::Error { key, failure } => self.sockets[key].failure = Some(failure),
-                Event::Close { key, close, .. } => {
+                SocketEvent::Error { key, failure } => self.sockets[key].failure = Some(failure),
+                SocketEvent::Close { key, close, .. } => {
                     let socket = &mut self.sockets[key];
                     socket.channel = None;
                     let failure = socket.failure.take();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use futures_util::{Sink, Stream};
-use manysocket_protocol::client::{Close, Failure, ReadyState, check_close};
+use manysocket_protocol::client::{Failure, ReadyState, SocketClose, check_close};
 
 use super::driver::wake;
 use super::link::{Link, SEND_BUFFER, SocketState, State};
@@ -126,7 +126,7 @@ impl WebSocket {
     }
 
     /// Waits until the socket has ended. See [`Handle::closed`].
-    pub async fn closed(&self) -> Close {
+    pub async fn closed(&self) -> SocketClose {
         self.handle.closed().await
     }
 }
@@ -164,7 +164,7 @@ impl Handle {
     }
 
     /// Waits until the socket has ended, and returns how.
-    pub async fn closed(&self) -> Close {
+    pub async fn closed(&self) -> SocketClose {
         poll_fn(|cx| {
             self.change(|state, id| match &state.sockets[id].ended {
                 Some(ended) => Poll::Ready(ended.close.clone()),

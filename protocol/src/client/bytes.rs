@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use bytes::BytesMut;
 use data_encoding::BASE64URL_NOPAD;
 
-use super::{Event, Host, Link, Source, Timeout};
+use super::{Host, Link, SocketEvent, Source, Timeout};
 use crate::connection::Span;
 use crate::content::{Columns, Contents, LoneText};
 use crate::message::{Data, Message, Physical, encode_batch};
@@ -108,7 +108,7 @@ impl<K: Clone> Client<K> {
         self.link.close(now, channel, code, Data::str(reason));
     }
 
-    /// Gives a socket up: [`Event::Error`], then [`Event::Close`] with 1006.
+    /// Gives a socket up: [`SocketEvent::Error`], then [`SocketEvent::Close`] with 1006.
     pub fn fail(&mut self, now: Millis, channel: Channel) {
         self.link.fail(now, channel);
     }
@@ -192,7 +192,7 @@ impl<K: Clone> Client<K> {
     }
 
     /// The next event, oldest first.
-    pub fn poll_event(&mut self) -> Option<Event<K, Message>> {
+    pub fn poll_event(&mut self) -> Option<SocketEvent<K, Message>> {
         self.link.poll_event()
     }
 

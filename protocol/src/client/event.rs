@@ -9,7 +9,7 @@ const ABNORMAL: u16 = 1006;
 
 /// What a host has to do for a socket. The order is that of the events that a native `WebSocket` fires.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event<K, M> {
+pub enum SocketEvent<K, M> {
     /// The server accepted the socket.
     Open {
         /// The socket.
@@ -24,7 +24,7 @@ pub enum Event<K, M> {
         /// The message.
         message: M,
     },
-    /// The socket failed; its [`Event::Close`] follows.
+    /// The socket failed; its [`SocketEvent::Close`] follows.
     Error {
         /// The socket.
         key: K,
@@ -36,7 +36,7 @@ pub enum Event<K, M> {
         /// The socket.
         key: K,
         /// How it ended.
-        close: Close,
+        close: SocketClose,
         /// What the application sent and the network never carried: it stays in `bufferedAmount`.
         unsent: Unsent,
     },
@@ -44,7 +44,7 @@ pub enum Event<K, M> {
 
 /// How a socket ended: the fields of a `CloseEvent`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Close {
+pub struct SocketClose {
     /// The server's close code; 1005 if it gave none, 1006 if there was no closing handshake.
     pub code: u16,
     /// The server's reason, at most 123 bytes.
@@ -53,7 +53,7 @@ pub struct Close {
     pub was_clean: bool,
 }
 
-impl Close {
+impl SocketClose {
     /// The end of a socket whose connection broke.
     pub fn abnormal() -> Self {
         Self { code: ABNORMAL, reason: String::new(), was_clean: false }

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::{Close, Event, Failure, Host, Source, Unsent};
-use crate::connection::{self, Connection, MAX_REASON, Span};
+use super::{Failure, Host, SocketClose, SocketEvent, Source, Unsent};
+use crate::connection::{Connection, ConnectionEvent, MAX_REASON, Span};
 use crate::side::Side;
 use crate::transmit::{Batch, Transmit};
 use crate::violation::Rule;
@@ -40,7 +40,7 @@ pub struct Link<H: Host> {
     /// The socket of channel `n` is at `n - 1`.
     entries: Vec<Option<Entry<H>>>,
     sockets: usize,
-    events: VecDeque<Event<H::Key, H::Message>>,
+    events: VecDeque<SocketEvent<H::Key, H::Message>>,
     /// No socket's deadline is before it.
     earliest_deadline: Option<Millis>,
     idle_timeout: Option<Millis>,
@@ -105,7 +105,7 @@ impl<H: Host> Link<H> {
         offered: String,
     ) -> Option<Channel> {
         let Some(channel) = self.connection.open(target, protocols) else {
-            self.push_end(key, Some(Failure::TooMany), Close::abnormal(), Unsent::default());
+            self.push_end(key, Some(Failure::TooMany), SocketClose::abnormal(), Unsent::default());
             return None;
         };
         let entry = Entry {
@@ -258,8 +258,8 @@ impl<H: Host> Link<H> {
         let transmit = self.connection.poll_transmit(batch);
         // Opens beyond the limit that the server has announced meanwhile.
         while let Some(event) = self.connection.poll_event() {
-            if let connection::Event::Refused { channel, .. } = event {
-                self.end(now, channel, Some(Failure::TooMany), Close::abnormal(), 0);
+            if let ConnectionEvent::Refused { channel, .. } = event {
+                self.end(now, channel, Some(Failure::TooMany), SocketClose::abnormal(), 0);
             }
         }
         transmit
@@ -287,7 +287,7 @@ impl<H: Host> Link<H> {
             let Some(entry) = self.take(channel) else { continue };
             let failure = (failed || !entry.is_open).then_some(Failure::Link);
             let waiting = self.connection.waiting_bytes(channel);
-            self.push_end(entry.key, failure, Close::abnormal(), entry.unsent.with(waiting));
+            self.push_end(entry.key, failure, SocketClose::abnormal(), entry.unsent.with(waiting));
         }
         self.sockets = 0;
         self.earliest_deadline = None;
@@ -296,7 +296,7 @@ impl<H: Host> Link<H> {
     // ---- events and time ----
 
     /// The next event, oldest first.
-    pub fn poll_event(&mut self) -> Option<Event<H::Key, H::Message>> {
+    pub fn poll_event(&mut self) -> Option<SocketEvent<H::Key, H::Message>> {
         self.events.pop_front()
     }
 
@@ -347,7 +347,7 @@ impl<H: Host> Link<H> {
                 // A native socket, too, waits until all that was sent has left.
                 self.set_deadline(channel, now + CLOSING);
             } else {
-                self.end(now, channel, None, Close::abnormal(), 0);
+                self.end(now, channel, None, SocketClose::abnormal(), 0);
                 self.connection.abort(channel);
             }
         }
@@ -359,30 +359,36 @@ impl<H: Host> Link<H> {
     fn take_events(&mut self, now: Millis, contents: &impl Source<H::Message>) -> Result<(), Violation> {
         while let Some(event) = self.connection.poll_event() {
             match event {
-                connection::Event::Data { channel, kind, fin, span } => {
+                ConnectionEvent::Data { channel, kind, fin, span } => {
                     self.on_data(channel, kind, fin, span, contents)?;
                 }
-                connection::Event::Accepted { channel, protocol } => {
+                ConnectionEvent::Accepted { channel, protocol } => {
                     let protocol = string(contents, protocol)?;
                     self.on_accepted(now, channel, protocol);
                 }
-                connection::Event::Refused { channel, status, reason } => {
+                ConnectionEvent::Refused { channel, status, reason } => {
                     let reason = string(contents, reason)?;
-                    self.end(now, channel, Some(Failure::Refused { status, reason }), Close::abnormal(), 0);
+                    self.end(
+                        now,
+                        channel,
+                        Some(Failure::Refused { status, reason }),
+                        SocketClose::abnormal(),
+                        0,
+                    );
                 }
-                connection::Event::Closed { channel, code, reason, unsent } => {
+                ConnectionEvent::Closed { channel, code, reason, unsent } => {
                     let reason = string(contents, reason)?;
                     if reason.len() > MAX_REASON as usize {
                         return Err(Rule::CloseReason.on(channel));
                     }
                     self.on_closed(now, channel, code, reason, unsent);
                 }
-                connection::Event::Oversize { channel, unsent } => {
+                ConnectionEvent::Oversize { channel, unsent } => {
                     self.connection.close(channel, Some(TOO_LARGE), H::Payload::default());
-                    self.end(now, channel, Some(Failure::TooLarge), Close::abnormal(), unsent);
+                    self.end(now, channel, Some(Failure::TooLarge), SocketClose::abnormal(), unsent);
                 }
                 // A server's, and one that this side does not ask for.
-                connection::Event::Open { .. } | connection::Event::Drained { .. } => {}
+                ConnectionEvent::Open { .. } | ConnectionEvent::Drained { .. } => {}
             }
         }
         Ok(())
@@ -411,7 +417,7 @@ impl<H: Host> Link<H> {
             H::join(std::mem::take(&mut entry.pieces))
         };
         let key = entry.key.clone();
-        self.events.push_back(Event::Message { key, message });
+        self.events.push_back(SocketEvent::Message { key, message });
         Ok(())
     }
 
@@ -431,15 +437,15 @@ impl<H: Host> Link<H> {
         entry.is_open = true;
         entry.deadline = None;
         let key = entry.key.clone();
-        self.events.push_back(Event::Open { key, protocol });
+        self.events.push_back(SocketEvent::Open { key, protocol });
     }
 
     fn on_closed(&mut self, now: Millis, channel: Channel, code: u32, reason: String, unsent: u64) {
         let code = u16::try_from(code).unwrap_or_default();
         let close = match code {
-            0 => Close { code: NO_CODE, reason, was_clean: true },
-            ABORTED => Close::abnormal(),
-            code => Close { code, reason, was_clean: true },
+            0 => SocketClose { code: NO_CODE, reason, was_clean: true },
+            ABORTED => SocketClose::abnormal(),
+            code => SocketClose { code, reason, was_clean: true },
         };
         self.end(now, channel, None, close, unsent);
         // RFC 6455 §5.5.1: the answer echoes the code. It does nothing if this side closed first.
@@ -453,24 +459,31 @@ impl<H: Host> Link<H> {
     // ---- the end of a socket ----
 
     fn fail_because(&mut self, now: Millis, channel: Channel, failure: Failure) {
-        self.end(now, channel, Some(failure), Close::abnormal(), 0);
+        self.end(now, channel, Some(failure), SocketClose::abnormal(), 0);
         self.connection.abort(channel);
     }
 
     /// Ends a socket for its application; what remains of the channel is the connection's business.
     /// `dropped`: the bytes of messages that the connection has dropped already.
-    fn end(&mut self, now: Millis, channel: Channel, failure: Option<Failure>, close: Close, dropped: u64) {
+    fn end(
+        &mut self,
+        now: Millis,
+        channel: Channel,
+        failure: Option<Failure>,
+        close: SocketClose,
+        dropped: u64,
+    ) {
         if let Some(entry) = self.forget(now, channel) {
             let waiting = dropped + self.connection.waiting_bytes(channel);
             self.push_end(entry.key, failure, close, entry.unsent.with(waiting));
         }
     }
 
-    fn push_end(&mut self, key: H::Key, failure: Option<Failure>, close: Close, unsent: Unsent) {
+    fn push_end(&mut self, key: H::Key, failure: Option<Failure>, close: SocketClose, unsent: Unsent) {
         if let Some(failure) = failure {
-            self.events.push_back(Event::Error { key: key.clone(), failure });
+            self.events.push_back(SocketEvent::Error { key: key.clone(), failure });
         }
-        self.events.push_back(Event::Close { key, close, unsent });
+        self.events.push_back(SocketEvent::Close { key, close, unsent });
     }
 
     fn entry(&mut self, channel: Channel) -> Option<&mut Entry<H>> {

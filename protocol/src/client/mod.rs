@@ -15,11 +15,11 @@
 //! 2. *Drain*: it calls `poll_transmit` and `poll_event` until both return `None`, then asks `poll_timeout` when to call
 //!    `handle_timeout`. Opens, closes and received messages may move that time forward.
 //!
-//! An event names its socket by the key that the host gave to `open`. [`Event::Close`] is a socket's last event, and the
+//! An event names its socket by the key that the host gave to `open`. [`SocketEvent::Close`] is a socket's last event, and the
 //! only one that every socket gets; the host uses the socket's channel number no more.
 //!
 //! ```
-//! use manysocket_protocol::client::{Client, Event};
+//! use manysocket_protocol::client::{Client, SocketEvent};
 //! use manysocket_protocol::{Endpoint, Message, Settings, Side};
 //!
 //! let mut client = Client::new(Settings::default(), None, 0);
@@ -33,9 +33,9 @@
 //! while let Some(message) = server.poll_transmit() {
 //!     client.receive(0, message).expect("a well-formed message");
 //! }
-//! assert_eq!(client.poll_event(), Some(Event::Open { key: "my socket", protocol: String::new() }));
-//! assert_eq!(client.poll_event(), Some(Event::Message { key: "my socket", message: Message::text("hello") }));
-//! let Some(Event::Close { close, .. }) = client.poll_event() else { panic!("not closed") };
+//! assert_eq!(client.poll_event(), Some(SocketEvent::Open { key: "my socket", protocol: String::new() }));
+//! assert_eq!(client.poll_event(), Some(SocketEvent::Message { key: "my socket", message: Message::text("hello") }));
+//! let Some(SocketEvent::Close { close, .. }) = client.poll_event() else { panic!("not closed") };
 //! assert_eq!((close.code, close.reason.as_str(), close.was_clean), (1000, "bye", true));
 //! ```
 
@@ -47,7 +47,7 @@ mod socket;
 mod unsent;
 
 pub use bytes::Client;
-pub use event::{Close, Event, Failure};
+pub use event::{Failure, SocketClose, SocketEvent};
 pub use host::{Host, Source};
 pub use link::{Link, Timeout};
 pub use socket::{Closing, ReadyState, Socket, check_close};

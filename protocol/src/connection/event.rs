@@ -15,7 +15,7 @@ pub struct Span {
 
 /// What a host has to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
+pub enum ConnectionEvent {
     /// The client opens a channel; answer with `accept`, `refuse` or `abort`.
     Open {
         /// The new channel.

@@ -19,7 +19,7 @@ mod event;
 mod receive;
 mod write;
 
-pub use event::{Event, Refusals, Span};
+pub use event::{ConnectionEvent, Refusals, Span};
 pub(crate) use receive::{MAX_REASON, Runs};
 
 /// The close code that stands for "no closing handshake" (RFC 6455 §7.4.1). On the wire of a
@@ -58,7 +58,7 @@ pub struct Connection<P> {
     control: VecDeque<Control<P>>,
     /// Channels with something to send, each once, in turn.
     ready: VecDeque<Channel>,
-    events: VecDeque<Event>,
+    events: VecDeque<ConnectionEvent>,
     keepalive: Keepalive,
     rtt: RttEstimator,
     aborted_opens: AbortedOpenLimiter,
@@ -78,7 +78,7 @@ pub struct Connection<P> {
 
 impl<P: Payload> Connection<P> {
     /// A link that has just been made, or is about to be. `report_drained` asks for
-    /// [`Event::Drained`].
+    /// [`ConnectionEvent::Drained`].
     pub fn new(side: Side, settings: Settings, report_drained: bool, now: Millis) -> Self {
         let settings = settings.clamped();
         Self {
@@ -223,7 +223,7 @@ impl<P: Payload> Connection<P> {
     pub fn table_bytes(&self) -> usize {
         self.channels.capacity() * size_of::<Option<ChannelState<P>>>()
             + self.control.capacity() * size_of::<Control<P>>()
-            + self.events.capacity() * size_of::<Event>()
+            + self.events.capacity() * size_of::<ConnectionEvent>()
             + self.ready.capacity() * size_of::<Channel>()
     }
 
@@ -283,7 +283,7 @@ impl<P: Payload> Connection<P> {
 
     /// The next event, oldest first. Spans refer to the physical message that was last taken in:
     /// drain after each.
-    pub fn poll_event(&mut self) -> Option<Event> {
+    pub fn poll_event(&mut self) -> Option<ConnectionEvent> {
         let event = self.events.pop_front();
         if event.is_none() && self.events.capacity() > KEPT_EVENTS {
             self.events = VecDeque::new();
@@ -385,7 +385,7 @@ impl<P: Payload> Connection<P> {
             state.scheduled = false;
         }
         if drained && self.report_drained {
-            self.events.push_back(Event::Drained { channel });
+            self.events.push_back(ConnectionEvent::Drained { channel });
         }
     }
 

@@ -1,6 +1,6 @@
 //! What the peer's frames do to the state.
 
-use super::{ABORTED, Connection, Event, Span, is_close_code};
+use super::{ABORTED, Connection, ConnectionEvent, Span, is_close_code};
 use crate::channel::{End, Receiving, Sending};
 use crate::flow_control::{Queue, Rejected, Window};
 use crate::frame::{Frame, Kind};
@@ -157,7 +157,7 @@ impl<P: Payload> Connection<P> {
             return Ok(());
         }
         self.insert(channel, Sending::Opening, Receiving::Opening);
-        self.events.push_back(Event::Open { channel, target, protocols });
+        self.events.push_back(ConnectionEvent::Open { channel, target, protocols });
         Ok(())
     }
 
@@ -171,7 +171,7 @@ impl<P: Payload> Connection<P> {
             (Sending::Opening, Receiving::Opening) => {
                 state.sending = Sending::Open(Queue::new(credit));
                 state.receiving = Receiving::Open(window);
-                self.events.push_back(Event::Accepted { channel, protocol });
+                self.events.push_back(ConnectionEvent::Accepted { channel, protocol });
                 Ok(())
             }
             (_, Receiving::Discarding) => Ok(()),
@@ -186,7 +186,7 @@ impl<P: Payload> Connection<P> {
             _ if side == Side::Server => {
                 return Err(Rule::RefuseByClient.on(channel));
             }
-            Receiving::Opening => self.events.push_back(Event::Refused { channel, status, reason }),
+            Receiving::Opening => self.events.push_back(ConnectionEvent::Refused { channel, status, reason }),
             Receiving::Discarding => {}
             _ => {
                 return Err(Rule::RefuseLate.on(channel));
@@ -222,7 +222,7 @@ impl<P: Payload> Connection<P> {
                     self.aborted_opens.count();
                 }
                 let unsent = self.get(channel).map_or(0, |state| state.sending.discard());
-                self.events.push_back(Event::Closed { channel, code, reason, unsent });
+                self.events.push_back(ConnectionEvent::Closed { channel, code, reason, unsent });
             }
         }
         self.on_end(channel);
@@ -262,7 +262,7 @@ impl<P: Payload> Connection<P> {
             Receiving::Ended => return Err(Rule::DataLate.on(channel)),
         };
         match window.receive(kind, fin, span.units, max_message) {
-            Ok(()) => self.events.push_back(Event::Data { channel, kind, fin, span }),
+            Ok(()) => self.events.push_back(ConnectionEvent::Data { channel, kind, fin, span }),
             Err(Rejected::NoCredit) => {
                 return Err(Rule::NoCredit.on(channel));
             }
@@ -278,7 +278,7 @@ impl<P: Payload> Connection<P> {
                     state.sending = Sending::Open(Queue::new(0));
                 }
                 self.aborted_opens.count();
-                self.events.push_back(Event::Oversize { channel, unsent });
+                self.events.push_back(ConnectionEvent::Oversize { channel, unsent });
             }
         }
         if !fin {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Connection, Control, Event, KEPT_EVENTS, Span};
+use super::{Connection, ConnectionEvent, Control, KEPT_EVENTS, Span};
 use crate::Channel;
 use crate::channel::{End, Receiving, Sending};
 use crate::flow_control::{Piece, Queue};
@@ -99,7 +99,7 @@ impl<P: Payload> Connection<P> {
                 Control::Open { channel, .. } if channel > limit => {
                     // Opened before the server's limit was known: what it would have answered.
                     if self.get(channel).is_some_and(|state| matches!(state.receiving, Receiving::Opening)) {
-                        self.events.push_back(Event::Refused {
+                        self.events.push_back(ConnectionEvent::Refused {
                             channel,
                             status: 503,
                             reason: Span::default(),

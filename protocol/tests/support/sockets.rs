@@ -1,7 +1,7 @@
 //! Virtual sockets over one simulated link: a client and a server that do random things, and a model of the events that each
 //! socket must see.
 
-use manysocket_protocol::client::{Client, Closing, Event, Failure, Socket, Timeout};
+use manysocket_protocol::client::{Client, Closing, Failure, Socket, SocketEvent, Timeout};
 use manysocket_protocol::{
     Channel, Endpoint, Event as ServerEvent, Message, Millis, Physical, Settings, Side,
 };
@@ -368,18 +368,18 @@ impl Run {
     /// The client's applications see what has happened.
     fn events(&mut self) {
         while let Some(event) = self.client.poll_event() {
-            let (Event::Open { key, .. }
-            | Event::Message { key, .. }
-            | Event::Error { key, .. }
-            | Event::Close { key, .. }) = event;
+            let (SocketEvent::Open { key, .. }
+            | SocketEvent::Message { key, .. }
+            | SocketEvent::Error { key, .. }
+            | SocketEvent::Close { key, .. }) = event;
             let life = &mut self.lives[key];
             assert!(!life.is_over, "{event:?} after the end");
             assert!(
-                life.failure.is_none() || matches!(event, Event::Close { .. }),
+                life.failure.is_none() || matches!(event, SocketEvent::Close { .. }),
                 "only the close follows an error"
             );
             match event {
-                Event::Open { protocol, .. } => {
+                SocketEvent::Open { protocol, .. } => {
                     assert!(
                         !life.saw_open
                             && life.answer
@@ -389,7 +389,7 @@ impl Run {
                     life.saw_open = true;
                     life.face.deliver_open();
                 }
-                Event::Message { message, .. } => {
+                SocketEvent::Message { message, .. } => {
                     assert!(life.saw_open, "a message before the open");
                     assert_eq!(life.to_client.get(life.at_client), Some(&message), "in order, whole, once");
                     life.at_client += 1;
@@ -399,11 +399,11 @@ impl Run {
                         self.client.consumed(channel, message.units());
                     }
                 }
-                Event::Error { failure, .. } => {
+                SocketEvent::Error { failure, .. } => {
                     life.failure = Some(failure);
                     self.counts.failures += 1;
                 }
-                Event::Close { close, unsent, .. } => {
+                SocketEvent::Close { close, unsent, .. } => {
                     let reason_units = close.reason.len();
                     let case = (life.failure.clone(), close.code, close.was_clean);
                     match case {

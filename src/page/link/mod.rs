@@ -4,7 +4,7 @@ mod host;
 mod receive;
 mod send;
 
-use manysocket_protocol::client::{self, Event, Failure, Timeout};
+use manysocket_protocol::client::{self, Failure, SocketEvent, Timeout};
 use manysocket_protocol::physical::HANDSHAKE_BYTES;
 use manysocket_protocol::{Batch, HANDSHAKE_PARAMETER, Millis, Settings, Violation};
 
@@ -202,14 +202,16 @@ fn tell(link: u32) -> bool {
     while let Some(event) = with(link, |this| this.inner.poll_event()) {
         any = true;
         match event {
-            Event::Message { key, message: Message::Text(text) } => glue::arrived_text(link, key, &text),
-            Event::Message { key, message: Message::Binary { buffer, start, length } } => {
+            SocketEvent::Message { key, message: Message::Text(text) } => {
+                glue::arrived_text(link, key, &text)
+            }
+            SocketEvent::Message { key, message: Message::Binary { buffer, start, length } } => {
                 glue::arrived_binary(link, key, &buffer, start, length);
             }
-            Event::Open { key, protocol } => {
+            SocketEvent::Open { key, protocol } => {
                 glue::opened(link, key, protocol.as_ptr() as u32, protocol.len() as u32);
             }
-            Event::Error { key, failure } => {
+            SocketEvent::Error { key, failure } => {
                 let (kind, status, words) = match &failure {
                     Failure::Refused { status, reason } => (REFUSED, *status, reason.as_str()),
                     Failure::Subprotocol { chosen } => (SUBPROTOCOL, 0, chosen.as_str()),
@@ -218,7 +220,7 @@ fn tell(link: u32) -> bool {
                 };
                 glue::failed(link, key, kind, status, words.as_ptr() as u32, words.len() as u32);
             }
-            Event::Close { key, close, unsent } => {
+            SocketEvent::Close { key, close, unsent } => {
                 let (reason, length) = (close.reason.as_ptr() as u32, close.reason.len() as u32);
                 let unsent = unsent.bytes(with(link, |this| this.sent())) as f64;
                 glue::closed(link, key, close.code.into(), reason, length, close.was_clean.into(), unsent);
