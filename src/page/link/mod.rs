@@ -1,17 +1,19 @@
 //! One physical WebSocket and the sockets over it, from dialling to its end. A link is never used again.
 
+mod calls;
+mod events;
 mod host;
 mod receive;
 mod send;
 
-use manysocket_protocol::client::{self, Failure, SocketEvent, Timeout};
+use manysocket_protocol::client;
 use manysocket_protocol::physical::HANDSHAKE_BYTES;
-use manysocket_protocol::{Batch, HANDSHAKE_PARAMETER, Millis, Settings, Violation};
+use manysocket_protocol::{Batch, HANDSHAKE_PARAMETER, Millis, Settings};
 
 use crate::page::glue::{self, JsString};
 use crate::page::payload::Content;
-use crate::page::table::with;
-use host::{Message, Page};
+pub(crate) use calls::{dial, fail, handle_timeout, lost, open};
+use host::Page;
 pub(crate) use receive::{receive_binary, receive_text};
 pub(crate) use send::{flush, send_binary, send_text};
 
@@ -122,33 +124,6 @@ impl PageLink {
     }
 }
 
-/// Opens a socket. Returns its channel; 0 if the server's limit forbids another.
-pub(crate) fn open(link: u32, key: u32, target: JsString, units: u32, protocols: JsString, more: u32) -> u32 {
-    let opened = with(link, |this| {
-        let offered = glue::to_string(&protocols, more);
-        let (target, protocols) = (Content::text(target, units), Content::text(protocols, more));
-        this.flush_soon();
-        this.inner.open(glue::millis(), key, target, protocols, offered)
-    });
-    tell_later(link);
-    opened.unwrap_or_default()
-}
-
-/// Gives a socket up: `error`, then `close` with 1006.
-pub(crate) fn fail(link: u32, channel: u32) {
-    with(link, |this| {
-        this.inner.fail(glue::millis(), channel);
-        this.flush_soon();
-    });
-    tell_later(link);
-}
-
-/// Dials the multiplexer.
-pub(crate) fn dial(link: u32, url: &JsString, units: u32) {
-    let url = with(link, |this| this.handshake(url, units));
-    glue::dial(link, url.as_ptr() as u32, url.len() as u32);
-}
-
 /// Appends bytes in base64url without padding (RFC 4648 §5).
 fn base64url(bytes: &[u8], out: &mut String) {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -162,79 +137,6 @@ fn base64url(bytes: &[u8], out: &mut String) {
         }
     }
 }
-
-/// Does what is due.
-pub(crate) fn handle_timeout(link: u32) {
-    let due = with(link, |this| {
-        this.timer = None;
-        Some(this.inner.handle_timeout(glue::millis()))
-    });
-    tell_later(link);
-    match due {
-        Some(Ok(Timeout::Idle)) => glue::close_idle(link),
-        Some(Ok(Timeout::Drain)) => flush(link),
-        Some(Err(violation)) => broke(link, violation),
-        None => {}
-    }
-}
-
-/// The physical socket has ended.
-pub(crate) fn lost(link: u32, has_failed: bool) {
-    with(link, |this| this.inner.lost(has_failed));
-    tell_later(link);
-}
-
-/// Ends the link because the server broke the protocol.
-fn broke(link: u32, violation: Violation) {
-    glue::broke(link, violation.number());
-}
-
-/// Hands the events of sockets to JavaScript, which queues them, and has them delivered in a later task.
-fn tell_later(link: u32) {
-    if tell(link) {
-        glue::deliver_later();
-    }
-}
-
-/// Hands the events of sockets to JavaScript, which queues them; returns whether there were any.
-fn tell(link: u32) -> bool {
-    let mut any = false;
-    while let Some(event) = with(link, |this| this.inner.poll_event()) {
-        any = true;
-        match event {
-            SocketEvent::Message { key, message: Message::Text(text) } => {
-                glue::arrived_text(link, key, &text)
-            }
-            SocketEvent::Message { key, message: Message::Binary { buffer, start, length } } => {
-                glue::arrived_binary(link, key, &buffer, start, length);
-            }
-            SocketEvent::Open { key, protocol } => {
-                glue::opened(link, key, protocol.as_ptr() as u32, protocol.len() as u32);
-            }
-            SocketEvent::Error { key, failure } => {
-                let (kind, status, words) = match &failure {
-                    Failure::Refused { status, reason } => (REFUSED, *status, reason.as_str()),
-                    Failure::Subprotocol { chosen } => (SUBPROTOCOL, 0, chosen.as_str()),
-                    Failure::Unanswered => (UNANSWERED, 0, ""),
-                    _ => (SILENT, 0, ""),
-                };
-                glue::failed(link, key, kind, status, words.as_ptr() as u32, words.len() as u32);
-            }
-            SocketEvent::Close { key, close, unsent } => {
-                let (reason, length) = (close.reason.as_ptr() as u32, close.reason.len() as u32);
-                let unsent = unsent.bytes(with(link, |this| this.sent())) as f64;
-                glue::closed(link, key, close.code.into(), reason, length, close.was_clean.into(), unsent);
-            }
-        }
-    }
-    any
-}
-
-// Why a socket failed, as far as the console says (`js/link.js`).
-const SILENT: u32 = 0;
-const REFUSED: u32 = 1;
-const SUBPROTOCOL: u32 = 2;
-const UNANSWERED: u32 = 3;
 
 #[cfg(test)]
 mod tests {

@@ -3,8 +3,9 @@
 use manysocket_protocol::Violation;
 use manysocket_protocol::physical::{NOT_UTF8, read_lengths, read_text_head};
 
+use super::PageLink;
+use super::events::{broke, tell};
 use super::host::Arrived;
-use super::{PageLink, broke, tell};
 use crate::page::glue::{self, ArrayBuffer, JsString};
 use crate::page::table::with;
 

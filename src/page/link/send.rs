@@ -3,7 +3,8 @@
 use manysocket_protocol::physical::{LENGTHS, text_head, write_lengths};
 use manysocket_protocol::{Kind, Millis, Payload, Transmit};
 
-use super::{PageLink, tell_later};
+use super::PageLink;
+use super::events::tell_later;
 use crate::page::glue::{self, JsString, Uint8Array};
 use crate::page::payload::{Array, Content, Small};
 use crate::page::table::with;

@@ -1,0 +1,57 @@
+//! Calls of JavaScript on a link, by its number.
+
+use manysocket_protocol::client::Timeout;
+
+use super::events::{broke, tell_later};
+use super::send::flush;
+use crate::page::glue::{self, JsString};
+use crate::page::payload::Content;
+use crate::page::table::with;
+
+/// Opens a socket. Returns its channel; 0 if the server's limit forbids another.
+pub(crate) fn open(link: u32, key: u32, target: JsString, units: u32, protocols: JsString, more: u32) -> u32 {
+    let opened = with(link, |this| {
+        let offered = glue::to_string(&protocols, more);
+        let (target, protocols) = (Content::text(target, units), Content::text(protocols, more));
+        this.flush_soon();
+        this.inner.open(glue::millis(), key, target, protocols, offered)
+    });
+    tell_later(link);
+    opened.unwrap_or_default()
+}
+
+/// Gives a socket up: `error`, then `close` with 1006.
+pub(crate) fn fail(link: u32, channel: u32) {
+    with(link, |this| {
+        this.inner.fail(glue::millis(), channel);
+        this.flush_soon();
+    });
+    tell_later(link);
+}
+
+/// Dials the multiplexer.
+pub(crate) fn dial(link: u32, url: &JsString, units: u32) {
+    let url = with(link, |this| this.handshake(url, units));
+    glue::dial(link, url.as_ptr() as u32, url.len() as u32);
+}
+
+/// Does what is due.
+pub(crate) fn handle_timeout(link: u32) {
+    let due = with(link, |this| {
+        this.timer = None;
+        Some(this.inner.handle_timeout(glue::millis()))
+    });
+    tell_later(link);
+    match due {
+        Some(Ok(Timeout::Idle)) => glue::close_idle(link),
+        Some(Ok(Timeout::Drain)) => flush(link),
+        Some(Err(violation)) => broke(link, violation),
+        None => {}
+    }
+}
+
+/// The physical socket has ended.
+pub(crate) fn lost(link: u32, has_failed: bool) {
+    with(link, |this| this.inner.lost(has_failed));
+    tell_later(link);
+}
