@@ -129,7 +129,7 @@ mod waiters;
 mod ws;
 
 pub use access::forwarded::Forwarded;
-pub use access::origin::Origin;
+pub use access::origin::{Origin, OriginError};
 pub use access::proxies::{Proxies, ProxiesError};
 pub use gateway::Gateway;
 pub use limits::Limits;

@@ -8,9 +8,9 @@ use axum::http::request::Parts;
 use axum::http::uri::Scheme;
 use axum::http::{HeaderMap, header};
 use tracing::warn;
-use url::Url;
 
 use super::host::Host;
+use super::path_form::is_normal_path;
 use super::proxies::Proxies;
 use super::tokens::members;
 
@@ -209,8 +209,7 @@ fn scheme(written: &str) -> Option<Scheme> {
 
 /// Reads a path that has been removed, as URLs have it. `/` is nothing.
 fn prefix(written: &str) -> Option<&str> {
-    let url = Url::parse(&format!("http://localhost{written}")).ok()?;
-    let is_path = written.starts_with('/') && !written.starts_with("//") && url.path() == written;
+    let is_path = is_normal_path(written) && !written.starts_with("//");
     is_path.then(|| written.trim_end_matches('/'))
 }
 

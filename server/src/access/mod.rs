@@ -13,6 +13,7 @@ pub(crate) mod proxies;
 pub(crate) mod reader;
 pub(crate) mod scope;
 pub(crate) mod tokens;
+pub(crate) mod web_origin;
 
 /// Answers with a line of text.
 pub(crate) fn plain(status: StatusCode, why: &str) -> Response {

@@ -1,15 +1,16 @@
 //! Decides which pages may connect, by the origin of the page.
 
+use std::error::Error;
 use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
 
 use axum::http::uri::Scheme;
 use axum::http::{HeaderMap, HeaderValue, header};
-use url::Url;
 
 use super::excerpt::excerpt;
 use super::forwarded::Forwarded;
 use super::host::Host;
+use super::web_origin::{WebOrigin, default_port};
 
 /// Pages that may connect besides the server's own: those of one origin, written as browsers do (`https://example.com`),
 /// those of all names below one (`https://*.example.com`), those of an application (`tauri://localhost`,
@@ -34,7 +35,7 @@ enum Pattern {
     Everybody,
     /// As browsers write it.
     One(String),
-    /// Names below another, which begins with the dot.
+    /// Names below another, which begins with the dot. The scheme's default port is `None`.
     Below {
         scheme: String,
         name: String,
@@ -43,40 +44,74 @@ enum Pattern {
 }
 
 impl FromStr for Origin {
-    type Err = String;
+    type Err = OriginError;
 
-    fn from_str(written: &str) -> Result<Self, String> {
+    fn from_str(written: &str) -> Result<Self, OriginError> {
+        let error = |problem| OriginError { written: written.into(), problem };
         if written == "*" {
             return Ok(Self(Pattern::Everybody));
         }
         if let Some(origin) = of_an_application(written) {
             return Ok(Self(Pattern::One(origin)));
         }
-        let (scheme, rest) = written.split_once("://").unwrap_or_default();
-        let (is_below, host) = match rest.strip_prefix("*.") {
+        if !written.is_ascii() {
+            return Err(error(Problem::NotAscii));
+        }
+        let lower = written.to_ascii_lowercase();
+        let lower = lower.strip_suffix('/').unwrap_or(&lower);
+        let (scheme, host) = lower.split_once("://").ok_or_else(|| error(Problem::Form))?;
+        let (is_below, host) = match host.strip_prefix("*.") {
             Some(name) => (true, name),
-            None => (false, rest),
+            None => (false, host),
         };
-        let url = Url::parse(&format!("{scheme}://{host}")).ok().filter(|url| {
-            let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
-            is_bare && url.origin().is_tuple() && url.username().is_empty() && !host.contains(['*', '@'])
-        });
-        let url = url.ok_or_else(|| {
-            format!(
-                "{written:?} is not an origin: expected scheme://host[:port], scheme://*.host[:port], null or *"
-            )
-        })?;
-        Ok(Self(match url.domain() {
-            Some(name) if is_below => Pattern::Below {
-                scheme: url.scheme().into(),
-                name: format!(".{name}"),
-                port: url.port_or_known_default(),
-            },
-            _ if is_below => return Err(format!("{written:?}: there are no names below an address")),
-            _ => Pattern::One(url.origin().ascii_serialization()),
-        }))
+        // Browsers leave the default port out; people may write it.
+        let default = default_port(scheme).map(|port| format!(":{port}"));
+        let host = default.and_then(|port| host.strip_suffix(&port)).unwrap_or(host);
+        let origin = format!("{scheme}://{host}");
+        let read = WebOrigin::parse(&origin).filter(|read| !read.name.contains('*'));
+        let read = read.ok_or_else(|| error(Problem::Form))?;
+        if !is_below {
+            return Ok(Self(Pattern::One(origin)));
+        }
+        if read.is_address() {
+            return Err(error(Problem::BelowAddress));
+        }
+        Ok(Self(Pattern::Below { scheme: scheme.into(), name: format!(".{}", read.name), port: read.port }))
     }
 }
+
+/// The error for a text that names no [`Origin`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OriginError {
+    written: String,
+    problem: Problem,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Problem {
+    Form,
+    NotAscii,
+    BelowAddress,
+}
+
+impl Display for OriginError {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let written = &self.written;
+        match self.problem {
+            Problem::Form => write!(
+                f,
+                "{written:?} is not an origin: expected scheme://host[:port], scheme://*.host[:port], null or *"
+            ),
+            Problem::NotAscii => write!(
+                f,
+                "{written:?} is not an origin as browsers write it: write the host in its ASCII form (xn--…)"
+            ),
+            Problem::BelowAddress => write!(f, "{written:?} is not an origin: there are no names below an address"),
+        }
+    }
+}
+
+impl Error for OriginError {}
 
 /// Returns an origin whose scheme is not one of the web, as browsers write it, or `null`.
 fn of_an_application(written: &str) -> Option<String> {
@@ -110,11 +145,9 @@ impl Origin {
         match &self.0 {
             Pattern::Everybody => true,
             Pattern::One(one) => one == origin,
-            Pattern::Below { scheme, name, port } => Url::parse(origin).is_ok_and(|url| {
-                url.scheme() == scheme
-                    && url.port_or_known_default() == *port
-                    && url.origin().ascii_serialization() == origin
-                    && url.domain().is_some_and(|domain| domain.ends_with(name.as_str()) && domain != name)
+            Pattern::Below { scheme, name, port } => WebOrigin::parse(origin).is_some_and(|page| {
+                let is_below = page.name.ends_with(name) && page.name != name;
+                is_below && page.scheme == scheme && page.port == *port
             }),
         }
     }
@@ -128,15 +161,9 @@ pub(crate) struct Origins {
 }
 
 impl Origins {
-    /// Allows pages of other origins than the server's own.
-    ///
-    /// # Panics
-    /// It is not written as an [`Origin`] is.
-    pub(crate) fn allow(&mut self, origin: &str) {
-        match origin.parse() {
-            Ok(origin) => self.allowed.push(origin),
-            Err(why) => panic!("{why}"),
-        }
+    /// Allows pages of another origin than the server's own.
+    pub(crate) fn allow(&mut self, origin: Origin) {
+        self.allowed.push(origin);
     }
 
     /// Allows what the other allows, too.
@@ -202,9 +229,8 @@ impl Origins {
         // Without a scheme of its own, the server may have either: a proxy in front may end TLS.
         let mut schemes =
             ["http", "https"].into_iter().filter(|other| scheme.is_none_or(|own| own == *other));
-        // As browsers write it (RFC 6454 §6.2): nothing that only a parser takes for this host.
-        let is_canonical =
-            Url::parse(&origin).is_ok_and(|page| page.origin().ascii_serialization() == origin);
+        // Nothing that only a parser takes for this host.
+        let is_canonical = WebOrigin::parse(&origin).is_some();
         if is_canonical && schemes.any(|scheme| host.origin(scheme) == origin) {
             return Ok(());
         }
@@ -340,7 +366,7 @@ mod tests {
             let given = headers(Some(origin), "example.com");
             assert!(check(&Origins::default(), &given).is_err(), "{origin}: not by itself");
             let mut origins = Origins::default();
-            origins.allow(origin);
+            origins.allow(origin.parse().expect("an origin"));
             assert_eq!(check(&origins, &given), Ok(()), "{origin}");
             for other in
                 ["tauri://other", "x-tauri://localhost", "file:///x", "null://", "", "http://localhost"]
@@ -353,7 +379,7 @@ mod tests {
     #[test]
     fn unless_they_are_listed() {
         let mut origins = Origins::default();
-        origins.allow("https://other.org/");
+        origins.allow("https://other.org/".parse().expect("an origin"));
         assert!(check(&origins, &headers(Some("https://other.org"), "example.com")).is_ok());
         assert!(check(&origins, &headers(Some("http://other.org"), "example.com")).is_err());
         assert!(check(&origins, &headers(Some("https://other.org:444"), "example.com")).is_err());
@@ -362,7 +388,7 @@ mod tests {
     #[test]
     fn names_below_another_may_be_listed() {
         let mut origins = Origins::default();
-        origins.allow("https://*.other.org");
+        origins.allow("https://*.other.org".parse().expect("an origin"));
         for (origin, expected) in [
             ("https://a.other.org", true),
             ("https://a.b.other.org", true),
@@ -384,7 +410,7 @@ mod tests {
     #[test]
     fn a_star_is_everybody() {
         let mut origins = Origins::default();
-        origins.allow("*");
+        origins.allow("*".parse().expect("an origin"));
         for origin in [Some("null"), Some("http://evil.com"), None] {
             assert!(check(&origins, &headers(origin, "example.com")).is_ok(), "{origin:?}");
         }

@@ -8,6 +8,8 @@ mod site;
 pub use crate::rpc::fuzzing::calls;
 pub use crate::state::fuzzing::{commits, documents};
 pub use crate::ws::fuzzing::buffers;
+#[cfg(test)]
+pub(crate) use paths::is_as_the_parser_has_it;
 pub use paths::{jail, origins, subjects};
 pub use readers::readers;
 pub use site::{events, index};
@@ -15,7 +17,7 @@ pub use site::{events, index};
 #[cfg(test)]
 #[path = "../../../protocol/tests/support/rng.rs"]
 #[allow(dead_code, reason = "shared with the protocol's tests")]
-mod rng;
+pub(crate) mod rng;
 
 #[cfg(test)]
 mod tests {

@@ -7,13 +7,30 @@ use url::{Position, Url};
 
 use crate::access::forwarded::Forwarded;
 use crate::access::origin::{Origin, Origins};
+use crate::access::path_form;
 use crate::access::scope::Jail;
+use crate::access::web_origin::WebOrigin;
 use crate::nats::{path, subject};
+
+/// What is checked of a target without a parser of URLs is what one would have found.
+pub(crate) fn is_as_the_parser_has_it(target: &str) {
+    let path = target.split('?').next().unwrap_or_default();
+    let lower = path.to_ascii_lowercase();
+    let has_separators = path.contains('\\') || lower.contains("%2f") || lower.contains("%5c");
+    let parsed = Url::parse(&format!("http://localhost{target}"));
+    let is_unchanged = parsed.is_ok_and(|url| {
+        let is_whole = url.fragment().is_none() && url.path() == path;
+        is_whole && &url[Position::BeforePath..] == target
+    });
+    let is_normal = target.starts_with('/') && is_unchanged && !has_separators;
+    assert_eq!(path_form::check(target).is_ok(), is_normal, "{target:?}");
+}
 
 /// Targets of virtual opens: the first line is the multiplexer's path, the second what a page asks for.
 pub fn jail(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     let (multiplexer, target) = text.split_once('\n').unwrap_or_default();
+    is_as_the_parser_has_it(target);
     let jail = Jail::around(multiplexer);
     if jail.check(target).is_ok() {
         let path = target.split('?').next().unwrap_or_default();
@@ -62,9 +79,9 @@ pub fn origins(input: &[u8]) {
         |origins: &Origins, headers: &HeaderMap| origins.check(headers, &Forwarded::default()).is_ok();
     if let Ok(parsed) = pattern.parse::<Origin>() {
         let written = parsed.to_string();
-        assert_eq!(written.parse(), Ok(parsed), "{pattern:?} is written as {written:?}");
+        assert_eq!(written.parse(), Ok(parsed.clone()), "{pattern:?} is written as {written:?}");
         let mut origins = Origins::default();
-        origins.allow(pattern);
+        origins.allow(parsed);
         if accepts(&origins, &headers) && pattern != "*" && written != "null" {
             // As written by browsers, or it fits nothing; and below the pattern by whole names.
             let origin = origin.to_ascii_lowercase();
@@ -84,6 +101,12 @@ pub fn origins(input: &[u8]) {
                 }
             }
         }
+    }
+    // What is read as an origin without a parser of URLs is what one would leave unchanged. Names that cannot be decoded are
+    // an exception, which no browser has.
+    if WebOrigin::parse(origin).is_some() && !origin.contains("xn--") {
+        let url = Url::parse(origin).expect("a URL");
+        assert_eq!(url.origin().ascii_serialization(), origin);
     }
     // A page of the server's own: no host but the one that is connected to.
     headers.insert(header::HOST, own);

@@ -10,8 +10,7 @@ use axum::extract::ws::Message;
 use axum::http::{Request, header};
 use axum::response::Response;
 use axum::routing::get;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use data_encoding::BASE64;
 use futures_util::{FutureExt, stream};
 use percent_encoding::percent_decode_str;
 use tokio::runtime::{Builder, Runtime};
@@ -144,7 +143,7 @@ pub fn events(input: &[u8]) {
     let body = String::from_utf8(body.expect("a body").to_vec()).expect("UTF-8");
     let id = id.replace(['\r', '\0'], "");
     let message = message.replace("\r\n", "\n").replace('\r', "\n");
-    let expected = [("", message), ("binary", STANDARD.encode(input))].into_iter();
+    let expected = [("", message), ("binary", BASE64.encode(input))].into_iter();
     // An event stream cannot tell that there was nothing.
     let expected = expected.filter(|(_, data)| !data.is_empty());
     let expected: Vec<_> = expected.map(|(kind, data)| (kind.to_owned(), id.clone(), data)).collect();

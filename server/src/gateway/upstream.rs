@@ -9,8 +9,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
+use data_encoding::BASE64;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use hyper::body::Incoming;
@@ -298,7 +297,7 @@ fn basic(user: &str) -> Option<HeaderValue> {
     let mut credentials = percent_decode_str(name).collect::<Vec<u8>>();
     credentials.push(b':');
     credentials.extend(percent_decode_str(password));
-    let mut value = HeaderValue::from_str(&format!("Basic {}", BASE64.encode(credentials))).ok()?;
+    let mut value = HeaderValue::from_str(&format!("Basic {}", BASE64.encode(credentials.as_bytes()))).ok()?;
     value.set_sensitive(true);
     Some(value)
 }
@@ -386,7 +385,7 @@ mod tests {
             (":secret", Some(":secret")),
             ("a%40b:p%3A%C3%A4", Some("a@b:p:ä")),
         ] {
-            let expected = expected.map(|plain| format!("Basic {}", BASE64.encode(plain)));
+            let expected = expected.map(|plain| format!("Basic {}", BASE64.encode(plain.as_bytes())));
             assert_eq!(
                 basic(user).map(|value| value.to_str().expect("ASCII").to_owned()),
                 expected,

@@ -25,7 +25,7 @@ use tracing::{Instrument, debug, info_span, warn};
 
 use crate::access::entry::enter;
 use crate::access::forwarded::{Forwarded, Trusted};
-use crate::access::origin::Origins;
+use crate::access::origin::{Origin, Origins};
 use crate::access::proxies::Proxies;
 use crate::access::scope::Jail;
 use crate::access::{as_declared, plain};
@@ -51,8 +51,11 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// use axum::{Router, routing::get};
 /// use manysocket_server::Multiplexer;
 ///
+/// # fn main() -> Result<(), manysocket_server::OriginError> {
 /// let app = Router::new().route("/hello", get(|| async { "hello" }));
-/// let app: Router = Multiplexer::new("/multiplexer").allow_origin("https://app.example.com").serve(app);
+/// let app = Multiplexer::new("/multiplexer").allow_origin("https://app.example.com".parse()?).serve(app);
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Debug, Clone)]
 pub struct Multiplexer {
@@ -94,15 +97,12 @@ impl Multiplexer {
         self
     }
 
-    /// Lets pages of another [`Origin`](crate::Origin) connect: `https://example.com`, `https://*.example.com`. Without any,
+    /// Lets pages of another [`Origin`] connect: `https://example.com`, `https://*.example.com`. Without any,
     /// only pages from the host that is connected to may: a browser sends the user's cookies with every connection,
     /// whichever page makes it (RFC 6455 §10.2). It holds for the application's topics, documents, calls, indexes and
     /// event streams, too, whichever way they are reached.
-    ///
-    /// # Panics
-    /// It is not an origin.
     #[must_use]
-    pub fn allow_origin(mut self, origin: &str) -> Self {
+    pub fn allow_origin(mut self, origin: Origin) -> Self {
         self.origins.allow(origin);
         self
     }

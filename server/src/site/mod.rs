@@ -23,7 +23,7 @@ use axum::{Extension, Router};
 use tower::util::MapRequestLayer;
 use tower::{Layer, Service};
 
-use crate::access::origin::Origins;
+use crate::access::origin::{Origin, Origins};
 use crate::gateway::Gateway;
 use crate::site::endpoint::Endpoint;
 use crate::site::filter::Visibility;
@@ -171,12 +171,9 @@ impl<S: Clone + Send + Sync + 'static> Site<S> {
         }))
     }
 
-    /// Lets pages of another [`Origin`](crate::Origin) connect to what checks it and read indexes and event streams, besides those
+    /// Lets pages of another [`Origin`] connect to what checks it and read indexes and event streams, besides those
     /// of the server's own and those that the [`Multiplexer`](crate::Multiplexer) around it lets connect.
-    ///
-    /// # Panics
-    /// It is not an origin.
-    pub fn allow_origin(self, origin: &str) -> Self {
+    pub fn allow_origin(self, origin: Origin) -> Self {
         let mut origins = Origins::default();
         origins.allow(origin);
         self.layer(MapRequestLayer::new(move |mut request: Request| {

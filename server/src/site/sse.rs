@@ -11,8 +11,7 @@ use axum::extract::ws::Message;
 use axum::http::request::Parts;
 use axum::http::{HeaderName, header};
 use axum::response::Response;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use data_encoding::BASE64;
 use bytes::Bytes;
 use futures_util::future::ready;
 use futures_util::{Stream, StreamExt, stream};
@@ -119,7 +118,7 @@ pub(crate) fn encode(message: &Message, id: Option<&str>) -> Option<Bytes> {
         }
         Message::Binary(bytes) if bytes.is_empty() => {}
         Message::Binary(bytes) => {
-            event.extend(["event: binary\ndata: ", &STANDARD.encode(bytes), "\n"]);
+            event.extend(["event: binary\ndata: ", &BASE64.encode(bytes), "\n"]);
         }
         Message::Ping(_) | Message::Pong(_) | Message::Close(_) => return None,
     }

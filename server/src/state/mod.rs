@@ -309,7 +309,7 @@ fn follow(
 
 /// What a page that comes back says it has: `?document=…&since=…`.
 fn known(uri: &Uri) -> Option<(String, u64)> {
-    let query = url::form_urlencoded::parse(uri.query()?.as_bytes());
+    let query = form_urlencoded::parse(uri.query()?.as_bytes());
     let (mut document, mut since) = (None, None);
     for (name, value) in query {
         match &*name {

@@ -57,7 +57,7 @@ async fn run(options: Options) -> io::Result<()> {
         multiplexer = multiplexer.jail(jail);
     }
     for origin in &options.allow_origin {
-        multiplexer = multiplexer.allow_origin(&origin.to_string());
+        multiplexer = multiplexer.allow_origin(origin.clone());
     }
     let stats = multiplexer.stats();
     let nats = match &options.nats {
