@@ -107,43 +107,79 @@
 //! The repository has packages that run under `examples/`, and `docs/` for the rest: adopting it step by step, the wire protocol,
 //! security, figures.
 
+// Helpers that only some features use are dead code without these; with all of them the compiler finds what nothing uses.
+#![cfg_attr(
+    not(all(
+        feature = "documents",
+        feature = "gateway",
+        feature = "metrics",
+        feature = "nats",
+        feature = "rpc",
+        feature = "site",
+        feature = "tls",
+        feature = "topics"
+    )),
+    allow(dead_code)
+)]
+
 mod access;
 mod budget;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg(feature = "gateway")]
 mod gateway;
+#[cfg(feature = "documents")]
 mod json;
+#[cfg(any(feature = "documents", feature = "rpc"))]
+mod lane;
 mod limits;
 mod link;
 mod metrics;
 mod multiplexer;
+#[cfg(feature = "nats")]
 mod nats;
 mod net;
+#[cfg(feature = "rpc")]
 pub mod rpc;
+#[cfg(feature = "site")]
 mod site;
+#[cfg(feature = "documents")]
 pub mod state;
+#[cfg(feature = "topics")]
 pub mod topic;
+#[cfg(feature = "site")]
 mod turns;
+#[cfg(feature = "site")]
 mod waiters;
 mod ws;
 
 pub use access::forwarded::Forwarded;
 pub use access::origin::{Origin, OriginError};
 pub use access::proxies::{Proxies, ProxiesError};
+#[cfg(feature = "gateway")]
 pub use gateway::Gateway;
 pub use limits::Limits;
 pub use link::registry::Links;
 pub use manysocket_protocol::{SUBPROTOCOL, Settings};
+#[cfg(feature = "metrics")]
 pub use metrics::prometheus::monitor;
 pub use metrics::stats::{ANSWER_BUCKETS, Stats, Totals, Traffic};
 pub use multiplexer::Multiplexer;
+#[cfg(feature = "nats")]
 pub use nats::Nats;
-pub use net::serve::{serve, serve_tls};
+pub use net::serve::serve;
+#[cfg(feature = "tls")]
+pub use net::serve::serve_tls;
+#[cfg(feature = "tls")]
 pub use net::tls::Tls;
+#[cfg(feature = "site")]
 pub use site::Site;
+#[cfg(feature = "site")]
 pub use site::endpoint::Endpoint;
+#[cfg(feature = "site")]
 pub use site::listing::{Change, Changes, Listing};
+#[cfg(feature = "site")]
 pub use site::sse::{LastEventId, Outgoing, events};
 pub use ws::socket::WebSocket;
 pub use ws::upgrade::WebSocketUpgrade;

@@ -317,7 +317,9 @@ async fn an_index_takes_no_messages() {
 
 #[tokio::test]
 async fn pages_of_other_origins_may_not_watch() {
-    let site = Site::new().route("/a/b", get(|| async { "b" })).allow_origin("https://friend.example".parse().expect("an origin"));
+    let site = Site::new()
+        .route("/a/b", get(|| async { "b" }))
+        .allow_origin("https://friend.example".parse().expect("an origin"));
     let server = Server::start(site.into_router()).await;
     let own = format!("http://{}", server.address);
     for (origin, status) in [
@@ -413,7 +415,10 @@ fn streaming() -> Router {
         events(stream::iter(numbered.map(|(n, message)| Outgoing::from(message).id(n))))
     });
     let endpoint = Endpoint::new(any(name)).events(messages);
-    Site::new().endpoint("/{name}", endpoint).allow_origin("https://friend.example".parse().expect("an origin")).into_router()
+    Site::new()
+        .endpoint("/{name}", endpoint)
+        .allow_origin("https://friend.example".parse().expect("an origin"))
+        .into_router()
 }
 
 #[tokio::test]

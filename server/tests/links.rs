@@ -37,8 +37,11 @@ fn app() -> Router {
 
 #[tokio::test]
 async fn only_pages_of_the_server_and_listed_ones_may_connect() {
-    let server =
-        Server::with(Multiplexer::new("/multiplexer").allow_origin("https://listed.example".parse().expect("an origin")), app()).await;
+    let server = Server::with(
+        Multiplexer::new("/multiplexer").allow_origin("https://listed.example".parse().expect("an origin")),
+        app(),
+    )
+    .await;
     let own = format!("http://{}", server.address);
     for (origin, expected) in [
         (own.as_str(), None),

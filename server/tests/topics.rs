@@ -412,7 +412,9 @@ async fn or_is_closed() {
 #[tokio::test]
 async fn pages_of_other_origins_may_not_subscribe_unless_they_are_listed() {
     let site = Site::new().endpoint("/rooms/{room}", Topics::new().endpoint());
-    let server = Server::start(site.allow_origin("https://friend.example".parse().expect("an origin")).into_router()).await;
+    let server =
+        Server::start(site.allow_origin("https://friend.example".parse().expect("an origin")).into_router())
+            .await;
     let open = async |origin: Option<&str>| {
         let headers: Vec<_> = origin.map(|origin| ("origin", origin)).into_iter().collect();
         dial(&server, "/rooms/a", &headers).await.err()

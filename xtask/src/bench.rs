@@ -27,6 +27,7 @@ fn run(program: &str, server: &str, arguments: &[&str]) -> Result<()> {
         server,
         "--package",
         "manysocket-bench-client",
+        "--all-features",
     ]))?;
     setup::node::install("bench", "the peers that are measured, and what draws the charts")?;
     let mut run = command::program("node")?;

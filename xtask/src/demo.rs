@@ -25,6 +25,8 @@ pub(crate) fn demo(address: &str) -> Result<()> {
         "manysocket-server",
         "--bin",
         "manysocket-server",
+        "--features",
+        "manysocket-server/bin",
     ]))?;
     println!("Starting the demo. Open the address below in a browser; Ctrl-C ends it.");
     let mut server = command::program(workspace::built("release", "manysocket-server")?)?;

@@ -15,6 +15,7 @@ pub(crate) fn reference() -> Result<()> {
         "doc",
         "--quiet",
         "--no-deps",
+        "--all-features",
         "--package",
         "manysocket-server",
         "--package",

@@ -4,7 +4,7 @@
 
 use crate::build::WASM;
 use crate::setup::browser::Browser;
-use crate::{build, command, fuzz, setup, workspace};
+use crate::{build, command, features, fuzz, setup, workspace};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::PathBuf;
@@ -18,9 +18,10 @@ struct Step {
 }
 
 /// The steps in the order in which they run: quick ones that fail often come first.
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     Step { name: "fmt", purpose: "the layout of the Rust code", run: fmt },
     Step { name: "clippy", purpose: "lints, natively and for wasm32", run: clippy },
+    Step { name: "features", purpose: "each feature of the server alone", run: features::features },
     Step { name: "native", purpose: "Rust tests and documentation examples", run: native },
     Step { name: "wasm", purpose: "Rust tests as wasm32 in headless Chromium", run: wasm },
     Step { name: "browser", purpose: "pages in Chromium and Firefox against the real server", run: browser },
@@ -163,7 +164,15 @@ fn node_tests(folder: &str, firefox: Option<PathBuf>) -> Result<()> {
 
 /// Builds a server with debug assertions, which tests should trigger if they can; returns the program.
 fn server(name: &str) -> Result<PathBuf> {
-    command::run(command::cargo()?.args(["build", "--quiet", "--package", name, "--bin", name]))?;
+    command::run(command::cargo()?.args([
+        "build",
+        "--quiet",
+        "--package",
+        name,
+        "--bin",
+        name,
+        "--all-features",
+    ]))?;
     workspace::built("debug", name)
 }
 

@@ -106,7 +106,9 @@ impl Display for OriginError {
                 f,
                 "{written:?} is not an origin as browsers write it: write the host in its ASCII form (xn--…)"
             ),
-            Problem::BelowAddress => write!(f, "{written:?} is not an origin: there are no names below an address"),
+            Problem::BelowAddress => {
+                write!(f, "{written:?} is not an origin: there are no names below an address")
+            }
         }
     }
 }

@@ -8,8 +8,8 @@ use std::borrow::Cow;
 const ROUNDS: usize = 4;
 
 /// The characters that URL parsers encode in a path, of those that ASCII prints, besides `#` and `?`, which end one. Parsers
-/// read the backslash as a slash. The oldest of them leave `^`, which only tests would send.
-const ENCODED_IN_PATHS: &[u8] = b"\"<>\\^`{}#?";
+/// read the backslash as a slash.
+const ENCODED_IN_PATHS: &[u8] = b"\"<>\\`{}#?";
 
 /// The same for a query, which `#` ends.
 const ENCODED_IN_QUERIES: &[u8] = b"\"'<>#";
@@ -29,7 +29,11 @@ pub(crate) fn check(target: &str) -> Result<(), &'static str> {
     }
     let query = target.split_once('?').map_or("", |(_, query)| query);
     let is_normal_query = query.bytes().all(|byte| is_left(byte, ENCODED_IN_QUERIES));
-    if is_normal_path(path) && is_normal_query { Ok(()) } else { Err("the target is not in the form that a URL parser gives it") }
+    if is_normal_path(path) && is_normal_query {
+        Ok(())
+    } else {
+        Err("the target is not in the form that a URL parser gives it")
+    }
 }
 
 /// Returns whether a text is an absolute path that a URL parser leaves as it is: nothing in it is encoded, repaired or resolved.
@@ -140,8 +144,8 @@ pub(crate) mod tests {
     #[test]
     fn a_target_passes_exactly_if_a_url_parser_leaves_it_unchanged() {
         const PIECES: [&str; 22] = [
-            "/", "/", ".", "..", "%2e", "%2E", ".%2e", "a", "Z", "?", "?", "#", "%", "%20", "//", ";", "@", ":", "'", "~", "é",
-            "\\",
+            "/", "/", ".", "..", "%2e", "%2E", ".%2e", "a", "Z", "?", "?", "#", "%", "%20", "//", ";", "@",
+            ":", "'", "~", "é", "\\",
         ];
         let mut random = Rng::new(3);
         let mut passed = 0;
@@ -159,7 +163,9 @@ pub(crate) mod tests {
         assert!(passed > 1000, "{passed}");
         for byte in 0..=255_u8 {
             let byte = char::from(byte);
-            for target in [format!("/a{byte}b"), format!("/{byte}"), format!("/?a{byte}b"), format!("/?{byte}")] {
+            for target in
+                [format!("/a{byte}b"), format!("/{byte}"), format!("/?a{byte}b"), format!("/?{byte}")]
+            {
                 is_as_the_parser_has_it(&target);
             }
         }

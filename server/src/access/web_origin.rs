@@ -100,15 +100,59 @@ mod tests {
     #[test]
     fn an_origin_is_read_exactly_if_a_url_parser_leaves_it_unchanged() {
         const PIECES: [&str; 46] = [
-            "a", "b", "z", ".", ".", "..", "-", "_", "~", "0", "1", "7", "127", "255", "256", "08", "0x", "0x7f", "f", ":",
-            ":", "::", "[", "]", "[::1]", "[::ffff:1.2.3.4]", "[::ffff:102:304]", "[1:0:0:2::]", "[1::2:0:0:3]", "80",
-            "443", "8080", "65535", "65536", "@", "/", "?", "#", "%", "%61", " ", "\\", "A", "é", "127.0.0.1", "example.com",
+            "a",
+            "b",
+            "z",
+            ".",
+            ".",
+            "..",
+            "-",
+            "_",
+            "~",
+            "0",
+            "1",
+            "7",
+            "127",
+            "255",
+            "256",
+            "08",
+            "0x",
+            "0x7f",
+            "f",
+            ":",
+            ":",
+            "::",
+            "[",
+            "]",
+            "[::1]",
+            "[::ffff:1.2.3.4]",
+            "[::ffff:102:304]",
+            "[1:0:0:2::]",
+            "[1::2:0:0:3]",
+            "80",
+            "443",
+            "8080",
+            "65535",
+            "65536",
+            "@",
+            "/",
+            "?",
+            "#",
+            "%",
+            "%61",
+            " ",
+            "\\",
+            "A",
+            "é",
+            "127.0.0.1",
+            "example.com",
         ];
         let mut random = Rng::new(7);
         let mut read = 0;
         for _ in 0..50_000 {
             let scheme = ["http://", "https://", "http:", "ws://"][random.below(40).saturating_sub(36)];
-            let origin = (0..=random.below(5)).fold(scheme.to_owned(), |origin, _| origin + PIECES[random.below(PIECES.len())]);
+            let origin = (0..=random.below(5))
+                .fold(scheme.to_owned(), |origin, _| origin + PIECES[random.below(PIECES.len())]);
             let parsed = WebOrigin::parse(&origin);
             read += usize::from(parsed.is_some());
             let is_web = origin.starts_with("http");

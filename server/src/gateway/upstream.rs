@@ -297,7 +297,7 @@ fn basic(user: &str) -> Option<HeaderValue> {
     let mut credentials = percent_decode_str(name).collect::<Vec<u8>>();
     credentials.push(b':');
     credentials.extend(percent_decode_str(password));
-    let mut value = HeaderValue::from_str(&format!("Basic {}", BASE64.encode(credentials.as_bytes()))).ok()?;
+    let mut value = HeaderValue::from_str(&format!("Basic {}", BASE64.encode(&credentials))).ok()?;
     value.set_sensitive(true);
     Some(value)
 }

@@ -17,7 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tracing::{debug, warn};
@@ -25,6 +25,7 @@ use tracing::{debug, warn};
 use crate::access::plain;
 use crate::net::fair_read::Paced;
 use crate::net::timed::{Counted, HEAD, Requests, Timed};
+#[cfg(feature = "tls")]
 use crate::net::tls::Tls;
 
 /// What a client has for a TLS handshake: as much as for a head, for the same reason.
@@ -66,12 +67,13 @@ pub async fn serve(listener: TcpListener, app: Router, shutdown: CancellationTok
 /// # Ok(())
 /// # }
 /// ```
+#[cfg(feature = "tls")]
 pub async fn serve_tls(listener: TcpListener, tls: Tls, app: Router, shutdown: CancellationToken) {
     accept(listener, &shutdown, |stream, remote| {
         let (acceptor, app, shutdown) = (tls.acceptor(), app.clone(), shutdown.clone());
         let about = About { remote, scheme: Scheme::HTTPS };
         async move {
-            match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+            match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
                 Ok(Ok(stream)) => {
                     connection(stream, about, app, shutdown).await;
                 }

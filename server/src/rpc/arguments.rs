@@ -8,8 +8,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::warn;
 
 use crate::budget::Reservation;
+use crate::lane::Lane;
 use crate::metrics::stats::Stats;
-use crate::state::lane::Lane;
 use crate::ws::socket::WebSocket;
 
 /// The bytes of a call that are read where its socket is served: the most expensive ones take 0.4 ms. Larger calls are read

@@ -47,10 +47,12 @@ mod error;
 mod function;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+#[cfg(feature = "nats")]
 mod over_nats;
 
 use std::convert::Infallible;
 use std::fmt;
+#[cfg(feature = "nats")]
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -63,6 +65,7 @@ use futures_util::future::BoxFuture;
 use tower::Service;
 
 use crate::metrics::stats::Stats;
+#[cfg(feature = "nats")]
 use crate::nats::Nats;
 use crate::site::endpoint::Endpoint;
 use crate::turns::Turns;
@@ -73,7 +76,9 @@ use arguments::{Caller, SMALL};
 use call::Call;
 pub use error::Error;
 pub use function::{Answer, Fallible, Function, Plain};
+#[cfg(feature = "nats")]
 pub use over_nats::Registration;
+#[cfg(feature = "nats")]
 use over_nats::Remote;
 
 /// The largest call, in bytes: of arguments that are written by hand, ample.
@@ -95,6 +100,7 @@ pub struct Rpc {
 #[derive(Clone)]
 enum Callee {
     Here(Arc<Call>),
+    #[cfg(feature = "nats")]
     Elsewhere(Remote),
 }
 
@@ -105,6 +111,7 @@ enum Callee {
 ///
 /// # Errors
 /// The path is too long: its bytes, each that is no letter or digit three times, come to more than 1,000.
+#[cfg(feature = "nats")]
 pub fn remote(nats: &Nats, path: &str) -> io::Result<Rpc> {
     let callee = Callee::Elsewhere(Remote::new(nats, path)?);
     Ok(Rpc { callee, names: Arc::default(), max_message: MAX_MESSAGE })
@@ -153,6 +160,7 @@ impl Rpc {
     ///
     /// # Errors
     /// Returns an error if the path is too long, as with [`remote`], or if the connection has been closed for good.
+    #[cfg(feature = "nats")]
     pub async fn register(&self, nats: &Nats, path: &str) -> io::Result<Registration> {
         let (rpc, path_of_calls) = (self.clone(), path.to_owned());
         let answer = move |mut caller: Caller, text: Utf8Bytes| {
@@ -189,6 +197,7 @@ impl Rpc {
     async fn answer_text(&self, caller: &mut Caller, path: &str, text: Utf8Bytes) -> String {
         match &self.callee {
             Callee::Here(call) => call::answer(call, &self.names, caller, path, text).await,
+            #[cfg(feature = "nats")]
             Callee::Elsewhere(remote) => remote.answer(text).await,
         }
     }

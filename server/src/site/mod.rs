@@ -24,6 +24,7 @@ use tower::util::MapRequestLayer;
 use tower::{Layer, Service};
 
 use crate::access::origin::{Origin, Origins};
+#[cfg(feature = "gateway")]
 use crate::gateway::Gateway;
 use crate::site::endpoint::Endpoint;
 use crate::site::filter::Visibility;
@@ -126,6 +127,7 @@ impl<S: Clone + Send + Sync + 'static> Site<S> {
     }
 
     /// Adds a gateway. What is behind it is not listed.
+    #[cfg(feature = "gateway")]
     pub fn gateway(self, gateway: Gateway) -> Self {
         gateway.routes().fold(self, |site, (path, methods)| site.route(&path, methods))
     }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::answer::Refusal;
 use super::document::Document;
-use super::lane::Lane;
 use super::memory::Memory;
 use super::tree::Json;
+use crate::lane::Lane;
 
 /// The reason for refusals while the memory of a store is full.
 pub(super) const FULL: &str = "the documents that are open take as much memory as they may";

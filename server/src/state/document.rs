@@ -7,10 +7,10 @@ use axum::extract::ws::Utf8Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex as AsyncMutex, watch};
 
-use super::lane::{LIGHT, Lane};
 use super::log::{Entry, LOG_MEMORY, Log};
 use super::memory::{Memory, Share};
 use super::tree::{Json, allocation};
+use crate::lane::{LIGHT, Lane};
 
 /// What a document that is loaded costs beside its key, its value and its commits: its state with its locks and the channel
 /// of its news, some 500 bytes, and its places in the tables of its store.

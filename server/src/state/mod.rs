@@ -31,18 +31,17 @@ mod document;
 mod equal;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
-pub(crate) mod lane;
 mod local;
 mod log;
 mod memory;
 mod outbox;
+#[cfg(feature = "nats")]
 mod over_nats;
 mod patch;
 mod session;
 mod store;
 mod submission;
 mod tree;
-mod turns;
 
 use std::fmt;
 use std::sync::Arc;

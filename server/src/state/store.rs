@@ -6,15 +6,17 @@ use std::{fmt, io};
 
 use tokio::sync::OwnedSemaphorePermit;
 
+#[cfg(feature = "nats")]
 use crate::nats::Nats;
 use crate::site::listing::Listing;
 
 use super::backend::{Opened, Tools, Wanted};
-use super::lane::Lane;
 use super::local::Local;
 use super::local::lines::{Report, export};
+#[cfg(feature = "nats")]
 use super::over_nats::Shared;
 use super::submission::{Admission, Submission};
+use crate::lane::Lane;
 
 /// JSON documents that pages share: on disk, in memory, or on NATS. Clones are the same store.
 #[derive(Clone)]
@@ -28,6 +30,7 @@ pub struct Store {
 #[derive(Clone)]
 enum Place {
     Local(Arc<Local>),
+    #[cfg(feature = "nats")]
     Shared(Arc<Shared>),
 }
 
@@ -87,6 +90,7 @@ impl Store {
     ///
     /// # Errors
     /// NATS is away or has no JetStream, or the name is not one of letters, digits, `-` and `_`.
+    #[cfg(feature = "nats")]
     pub async fn nats(nats: &Nats, bucket: &str) -> io::Result<Self> {
         let tools = Tools::new()?;
         Ok(Self::new(Place::Shared(Arc::new(Shared::open(nats, bucket, tools.clone()).await?)), tools))
@@ -99,6 +103,7 @@ impl Store {
     /// `to` cannot be written, or the file not be read; of kind [`Unsupported`](io::ErrorKind::Unsupported) if the store is not in a
     /// file. A document that is damaged is no error; the report names it.
     pub async fn export(&self, to: impl io::Write + Send + 'static) -> io::Result<Report> {
+        #[cfg_attr(not(feature = "nats"), expect(irrefutable_let_patterns))]
         let Place::Local(local) = &self.place else {
             let why = "the documents are on NATS, which has its own means of backup";
             return Err(io::Error::new(io::ErrorKind::Unsupported, why));
@@ -110,6 +115,7 @@ impl Store {
     /// Closes the file of the store in order, for the end of a program. Commits that have not been written by then, and later
     /// ones, are refused with `storage`. A store that is in no file has nothing to close.
     pub async fn close(&self) {
+        #[cfg_attr(not(feature = "nats"), expect(irrefutable_let_patterns))]
         if let Place::Local(local) = &self.place {
             local.close().await;
         }
@@ -128,6 +134,7 @@ impl Store {
     pub(super) fn submit(&self, submission: Submission) {
         match &self.place {
             Place::Local(local) => local.submit(submission),
+            #[cfg(feature = "nats")]
             Place::Shared(shared) => shared.submit(submission),
         }
     }
@@ -135,6 +142,7 @@ impl Store {
     pub(super) async fn document(&self, wanted: Wanted) -> io::Result<Opened> {
         match &self.place {
             Place::Local(local) => local.document(wanted).await,
+            #[cfg(feature = "nats")]
             Place::Shared(shared) => shared.document(wanted).await,
         }
     }
@@ -143,6 +151,7 @@ impl Store {
     pub(super) fn listing(&self, prefix: String) -> Listing {
         match &self.place {
             Place::Local(local) => local.listing(prefix),
+            #[cfg(feature = "nats")]
             Place::Shared(shared) => shared.listing(prefix),
         }
     }

@@ -11,7 +11,7 @@ use crate::budget::Reservation;
 use super::answer::{Answer, Refusal};
 use super::commit::{Commit, Rules};
 use super::document::Document;
-use super::turns::Rounds;
+use crate::lane::turns::Rounds;
 
 /// Commits that are kept together, at most. What they share is one sync of the disk, or one message to NATS and back: beyond
 /// some hundreds it no longer counts, and the first would wait for the last.

@@ -10,14 +10,13 @@ use percent_encoding::percent_decode_str;
 use tracing::warn;
 
 use crate::metrics::stats::Stats;
-use crate::nats::Nats;
 use crate::site::listing::Listing;
 
 use super::limits::TopicLimits;
 use super::lock::lock;
 use super::memory::{LIMIT, TopicUsage};
 use super::name::decode;
-use super::over_nats::{NotTaken, Remote, publish_now, topic_subject};
+use super::over_nats::{Nats, Remote, publish_now, topic_subject};
 use super::ring::{Cursor, Item, Ring};
 
 /// The longest name of a topic, in bytes: indexes list it. As that of a call to another process.
@@ -66,6 +65,17 @@ pub(super) enum Refused {
     Full,
 }
 
+/// The error for a message that is not published.
+#[cfg_attr(not(feature = "nats"), expect(dead_code, reason = "only NATS is away, and has a largest message"))]
+pub(super) enum NotTaken {
+    /// It is away, or cannot keep up.
+    Away,
+    /// More than it takes.
+    TooLarge,
+    /// This process holds as much as it may for subscribers that do not read.
+    Full,
+}
+
 /// A subscriber's place in a topic, which lasts as long as it has one.
 #[derive(Debug)]
 pub(super) struct Subscription {
@@ -77,6 +87,7 @@ pub(super) struct Subscription {
 
 impl Hub {
     /// For topics that other processes have, too.
+    #[cfg(feature = "nats")]
     pub(super) fn over(nats: &Nats) -> Self {
         Self { nats: Some(nats.clone()), ..Self::default() }
     }

@@ -47,6 +47,10 @@ mod limits;
 mod lock;
 mod memory;
 mod name;
+#[cfg(feature = "nats")]
+mod over_nats;
+#[cfg(not(feature = "nats"))]
+#[path = "without_nats.rs"]
 mod over_nats;
 mod policy;
 mod ring;
@@ -68,6 +72,7 @@ use futures_util::stream;
 use tower::Service;
 
 use crate::metrics::stats::Stats;
+#[cfg(feature = "nats")]
 use crate::nats::Nats;
 use crate::site::endpoint::{Endpoint, original_uri};
 use crate::site::listing::Listing;
@@ -125,6 +130,7 @@ impl<P: TopicPolicy> Topics<P> {
     /// A publisher's messages come in their order; those of different processes may come in different orders. When messages may
     /// be missing, since NATS was away or faster than this process, subscribers get the text `{"dropped":null}`.
     #[must_use]
+    #[cfg(feature = "nats")]
     pub fn nats(mut self, nats: &Nats) -> Self {
         self.hub = Arc::new(Hub::over(nats));
         self

@@ -16,8 +16,10 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
-use crate::nats::{Nats, Outgoing, subject};
+pub(super) use crate::nats::Nats;
+use crate::nats::{Outgoing, subject};
 
+use super::hub::NotTaken;
 use super::ring::Ring;
 
 /// The first tokens of the subjects of topics.
@@ -38,16 +40,6 @@ pub(super) struct Remote {
     /// Whether the subscription has been sent: what is published after it comes back, too.
     has_joined: watch::Receiver<bool>,
     _reader: AbortOnDropHandle<()>,
-}
-
-/// A message that NATS did not take.
-pub(super) enum NotTaken {
-    /// It is away, or cannot keep up.
-    Away,
-    /// More than it takes.
-    TooLarge,
-    /// This process holds as much as it may for subscribers that do not read.
-    Full,
 }
 
 impl Remote {

@@ -18,8 +18,7 @@ use tracing::debug;
 use crate::site::sse;
 use crate::ws::socket::{WebSocket, close, is_too_large};
 
-use super::hub::{Subscription, Topic};
-use super::over_nats::NotTaken;
+use super::hub::{NotTaken, Subscription, Topic};
 use super::policy::{SlowSubscriber, TopicPolicy, Verdict};
 use super::ring::Item;
 

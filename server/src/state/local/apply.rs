@@ -3,13 +3,13 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use crate::lane::LIGHT;
+use crate::lane::turns::Rounds;
 use crate::state::answer::Refusal;
 use crate::state::backend::{FULL, too_many};
 use crate::state::batch::Batch;
 use crate::state::document::Document;
-use crate::state::lane::LIGHT;
 use crate::state::submission::{Submission, next_batch, put_back};
-use crate::state::turns::Rounds;
 use crate::ws::peer::SERVER;
 
 use super::round::{Busy, Round};

@@ -2,7 +2,7 @@
 //!
 //! One thread is the simplest way to have commits serialised, and the fastest: it applies what waits, whatever the documents,
 //! and writes it in one transaction. While the disk syncs, the next commits gather. Links take turns at it. What is
-//! expensive is done in the store's [`Lane`](super::lane::Lane); meanwhile further commits to that document wait, and no others.
+//! expensive is done in the store's [`Lane`](crate::lane::Lane); meanwhile further commits to that document wait, and no others.
 
 mod apply;
 mod disk;
@@ -31,9 +31,9 @@ use crate::ws::peer::SERVER;
 use super::backend::{FULL, Opened, Tools, Wanted, relieve};
 use super::batch::Batch;
 use super::document::{Document, State};
-use super::lane::LIGHT;
 use super::submission::Submission;
-use super::turns::Turns;
+use crate::lane::LIGHT;
+use crate::lane::turns::Turns;
 use disk::{Change, Disk, Stored};
 use loaded::{Loaded, Wrote, restore};
 use round::{Busy, Round};

@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
+use crate::lane::turns::Rounds;
 use crate::state::batch::Batch;
 use crate::state::document::Document;
 use crate::state::submission::{MAX_BATCH, MAX_BATCH_BYTES, MAX_ROUND, Submission};
-use crate::state::turns::Rounds;
 
 /// A document that large commits are under way to.
 pub(super) struct Busy {

@@ -13,6 +13,7 @@ use tracing::{debug, error, warn};
 use super::bucket::{Bucket, Written};
 use super::names::Names;
 use crate::json::Object;
+use crate::lane::turns::Rounds;
 use crate::state::answer::Refusal;
 use crate::state::backend::{Tools, too_many};
 use crate::state::batch::Batch;
@@ -21,7 +22,6 @@ use crate::state::log::{Entry, Record};
 use crate::state::patch::replay;
 use crate::state::submission::{Submission, next_batch, put_back};
 use crate::state::tree::Json;
-use crate::state::turns::Rounds;
 use crate::ws::peer::SERVER;
 
 /// Bytes of commits that are written along with a document, about: from them another process tells whether a commit that was sent

@@ -4,6 +4,8 @@
 //! It is one thread, so that this work takes one core at most, and the tasks that serve sockets have the others. Peers take
 //! turns at it.
 
+pub(crate) mod turns;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::{io, thread};
@@ -11,11 +13,11 @@ use std::{io, thread};
 use tokio::sync::oneshot;
 use tracing::error;
 
-use super::turns::Turns;
+use turns::Turns;
 
 /// Bytes of JSON that are read or written in place. 16 KiB cost some 0.1 ms to read, and a delta of them 0.5 ms to apply; to
 /// hand work to another thread costs 0.01 ms.
-pub(super) const LIGHT: usize = 16 << 10;
+pub(crate) const LIGHT: usize = 16 << 10;
 
 type Work = Box<dyn FnOnce() + Send>;
 
@@ -54,7 +56,7 @@ impl Lane {
     }
 
     /// Has work done when it is the peer's turn.
-    pub(super) fn push(&self, peer: u64, work: impl FnOnce() + Send + 'static) {
+    pub(crate) fn push(&self, peer: u64, work: impl FnOnce() + Send + 'static) {
         self.0.0.push(peer, Box::new(work));
     }
 

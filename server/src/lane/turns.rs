@@ -5,7 +5,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Queues that peers take turns with.
 #[derive(Debug)]
-pub(super) struct Rounds<T> {
+pub(crate) struct Rounds<T> {
     queues: HashMap<u64, VecDeque<T>>,
     /// The peers that have something waiting, in the order of their turns.
     ring: VecDeque<u64>,
@@ -19,7 +19,7 @@ impl<T> Default for Rounds<T> {
 
 impl<T> Rounds<T> {
     /// Puts work behind all other of its peer.
-    pub(super) fn push(&mut self, peer: u64, work: T) {
+    pub(crate) fn push(&mut self, peer: u64, work: T) {
         let queue = self.queues.entry(peer).or_default();
         if queue.is_empty() {
             self.ring.push_back(peer);
@@ -28,7 +28,7 @@ impl<T> Rounds<T> {
     }
 
     /// Puts work back in front of all other, its peer's and others'.
-    pub(super) fn put_back(&mut self, peer: u64, work: T) {
+    pub(crate) fn put_back(&mut self, peer: u64, work: T) {
         let queue = self.queues.entry(peer).or_default();
         if !queue.is_empty() {
             self.ring.retain(|other| *other != peer);
@@ -38,7 +38,7 @@ impl<T> Rounds<T> {
     }
 
     /// The next piece of work.
-    pub(super) fn pop(&mut self) -> Option<T> {
+    pub(crate) fn pop(&mut self) -> Option<T> {
         let peer = self.ring.pop_front()?;
         let queue = self.queues.get_mut(&peer)?;
         let work = queue.pop_front();
@@ -53,7 +53,7 @@ impl<T> Rounds<T> {
 
 /// [`Rounds`] between threads.
 #[derive(Debug)]
-pub(super) struct Turns<T> {
+pub(crate) struct Turns<T> {
     state: Mutex<State<T>>,
     changed: Condvar,
 }
@@ -65,7 +65,7 @@ struct State<T> {
 }
 
 impl<T> Turns<T> {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let state = State { rounds: Rounds::default(), is_closed: false };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
@@ -74,24 +74,24 @@ impl<T> Turns<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn push(&self, peer: u64, work: T) {
+    pub(crate) fn push(&self, peer: u64, work: T) {
         self.state().rounds.push(peer, work);
         self.changed.notify_one();
     }
 
     /// Says that no more will come, except from who takes.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.state().is_closed = true;
         self.changed.notify_all();
     }
 
     /// The next piece of work, if there is one.
-    pub(super) fn try_take(&self) -> Option<T> {
+    pub(crate) fn try_take(&self) -> Option<T> {
         self.state().rounds.pop()
     }
 
     /// Waits for the next piece of work; `None` once the queue is closed and empty, unless something `is_expected`.
-    pub(super) fn take(&self, is_expected: bool) -> Option<T> {
+    pub(crate) fn take(&self, is_expected: bool) -> Option<T> {
         let mut state = self.state();
         loop {
             if let Some(work) = state.rounds.pop() {
