@@ -30,7 +30,7 @@ cargo xtask fuzz SECONDS [TARGET]…   run all fuzz targets, or only the named o
 cargo xtask reference                write the API reference of the npm package and the crates
 cargo xtask release --dry-run        check whether a release could be made, and pack it; publishes nothing
 cargo xtask test [STEP]…             run all tests, or only the named steps:
-                                     fmt clippy native wasm browser package fuzz";
+                                     fmt clippy features native wasm browser package fuzz";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
