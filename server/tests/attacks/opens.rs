@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use data_encoding::BASE64URL_NOPAD as BASE64;
 use futures_util::SinkExt;
 use manysocket_protocol::{Event, HANDSHAKE_PARAMETER, SUBPROTOCOL};
 use manysocket_server::Limits;
