@@ -147,7 +147,7 @@ async fn a_handshake_full_of_opens() {
     survive("4,000 opens in a handshake, three times", &[], 64, async |binary| {
         const COUNT: usize = 4_000;
         let headers: Vec<u8> = (1..=COUNT).flat_map(|channel| frame(channel, OPEN, &[1, 0])).collect();
-        let first = BASE64.encode(batch_bytes(&[hello(&[]), headers].concat(), &"/".repeat(COUNT), &[]));
+        let first = BASE64.encode(&batch_bytes(&[hello(&[]), headers].concat(), &"/".repeat(COUNT), &[]));
         let path = format!("/multiplexer?{HANDSHAKE_PARAMETER}={first}");
         let origin = format!("http://{}", binary.server.address);
         let headers = [("origin", origin.as_str()), ("sec-websocket-protocol", SUBPROTOCOL)];
