@@ -1,6 +1,6 @@
-//! The connection to an upstream, watched: one that says nothing is asked for a sign of life, and given up if none comes. A
-//! network that has gone away, or a process that stands still, sends neither an end nor a reset. An upstream that has never
-//! answered is asked, so that proxies in between keep the connection, and not given up.
+//! Watches the connection to an upstream server. The gateway pings a silent upstream, and closes the connection if no
+//! answer arrives. A network failure or a stopped process sends neither FIN nor RST. An upstream that has never
+//! answered a ping is still pinged, so that proxies in between keep the connection, but its connection stays open.
 
 use std::io;
 use std::pin::Pin;
@@ -16,20 +16,22 @@ use tracing::warn;
 use crate::gateway::upstream::{Upstream, Wire};
 use crate::ws::frames::Broken;
 
-/// After so long a silence it is asked, and once more after another: as a link's peer is (docs/protocol.md §8), and below the
-/// time after which proxies in between drop a silent connection.
+/// The silence after which the gateway sends a ping, and the interval until the second ping. It equals the interval
+/// for a link's peer (docs/protocol.md §8), and is below the time after which proxies in between drop a silent
+/// connection.
 const INTERVAL: Duration = Duration::from_secs(25);
 
-/// What it has for the last answer: longer than any live server is held up.
+/// The time to answer the second ping: longer than any live server stalls.
 const GRACE: Duration = Duration::from_secs(10);
 
 pub(crate) struct Watched {
     wire: Wire,
     upstream: Upstream,
     heard: Instant,
-    /// How often it has been asked since.
+    /// The number of pings sent since then.
     asked: u32,
-    /// Whether it has ever answered. There are servers that never do, and a browser, which never asks, does not mind.
+    /// True once the upstream has answered a ping. Some servers never do, and browsers, which never ping, do not
+    /// notice.
     answers: bool,
     timer: Pin<Box<Sleep>>,
 }
@@ -41,11 +43,11 @@ impl Watched {
         Self { wire, upstream, heard, asked: 0, answers: false, timer }
     }
 
-    /// What is due when the timer has fired; false if it is to be given up.
+    /// Sends the ping that is due when the timer fires. Returns false if the connection must be closed.
     fn check(&mut self, cx: &mut Context<'_>) -> bool {
         let (now, silent_at) = (Instant::now(), self.heard + INTERVAL);
         let next = match self.asked {
-            // The timer is not set anew with every message.
+            // A message does not reset the timer: that would cost work for each one.
             0 if now < silent_at => silent_at,
             _ if !self.answers => {
                 let next = self.ask(cx, now + INTERVAL);
@@ -60,10 +62,10 @@ impl Watched {
         true
     }
 
-    /// Asks for a sign of life, to come by then.
+    /// Sends a ping, to be answered by `by`, and returns `by`.
     fn ask(&mut self, cx: &mut Context<'_>, by: Instant) -> Instant {
         self.asked += 1;
-        // Where there is no room, something unanswered is under way already.
+        // If the send buffer is full, unacknowledged data is in flight already and serves as a probe.
         if matches!(self.wire.poll_ready_unpin(cx), Poll::Ready(Ok(()))) {
             let _ = self.wire.start_send_unpin(Message::Ping(Bytes::new()));
             let _ = self.wire.poll_flush_unpin(cx);
@@ -72,7 +74,8 @@ impl Watched {
     }
 }
 
-/// Time passes only while somebody waits for a message: an upstream whose page does not read is not to blame.
+/// Checks the timer only while the bridge waits for a message: a page that does not read must not count against the
+/// upstream.
 impl Stream for Watched {
     type Item = Result<Message, Broken>;
 
@@ -87,7 +90,7 @@ impl Stream for Watched {
             }
             ready!(self.timer.as_mut().poll(cx));
             if !self.check(cx) {
-                warn!(upstream = %self.upstream, "an upstream that says nothing is given up");
+                warn!(upstream = %self.upstream, "closing the connection to a silent upstream");
                 return Poll::Ready(Some(Err(Broken::Io(io::ErrorKind::TimedOut.into()))));
             }
         }

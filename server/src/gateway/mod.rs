@@ -1,4 +1,4 @@
-//! Forwards WebSockets to a server in any language, so that it can be used before a line of it has changed.
+//! Forwards WebSockets to a server in any language, so that a server can use the multiplexer without a change.
 
 mod keepalive;
 mod spelling;
@@ -27,10 +27,11 @@ use crate::ws::upgrade::WebSocketUpgrade;
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// The largest message that passes, in bytes: as much as the protocol's own `max_message` has virtual sockets carry.
+/// The default for the largest forwarded message, in bytes: equal to the default of the protocol's `max_message` for
+/// virtual sockets.
 const MAX_MESSAGE: usize = 64 << 20;
 
-/// Headers of a page's request that an upstream server is to see as if it were asked directly.
+/// The headers of a page's request that the gateway copies to the upstream request.
 const PASSED: [HeaderName; 6] = [
     header::ORIGIN,
     header::COOKIE,
@@ -40,7 +41,7 @@ const PASSED: [HeaderName; 6] = [
     header::SEC_WEBSOCKET_PROTOCOL,
 ];
 
-/// Headers of a response that speak of one connection, and so are not passed on (RFC 9110 §7.6.1, RFC 6455 §11.3).
+/// The response headers that describe one connection; the gateway removes them (RFC 9110 §7.6.1, RFC 6455 §11.3).
 const OF_THE_CONNECTION: [HeaderName; 8] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -52,7 +53,7 @@ const OF_THE_CONNECTION: [HeaderName; 8] = [
     header::SEC_WEBSOCKET_PROTOCOL,
 ];
 
-/// An upstream WebSocket server, as a handler.
+/// Forwards the sockets at a path to an upstream WebSocket server.
 ///
 /// ```
 /// use axum::Router;
@@ -62,15 +63,17 @@ const OF_THE_CONNECTION: [HeaderName; 8] = [
 /// let app = Multiplexer::new("/multiplexer").serve(chat.mount(Router::new()));
 /// ```
 ///
-/// `/chat` then reaches `ws://127.0.0.1:9000/rooms`, and `/chat/blue?a=1` reaches `ws://127.0.0.1:9000/rooms/blue?a=1`, over native
-/// and virtual sockets alike. Refusals, subprotocols, close codes and reasons pass as they are. A `wss:` URL is
-/// verified with the system's root certificates; a user and password in the URL are sent with requests that have none.
+/// `/chat` then reaches `ws://127.0.0.1:9000/rooms`, and `/chat/blue?a=1` reaches
+/// `ws://127.0.0.1:9000/rooms/blue?a=1`, over native and virtual sockets alike. The gateway forwards refusals,
+/// subprotocols, close codes and reasons unchanged. It verifies a `wss:` upstream with the system's root certificates.
+/// If the URL contains a user and password, the gateway sends them with requests that have no `Authorization` header.
 ///
-/// The upstream sees the page's `Host`, so that a server that compares it with `Origin` accepts the page;
-/// [`upstream_host`](Self::upstream_host) sends the upstream's own.
+/// The gateway sends the page's `Host` header, so that a server that compares it with `Origin` accepts the page.
+/// [`upstream_host`](Self::upstream_host) sends the host of the upstream URL instead.
 ///
-/// What is behind the prefix is passed on byte for byte. A path that some server would read as another one is refused with
-/// 400: dot segments, separators and control characters, encoded once or several times, and what is not UTF-8.
+/// The gateway forwards the path after the prefix byte for byte. It refuses with 400 a path that some server would
+/// read as another one: dot segments, separators and control characters, encoded once or several times, and invalid
+/// UTF-8.
 #[derive(Debug, Clone)]
 pub struct Gateway {
     prefix: String,
@@ -81,10 +84,11 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Forwards what is at and below `prefix` to the upstream URL.
+    /// Creates a gateway that forwards requests at and below `prefix` to the upstream URL.
     ///
     /// # Errors
-    /// What is wrong with either.
+    /// Returns a message if `prefix` is not an absolute path without parameters, if `upstream` is not a `ws:` or
+    /// `wss:` URL or has a query, or if the system has no root certificates for `wss:`.
     pub fn new(prefix: &str, upstream: &str) -> Result<Self, String> {
         if !prefix.starts_with('/') || prefix.contains(['{', '}', '*', '?', '#']) || prefix.contains("/:") {
             return Err(format!("the prefix {prefix:?} is not a path that begins with a slash"));
@@ -100,33 +104,34 @@ impl Gateway {
         Ok(Self { prefix, upstream: server, path, has_own_host: false, max_message: MAX_MESSAGE })
     }
 
-    /// Sends the upstream the host of its URL in `Host`, in place of the page's: for servers that choose a site by it.
-    /// `X-Forwarded-Host` has the page's.
+    /// Sends the host of the upstream URL in `Host`, in place of the page's, for servers that select a site by it.
+    /// `X-Forwarded-Host` then carries the page's.
     #[must_use]
     pub fn upstream_host(mut self) -> Self {
         self.has_own_host = true;
         self
     }
 
-    /// Replaces the size of the largest message that passes in either direction: 64 MiB. A larger one ends the socket. What
-    /// virtual sockets carry is bounded by [`Settings::max_message`](crate::Settings), too.
+    /// Sets the size in bytes of the largest message in either direction; the default is 64 MiB. A larger message
+    /// closes the socket. [`Settings::max_message`](crate::Settings) limits virtual sockets, too.
     #[must_use]
     pub fn max_message_size(mut self, bytes: usize) -> Self {
         self.max_message = bytes;
         self
     }
 
-    /// Adds the gateway's routes to an application. Of several gateways the one with the longest prefix answers.
+    /// Adds the gateway's routes to an application. If several gateways match a path, the one with the longest prefix
+    /// answers.
     pub fn mount(self, app: Router) -> Router {
         self.routes().fold(app, |app, (path, methods)| app.route(&path, methods))
     }
 
-    /// Where it is: without a slash at the end, so the whole site is the empty prefix.
+    /// Returns the path prefix without a trailing slash; it is empty if the gateway covers the whole site.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
 
-    /// What is at the prefix, with a slash and without, and below it.
+    /// Returns the routes for the prefix with and without a trailing slash, and for all paths below it.
     pub(crate) fn routes<S: Clone + Send + Sync + 'static>(
         self,
     ) -> impl Iterator<Item = (String, MethodRouter<S>)> {
@@ -143,7 +148,7 @@ impl Gateway {
             return StatusCode::NOT_FOUND.into_response();
         };
         if let Err(why) = check(&parts.uri, &target) {
-            debug!(path = excerpt(parts.uri.path()), "an open is not passed on: {why}");
+            debug!(path = excerpt(parts.uri.path()), "refusing to forward a request: {why}");
             return plain(StatusCode::BAD_REQUEST, why);
         }
         let mut upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
@@ -178,7 +183,8 @@ impl Gateway {
         }
     }
 
-    /// The upstream target of a page's: what is behind the prefix is passed on byte for byte.
+    /// Returns the upstream path and query for a requested URL: the path after the prefix, byte for byte, and the
+    /// page's query. Returns `None` outside the prefix.
     fn target(&self, requested: &Uri) -> Option<PathAndQuery> {
         let rest = requested.path().strip_prefix(&self.prefix)?;
         let path = format!("{}{rest}", self.path);
@@ -190,7 +196,7 @@ impl Gateway {
         PathAndQuery::try_from(target).ok()
     }
 
-    /// The headers of a page's request that are passed on, and who asked.
+    /// Builds the upstream request's headers: those copied from the page's request, and the forwarding headers.
     fn headers(&self, parts: &Parts) -> HeaderMap {
         let mut headers = HeaderMap::new();
         let host = Forwarded::of(parts).host_or_header(&parts.headers).map(|host| host.to_string());
@@ -207,17 +213,19 @@ impl Gateway {
     }
 }
 
-/// Checks that all servers read a request's path in the same way, before the prefix is removed and after.
+/// Checks that all servers read a request's path in the same way, both before the prefix is removed and after.
 fn check(requested: &Uri, target: &PathAndQuery) -> Result<(), &'static str> {
     path_form::check_for_any_reader(requested.path_and_query().map_or("", PathAndQuery::as_str))?;
     if target.path().starts_with("//") {
-        return Err("what is behind the prefix begins with two slashes, and would be read as a host");
+        return Err(
+            "the path after the prefix begins with two slashes, and a server would read it as a host",
+        );
     }
     Ok(())
 }
 
-/// Adds who asked, in the headers that servers behind proxies read. What the client says about that itself counts for
-/// nothing; what a trusted proxy says is passed on.
+/// Adds the client's address, host and scheme in the headers that servers behind proxies read. The gateway discards
+/// the client's own values of these headers and keeps a trusted proxy's.
 fn forwarded(parts: &Parts, headers: &mut HeaderMap) {
     let known = Forwarded::of(parts);
     let remote = parts.extensions.get().map(|ConnectInfo::<SocketAddr>(address)| address.ip());
@@ -242,7 +250,7 @@ fn forwarded(parts: &Parts, headers: &mut HeaderMap) {
     }
 }
 
-/// Leaves the headers of a response that are for the page.
+/// Removes the response headers that describe one connection.
 fn pass_on(headers: &mut HeaderMap) {
     for name in OF_THE_CONNECTION {
         headers.remove(name);

@@ -1,4 +1,5 @@
-//! Spells the names of headers as browsers do: `Sec-WebSocket-Key`, where hyper has `Sec-Websocket-Key`. Some servers look.
+//! Spells header names as browsers do: `Sec-WebSocket-Key`, where hyper writes `Sec-Websocket-Key`. Some servers
+//! compare names with case.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,17 +13,17 @@ use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::OnceCell;
 
-/// The names that have a capital letter within a word.
+/// A request with the header names that have a capital letter within a word.
 const HEAD: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
     Sec-WebSocket-Key: x\r\nSec-WebSocket-Protocol: x\r\nSec-WebSocket-Version: x\r\n\r\n";
 
-/// More than the head and hyper's response.
+/// The size of the in-memory pipe: more than the head and hyper's response need.
 const BUFFER: usize = 1024;
 
-/// Returns extensions that have hyper spell a request's names so.
+/// Returns extensions that make hyper use this spelling for a request.
 ///
-/// Only hyper can make them: it attaches the spelling of a request that it has read, and writes one that has them in the
-/// same way. So its own server reads a head from memory, once.
+/// Only hyper can create them: it records the spelling of each request it reads, and reuses the record when it writes
+/// a request that carries it. So a hyper server parses a head from memory, once.
 pub(crate) async fn of_browsers() -> Extensions {
     static SPELLING: OnceCell<Extensions> = OnceCell::const_new();
     SPELLING.get_or_init(read).await.clone()
@@ -36,7 +37,7 @@ async fn read() -> Extensions {
         *place.lock().unwrap_or_else(PoisonError::into_inner) = std::mem::take(request.extensions_mut());
         async { Ok::<_, Infallible>(Response::new(Body::empty())) }
     });
-    // If either fails, names are spelled as hyper does.
+    // If either call fails, hyper's own spelling remains.
     let _ = ours.write_all(HEAD).await;
     let _ = http1::Builder::new()
         .preserve_header_case(true)

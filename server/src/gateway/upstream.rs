@@ -31,43 +31,43 @@ use super::spelling;
 use crate::access::tokens::{has_token, members};
 use crate::ws::frames::{Config, FramedSocket};
 
-/// What a server has to answer a handshake, with the time to reach it: what reverse proxies allow, and much longer
-/// than a server that lives needs.
+/// The timeout for reaching the upstream and completing the handshake. Reverse proxies allow the same, and a live
+/// server needs much less.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long one address of a name has before the next is tried, too: the delay that RFC 8305 §5 recommends.
+/// The delay before the next address of a name is tried in parallel, as RFC 8305 §5 recommends.
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 
-/// The silence after which the system asks an upstream's machine for a sign of life: below what networks forget a silent
-/// connection after.
+/// The silence after which the kernel probes the upstream's host: less than networks take to forget a silent
+/// connection.
 const PROBE_AFTER: Duration = Duration::from_secs(25);
 
-/// How often it asks again. Systems give up after some nine times, here within two minutes.
+/// The interval between probes. Kernels give up after about nine, here within two minutes.
 const PROBE_INTERVAL: Duration = Duration::from_secs(10);
 
 pub(crate) type Wire = FramedSocket<TokioIo<Upgraded>>;
 
-/// A server, by what comes before the path in its URL.
+/// An upstream server: the part of its URL before the path.
 #[derive(Clone)]
 pub(crate) struct Upstream {
-    /// Without the brackets of an IPv6 address.
+    /// The host, without the brackets of an IPv6 address.
     host: String,
     port: u16,
-    /// Host and port as written, for the Host header.
+    /// The host and port as written, for the Host header.
     authority: HeaderValue,
-    /// The URL's user and password, for requests that bring none of their own.
+    /// The URL's user and password, for requests without an `Authorization` header.
     authorization: Option<HeaderValue>,
     tls: Option<TlsConnector>,
 }
 
-/// What the server answered.
+/// The upstream's answer to the handshake.
 pub(crate) enum Answer {
-    /// With the headers of its 101.
+    /// The upstream accepted: the connection and the headers of its 101.
     Open(Box<Wire>, HeaderMap),
     Refused(Response<Incoming>),
 }
 
-/// Why there is no answer to pass on.
+/// The reason why there is no answer to forward, and the status that the page gets.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) status: StatusCode,
@@ -81,7 +81,7 @@ impl<E: Display> From<E> for Failure {
 }
 
 impl Upstream {
-    /// Takes the server's part of a URL; what is wrong with it otherwise.
+    /// Parses the server's part of a URL, or returns what is wrong with the URL.
     pub(crate) fn new(url: &Uri) -> Result<Self, String> {
         let (default_port, tls) = match url.scheme_str() {
             Some("ws") => (80, None),
@@ -105,9 +105,9 @@ impl Upstream {
         })
     }
 
-    /// Sends a request with these headers and those of the handshake, and checks the answer as a browser would.
+    /// Sends the handshake request with these headers, and checks the answer as a browser would.
     ///
-    /// To drop the future is to give up: the connection ends with it.
+    /// Dropping the future aborts the attempt and closes the connection.
     pub(crate) async fn dial(
         &self,
         target: PathAndQuery,
@@ -158,13 +158,13 @@ impl Upstream {
         let found = lookup_host((self.host.as_str(), self.port)).await?;
         let addresses = found.filter(|address| may_be_reached(&self.host, address.ip())).collect::<Vec<_>>();
         if addresses.is_empty() {
-            let why = "the name leads only to addresses of this machine or its own network link, which have to be written as addresses";
+            let why = "the name resolves only to addresses of this machine or its local network link; to reach one, write the address in the URL";
             return Err(why.into());
         }
         Ok(first_to_answer(&addresses).await?)
     }
 
-    /// Adds the headers that speak of this connection, in front, as browsers do. `Host` may be among those that are given.
+    /// Puts the headers of this connection in front, as browsers do. `given` may contain `Host`.
     fn complete(&self, given: &HeaderMap, key: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, given.get(header::HOST).unwrap_or(&self.authority).clone());
@@ -187,7 +187,7 @@ impl Upstream {
 }
 
 impl Display for Upstream {
-    /// The server, without the password.
+    /// Writes the server's URL without the password.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let scheme = if self.tls.is_some() { "wss" } else { "ws" };
         write!(f, "{scheme}://{}", self.authority.to_str().unwrap_or_default())
@@ -200,11 +200,11 @@ impl std::fmt::Debug for Upstream {
     }
 }
 
-/// Whether a host that is named so may be at an address. Services on loopback and on the link (the metadata of cloud machines is
-/// there) tend to trust whoever reaches them: they are reached by whoever writes their address, not by whoever changes what a name
-/// leads to.
+/// Returns whether a host with this name may resolve to this address. Services on loopback and on the link (cloud
+/// machines have their metadata there) tend to trust every client. The operator can reach them by writing their
+/// address; an attacker who changes a DNS record cannot.
 fn may_be_reached(host: &str, address: IpAddr) -> bool {
-    // Amazon's metadata by IPv6 is in the private range, not on the link.
+    // Amazon's IPv6 metadata address is in the private range, not on the link.
     const METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
     let name = host.trim_end_matches('.').to_ascii_lowercase();
     if host.parse::<IpAddr>().is_ok() {
@@ -223,8 +223,8 @@ fn may_be_reached(host: &str, address: IpAddr) -> bool {
     }
 }
 
-/// Connects to the address that answers first. Each but the first is tried once the one before has failed, or after
-/// [`NEXT_ADDRESS`]: one behind which nobody answers must not cost the whole time of the dial.
+/// Connects to the address that answers first. Tries each further address once the one before has failed, or after
+/// [`NEXT_ADDRESS`]: an unreachable first address must not use up the whole dial timeout.
 async fn first_to_answer(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     let mut waiting = addresses.iter();
     let mut attempts = FuturesUnordered::new();
@@ -245,14 +245,14 @@ async fn first_to_answer(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     }
 }
 
-/// Has the system ask the other machine for a sign of life when nothing passes. Servers do not notice, and it ends the
-/// connection if the machine or the network has gone away. An upstream that answers pings is watched by these, too.
+/// Enables TCP keepalive. The kernel's probes are invisible to the upstream's application, and close the connection if
+/// the machine or the network fails. [`Watched`](super::keepalive::Watched) also pings upstreams that answer pings.
 fn keep_alive(stream: &TcpStream) -> io::Result<()> {
     let probes = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_INTERVAL);
     SockRef::from(stream).set_tcp_keepalive(&probes)
 }
 
-/// Sends a request, and waits for the head of the response.
+/// Sends a request and returns the head of the response.
 async fn ask<S>(stream: S, request: Request<Body>) -> Result<Response<Incoming>, Failure>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -261,12 +261,12 @@ where
         http1::Builder::new().title_case_headers(true).handshake(TokioIo::new(stream)).await?;
     let connection = AbortOnDropHandle::new(tokio::spawn(connection.with_upgrades()));
     let response = sender.send_request(request).await?;
-    // It goes on for the body of a refusal, and ends with that or with the upgrade.
+    // The connection task still reads a refusal's body; it ends with that or with the upgrade.
     drop(connection.detach());
     Ok(response)
 }
 
-/// Checks a 101 as a browser would (WHATWG WebSockets, "establish a WebSocket connection"; RFC 6455 §4.1).
+/// Checks a 101 response as a browser would (WHATWG WebSockets, "establish a WebSocket connection"; RFC 6455 §4.1).
 fn verify(headers: &HeaderMap, key: &str, offered: &[HeaderValue]) -> Result<(), String> {
     let has = |name, token| has_token(headers, &name, token);
     if !has(header::UPGRADE, "websocket") || !has(header::CONNECTION, "upgrade") {
@@ -288,7 +288,7 @@ fn verify(headers: &HeaderMap, key: &str, offered: &[HeaderValue]) -> Result<(),
     }
 }
 
-/// The user and password of a URL as a header (RFC 7617 §2).
+/// Encodes the user and password of a URL as a header value (RFC 7617 §2).
 fn basic(user: &str) -> Option<HeaderValue> {
     let (name, password) = user.split_once(':').unwrap_or((user, ""));
     if name.is_empty() && password.is_empty() {
@@ -302,7 +302,7 @@ fn basic(user: &str) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// TLS that trusts whom the system trusts, or the file in `SSL_CERT_FILE`.
+/// Builds a TLS configuration that trusts the system's root certificates, or those in the file in `SSL_CERT_FILE`.
 fn system_tls() -> Result<Arc<ClientConfig>, String> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
@@ -311,7 +311,7 @@ fn system_tls() -> Result<Arc<ClientConfig>, String> {
         let errors = found.errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
         return Err(format!("it asks for TLS, and the system has no root certificates ({errors})"));
     }
-    // The provider is named here, so that an application's own choice of another is left alone.
+    // The provider is explicit, so that an application may install another one as the process default.
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
@@ -353,7 +353,8 @@ mod tests {
         }
     }
 
-    /// The first address is on a network for documents (RFC 5737), where nobody is: it fails, or never answers.
+    /// The silent address is in a range reserved for documentation (RFC 5737), so no host has it: a connection fails,
+    /// or never completes.
     #[tokio::test]
     async fn another_address_of_a_name_is_tried() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");

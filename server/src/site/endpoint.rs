@@ -1,4 +1,4 @@
-//! A WebSocket endpoint that tells plain HTTP what lives there.
+//! A WebSocket endpoint that describes itself to plain HTTP clients.
 
 use axum::extract::{OriginalUri, Request, State};
 use axum::handler::Handler;
@@ -16,9 +16,9 @@ use crate::site::listing::Listing;
 use crate::site::negotiate::{self, EVENTS, HTML, JSON};
 use crate::ws::upgrade::Offer;
 
-/// A WebSocket endpoint of a [`Site`](crate::Site). A request that does not want a WebSocket is told what lives here, as
-/// a page or JSON by `Accept`, with the status 426; or it gets what the endpoint sends as Server-Sent Events, if it asks for
-/// `text/event-stream` and the endpoint [allows it](Endpoint::events).
+/// A WebSocket endpoint of a [`Site`](crate::Site). It answers plain HTTP requests with a description and the status
+/// 426, as a page or JSON by `Accept`. If the request accepts `text/event-stream` and the endpoint [allows
+/// it](Endpoint::events), it sends its messages as Server-Sent Events instead.
 ///
 /// ```
 /// use axum::{response::Response, routing::any};
@@ -44,7 +44,7 @@ pub struct Endpoint<S = ()> {
     about: About,
 }
 
-/// What plain HTTP is told.
+/// The description for plain HTTP clients.
 #[derive(Debug, Clone, Default)]
 struct About {
     title: String,
@@ -53,57 +53,57 @@ struct About {
 }
 
 impl<S: Clone + Send + Sync + 'static> Endpoint<S> {
-    /// An endpoint whose WebSockets are answered by `socket`: `any(handler)`.
+    /// Creates an endpoint whose WebSocket requests `socket` answers, for example `any(handler)`.
     pub fn new(socket: MethodRouter<S>) -> Self {
         let about = About { title: "A WebSocket endpoint".into(), ..About::default() };
         Self { socket, events: None, http: None, listing: None, about }
     }
 
-    /// What lives here, in a few words.
+    /// Sets the title: a few words that name the endpoint. The default is "A WebSocket endpoint".
     #[must_use]
     pub fn title(mut self, title: &str) -> Self {
         self.about.title = title.into();
         self
     }
 
-    /// What to send and what comes, in a sentence or two.
+    /// Sets the usage text: a sentence or two about the messages in both directions.
     #[must_use]
     pub fn usage(mut self, usage: &str) -> Self {
         self.about.usage = usage.into();
         self
     }
 
-    /// The URL of a page that describes the messages.
+    /// Sets the URL of a page that describes the messages.
     #[must_use]
     pub fn protocol(mut self, url: &str) -> Self {
         self.about.protocol = Some(url.into());
         self
     }
 
-    /// The values that the path's last parameter may have now.
+    /// Sets the listing with the current values of the path's last parameter.
     #[must_use]
     pub fn listing(mut self, names: Listing) -> Self {
         self.listing = Some(names);
         self
     }
 
-    /// Allows what the endpoint sends to be read as Server-Sent Events: `get(handler)`, whose handler answers with
-    /// [`events`](crate::site::sse()). Only pages of the server's own origin get them, and
-    /// [those that the site allows](crate::Site::allow_origin).
+    /// Allows clients to read the endpoint's messages as Server-Sent Events: `get(handler)`, whose handler answers
+    /// with [`events`](crate::site::sse()). Only pages of the server's own origin and of [allowed
+    /// origins](crate::Site::allow_origin) may read them.
     #[must_use]
     pub fn events(mut self, events: MethodRouter<S>) -> Self {
         self.events = Some(events);
         self
     }
 
-    /// Answers plain HTTP with something better than what lives here: `get(handler)`.
+    /// Sets the handler for plain HTTP requests, `get(handler)`, in place of the description.
     #[must_use]
     pub fn http(mut self, methods: MethodRouter<S>) -> Self {
         self.http = Some(methods);
         self
     }
 
-    /// The handler of all that, and the listing.
+    /// Returns the handler for all requests to the endpoint, and its listing.
     pub(crate) fn into_parts(mut self) -> (MethodRouter<S>, Option<Listing>) {
         let listing = self.listing.take();
         let this = Arc::new(self);
@@ -192,12 +192,12 @@ impl About {
     }
 }
 
-/// The URL as the client gave it, wherever in the application the endpoint is: a nested one gets less.
+/// Returns the URL as the client sent it. Inside a nested router, `uri` lacks the outer prefix.
 pub(crate) fn original_uri<'a>(extensions: &'a Extensions, uri: &'a Uri) -> &'a Uri {
     extensions.get::<OriginalUri>().map_or(uri, |original| &original.0)
 }
 
-/// Says which forms there are.
+/// Builds a 406 response that lists the available media types.
 pub(crate) fn not_acceptable(has_events: bool) -> Response {
     let events = if has_events { ", text/event-stream" } else { "" };
     let why = format!(
@@ -206,7 +206,7 @@ pub(crate) fn not_acceptable(has_events: bool) -> Response {
     as_declared((StatusCode::NOT_ACCEPTABLE, [(header::VARY, "accept")], why))
 }
 
-/// Whether a request asks for a WebSocket, native or virtual.
+/// Returns whether a request asks for a WebSocket, native or virtual.
 pub(crate) fn wants_socket(request: &Request) -> bool {
     request.extensions().get::<Offer>().is_some()
         || has_token(request.headers(), &header::UPGRADE, "websocket")

@@ -1,4 +1,4 @@
-//! What one requester sees of an index, where the application decides that.
+//! Filters an index for one requester, by the application's visibility hooks.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::site::route_tree::SEGMENT;
 use crate::site::view::Message;
 use crate::turns::Turns;
 
-/// What cannot stand in a segment as it is (RFC 3986 §3.3).
+/// The characters that a path segment must percent-encode (RFC 3986 §3.3).
 const NEEDED: &AsciiSet = &SEGMENT
     .remove(b':')
     .remove(b'@')
@@ -27,12 +27,13 @@ const NEEDED: &AsciiSet = &SEGMENT
     .remove(b';')
     .remove(b'=');
 
-/// Lists that are filtered as a whole at once: each is held beside the shared one until its reader takes it.
+/// Limits how many lists are filtered as a whole at once: each filtered list is held beside the shared one until its
+/// reader takes it.
 static FILTERED: Semaphore = Semaphore::const_new(4);
 
 type MayOpen = dyn Fn(&Parts, &str) -> bool + Send + Sync;
 
-/// Decides which children the requester sees: those that all of these say yes to.
+/// Decides which children the requester sees: those that every hook allows.
 #[derive(Clone, Default)]
 pub(crate) struct Visibility(pub(crate) Vec<Arc<MayOpen>>);
 
@@ -42,12 +43,12 @@ impl fmt::Debug for Visibility {
     }
 }
 
-/// Shows one requester what it may see.
+/// Filters lists and changes for one requester.
 #[derive(Debug)]
 pub(super) struct Filter {
     parts: Parts,
     visibility: Visibility,
-    /// The path as it was asked for, with a slash at the end.
+    /// The requested path, with a trailing slash.
     path: String,
 }
 
@@ -56,7 +57,7 @@ impl Filter {
     pub(super) fn new(parts: &Parts, path: &str) -> Option<Self> {
         let visibility = parts.extensions.get::<Visibility>()?.clone();
         let mut parts = parts.clone();
-        // What upgrades the request is not to be kept for as long as the index is watched.
+        // Drop the upgrade handle: the filter lives for as long as the requester watches the index.
         parts.extensions.remove::<OnUpgrade>();
         Some(Self { parts, visibility, path: path.to_owned() })
     }
@@ -66,13 +67,13 @@ impl Filter {
         self.visibility.0.iter().all(|may_open| may_open(&self.parts, &path))
     }
 
-    /// Returns what the requester sees of a list or of news; `None` if that is nothing new.
+    /// Returns the part of a list or a change that the requester may see; `None` if no part of a change is visible.
     pub(super) async fn filter(&self, message: &Message) -> Option<Message> {
         let _turn = FILTERED.acquire().await;
         let text = message.text.as_str();
         let shown =
             match text.strip_prefix("{\"added\":[").and_then(|news| news.split_once("],\"removed\":[")) {
-                // A quotation mark inside of a name is escaped, so this stands nowhere else.
+                // Quotation marks inside names are escaped, so this separator occurs nowhere else.
                 Some((added, removed)) => {
                     let (added, removed) = (self.pick(added).await, self.pick(removed).await);
                     if added.is_empty() && removed.is_empty() {
@@ -96,7 +97,7 @@ impl Filter {
         shown
     }
 
-    /// Returns the items that the requester sees of a list, made as it reads them.
+    /// Returns a stream of the visible items of a list, built as the requester reads them.
     pub(super) fn items(self, list: Utf8Bytes, form: Form) -> impl Stream<Item = Bytes> + Send {
         let separator = if form == Form::Html { "\n" } else { "," };
         stream::unfold((self, list, 0, ""), move |(filter, list, mut at, mut before)| async move {
@@ -118,13 +119,14 @@ impl Filter {
     }
 }
 
-/// What asking the application about one entry costs, compared with writing bytes: some microseconds.
+/// The cost of asking the application about one entry, in bytes written: some microseconds.
 const HOOK: usize = 1024;
 
-/// The bytes of a list that are filtered before the reader takes them.
+/// The bytes of a list that are filtered before the requester reads them: enough for an efficient write, and little to
+/// hold.
 const CHUNK: usize = 16 * 1024;
 
-/// Returns the JSON strings in a text, each with the place where it ends.
+/// Returns the JSON string literals in a text, each with its end offset.
 fn literals(text: &str) -> impl Iterator<Item = (&str, usize)> {
     let mut at = 0;
     std::iter::from_fn(move || {
@@ -144,8 +146,8 @@ fn entry(literal: &str) -> String {
     serde_json::from_str(literal).unwrap_or_default()
 }
 
-/// A path with as few percent-encodings as there can be: a hook that compares paths must not miss one because the requester
-/// spells it otherwise.
+/// Returns a path with as few percent-encodings as possible. A hook compares paths, and a requester must not evade it
+/// with another spelling.
 fn canonical(path: &str) -> String {
     let segments = path.split('/').map(|segment| {
         let bytes: Vec<u8> = percent_decode_str(segment).collect();

@@ -1,6 +1,6 @@
-//! Short HTML pages for those who come with a browser.
+//! Builds short HTML pages for browsers.
 
-/// A page with a heading; `body` is HTML.
+/// Returns a page with a heading; `body` is HTML.
 pub(crate) fn page(title: &str, body: &str) -> String {
     let title = escape(title);
     format!(
@@ -12,7 +12,7 @@ pub(crate) fn page(title: &str, body: &str) -> String {
     )
 }
 
-/// Text as HTML, good in quoted attributes, too.
+/// Escapes text for HTML, also within quoted attributes.
 pub(crate) fn escape(text: &str) -> String {
     let mut html = String::with_capacity(text.len());
     for character in text.chars() {

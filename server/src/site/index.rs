@@ -1,4 +1,4 @@
-//! An interior path: lists what is below it, and how that changes.
+//! Answers at an interior path with the list of its children, and sends changes of the list.
 
 use std::sync::Arc;
 
@@ -28,13 +28,13 @@ use crate::site::view::{Full, Reader, View};
 use crate::ws::socket::{WebSocket, close};
 use crate::ws::upgrade::WebSocketUpgrade;
 
-/// The bytes of a list that are given to a connection at once: it takes no more of them than it has room for.
+/// The bytes of a list that are handed to a connection at once; the rest waits until the connection has room.
 const CHUNK: usize = 64 * 1024;
 
-/// The name of the limit in logs and metrics.
+/// The name of this limit in logs and metrics.
 const LIMIT: &str = "index_memory";
 
-/// Answers at a path with a slash at the end, and without.
+/// Answers at an interior path, with and without a trailing slash.
 pub(crate) async fn serve(Extension(view): Extension<Arc<View>>, request: Request) -> Response {
     let wants_socket = wants_socket(&request);
     let method = request.method().clone();
@@ -70,13 +70,13 @@ pub(crate) async fn serve(Extension(view): Extension<Arc<View>>, request: Reques
     answered.unwrap_or_else(|Full| refuse_full(&parts))
 }
 
-/// Refuses one who would get a list while too many of before are held.
+/// Refuses a reader while other readers hold too many outdated lists.
 fn refuse_full(parts: &Parts) -> Response {
-    warn!(limit = LIMIT, "an index is refused: readers that do not read hold too many lists of before");
+    warn!(limit = LIMIT, "refusing a reader of an index: slow readers hold too many outdated lists");
     if let Some(stats) = parts.extensions.get::<Stats>() {
         stats.limit_crossed(LIMIT);
     }
-    let why = "Too many readers of this index hold lists of before: try again later.\n";
+    let why = "Slow readers of this index hold too many outdated lists: try again later.\n";
     as_declared((StatusCode::SERVICE_UNAVAILABLE, why))
 }
 
@@ -121,7 +121,7 @@ async fn html(view: &View, parts: &Parts, path: &str) -> Result<Response, Full> 
     })
 }
 
-/// Returns shared bytes in pieces.
+/// Splits shared bytes into chunks without copying them.
 fn chunks(mut bytes: Bytes) -> impl Stream<Item = Bytes> {
     stream::iter(std::iter::from_fn(move || {
         let chunk = bytes.split_to(CHUNK.min(bytes.len()));
@@ -130,7 +130,7 @@ fn chunks(mut bytes: Bytes) -> impl Stream<Item = Bytes> {
 }
 
 fn answer(kind: &str, length: Option<usize>, chunks: impl Stream<Item = Bytes> + Send + 'static) -> Response {
-    // It differs by requester and changes at any time.
+    // The list differs between requesters and changes at any time.
     let headers =
         [(header::CONTENT_TYPE, kind), (header::VARY, "accept"), (header::CACHE_CONTROL, "no-store")];
     let body = Body::from_stream(chunks.map(Ok::<_, std::convert::Infallible>));
@@ -141,15 +141,15 @@ fn answer(kind: &str, length: Option<usize>, chunks: impl Stream<Item = Bytes> +
     response
 }
 
-/// To the same with a slash, so that links resolve: as a relative reference, since neither a proxy's prefix nor a path of `//`
-/// then leads elsewhere.
+/// Redirects to the same path with a trailing slash, so that links resolve. The reference is relative: a proxy's
+/// prefix or a path of `//` then cannot lead to another place.
 fn redirect(uri: &axum::http::Uri) -> Response {
     let last = uri.path().rsplit('/').next().unwrap_or_default();
     let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
     as_declared((StatusCode::PERMANENT_REDIRECT, [(header::LOCATION, format!("./{last}/{query}"))]))
 }
 
-/// Sends a page the list and its changes until the page leaves.
+/// Sends the list and its changes to a page until the page disconnects.
 async fn run(mut reader: Reader, filter: Option<Filter>, mut socket: WebSocket) {
     loop {
         let message = tokio::select! {

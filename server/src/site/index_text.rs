@@ -1,4 +1,4 @@
-//! The entries of an index as one text, which changes by copying what stays.
+//! Holds the entries of an index as one text. An edit copies the unchanged parts.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -12,16 +12,16 @@ use serde_json::json;
 use crate::site::html::escape;
 use crate::turns::Turns;
 
-/// The form of a text.
+/// The format of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
-    /// An event whose data is a JSON array: WebSockets and plain HTTP get the array alone.
+    /// A Server-Sent Event whose data is a JSON array. WebSockets and plain HTTP get the array alone.
     Json,
-    /// The items of a list of links.
+    /// The items of an HTML list of links.
     Html,
 }
 
-/// What stands before the array in an event, and what behind it.
+/// The bytes of an event before and after the JSON array.
 pub(super) const EVENT: (&str, &str) = ("data: ", "\n\n");
 
 impl Form {
@@ -29,12 +29,12 @@ impl Form {
         if self == Self::Json { "data: [" } else { "" }
     }
 
-    /// The byte behind each item, the one that stands there behind the last, and what follows.
+    /// Returns the byte after each item, the byte after the last item, and the text that follows.
     fn ends(self) -> (u8, u8, &'static str) {
         if self == Self::Json { (b',', b']', EVENT.1) } else { (b'\n', b'\n', "") }
     }
 
-    /// Writes an entry.
+    /// Formats an entry.
     pub(super) fn item(self, entry: &str) -> String {
         match self {
             Self::Json => json!(entry).to_string(),
@@ -46,7 +46,7 @@ impl Form {
     }
 }
 
-/// Bytes that are counted for as long as they are held anywhere.
+/// Shared bytes that `live` counts until the last holder drops them.
 struct Counted {
     bytes: Vec<u8>,
     live: Arc<AtomicUsize>,
@@ -64,22 +64,22 @@ impl Drop for Counted {
     }
 }
 
-/// Makes shared bytes that are counted in `live`.
+/// Makes shared bytes and counts them in `live`.
 pub(super) fn counted(bytes: Vec<u8>, live: &Arc<AtomicUsize>) -> Bytes {
     live.fetch_add(bytes.capacity(), atomic::Ordering::Relaxed);
     Bytes::from_owner(Counted { bytes, live: Arc::clone(live) })
 }
 
-/// A text, and where its items begin.
+/// A text, and the offsets of its items.
 #[derive(Debug, Clone)]
 pub(super) struct Text {
     form: Form,
     pub(super) bytes: Bytes,
-    /// The places of the items, and that behind the last.
+    /// The offsets of the items, and the offset after the last one.
     starts: Vec<usize>,
 }
 
-/// A change of an item: the number of the item that it is, or before which it is put.
+/// An edit of an item: the index to remove, or the index before which an entry is inserted.
 #[derive(Debug)]
 pub(super) enum Edit<'a> {
     Insert(usize, &'a str),
@@ -96,7 +96,7 @@ impl Text {
         self.starts.len() - 1
     }
 
-    /// Returns an entry of a JSON text.
+    /// Returns the entry at an index of a JSON text.
     pub(super) fn entry(&self, index: usize) -> Cow<'_, str> {
         let item = &self.bytes[self.starts[index]..self.starts[index + 1] - 1];
         let inner =
@@ -107,7 +107,7 @@ impl Text {
         }
     }
 
-    /// Returns the number of an entry of a JSON text, or the one before which it belongs.
+    /// Returns the index of an entry of a JSON text, or the index where it would be inserted.
     fn find(&self, entry: &str) -> Result<usize, usize> {
         let (mut low, mut high) = (0, self.len());
         while low < high {
@@ -121,7 +121,7 @@ impl Text {
         Err(low)
     }
 
-    /// Returns what changes in a JSON text when these entries, sorted, are there or not.
+    /// Returns the edits of a JSON text that apply the sorted `entries`: true adds an entry, false removes it.
     pub(super) async fn edits<'a>(
         &self,
         entries: impl Iterator<Item = (&'a str, bool)>,
@@ -134,13 +134,13 @@ impl Text {
                 Err(index) if is_present => edits.push(Edit::Insert(index, entry)),
                 _ => {}
             }
-            // A search compares some entries.
+            // A binary search compares several entries.
             turns.spend(256).await;
         }
         edits
     }
 
-    /// Returns the text with these changes.
+    /// Returns the text with the edits applied.
     pub(super) async fn edited(
         &self,
         edits: &[Edit<'_>],
@@ -170,7 +170,7 @@ impl Text {
         Self::finish(self.form, new, starts, live)
     }
 
-    /// Ends a text behind its last item.
+    /// Terminates a text after its last item.
     fn finish(form: Form, mut new: Vec<u8>, mut starts: Vec<usize>, live: &Arc<AtomicUsize>) -> Self {
         let (_, last, end) = form.ends();
         match new.last_mut().filter(|_| !starts.is_empty()) {
@@ -209,7 +209,7 @@ impl Text {
                 to = self.starts[index];
             }
             new.extend(&self.bytes[from..to]);
-            // The last item of the old text ends otherwise.
+            // The last item of the old text ends with another byte.
             if let Some(end) = new.last_mut() {
                 *end = self.form.ends().0;
             }
@@ -217,7 +217,7 @@ impl Text {
         }
     }
 
-    /// Returns the same entries in another form.
+    /// Returns the same entries in another format.
     pub(super) async fn to_form(&self, form: Form, live: &Arc<AtomicUsize>, turns: &mut Turns) -> Self {
         let (mut new, mut starts) = (form.begin().as_bytes().to_vec(), Vec::new());
         for index in 0..self.len() {

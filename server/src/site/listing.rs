@@ -1,4 +1,4 @@
-//! A set of names that changes while the server runs: the rooms, topics or documents that there are now.
+//! A set of names that changes at run time, such as the current rooms, topics or documents.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
@@ -8,17 +8,17 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-/// How long changes are gathered after one has been told: at most ten messages a second, however fast names change. People
-/// take a tenth of a second for at once.
+/// The interval in which changes are gathered into one message: at most ten messages a second, however fast names
+/// change. People perceive a delay of a tenth of a second as instantaneous.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(100);
 
-/// The changes that are remembered, or as many as there are names if that is more: whoever is further behind is told
-/// the whole list again, which is then hardly longer.
+/// The minimum number of changes in the log; the log holds as many as there are names if that is more. A follower that
+/// is further behind gets the whole list again, which is then hardly longer than the changes.
 const REMEMBERED: usize = 1024;
 
-/// Names that come and go. Clones are the same set.
+/// A shared set of names that an application adds and removes. Clones share the set.
 ///
-/// What creates things at run time owns one, and gives a clone to the [`Site`](crate::Site) or the
+/// The code that creates rooms or other items owns a listing, and gives a clone to the [`Site`](crate::Site) or the
 /// [`Endpoint`](crate::Endpoint) that has a path for them.
 ///
 /// ```
@@ -36,28 +36,28 @@ pub struct Listing {
     names: Arc<watch::Sender<Names>>,
 }
 
-/// What has happened to a [`Listing`].
+/// A change of a [`Listing`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// All names, sorted; what was told before no longer counts.
+    /// All names, sorted. They replace everything reported before.
     All(Vec<Arc<str>>),
-    /// What has changed since the last time.
+    /// The changes since the last report.
     Some {
-        /// Names that are there now and were not.
+        /// Names that were added.
         added: Vec<Arc<str>>,
-        /// Names that were there and are not now.
+        /// Names that were removed.
         removed: Vec<Arc<str>>,
     },
 }
 
 impl Listing {
-    /// An empty one.
+    /// Creates an empty listing.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a name, as it is before percent-encoding. `false` if it is there, or could not be a segment of a path: nothing
-    /// that a URL parser leaves as it is leads to an empty one, `.` or `..`, not even percent-encoded.
+    /// Adds a name, without percent-encoding. Returns `false` if the name is present already, or cannot be a path
+    /// segment: URL parsers normalise an empty segment, `.` and `..` away, even percent-encoded.
     pub fn insert(&self, name: &str) -> bool {
         if matches!(name, "" | "." | "..") {
             return false;
@@ -72,7 +72,7 @@ impl Listing {
         })
     }
 
-    /// Takes a name out. `false` if it was not there.
+    /// Removes a name. Returns `false` if it was not present.
     pub fn remove(&self, name: &str) -> bool {
         self.names.send_if_modified(|names| {
             let taken = names.present.take(name);
@@ -84,7 +84,7 @@ impl Listing {
         })
     }
 
-    /// The names there are now, sorted.
+    /// Returns the current names, sorted.
     pub fn snapshot(&self) -> Vec<Arc<str>> {
         self.names.borrow().all()
     }
@@ -94,19 +94,20 @@ impl Listing {
         self.names.subscribe()
     }
 
-    /// Returns how many changes there have been.
+    /// Returns the number of changes so far.
     pub(crate) fn position(&self) -> u64 {
         self.names.borrow().position
     }
 
-    /// Returns the next names behind `after`, sorted.
+    /// Returns the next names after `after`, sorted.
     pub(crate) fn names_after(&self, after: Option<&str>, count: usize) -> Vec<Arc<str>> {
         let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
         let names = self.names.borrow();
         names.present.range::<str, _>((begin, Bound::Unbounded)).take(count).cloned().collect()
     }
 
-    /// Returns the next changes behind a position, oldest first: a name, and whether it came. `None` if they are forgotten.
+    /// Returns the next changes after a position, oldest first: a name, and whether it was added. Returns `None` if
+    /// the log no longer holds them.
     pub(crate) fn changes_after(&self, position: u64, count: usize) -> Option<Vec<(Arc<str>, bool)>> {
         let names = self.names.borrow();
         let behind = usize::try_from(names.position - position).ok()?;
@@ -114,7 +115,7 @@ impl Listing {
         Some(names.log.range(begin..).take(count).cloned().collect())
     }
 
-    /// Follows what happens from now on.
+    /// Returns a follower, which first reports all names and then each change.
     pub fn changes(&self) -> Changes {
         Changes { names: self.names.subscribe(), position: None, next: Instant::now() }
     }
@@ -124,27 +125,30 @@ impl Listing {
 #[derive(Debug)]
 pub struct Changes {
     names: watch::Receiver<Names>,
-    /// Up to where the changes have been told; `None` before the first time.
+    /// The position up to which changes have been reported; `None` before the first report.
     position: Option<u64>,
     next: Instant,
 }
 
 impl Changes {
-    /// The names there are now, sorted, told or not.
+    /// Returns the current names, sorted, including changes that are not reported yet.
     pub fn snapshot(&self) -> Vec<Arc<str>> {
         self.names.borrow().all()
     }
 
-    /// At first all names, at once; then each change as it happens, and together what happens within a tenth of
-    /// a second after. A name that comes and goes in that time is not told. Nothing is lost if the future is
-    /// dropped. Pending for ever when all clones of the listing are gone.
+    /// Returns the next change. The first call returns all names immediately. Later calls wait for a change, and
+    /// gather the changes of a tenth of a second after the last report. A name that is added and removed within that
+    /// time is not reported.
+    ///
+    /// Dropping the future loses no change. The future stays pending for ever once all clones of the listing are
+    /// dropped.
     pub async fn next(&mut self) -> Change {
         loop {
             if self.position.is_some() {
                 if self.names.changed().await.is_err() {
                     std::future::pending::<()>().await;
                 }
-                // Seen only once it is told: the future may be dropped while it waits.
+                // Mark the change as seen only when it is reported: the caller may drop the future during the wait.
                 self.names.mark_changed();
                 sleep_until(self.next).await;
             }
@@ -162,9 +166,9 @@ impl Changes {
 #[derive(Debug, Default)]
 pub(crate) struct Names {
     present: BTreeSet<Arc<str>>,
-    /// The latest changes, oldest first: a name, and whether it came.
+    /// The latest changes, oldest first: a name, and whether it was added.
     log: VecDeque<(Arc<str>, bool)>,
-    /// Counts all changes.
+    /// The number of changes so far.
     position: u64,
 }
 
@@ -186,7 +190,7 @@ impl Names {
         let Some(behind) = behind.filter(|behind| *behind <= self.log.len()) else {
             return Change::All(self.all());
         };
-        // A name's first change tells whether it was there before, the last whether it is now.
+        // A name's first change shows whether it was present before, its last change whether it is present now.
         let mut changed = BTreeMap::<&Arc<str>, (bool, bool)>::new();
         for (name, came) in self.log.range(self.log.len() - behind..) {
             changed.entry(name).and_modify(|(_, last)| *last = *came).or_insert((*came, *came));

@@ -1,4 +1,4 @@
-//! A router that knows its paths, so that each interior one can list what is below it.
+//! A router that knows its paths, so that each interior path can list its children.
 
 pub(crate) mod endpoint;
 mod filter;
@@ -32,8 +32,8 @@ use crate::site::listing::Listing;
 use crate::site::route_tree::Node;
 use crate::site::view::View;
 
-/// Builds an application's [`Router`] from paths, and has each interior path that has no route of its own list what
-/// is below it: over WebSockets, native and virtual, as Server-Sent Events, and over plain HTTP as JSON or HTML.
+/// Builds an application's [`Router`] from paths. Each interior path without a route lists its children: over
+/// WebSockets, native and virtual, as Server-Sent Events, and over plain HTTP as JSON or HTML.
 ///
 /// ```
 /// use axum::Router;
@@ -51,10 +51,12 @@ use crate::site::view::View;
 /// let app: Router = site.into_router();
 /// ```
 ///
-/// An index comes with its path in two forms: at `/data/` it answers, from `/data` plain HTTP is redirected there, so that
-/// links resolve, and a WebSocket gets the list in both. The root is one, too: with files as a fallback, add a route for `/`. Like axum's, [`layer`](Site::layer),
-/// [`visible`](Site::visible) and [`allow_origin`](Site::allow_origin) are about what has been added before,
-/// indexes included. Fallbacks and whatever else a `Router` can do are for the [finished one](Site::into_router).
+/// An index has two paths. At `/data/` it answers; from `/data` it redirects plain HTTP there, so that links resolve.
+/// WebSockets get the list at both. The root is an index, too: if files are the fallback, add a route for `/`.
+///
+/// Like axum's, [`layer`](Site::layer), [`visible`](Site::visible) and [`allow_origin`](Site::allow_origin) apply to
+/// routes added before the call, indexes included. Add fallbacks and other features of `Router` to the [finished
+/// one](Site::into_router).
 #[derive(Debug)]
 #[must_use = "a site serves nothing until it is made into a router"]
 pub struct Site<S = ()> {
@@ -76,7 +78,7 @@ impl<S: Clone + Send + Sync + 'static> Default for Site<S> {
 }
 
 impl<S: Clone + Send + Sync + 'static> Site<S> {
-    /// An empty one.
+    /// Creates a site without routes.
     pub fn new() -> Self {
         Self { tree: Node::default(), routes: Vec::new() }
     }
@@ -88,10 +90,10 @@ impl<S: Clone + Send + Sync + 'static> Site<S> {
         self
     }
 
-    /// Adds an endpoint: a route that tells plain HTTP requests what lives there.
+    /// Adds an endpoint: a route that describes itself to plain HTTP clients.
     ///
     /// # Panics
-    /// The endpoint has a listing, but the path does not end in a parameter.
+    /// Panics if the endpoint has a listing, but the path does not end in a parameter.
     pub fn endpoint(mut self, path: &str, endpoint: Endpoint<S>) -> Self {
         let (methods, listing) = endpoint.into_parts();
         if let Some(listing) = listing {
@@ -100,19 +102,20 @@ impl<S: Clone + Send + Sync + 'static> Site<S> {
         self.route(path, methods)
     }
 
-    /// Tells the values that the last parameter of a path may have: `/games/{game}` lists its games at `/games/`.
+    /// Sets the listing of a path's last parameter: `/games/{game}` lists its games at `/games/`.
     ///
     /// # Panics
-    /// The path does not end in a parameter.
+    /// Panics if the path does not end in a parameter.
     pub fn listing(mut self, path: &str, names: Listing) -> Self {
         self.tree.list(path, names);
         self
     }
 
-    /// Adds all of another site below a path. Handlers see the whole path of a request, unlike with [`Router::nest`].
+    /// Adds all routes of another site below a path. Handlers see the whole path of a request, unlike with
+    /// [`Router::nest`].
     ///
     /// # Panics
-    /// The path does not begin with a slash.
+    /// Panics if `prefix` does not begin with a slash.
     pub fn nest(mut self, prefix: &str, site: Self) -> Self {
         let prefix = prefix.trim_end_matches('/');
         assert!(
@@ -126,13 +129,13 @@ impl<S: Clone + Send + Sync + 'static> Site<S> {
         self
     }
 
-    /// Adds a gateway. What is behind it is not listed.
+    /// Adds a gateway. Indexes list the gateway's prefix, but no paths below it.
     #[cfg(feature = "gateway")]
     pub fn gateway(self, gateway: Gateway) -> Self {
         gateway.routes().fold(self, |site, (path, methods)| site.route(&path, methods))
     }
 
-    /// Puts a layer around what has been added so far, indexes included.
+    /// Adds a layer around all routes added so far, indexes included.
     pub fn layer<L>(mut self, layer: L) -> Self
     where
         L: Layer<Route> + Clone + Send + Sync + 'static,
@@ -148,10 +151,11 @@ impl<S: Clone + Send + Sync + 'static> Site<S> {
         self
     }
 
-    /// Has indexes show only those children for which `may_open` says yes, given the request for the index and the path of the child, in
-    /// which only what must be is percent-encoded.
-    /// Where several have been given, all must say yes. The answer for one requester and one path should
-    /// not change while they watch.
+    /// Hides children of indexes for which `may_open` returns false. `may_open` gets the request for the index and the
+    /// path of the child; the path percent-encodes only the characters that it must.
+    ///
+    /// If several hooks are set, all must return true. The answer for one requester and one path should not change
+    /// while the requester watches the index.
     ///
     /// ```
     /// use axum::http::header;
@@ -173,8 +177,9 @@ impl<S: Clone + Send + Sync + 'static> Site<S> {
         }))
     }
 
-    /// Lets pages of another [`Origin`] connect to what checks it and read indexes and event streams, besides those
-    /// of the server's own and those that the [`Multiplexer`](crate::Multiplexer) around it lets connect.
+    /// Allows pages of another [`Origin`] to open sockets whose handler checks origins, and to read indexes and event
+    /// streams. Pages of the server's own origin, and of the origins that the surrounding
+    /// [`Multiplexer`](crate::Multiplexer) allows, may do so already.
     pub fn allow_origin(self, origin: Origin) -> Self {
         let mut origins = Origins::default();
         origins.allow(origin);
@@ -184,7 +189,7 @@ impl<S: Clone + Send + Sync + 'static> Site<S> {
         }))
     }
 
-    /// Gives the handlers their state.
+    /// Provides the handlers' state.
     pub fn with_state<S2>(self, state: S) -> Site<S2> {
         let routes = self.routes.into_iter().map(|Entry { path, methods, is_index }| Entry {
             path,
@@ -194,17 +199,17 @@ impl<S: Clone + Send + Sync + 'static> Site<S> {
         Site { tree: self.tree, routes: routes.collect() }
     }
 
-    /// The router, for layers, fallbacks, and for [`Multiplexer::serve`](crate::Multiplexer::serve).
+    /// Returns the router, for layers, fallbacks, and for [`Multiplexer::serve`](crate::Multiplexer::serve).
     pub fn into_router(mut self) -> Router<S> {
         self.index();
         let Self { tree, routes } = self;
         let mut views = HashMap::<String, Arc<View>>::new();
-        // What the root would be without its slash is a path only below another.
+        // The root without its slash is an empty path, which axum accepts only in a nested site.
         routes.into_iter().filter(|entry| !entry.path.is_empty()).fold(
             Router::new(),
             |router, Entry { path, methods, is_index }| {
                 let methods = if is_index {
-                    // A path with and without a slash at the end lists the same.
+                    // A path lists the same with and without a trailing slash.
                     let view = views.entry(path.trim_end_matches('/').to_owned());
                     methods
                         .layer(Extension(Arc::clone(view.or_insert_with(|| View::new(tree.entries(&path))))))
@@ -216,14 +221,14 @@ impl<S: Clone + Send + Sync + 'static> Site<S> {
         )
     }
 
-    /// Adds indexes where there are none.
+    /// Adds an index at each interior path without a route.
     fn index(&mut self) {
         for path in self.tree.interior() {
             self.add(path, get(index::serve), true);
         }
     }
 
-    /// What an application adds takes the place of an index, and an index the place of nothing.
+    /// Adds a route. An application's route replaces an index; an index replaces nothing.
     fn add(&mut self, path: String, methods: MethodRouter<S>, is_index: bool) {
         if is_index {
             if self.routes.iter().any(|entry| entry.path == path) {

@@ -1,4 +1,4 @@
-//! Which form of an answer a request asks for: proactive negotiation by `Accept` (RFC 9110 §12.5.1).
+//! Selects a response's media type: proactive negotiation by `Accept` (RFC 9110 §12.5.1).
 
 use axum::http::{HeaderMap, header};
 
@@ -8,11 +8,12 @@ pub(crate) const JSON: &str = "application/json";
 pub(crate) const HTML: &str = "text/html";
 pub(crate) const EVENTS: &str = "text/event-stream";
 
-/// The form that the request likes best; the first of those it likes the same. `None` if it takes none of them.
+/// Returns the media type that the request prefers, or the first among equals. Returns `None` if the request accepts
+/// none of them.
 pub(crate) fn choose(headers: &HeaderMap, offered: &[&'static str]) -> Option<&'static str> {
     let mut ranges = members(headers.get_all(header::ACCEPT)).filter_map(Range::parse).peekable();
     if ranges.peek().is_none() {
-        // No preference, or none that can be understood.
+        // The request has no preference, or no valid one.
         return offered.first().copied();
     }
     let ranges: Vec<Range<'_>> = ranges.collect();
@@ -21,7 +22,7 @@ pub(crate) fn choose(headers: &HeaderMap, offered: &[&'static str]) -> Option<&'
     (quality > 0).then_some(form)
 }
 
-/// The weight of the most specific range that a form is in.
+/// Returns the weight of the most specific range that contains a media type; 0 if none does.
 fn quality(form: &str, ranges: &[Range<'_>]) -> u16 {
     let matching = ranges.iter().filter(|range| range.specificity(form).is_some());
     matching.max_by_key(|range| range.specificity(form)).map_or(0, |range| range.quality)
@@ -29,7 +30,7 @@ fn quality(form: &str, ranges: &[Range<'_>]) -> u16 {
 
 struct Range<'a> {
     media: &'a str,
-    /// In thousandths: a weight has at most three digits after the point (§12.4.2).
+    /// The weight in thousandths: it has at most three decimal digits (§12.4.2).
     quality: u16,
 }
 
@@ -41,7 +42,7 @@ impl<'a> Range<'a> {
             .filter_map(|parameter| parameter.split_once('='))
             .find(|(name, _)| name.trim().eq_ignore_ascii_case("q"));
         let quality = match weight {
-            // A weight that is none is taken for no preference at all.
+            // An invalid weight counts as 0.
             Some((_, weight)) => {
                 weight.trim().parse::<f32>().ok().filter(|q| (0.0..=1.0).contains(q)).unwrap_or(0.0)
             }

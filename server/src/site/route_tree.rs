@@ -1,4 +1,4 @@
-//! The tree of an application's paths, and what an interior one lists.
+//! The tree of an application's paths, and the entries of each interior path.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::site::listing::Listing;
 
-/// What `encodeURIComponent` leaves as it is, so that names are written as pages write them.
+/// The characters to percent-encode: all except those that `encodeURIComponent` leaves as they are, so that names look
+/// as pages write them.
 pub(crate) const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
@@ -18,17 +19,17 @@ pub(crate) const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'(')
     .remove(b')');
 
-/// A path, by what is below it.
+/// A node of the tree: a path and its children.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Node {
-    /// There is a route for the path as it is.
+    /// True if there is a route for the path without a trailing slash.
     leaf: bool,
-    /// There is a route for the path with a slash at the end.
+    /// True if there is a route for the path with a trailing slash.
     slash: bool,
     children: BTreeMap<String, Node>,
-    /// The child whose segment is a parameter, as it is written in the route.
+    /// The child whose segment is a parameter, and the parameter as the route writes it.
     parameter: Option<Box<(String, Node)>>,
-    /// The values of the parameter that there are.
+    /// The current values of the parameter.
     names: Option<Listing>,
 }
 
@@ -42,15 +43,15 @@ impl Node {
         *(if path.ends_with('/') { &mut node.slash } else { &mut node.leaf }) = true;
     }
 
-    /// Adds all of another tree below a path.
+    /// Adds all routes of another tree below a path.
     pub(crate) fn graft(&mut self, prefix: &str, tree: Self) {
         self.descend(prefix).absorb(tree);
     }
 
-    /// Tells the values of the parameter that a path ends in.
+    /// Sets the listing of the parameter that a path ends in.
     ///
     /// # Panics
-    /// It does not end in one.
+    /// Panics if the path does not end in a parameter.
     pub(crate) fn list(&mut self, path: &str, names: Listing) {
         let (parent, last) = path.trim_end_matches('/').rsplit_once('/').unwrap_or_default();
         assert!(
@@ -61,14 +62,14 @@ impl Node {
         self.descend(parent).names = Some(names);
     }
 
-    /// The paths that list what is below them, with a slash at the end and without, where there is no route.
+    /// Returns the paths without a route that list their children, with a trailing slash and without.
     pub(crate) fn interior(&self) -> Vec<String> {
         let mut paths = Vec::new();
         self.collect("", &mut paths);
         paths
     }
 
-    /// What is listed at a path.
+    /// Returns the entries of the index at a path.
     pub(crate) fn entries(&self, path: &str) -> Entries {
         let mut node = self;
         for segment in segments(path) {
@@ -138,7 +139,7 @@ impl Node {
     }
 }
 
-/// Whether there is something at a path as it is, and at the path with a slash at the end.
+/// States whether a path has a route, and whether the path with a trailing slash has a route or an index.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Forms {
     leaf: bool,
@@ -152,18 +153,18 @@ impl Forms {
         leaf.into_iter().chain(interior)
     }
 
-    /// The entries of a value of a parameter.
+    /// Returns the entries for a value of a parameter.
     pub(crate) fn encoded(self, name: &str) -> impl Iterator<Item = String> + use<> {
         self.of(&utf8_percent_encode(name, SEGMENT).to_string())
     }
 }
 
-/// What an interior path lists.
+/// The entries of an interior path.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Entries {
-    /// From routes, sorted.
+    /// The entries from routes, sorted.
     pub(crate) fixed: Vec<String>,
-    /// From what is created at run time.
+    /// The names added at run time, and the entries of each.
     pub(crate) names: Option<(Listing, Forms)>,
 }
 
@@ -171,7 +172,8 @@ fn segments(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').filter(|segment| !segment.is_empty())
 }
 
-/// A rest of any length has no names to list, and to an empty segment no relative URL leads.
+/// Returns whether indexes list a route. A wildcard has no names to list, and no relative URL leads to an empty
+/// segment.
 fn is_listed(path: &str) -> bool {
     !path.contains("{*") && !path.contains("//")
 }
@@ -180,7 +182,8 @@ fn is_parameter(segment: &str) -> bool {
     segment.starts_with('{') && segment.ends_with('}') && !segment.starts_with("{{")
 }
 
-/// What stands before a colon would be taken for a scheme (RFC 3986 §4.2).
+/// Returns a relative reference to a segment: without `./`, URL parsers read the text before a colon as a scheme (RFC
+/// 3986 §4.2).
 fn relative(segment: &str) -> String {
     if segment.contains(':') { format!("./{segment}") } else { segment.to_owned() }
 }

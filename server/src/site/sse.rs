@@ -1,4 +1,4 @@
-//! What an endpoint sends, as Server-Sent Events (WHATWG HTML §9.2).
+//! Sends an endpoint's messages as Server-Sent Events (WHATWG HTML §9.2).
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -19,13 +19,14 @@ use tokio::time::timeout;
 
 use crate::access::as_declared;
 
-/// How long a stream may send nothing: proxies end connections that are silent for some 30 seconds.
+/// The longest silence of a stream before it sends a comment: proxies close connections that are silent for about 30
+/// seconds.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// What an event has besides its text, for most.
+/// The bytes of an event besides its text, in most cases; used to reserve space.
 const FIELDS: usize = 32;
 
-/// A message for [`events`], with its position where the endpoint has positions.
+/// A message for [`events`], with an event id if the endpoint has positions.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
     message: Message,
@@ -33,10 +34,10 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// Names the position after this message: who reconnects gives it back as [`LastEventId`].
+    /// Sets the event id: the position after this message. A client that reconnects sends it back as [`LastEventId`].
     #[must_use]
     pub fn id(mut self, id: impl Display) -> Self {
-        // What would end the line, and what the standard has clients ignore.
+        // Remove the characters that end the line, and NUL, with which clients ignore the id.
         self.id = Some(id.to_string().replace(['\r', '\n', '\0'], ""));
         self
     }
@@ -48,9 +49,10 @@ impl From<Message> for Outgoing {
     }
 }
 
-/// A response that gives messages as Server-Sent Events, until the stream ends: text as it is, except that line
-/// ends arrive as `\n`; binary as base64 in events named `binary`; between them a comment every 15 seconds, so that proxies keep
-/// the connection. Pings, pongs, closes, and empty messages, which have no form as an event, are left out.
+/// Returns a response that sends messages as Server-Sent Events until the stream ends. It sends text as it is, except
+/// that line ends arrive as `\n`, and binary as base64 in events named `binary`. After 15 seconds of silence it sends
+/// a comment, so that proxies keep the connection. It skips pings, pongs, closes, and empty messages, which have no
+/// form as an event.
 ///
 /// ```
 /// use axum::{extract::ws::Message, response::Response, routing::{any, get}};
@@ -83,7 +85,7 @@ where
     }))
 }
 
-/// Returns a response that sends events as they are, and a comment when there was none for long.
+/// Returns a response that sends encoded events, and a comment after each [`KEEP_ALIVE`] of silence.
 pub(crate) fn event_stream(events: impl Stream<Item = Bytes> + Send + 'static) -> Response {
     let chunks = stream::unfold(Box::pin(events), async |mut events| {
         let chunk = match timeout(KEEP_ALIVE, events.next()).await {
@@ -95,19 +97,19 @@ pub(crate) fn event_stream(events: impl Stream<Item = Bytes> + Send + 'static) -
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),
         (header::CACHE_CONTROL, "no-cache"),
-        // For nginx, which would hold events back.
+        // nginx buffers responses without this header.
         (HeaderName::from_static("x-accel-buffering"), "no"),
     ];
     as_declared((headers, Body::from_stream(chunks)))
 }
 
-/// Writes a message as an event; `None` if it has no form as one.
+/// Encodes a message as an event; `None` if it has no form as an event.
 pub(crate) fn encode(message: &Message, id: Option<&str>) -> Option<Bytes> {
     let mut event = String::new();
     match message {
         Message::Text(text) => {
             event.reserve(text.len() + FIELDS);
-            // A lone carriage return or a pair would be taken for two line ends, or one, by turns.
+            // Clients read `\r`, `\n` and `\r\n` each as one line end, so `\r` must not reach the data.
             let text = match text.contains('\r') {
                 true => Cow::from(text.replace("\r\n", "\n").replace('\r', "\n")),
                 false => Cow::from(text.as_str()),
@@ -132,7 +134,7 @@ pub(crate) fn encode(message: &Message, id: Option<&str>) -> Option<Bytes> {
     Some(event.into())
 }
 
-/// Extractor: the position after which an `EventSource` that reconnects wants to go on.
+/// Extracts the `Last-Event-ID` header: the position after which a reconnecting `EventSource` wants to continue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastEventId(pub Option<String>);
 

@@ -1,7 +1,8 @@
-//! What an index lists: made once, and shared by all who read it.
+//! Holds the list of an index. It is built once and shared by all readers.
 //!
-//! A reader gets a snapshot, and then news. News are numbered; a snapshot is that of one number, and may be older than the newest:
-//! its readers then get the news since. So a change costs what has changed, however many readers there are.
+//! A reader gets a snapshot, and then news: numbered messages with changes. A snapshot includes the news up to one
+//! number and may be older than the newest news; its readers then get the news since. So a change costs work in
+//! proportion to its size, whatever the number of readers.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
@@ -21,27 +22,29 @@ use crate::site::route_tree::Entries;
 use crate::turns::Turns;
 use crate::waiters::Waiters;
 
-/// Changes that are read of the listing at once, under its lock.
+/// The number of changes or names read at once under the listing's lock: it bounds how long the lock is held.
 const STEP: usize = 256;
 
-/// How much is made, and how much is kept.
+/// Limits the rate and the memory of news and snapshots.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
-    /// The time between news, at least.
+    /// The minimum time between news.
     pub(crate) interval: Duration,
-    /// The bytes of a long snapshot: one is made again at most once in [`SNAPSHOT_INTERVAL`].
+    /// The size in bytes from which a snapshot counts as long: a long one is rebuilt at most once in
+    /// [`SNAPSHOT_INTERVAL`].
     pub(crate) long: usize,
-    /// The least that is kept of news, in bytes and in number, for readers that are behind. Further back they get the list again.
+    /// The minimum of news kept for slow readers, in bytes and in number. A reader further behind gets the list again.
     pub(crate) news: (usize, usize),
 }
 
-/// Copying a mebibyte costs 0.3 ms.
+/// Copying a mebibyte costs 0.3 ms, so shorter snapshots may be rebuilt for each change.
 const BOUNDS: Bounds = Bounds { interval: INTERVAL, long: 1 << 20, news: (64 * 1024, 64) };
 
-/// How old a long snapshot may be. Plain HTTP shows it; other readers get the news since.
+/// The maximum age of a long snapshot. Plain HTTP shows it as it is; other readers get the news since.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Bytes of lists that are held for those who have not read them yet, besides the present one: six of the longest that topics make.
+/// The maximum bytes of outdated lists that slow readers hold, besides the current list: six of the longest lists that
+/// topics make.
 const MAX_OLD: usize = 64 << 20;
 
 /// The list of one path.
@@ -51,37 +54,38 @@ pub(crate) struct View {
     bounds: Bounds,
     making: tokio::sync::Mutex<Making>,
     shared: Mutex<Shared>,
-    /// The last reader has left.
+    /// Notified when the last reader leaves.
     left: Notify,
     /// The bytes of all texts that are held anywhere.
     live: Arc<AtomicUsize>,
-    /// How often entries were written.
+    /// The number of entries written.
     #[cfg(test)]
     written: AtomicUsize,
 }
 
-/// What one maker at a time changes. A maker may be dropped wherever it waits, so it changes all at once, when it has made all.
+/// The state that one maker at a time changes. A maker may be dropped at any await, so it prepares a change completely
+/// and then applies it at once.
 #[derive(Debug)]
 struct Making {
-    /// How many changes of the listing the newest news include; `None` before the first list.
+    /// The number of the listing's changes that the newest news include; `None` before the first list.
     position: Option<u64>,
-    /// The newest news.
+    /// The number of the newest news.
     number: u64,
-    /// When they were made.
+    /// The time when they were made.
     at: Instant,
     snapshot: Text,
     snapshot_number: u64,
     snapshot_at: Instant,
-    /// What the news since the snapshot say of entries: sorted, and whether each is there.
+    /// The entries that changed since the snapshot: sorted, and whether each is present.
     pending: BTreeMap<String, bool>,
     html: Option<Text>,
-    /// Somebody has asked for HTML since the last snapshot.
+    /// True if a client has requested HTML since the last snapshot.
     wants_html: bool,
 }
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// The newest news last, which have this number.
+    /// The recent news, oldest first; `number` is the number of the last one.
     news: VecDeque<Message>,
     number: u64,
     bytes: usize,
@@ -90,24 +94,24 @@ struct Shared {
     waiters: Waiters,
 }
 
-/// A list or news, in the forms that readers want.
+/// A list or news, in the formats that readers need.
 #[derive(Debug, Clone)]
 pub(crate) struct Message {
-    /// A whole Server-Sent Event.
+    /// The whole Server-Sent Event.
     pub(crate) event: Bytes,
-    /// Its data: the JSON.
+    /// The data of the event: the JSON.
     pub(crate) text: Utf8Bytes,
 }
 
 impl Message {
-    /// Makes a message of an event, which is text.
+    /// Creates a message from an encoded event.
     pub(crate) fn new(event: Bytes) -> Self {
         let text = event.slice(EVENT.0.len()..event.len() - EVENT.1.len());
         Self { event, text: Utf8Bytes::try_from(text).unwrap_or_default() }
     }
 }
 
-/// Too many bytes of lists of before are held by readers that do not read.
+/// The error when slow readers hold too many bytes of outdated lists.
 #[derive(Debug)]
 pub(crate) struct Full;
 
@@ -141,31 +145,31 @@ impl View {
         })
     }
 
-    /// Returns the bytes of all texts that are held anywhere, and of those that are held here.
+    /// Returns the bytes of all texts held anywhere, and of those that the view holds.
     #[cfg(any(test, fuzzing))]
     pub(crate) async fn held(&self) -> (usize, usize) {
         let making = self.making.lock().await;
         let html = making.html.as_ref().map_or(0, |html| html.bytes.len());
         let shared = self.shared();
-        // The list as news is the snapshot of then.
+        // News that repeat the whole list share the bytes of the snapshot, so count them once.
         let news = shared.news.iter().filter(|news| news.event.as_ptr() != making.snapshot.bytes.as_ptr());
         let news: usize = news.map(|news| news.event.len()).sum();
         (self.live.load(Ordering::Relaxed), making.snapshot.bytes.len() + html + news)
     }
 
-    /// Returns how often entries have been written: into news, into a list, or both.
+    /// Returns the number of entries written: into news, into a list, or both.
     #[cfg(test)]
     pub(crate) fn written(&self) -> usize {
         self.written.load(Ordering::Relaxed)
     }
 
-    /// Returns the list for one who does not follow it.
+    /// Returns the list, for a reader that does not follow it.
     pub(crate) async fn list(&self) -> Result<Message, Full> {
         let making = self.present().await?;
         Ok(Message::new(making.snapshot.bytes.clone()))
     }
 
-    /// Returns the items of the list as HTML.
+    /// Returns the list's items as HTML.
     pub(crate) async fn html(&self) -> Result<Bytes, Full> {
         let mut making = self.present().await?;
         making.wants_html = true;
@@ -176,7 +180,7 @@ impl View {
         Ok(making.html.as_ref().map(|html| html.bytes.clone()).unwrap_or_default())
     }
 
-    /// Adds a reader, which gets the list and then news.
+    /// Adds a reader, which gets the list and then the news.
     pub(crate) async fn follow(self: &Arc<Self>) -> Result<Reader, Full> {
         let making = self.present().await?;
         let (first, number) = (Message::new(making.snapshot.bytes.clone()), making.snapshot_number);
@@ -193,7 +197,7 @@ impl View {
         Ok(reader)
     }
 
-    /// Counts entries that are written.
+    /// Counts written entries.
     fn count(&self, _entries: usize) {
         #[cfg(test)]
         self.written.fetch_add(_entries, Ordering::Relaxed);
@@ -203,10 +207,11 @@ impl View {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Brings the list up to date, as far as it has to be.
+    /// Updates the list as far as the rate limits allow, and returns the state. Fails if slow readers hold too many
+    /// outdated lists.
     async fn present(&self) -> Result<tokio::sync::MutexGuard<'_, Making>, Full> {
         let mut making = self.making.lock().await;
-        // Those who follow get at most ten messages a second, whoever comes meanwhile.
+        // Followers get at most ten messages a second, however many readers arrive meanwhile.
         if making.position.is_none()
             || self.shared().readers == 0
             || making.at.elapsed() >= self.bounds.interval
@@ -228,7 +233,7 @@ impl View {
         }
     }
 
-    /// Makes news of what has changed in the listing.
+    /// Makes news from the listing's changes.
     async fn update(&self, making: &mut Making) {
         let Some((listing, forms)) = &self.entries.names else {
             if making.position.replace(0).is_none() {
@@ -240,7 +245,7 @@ impl View {
         let Some(mut position) = making.position else {
             return self.start(making, &mut turns).await;
         };
-        // A name's first change says whether it was there before, the last whether it is now.
+        // A name's first change shows whether it was present before, its last change whether it is present now.
         let mut changed = BTreeMap::<Arc<str>, (bool, bool)>::new();
         loop {
             let Some(changes) = listing.changes_after(position, STEP) else {
@@ -278,7 +283,8 @@ impl View {
         }
     }
 
-    /// Makes the list from the listing, at first and when changes were forgotten; those who follow get it as news.
+    /// Builds the list from the listing, at first and when the listing's log no longer holds the changes. Followers
+    /// get the whole list as news.
     async fn start(&self, making: &mut Making, turns: &mut Turns) {
         let Some((listing, forms)) = &self.entries.names else { return };
         let mut position = listing.position();
@@ -293,7 +299,7 @@ impl View {
                 present.insert(name, true);
             }
         }
-        // What has changed meanwhile.
+        // Apply the changes made during the loop.
         while let Some(changes) = listing.changes_after(position, STEP).filter(|changes| !changes.is_empty())
         {
             position += changes.len() as u64;
@@ -319,7 +325,7 @@ impl View {
         making.snapshot_number = making.number;
     }
 
-    /// Makes a snapshot that includes the newest news.
+    /// Builds a snapshot that includes the newest news.
     async fn merge(&self, making: &mut Making) {
         if !making.pending.is_empty() {
             let mut turns = Turns::default();
@@ -338,7 +344,7 @@ impl View {
         making.snapshot_number = making.number;
     }
 
-    /// Gives news to those who follow.
+    /// Publishes news to the followers.
     fn publish(&self, making: &mut Making, news: Message) {
         making.number += 1;
         making.at = Instant::now();
@@ -347,7 +353,7 @@ impl View {
         shared.bytes += news.event.len();
         shared.news.push_back(news);
         let most = (making.snapshot.bytes.len() / 2).max(self.bounds.news.0);
-        // The newest stay, whatever their size: who follows has not got them yet.
+        // Keep the newest news whatever their size: no follower has read them yet.
         while (shared.bytes > most || shared.news.len() > self.bounds.news.1) && shared.news.len() > 1 {
             let forgotten = shared.news.pop_front().map_or(0, |news| news.event.len());
             shared.bytes -= forgotten;
@@ -357,11 +363,11 @@ impl View {
         woken.wake();
     }
 
-    /// Makes news of each change, until nobody follows any more.
+    /// Makes news of each change, until no reader is left.
     async fn make_news(self: Arc<Self>) {
         let Some((listing, _)) = &self.entries.names else { return };
         let mut changes = listing.watch();
-        // What has changed since the list was made.
+        // Count changes since the list was built as unseen.
         changes.mark_changed();
         loop {
             tokio::select! {
@@ -387,18 +393,18 @@ impl View {
     }
 }
 
-/// One who follows a list.
+/// A reader that follows a list.
 #[derive(Debug)]
 pub(crate) struct Reader {
     view: Arc<View>,
     first: Option<Message>,
-    /// The number of the newest news that it has got.
+    /// The number of the newest news that the reader has got.
     number: u64,
     waiting: u64,
 }
 
 impl Reader {
-    /// Returns the list, and then news as there are any. Nothing is lost if the future is dropped.
+    /// Returns the list first, then each piece of news. Dropping the future loses nothing.
     pub(crate) async fn next(&mut self) -> Message {
         loop {
             if let Some(list) = self.first.take() {
@@ -411,7 +417,7 @@ impl Reader {
         }
     }
 
-    /// `None`: the news are forgotten.
+    /// Returns the next news. `None` means that the view has dropped the news this reader needs.
     fn poll_news(&mut self, cx: &Context<'_>) -> Poll<Option<Message>> {
         let mut shared = self.view.shared();
         let Ok(behind) = usize::try_from(shared.number - self.number) else { return Poll::Ready(None) };
@@ -424,7 +430,7 @@ impl Reader {
         Poll::Ready(news)
     }
 
-    /// Gets the list again. One that is full of lists of before waits until others have read theirs.
+    /// Gives the reader the current list.
     async fn start_again(&mut self) {
         let mut making = self.view.making.lock().await;
         self.view.merge(&mut making).await;
@@ -459,7 +465,7 @@ mod tests {
         View::new(tree.entries("/"))
     }
 
-    /// 9,900 names of a thousand bytes: the longest index that topics make.
+    /// Returns 9,900 names of a thousand bytes: the longest index that topics make.
     fn large() -> Listing {
         let listing = Listing::new();
         for n in 0..9_900 {
@@ -499,7 +505,7 @@ mod tests {
         );
     }
 
-    /// Readers that do not read, while the list changes: what they hold is bounded.
+    /// Slow readers hold a bounded number of bytes while the list changes.
     #[tokio::test(start_paused = true)]
     async fn lists_of_before_are_bounded() {
         let listing = large();
@@ -519,7 +525,7 @@ mod tests {
         assert!(view.list().await.is_ok(), "there is room again");
     }
 
-    /// However fast names change, a long list is made once a second.
+    /// A long list is copied once a second, however fast names change.
     #[tokio::test(start_paused = true)]
     async fn a_long_list_is_not_copied_for_each_change() {
         let listing = large();
@@ -532,14 +538,14 @@ mod tests {
             lists.insert(view.list().await.expect("room").event.as_ptr().addr());
         }
         assert!(lists.len() <= 2, "{} copies", lists.len());
-        // One that comes now gets an older list, and the news since.
+        // A new reader gets an older list, and the news since.
         tokio::time::advance(INTERVAL).await;
         let mut late = view.follow().await.expect("room");
         assert!(!late.next().await.text.contains("\"999\""));
         assert!(late.next().await.text.contains("\"999\""));
     }
 
-    /// A request whose client leaves is dropped wherever it waits.
+    /// hyper drops a request's future at any await when its client disconnects.
     #[tokio::test(start_paused = true)]
     async fn a_maker_that_is_dropped_leaves_all_as_it_was() {
         let listing = large();
