@@ -5,20 +5,20 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
-/// What an allocation costs besides its content: what allocators add, and the count of a shared one.
+/// The bytes of an allocation besides its content: the allocator's overhead and a reference count.
 pub(crate) const ALLOCATION: usize = 32;
 
-/// What a message in a queue costs besides its content: a place of 48 bytes in a queue that may be half empty, and an
+/// The bytes of a queued message besides its content: a slot of 48 bytes in a queue that may be half empty, and an
 /// allocation.
 const MESSAGE: usize = 2 * 48 + ALLOCATION;
 
-/// Copies content into an allocation that is exactly as large. Call it before content is kept: a message is often a slice
-/// of a read buffer, and the slice keeps the whole buffer alive, whatever its own length. 64 KiB take about 5 µs.
+/// Copies content into an allocation of exactly its size. Call it before keeping content: a message is often a slice
+/// of a read buffer, and a slice of any length keeps the whole buffer alive. 64 KiB take about 5 µs.
 pub(crate) fn compact(content: &[u8]) -> Bytes {
     Bytes::copy_from_slice(content)
 }
 
-/// What a link has the server hold.
+/// The memory that the server holds for a link, and for all links.
 #[derive(Debug)]
 pub(crate) struct Budget {
     link: AtomicUsize,
@@ -40,13 +40,13 @@ impl Budget {
         self.total.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// What the link and all links hold.
+    /// Returns the bytes held for the link and for all links.
     pub(crate) fn taken(&self) -> (usize, usize) {
         (self.link.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed))
     }
 }
 
-/// A part of a budget, given back when it is dropped.
+/// A part of a budget, returned to it on drop.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     budget: Arc<Budget>,
@@ -58,12 +58,12 @@ impl Reservation {
         Self { budget, bytes: 0 }
     }
 
-    /// An empty part of the same budget.
+    /// Returns an empty part of the same budget.
     pub(crate) fn beside(&self) -> Self {
         Self::new(Arc::clone(&self.budget))
     }
 
-    /// What a message of so many bytes costs in a queue.
+    /// Returns the bytes that a queued message with `content` bytes costs.
     pub(crate) fn cost(content: usize) -> usize {
         content + MESSAGE
     }

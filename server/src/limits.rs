@@ -1,8 +1,8 @@
-//! What peers can make a server spend, beyond what the protocol's own [`Settings`](crate::Settings) bound.
+//! Limits on the resources that peers can use, beyond the protocol's own [`Settings`](crate::Settings).
 
 use std::time::Duration;
 
-/// Limits of a [`Multiplexer`](crate::Multiplexer). Each crossing is logged, and concerns one open or one link.
+/// Limits of a [`Multiplexer`](crate::Multiplexer). Crossing one is logged, and affects only one open or one link.
 ///
 /// ```
 /// use manysocket_server::{Limits, Multiplexer};
@@ -12,22 +12,25 @@ use std::time::Duration;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Links at once; further handshakes get 503. 10,000: 500 idle ones cost 21 MiB, so they take 0.4 GiB.
+    /// Maximum number of links; the server answers further handshakes with 503. Default 10,000: 500 idle links cost 21
+    /// MiB, so 10,000 take 0.4 GiB.
     pub max_links: usize,
-    /// Opens of a link that the application is answering at once; further ones wait for their turn. 256 is about how
-    /// many WebSockets a browser would let a page have natively, and bounds what it can dial through a gateway.
+    /// Maximum number of a link's opens that the application handles at once; further opens wait. Default 256: about
+    /// the number of native WebSockets that a browser allows a page. It also bounds the connections that a page can
+    /// dial through a gateway.
     pub max_opening: usize,
-    /// Bytes that a link may have the server hold, in both directions: messages that nobody has read, unfinished
-    /// ones, and opens that wait. A link that goes beyond it is closed with 1008. 256 MiB: four messages of the
-    /// largest size, or a thousand stalled channels with full windows.
+    /// Maximum bytes that the server holds for a link, in both directions: unread messages, unfinished messages, and
+    /// waiting opens. The server closes a link above it with 1008. Default 256 MiB: four messages of the largest size,
+    /// or a thousand stalled channels with full windows.
     pub link_memory: usize,
-    /// The same for all links. When it is crossed, links that hold more than their share are closed with 1013.
+    /// Maximum bytes that the server holds for all links. Above it, the server closes with 1013 links that hold more
+    /// than their share. Default 1 GiB.
     pub total_memory: usize,
-    /// How long a peer may take none of what it is sent; then its link is closed with 1008. 2 min: a piece of the
-    /// largest size passes in that at 9 kB/s.
+    /// Maximum time in which a peer reads none of the bytes sent to it; then the server closes its link with 1008.
+    /// Default 2 min: long enough for a fragment of the largest size at 9 kB/s.
     pub stall_timeout: Duration,
-    /// How long a link may have no channel; then it is closed with 1000. 10 min: clients close idle links much
-    /// sooner, and one that does not is kept by nobody's page.
+    /// Maximum time of a link without channels; then the server closes it with 1000. Default 10 min: clients close
+    /// idle links much sooner, so no page needs one that is still open.
     pub idle_timeout: Duration,
 }
 

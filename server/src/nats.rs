@@ -1,4 +1,4 @@
-//! A connection to NATS, for topics, calls and documents that cross from one server process to another.
+//! Connects to NATS, over which topics, calls and documents cross from one server process to another.
 
 mod address;
 mod outbox;
@@ -22,31 +22,32 @@ use outbox::Outbox;
 pub(crate) use outbox::Outgoing;
 use peers::Peers;
 
-/// How often the connection is tried while it is silent. It is taken for dead when the second in a row has no answer: a NATS
-/// that vanished without a word is noticed within half a minute, as a vanished page is.
+/// The interval of pings on a silent connection. The client drops the connection when the second ping in a row has no
+/// answer, so it notices a vanished NATS within half a minute, as it does a vanished page.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long a call waits for its answer: below the minute that proxies usually give a request.
+/// The timeout of a call: below the minute that proxies usually allow a request.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The longest pause between two attempts to connect again. Messages wait for servers that were there before an outage, so none
-/// may be late.
+/// The longest pause between two attempts to reconnect. After an outage, messages wait for the servers that were
+/// connected before, so all must return quickly.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// How long [`Nats::close`] waits for a NATS that does not read.
+/// The time that [`Nats::close`] waits for a NATS that does not read.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Messages of one topic that NATS may be ahead of us; what comes then is dropped, and the topic's subscribers are told. At
-/// the usual size of some hundred bytes, 16 MiB.
+/// The number of unread messages of one topic; the client drops further ones and reports the gap to the topic's
+/// subscribers. At the usual size of a few hundred bytes, 16 MiB.
 const SUBSCRIPTION_CAPACITY: usize = 64 * 1024;
 
-/// The longest subject, in bytes. NATS itself ends a connection on which a line of its protocol has more than 4096.
+/// The longest subject, in bytes. NATS closes a connection on which a line of its protocol is longer than 4096 bytes.
 const MAX_SUBJECT: usize = 1024;
 
-/// A connection to NATS that comes back by itself when it is lost. Clones share it.
+/// A connection to NATS that reconnects automatically. Clones share it.
 ///
-/// It belongs to whoever has an account there: what is published on its subjects by other programs is taken as if a process of
-/// this server had published it. Different sites on one NATS want accounts of their own.
+/// All programs with an account on that NATS are trusted: the server treats a message published on its subjects by
+/// another program as if one of its own processes had published it. Use separate accounts for different sites on one
+/// NATS.
 ///
 /// ```no_run
 /// # async fn example() -> std::io::Result<()> {
@@ -62,27 +63,28 @@ pub struct Nats {
     shared: Arc<Shared>,
 }
 
-/// What the clones share.
+/// The state that the clones share.
 #[derive(Debug)]
 struct Shared {
     client: Client,
     /// Changes when messages may have been missed.
     gaps: watch::Receiver<()>,
-    /// What is published and cannot be sent yet.
+    /// Published messages that cannot be sent yet.
     outbox: Arc<Outbox>,
-    /// This process among the others.
+    /// The id of this process among the servers on this NATS.
     id: String,
     /// Listens to the others until the last clone is dropped.
     _peers: AbortOnDropHandle<()>,
 }
 
 impl Nats {
-    /// Connects to a server, or to one of several in a cluster, separated by commas. Credentials may stand in the URL:
-    /// `nats://USER:PASSWORD@HOST:PORT` or `nats://TOKEN@HOST:PORT`, with `%40` for an `@` in them, `%2C` for a comma and so on.
+    /// Connects to a server, or to one of several in a cluster, separated by commas. The URL may contain credentials:
+    /// `nats://USER:PASSWORD@HOST:PORT` or `nats://TOKEN@HOST:PORT`, percent-encoded: `%40` for `@`, `%2C` for a
+    /// comma.
     ///
     /// # Errors
-    /// The URL is none, nobody answers there, or NATS refuses the credentials. Once connected, a lost connection is no error: it is tried again until
-    /// it is back.
+    /// Returns an error if the URL is invalid, no server answers there, or NATS refuses the credentials. Later outages
+    /// are not errors: the client reconnects until it succeeds.
     pub async fn connect(url: &str) -> io::Result<Self> {
         let mut address = Address::parse(url)?;
         let ((gap, gaps), (connected, reconnected)) = (watch::channel(()), watch::channel(0));
@@ -98,7 +100,7 @@ impl Nats {
                 tell(&event);
                 match event {
                     Event::Disconnected => holding.hold(),
-                    // The first time there was nothing to lose.
+                    // The first connection has no outage before it.
                     Event::Connected if holding.outages() > 0 => {
                         gap.send_replace(());
                         connected.send_replace(holding.outages());
@@ -111,7 +113,7 @@ impl Nats {
                 async {}
             });
         let client = address.authenticate(options).connect(&address.servers[..]).await;
-        // Not the URL: it may have a password in it.
+        // Omit the URL: it may contain a password.
         let client = client.map_err(|error| io::Error::other(format!("cannot connect to NATS: {error}")))?;
         let id = format!("{:016x}", getrandom::u64()?);
         let peers = Peers::new(client.clone(), Arc::clone(&outbox), id.clone());
@@ -119,8 +121,8 @@ impl Nats {
         Ok(Self { shared: Arc::new(Shared { client, gaps, outbox, id, _peers }) })
     }
 
-    /// Sends what has been published, and says to the other servers that this one leaves, for the end of a program. Without it the
-    /// others wait five seconds for this one after the next outage.
+    /// Sends all published messages, and announces to the other servers that this one leaves. Call it at the end of a
+    /// program; otherwise the others wait five seconds for this server after the next outage.
     pub async fn close(&self) {
         let goodbye = async {
             peers::say(self.client(), "bye", &self.shared.id).await;
@@ -131,8 +133,8 @@ impl Nats {
         }
     }
 
-    /// Publishes a message, or has it wait while NATS is away and until the other servers are back on it; waits itself where too
-    /// many do.
+    /// Publishes a message, or queues it while NATS is away and until the other servers are back. Waits if the queue
+    /// is full.
     pub(crate) async fn publish(&self, message: Outgoing) -> Result<(), PublishError> {
         self.shared.outbox.publish(self.client(), message).await
     }
@@ -141,7 +143,8 @@ impl Nats {
         &self.shared.client
     }
 
-    /// Changes each time that messages may have been missed: the connection was lost and is back, or more came than was read.
+    /// Returns a receiver that changes whenever messages may have been lost: after a reconnection, or when more
+    /// arrived than the client could read.
     pub(crate) fn gaps(&self) -> watch::Receiver<()> {
         self.shared.gaps.clone()
     }
@@ -151,7 +154,7 @@ impl Nats {
     }
 }
 
-/// How long to wait before an attempt to connect again: none the first time.
+/// Returns the pause before an attempt to reconnect: none before the first.
 fn retry_after(attempts: usize) -> Duration {
     let doublings = u32::try_from(attempts.saturating_sub(1)).unwrap_or(u32::MAX);
     match doublings {
@@ -163,19 +166,22 @@ fn retry_after(attempts: usize) -> Duration {
 fn tell(event: &Event) {
     match event {
         Event::Connected => info!("connected to NATS"),
-        Event::Disconnected => warn!("the connection to NATS is lost; it is tried again until it is back"),
+        Event::Disconnected => warn!("lost the connection to NATS; reconnecting until it is back"),
         Event::SlowConsumer(_) => {
-            warn!("NATS sent more than could be taken: messages were dropped, and subscribers are told");
+            warn!(
+                "NATS sent messages faster than the server reads: some were dropped, and subscribers get a gap"
+            );
         }
         Event::ServerError(error) => warn!("NATS: {error}"),
-        // One for each attempt to connect again.
+        // The client reports each attempt to reconnect.
         event => debug!("NATS: {event}"),
     }
 }
 
-/// The subject of a URL's path: `/rooms/a` in `manysocket.topic` is `manysocket.topic.rooms.a`. No two paths have the same, and
-/// none has a wildcard or a blank in it: but for letters, digits, `-` and `_`, every byte stands as `=` and two digits, and a
-/// segment with nothing in it as `=`. Keys of JetStream may have these, too. `None` if the path is too long.
+/// Returns the subject of a URL's path: `/rooms/a` in `manysocket.topic` is `manysocket.topic.rooms.a`. The mapping is
+/// unique, and no subject contains a wildcard or a blank: every byte except letters, digits, `-` and `_` becomes `=`
+/// and two hexadecimal digits, and an empty segment becomes `=`. JetStream keys allow these characters, too. Returns
+/// `None` if the path is too long.
 pub(crate) fn subject(prefix: &str, path: &str) -> Option<Subject> {
     let mut subject = prefix.to_owned();
     for segment in path.strip_prefix('/').unwrap_or(path).split('/') {
@@ -195,7 +201,7 @@ pub(crate) fn subject(prefix: &str, path: &str) -> Option<Subject> {
     (subject.len() <= MAX_SUBJECT).then(|| subject.into())
 }
 
-/// The path of such a subject, without the slash before it; `None` if the subject is none.
+/// Returns the path of a subject, without the leading slash; `None` if the subject is invalid.
 pub(crate) fn path(prefix: &str, subject: &str) -> Option<String> {
     let tokens = subject.strip_prefix(prefix)?.strip_prefix('.')?.split('.');
     let segments = tokens.map(|token| {

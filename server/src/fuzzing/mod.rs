@@ -1,5 +1,5 @@
-//! What must hold whatever a peer sends: a function for each fuzz target of `fuzz/`, which is given any bytes and panics where
-//! it does not hold. The tests run them on the saved inputs of `fuzz/corpus/`, and on changes of these.
+//! Defines one property for each fuzz target of `fuzz/`: a function that accepts any bytes and panics if the property
+//! does not hold. The tests run them on the saved inputs of `fuzz/corpus/`, and on mutations of these.
 
 mod paths;
 mod readers;
@@ -32,7 +32,7 @@ mod tests {
         ("buffers", buffers),
         ("calls", calls),
         ("commits", commits),
-        // Only an allocator of its own could say what is allocated: the fuzz target has one.
+        // Only the fuzz target installs an allocator that counts allocations.
         ("documents", |input| documents(input, || 0)),
         ("events", events),
         ("index", index),
@@ -42,7 +42,7 @@ mod tests {
         ("subjects", subjects),
     ];
 
-    /// What decides something to one of the parsers.
+    /// Tokens that are significant to one of the parsers.
     const TOKENS: [&str; 24] = [
         "/",
         "//",
@@ -78,7 +78,7 @@ mod tests {
         files.into_iter().map(|file| std::fs::read(file).expect("a saved input")).collect()
     }
 
-    /// An input made of saved ones.
+    /// Returns a mutation of the saved inputs.
     fn change(inputs: &[Vec<u8>], rng: &mut Rng) -> Vec<u8> {
         let mut input = inputs[rng.below(inputs.len())].clone();
         for _ in 0..=rng.below(3) {
@@ -108,7 +108,7 @@ mod tests {
             let mut rng = Rng::new(1);
             let changed = std::iter::repeat_with(|| change(&inputs, &mut rng)).take(iterations);
             for input in inputs.clone().into_iter().chain(changed) {
-                // Shown if the test fails: the last one is what it fails with.
+                // The output of a failing test ends with the failing input.
                 println!("{name} {}", input.escape_ascii());
                 target(&input);
             }

@@ -1,4 +1,4 @@
-//! What must hold for any paths, URLs and origins that pages send.
+//! Properties of paths, URLs and origins that pages send.
 
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
@@ -26,7 +26,7 @@ pub(crate) fn is_as_the_parser_has_it(target: &str) {
     assert_eq!(path_form::check(target).is_ok(), is_normal, "{target:?}");
 }
 
-/// Targets of virtual opens: the first line is the multiplexer's path, the second what a page asks for.
+/// Checks targets of virtual opens: the first line is the multiplexer's path, the second the page's target.
 pub fn jail(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     let (multiplexer, target) = text.split_once('\n').unwrap_or_default();
@@ -34,7 +34,7 @@ pub fn jail(input: &[u8]) {
     let jail = Jail::around(multiplexer);
     if jail.check(target).is_ok() {
         let path = target.split('?').next().unwrap_or_default();
-        // By whole segments, as written and as whoever decodes them reads them.
+        // Compare whole segments, both as written and percent-decoded.
         let segments = |path: &str| path.split('/').map(str::to_owned).collect::<Vec<_>>();
         let prefix = multiplexer[..multiplexer.rfind('/').unwrap_or(0)].trim_matches('/').to_owned();
         let prefix = if prefix.is_empty() { vec![String::new()] } else { segments(&format!("/{prefix}")) };
@@ -45,7 +45,7 @@ pub fn jail(input: &[u8]) {
             assert!(decoded != b"." && decoded != b"..", "{segment:?} leads elsewhere");
         }
         assert!(target.bytes().all(|byte| byte.is_ascii_graphic()), "{target:?}");
-        // What the request has is what was checked, and so is what a page's URL of that has.
+        // The request's URI and the URL that a browser makes of it equal the checked text.
         if let Ok(uri) = target.parse::<Uri>() {
             assert_eq!((uri.path(), uri.host()), (path, None));
             assert_eq!(uri.path_and_query().map(PathAndQuery::as_str), Some(target), "nothing is left out");
@@ -55,7 +55,7 @@ pub fn jail(input: &[u8]) {
             assert_eq!(base.join(target).map(String::from), Ok(format!("https://example.com{target}")));
         }
     }
-    // And what a page's URL parser gives is never refused, but for encoded separators.
+    // The output of a browser's URL parser is never refused, except for encoded separators.
     if let Ok(url) = Url::parse("http://example.com/a/page").expect("a URL").join(target) {
         let asked = &url[Position::BeforePath..Position::AfterQuery];
         let lower = url.path().to_ascii_lowercase();
@@ -66,7 +66,7 @@ pub fn jail(input: &[u8]) {
     }
 }
 
-/// Origins: the first line is a pattern, the second a page's origin, the third the server's host.
+/// Checks origins: the first line is a pattern, the second a page's origin, the third the server's host.
 pub fn origins(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     let mut lines = text.splitn(3, '\n');
@@ -83,7 +83,7 @@ pub fn origins(input: &[u8]) {
         let mut origins = Origins::default();
         origins.allow(parsed);
         if accepts(&origins, &headers) && pattern != "*" && written != "null" {
-            // As written by browsers, or it fits nothing; and below the pattern by whole names.
+            // The origin has the form that browsers write, and matches the pattern by whole names.
             let origin = origin.to_ascii_lowercase();
             let (scheme, rest) = written.split_once("://").expect("an origin");
             let (given_scheme, authority) = origin.split_once("://").expect("an origin");
@@ -108,7 +108,7 @@ pub fn origins(input: &[u8]) {
         let url = Url::parse(origin).expect("a URL");
         assert_eq!(url.origin().ascii_serialization(), origin);
     }
-    // A page of the server's own: no host but the one that is connected to.
+    // By default, only a page of the host that it connects to is accepted.
     headers.insert(header::HOST, own);
     if accepts(&Origins::default(), &headers) {
         let scheme = origin.split("://").next().unwrap_or_default();
@@ -118,7 +118,7 @@ pub fn origins(input: &[u8]) {
     }
 }
 
-/// Paths of topics and functions on NATS.
+/// Checks paths of topics and functions on NATS.
 pub fn subjects(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     if let Some(subject) = subject("p.q", &format!("/{text}")) {
@@ -128,6 +128,6 @@ pub fn subjects(input: &[u8]) {
         }
         assert_eq!(path("p.q", &subject).as_deref(), Some(&*text), "each path has its own");
     }
-    // What other programs publish on.
+    // Other programs may publish on any subject.
     let _ = path("p", &text);
 }

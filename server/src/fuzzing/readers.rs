@@ -1,4 +1,4 @@
-//! What must hold for an index, in whatever order names change and readers come, read and leave.
+//! Properties of an index, for any order in which names change and readers arrive, read and leave.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,14 +16,14 @@ use crate::site::view::{Bounds, Message, Reader, View};
 /// Small bounds, so that short inputs reach them.
 const BOUNDS: Bounds = Bounds { interval: Duration::ZERO, long: 256, news: (512, 4) };
 
-/// Names that there may be: short and long ones, one that needs encoding, and one that is a route, too.
+/// The names to list: short and long ones, one that needs encoding, and one that is a route, too.
 const NAMES: [&str; 8] =
     ["a", "b", "c/d", "é", "fixed", "g\"", "hhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhh", "i"];
 
-/// Readers at once, and steps in one input: more take longer, and do nothing that fewer do not.
+/// The maximum numbers of readers and of steps in one input: more take longer without new behaviour.
 const MOST: (usize, usize) = (6, 400);
 
-/// Each byte is a step: what happens, and to which name or reader.
+/// Runs one step for each byte, which selects an action and its name or reader.
 pub fn readers(input: &[u8]) {
     RUNTIME.block_on(run(&input[..input.len().min(MOST.1)]));
 }
@@ -58,7 +58,7 @@ async fn run(steps: &[u8]) {
                 assert_eq!(html.windows(3).filter(|window| window == b"<li").count(), shown.len());
                 lists.push((list, html));
             }
-            // Those who make the news have their turn.
+            // Let the task that makes news run.
             _ => {
                 for _ in 0..4 {
                     yield_now().await;
@@ -66,7 +66,7 @@ async fn run(steps: &[u8]) {
             }
         }
     }
-    // At the end everybody sees what there is.
+    // At the end every reader sees the current names.
     for _ in 0..8 {
         yield_now().await;
     }
@@ -79,11 +79,11 @@ async fn run(steps: &[u8]) {
         yield_now().await;
     }
     let (live, held) = view.held().await;
-    assert_eq!(live, held, "what nobody holds any more is not counted");
-    assert_eq!(Arc::strong_count(&view), 1, "whoever makes the news has ended");
+    assert_eq!(live, held, "bytes without a holder are not counted");
+    assert_eq!(Arc::strong_count(&view), 1, "the task that makes news has ended");
 }
 
-/// What is listed.
+/// Returns the entries that the index must list.
 fn entries(listing: &Listing) -> BTreeSet<String> {
     let encode = |name: &str| name.replace('/', "%2F").replace('"', "%22").replace('é', "%C3%A9");
     let names = listing.snapshot();
@@ -104,7 +104,7 @@ struct Follower {
 }
 
 impl Follower {
-    /// Reads one message; whether there was one.
+    /// Reads one message, and returns whether there was one.
     fn read(&mut self) -> bool {
         let Some(Message { event, text }) = self.reader.next().now_or_never() else { return false };
         assert_eq!(event, format!("data: {text}\n\n"));

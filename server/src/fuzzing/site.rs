@@ -1,4 +1,4 @@
-//! What must hold for any requests of indexes, names in them, and messages in event streams.
+//! Properties of requests for indexes, of their names, and of messages in event streams.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock, Mutex};
@@ -21,14 +21,14 @@ use crate::site::negotiate::{HTML, JSON};
 use crate::site::sse::{Outgoing, events as event_stream};
 use crate::{Listing, Site};
 
-/// Names in one input: more take longer, and do nothing that two do not.
+/// The maximum number of names in one input: more take longer without new behaviour.
 const MAX_NAMES: usize = 6;
 
-/// What timers need to be made: none is waited for.
+/// The runtime that timers need; no test waits for one.
 pub(super) static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| Builder::new_current_thread().enable_time().build().expect("a runtime"));
 
-/// An index: the first line is the target of a request, the second what it accepts, each further one a name.
+/// Checks an index: the first line is the target of a request, the second its `Accept`, each further one a name.
 pub fn index(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     let mut lines = text.split('\n');
@@ -38,7 +38,7 @@ pub fn index(input: &[u8]) {
     let asked = Arc::new(Mutex::new(Vec::new()));
     let app = app(names, Arc::clone(&asked));
 
-    // Each entry leads to what it names, and to nothing else.
+    // Each entry resolves to its name and to nothing else.
     let (_, listed) = fetch(&app, "/here/", JSON).expect("a request");
     let listed: Vec<String> = serde_json::from_str(&listed).expect("an array of strings");
     let here = Url::parse("https://example.com/here/").expect("a URL");
@@ -58,13 +58,13 @@ pub fn index(input: &[u8]) {
         found.insert(name);
     }
     assert!(found.iter().eq(present.iter()), "{listed:?}");
-    assert_eq!(listed.len(), 2 * found.len(), "what is below each is listed, too: {listed:?}");
+    assert_eq!(listed.len(), 2 * found.len(), "the index lists the path below each name, too: {listed:?}");
 
     // In a page, names are text.
     let (_, page) = fetch(&app, "/here/", HTML).expect("a request");
     assert_eq!(page.matches('<').count(), NO_NAMES + 3 * listed.len(), "{page}");
 
-    // However a path is spelled, a hook that compares paths sees it in one way.
+    // A hook sees the same path for each spelling.
     asked.lock().expect("no panic").clear();
     let Some((response, _)) = fetch(&app, target, accept) else { return };
     assert!(!response.status().is_server_error(), "{target:?}: {}", response.status());
@@ -82,13 +82,13 @@ pub fn index(input: &[u8]) {
             );
         }
     }
-    // A redirect stays where it is, whatever is in front of the server.
+    // A redirect keeps the host and prefix, whatever proxy is in front of the server.
     if let Some(location) = response.headers().get(header::LOCATION) {
         let location = str::from_utf8(location.as_bytes()).expect("UTF-8");
         let from = Url::parse(&format!("https://example.com/prefix{target}")).expect("a URL");
         let to = from.join(location).expect("a URL");
         assert_eq!(to.origin(), from.origin());
-        // From what a browser could have sent, to the same with a slash.
+        // A browser's path is redirected to the same path with a slash.
         if from.as_str().ends_with(target) {
             let same = format!("{}/", from.path());
             assert_eq!((to.path(), to.query()), (&*same, from.query()), "{location:?}");
@@ -96,10 +96,10 @@ pub fn index(input: &[u8]) {
     }
 }
 
-/// How many tags a page has without names.
+/// The number of tags in a page without names.
 const NO_NAMES: usize = 15;
 
-/// Lists names at `/{house}/`; each is there itself and has something below it.
+/// Returns an application that lists names at `/{house}/`, each with a route and one below it.
 fn app(names: Listing, asked: Arc<Mutex<Vec<String>>>) -> Router {
     Site::new()
         .route("/{house}/{room}", get(async |Path((_, room)): Path<(String, String)>| room))
@@ -112,7 +112,8 @@ fn app(names: Listing, asked: Arc<Mutex<Vec<String>>>) -> Router {
         .into_router()
 }
 
-/// The answer and its body, unless it goes on for ever; nothing if it is no request that a client could send.
+/// Returns the response and its body; the body is empty if it is endless. Returns `None` if no client could send the
+/// request.
 fn fetch(app: &Router, target: &str, accept: &str) -> Option<(Response, String)> {
     if !target.starts_with('/') {
         return None;
@@ -124,12 +125,13 @@ fn fetch(app: &Router, target: &str, accept: &str) -> Option<(Response, String)>
     let body = to_bytes(std::mem::take(response.body_mut()), usize::MAX).now_or_never();
     let body = body.map(|bytes| String::from_utf8(bytes.expect("a body").to_vec()).expect("UTF-8"));
     drop(time);
-    // What followed the list ends.
+    // Let the task that followed the list end.
     RUNTIME.block_on(tokio::task::yield_now());
     Some((response, body.unwrap_or_default()))
 }
 
-/// An event stream: the first line is a position, the rest a message. A reader gets both as they were, and what comes after them.
+/// Checks an event stream: the first line is a position, the rest a message. A reader must get both unchanged, and the
+/// messages after them.
 pub fn events(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     let (id, message) = text.split_once('\n').unwrap_or_default();
@@ -144,13 +146,13 @@ pub fn events(input: &[u8]) {
     let id = id.replace(['\r', '\0'], "");
     let message = message.replace("\r\n", "\n").replace('\r', "\n");
     let expected = [("", message), ("binary", BASE64.encode(input))].into_iter();
-    // An event stream cannot tell that there was nothing.
+    // An event stream has no empty events.
     let expected = expected.filter(|(_, data)| !data.is_empty());
     let expected: Vec<_> = expected.map(|(kind, data)| (kind.to_owned(), id.clone(), data)).collect();
     assert_eq!(read_events(&body), expected, "{body:?}");
 }
 
-/// Kind, last id and data of each event, as browsers read them (HTML §9.2.6).
+/// Returns kind, last id and data of each event, as browsers parse them (HTML §9.2.6).
 fn read_events(stream: &str) -> Vec<(String, String, String)> {
     let stream = stream.replace("\r\n", "\n").replace('\r', "\n");
     let (mut events, mut kind, mut last_id, mut data) = (Vec::new(), "", "", String::new());

@@ -1,4 +1,4 @@
-//! A virtual open as an HTTP request to the application, and what its response means.
+//! Turns a virtual open into an HTTP request to the application, and interprets the response.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,8 +19,8 @@ use crate::ws::peer;
 use crate::ws::pipe::Pipe;
 use crate::ws::upgrade::Offer;
 
-/// Headers of the physical handshake that speak of the page and its user, and so hold for each virtual open.
-/// All others speak of the physical connection.
+/// Headers of the physical handshake that describe the page and its user, and so apply to each virtual open. All
+/// others describe the physical connection.
 const INHERITED: [HeaderName; 8] = [
     header::HOST,
     header::ORIGIN,
@@ -32,18 +32,18 @@ const INHERITED: [HeaderName; 8] = [
     HeaderName::from_static("x-real-ip"),
 ];
 
-/// What a proxy in front adds: `X-Forwarded-For`, `-Proto`, `-Host` and their kin.
+/// The prefix of headers that a proxy adds: `X-Forwarded-For`, `-Proto`, `-Host` and others.
 const FORWARDED_PREFIX: &str = "x-forwarded-";
 
-/// What the virtual opens of a link have in common.
+/// The state that all virtual opens of a link share.
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
     app: Router,
     headers: HeaderMap,
     remote: Option<ConnectInfo<SocketAddr>>,
-    /// Of the connection, if this server ends its TLS.
+    /// The scheme of the connection, if this server terminates its TLS.
     scheme: Option<Scheme>,
-    /// What the handshake's proxies said.
+    /// The forwarding headers of the handshake's proxies.
     forwarded: Forwarded,
     /// The number of the link.
     peer: u64,
@@ -53,14 +53,14 @@ pub(crate) struct Dispatcher {
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) protocol: Option<HeaderValue>,
-    /// Where a handler waits for its pipe.
+    /// The sender for a handler that waits for its pipe.
     pub(crate) waiting: Option<oneshot::Sender<Arc<Pipe>>>,
-    /// For a handler that has taken the upgrade in place of the offer.
+    /// The connection for a handler that took hyper's upgrade instead of the offer.
     pub(crate) minted: Option<Minted>,
 }
 
 impl Dispatcher {
-    /// `handshake` is the physical one.
+    /// Creates a dispatcher from the physical handshake.
     pub(crate) fn new(app: Router, handshake: &Parts) -> Self {
         let mut headers: HeaderMap = handshake
             .headers
@@ -72,24 +72,25 @@ impl Dispatcher {
             (header::CONNECTION, "upgrade"),
             (header::UPGRADE, "websocket"),
             (header::SEC_WEBSOCKET_VERSION, "13"),
-            // Sixteen zero bytes in base64: nobody computes an answer from it, but some look whether it is there.
+            // Sixteen zero bytes in base64. Nobody computes an answer from the key, but some servers require it.
             (header::SEC_WEBSOCKET_KEY, "AAAAAAAAAAAAAAAAAAAAAA=="),
         ] {
             headers.insert(name, HeaderValue::from_static(value));
         }
-        // Other extensions belong to the multiplexer's own route, its path parameters for example.
+        // Other extensions belong to the multiplexer's own route, such as its path parameters.
         let remote = handshake.extensions.get().copied();
         let scheme = handshake.extensions.get().cloned();
         let forwarded = Forwarded::of(handshake);
         Self { app, headers, remote, scheme, forwarded, peer: peer::number() }
     }
 
-    /// Bytes that it takes besides what the handshake does, whose values it shares.
+    /// Returns the bytes it holds besides the handshake, with which it shares the header values.
     pub(crate) fn held(&self) -> usize {
         head::entries(&self.headers)
     }
 
-    /// Calls the application. `None` if the target or the protocols cannot stand in a request.
+    /// Builds the request to the application. Returns `None` if the target or the subprotocols are invalid in a
+    /// request.
     pub(crate) fn request(&self, target: &str, protocols: &str) -> Option<(Request<Body>, Offer)> {
         let mut headers = self.headers.clone();
         if !protocols.is_empty() {
@@ -111,7 +112,7 @@ impl Dispatcher {
         Some((request, offer))
     }
 
-    /// Has the application answer.
+    /// Calls the application and returns its answer.
     pub(crate) async fn call(self: Arc<Self>, mut request: Request<Body>, offer: Offer) -> Answer {
         let minted = Minted::new().await.map(|(minted, upgrade)| {
             request.extensions_mut().insert(upgrade);
@@ -132,8 +133,8 @@ impl Dispatcher {
     }
 }
 
-/// Whether these are what a page can offer: tokens (RFC 9110 §5.6.2), separated by commas. An HTTP server would let more stand in
-/// a header, bytes that are not ASCII for example.
+/// Returns whether a page can offer these subprotocols: tokens (RFC 9110 §5.6.2), separated by commas. Header values
+/// may contain more, such as bytes that are not ASCII.
 fn are_tokens(protocols: &str) -> bool {
     let is_of_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     protocols

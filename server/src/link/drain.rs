@@ -1,4 +1,4 @@
-//! How a link leaves in good order: its channels close with a code, within a time, and then it does.
+//! Drains a link: closes its channels with a code within a time limit, and then the link.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -9,22 +9,23 @@ use tokio::sync::oneshot;
 use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// Why a link leaves.
+/// The reason for a drain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// The server is going away: handlers send what they have.
+    /// The server shuts down. Handlers may still send their messages.
     Shutdown,
-    /// The application has ended the link: its page gets and sends nothing more.
+    /// The application has ended the link. Its page receives and sends nothing more.
     Ended,
 }
 
-/// Waits for the causes.
+/// Waits for a reason to drain, and tracks the drain.
 #[derive(Debug)]
 pub(crate) struct Departure {
     shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// `None`: nobody can end it any more.
+    /// The close frame once the application ends the link. `None` once the sender is gone, so that nobody can end the
+    /// link any more.
     ended: Option<oneshot::Receiver<CloseFrame>>,
-    /// What channels have to close.
+    /// The time for channels to close.
     drain: Duration,
     begun: Option<Begun>,
 }
@@ -45,7 +46,7 @@ impl Departure {
         Self { shutdown: Box::pin(shutdown.cancelled_owned()), ended: Some(ended), drain, begun: None }
     }
 
-    /// Whether it begins now.
+    /// Returns whether the drain begins now.
     pub(crate) fn poll_begin(&mut self, cx: &mut Context<'_>) -> bool {
         if self.begun.is_some() {
             return false;
@@ -56,7 +57,7 @@ impl Departure {
         true
     }
 
-    /// Whether the application has ended the link: its page gets nothing more.
+    /// Returns whether the application has ended the link, so that its page receives nothing more.
     pub(crate) fn is_ended(&self) -> bool {
         self.begun.as_ref().is_some_and(|begun| begun.cause == Cause::Ended)
     }
@@ -72,12 +73,12 @@ impl Departure {
         self.shutdown.as_mut().poll(cx).is_ready().then_some((Cause::Shutdown, close))
     }
 
-    /// What to close with, once it has begun.
+    /// Returns the close frame for channels and link, once the drain has begun.
     pub(crate) fn close(&self) -> Option<&CloseFrame> {
         self.begun.as_ref().map(|begun| &begun.close)
     }
 
-    /// What to refuse opens with, once it has begun.
+    /// Returns the status and reason with which to refuse opens, once the drain has begun.
     pub(crate) fn refusal(&self) -> Option<(u16, &'static str)> {
         self.begun.as_ref().map(|begun| match begun.cause {
             Cause::Shutdown => (503, "the server is shutting down"),
@@ -85,7 +86,7 @@ impl Departure {
         })
     }
 
-    /// Whether channels have had their time.
+    /// Returns whether the time for channels to close is over.
     pub(crate) fn is_out_of_time(&mut self, cx: &mut Context<'_>) -> bool {
         self.begun.as_mut().is_some_and(|begun| begun.out_of_time.as_mut().poll(cx).is_ready())
     }

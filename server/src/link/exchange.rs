@@ -10,15 +10,15 @@ use super::turn::Turn;
 use super::{Ended, Task};
 use crate::ws::frames::{Broken, Received, opcode};
 
-/// How many physical messages are read before what they caused is written: enough to gather answers into batches,
-/// little enough that a flood from one page does not keep its answers back.
+/// The number of physical messages to read before writing the answers: enough to gather answers into batches, and few
+/// enough that a flood from one page does not delay its answers.
 const READS: usize = 32;
 
 impl Task {
     pub(super) fn poll_physical(&mut self, cx: &mut Context<'_>, turn: &Turn) -> Result<bool, Ended> {
         let mut progress = self.handle_events(turn);
         for _ in 0..READS {
-            // What has been taken in comes before more is read.
+            // Process the last message completely before reading the next.
             if turn.is_over() || !self.take_in(turn)? {
                 break;
             }
@@ -26,7 +26,8 @@ impl Task {
                 Poll::Ready(Some(Ok(Received::Text(text)))) => Physical::Text(text),
                 Poll::Ready(Some(Ok(Received::Binary(bytes)))) => Physical::Binary(bytes),
                 Poll::Ready(Some(Ok(Received::Ping(_)))) => {
-                    // Its answer is to be written. There may be more behind it, and nobody else looks for that.
+                    // The pong must be flushed. More messages may be buffered behind the ping, and no wakeup would
+                    // announce them.
                     self.needs_flush = true;
                     progress = true;
                     continue;
@@ -41,7 +42,7 @@ impl Task {
                     return Err(Ended::Limit(LimitExceeded::PHYSICAL_MESSAGE));
                 }
                 Poll::Ready(Some(Err(broken))) => {
-                    // What every page does that is left. A flood of it must not become one of log lines.
+                    // Pages that are closed end like this, so it is a debug line. A flood must not fill the log.
                     debug!("physical connection failed: {broken}");
                     return Err(Ended::Lost);
                 }
@@ -55,7 +56,7 @@ impl Task {
         Ok(progress)
     }
 
-    /// Takes in the rest of the physical message that came last; false if the turn ends before that is done.
+    /// Processes the rest of the last physical message. Returns false if the turn ends before that is done.
     fn take_in(&mut self, turn: &Turn) -> Result<bool, Ended> {
         while !self.link.endpoint.has_events() {
             let now = self.now();
@@ -70,7 +71,7 @@ impl Task {
         Ok(false)
     }
 
-    /// Handles what a step of taking in has caused; all of it if it is the last.
+    /// Handles the events of one processing step; all events if the step is the last.
     fn received(&mut self, received: Result<(), Violation>, turn: &Turn) -> Result<(), Ended> {
         if let Err(violation) = received {
             self.handle_events(&Turn::endless());
@@ -102,7 +103,7 @@ impl Task {
         }
         progress |= self.handle_events(turn);
         if self.needs_flush && !progress {
-            // Only when nothing more is to be added: one write to the kernel carries all of it.
+            // Flush only when there is nothing to add: one write to the kernel carries all of it.
             match self.link.socket.poll_flush(cx) {
                 Poll::Ready(Ok(())) => self.needs_flush = false,
                 Poll::Ready(Err(_)) => return Err(Ended::Lost),

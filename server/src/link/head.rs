@@ -1,4 +1,4 @@
-//! The handshake of a link, kept as long as the link is: once, and in an allocation of its own length.
+//! Keeps the handshake of a link for the link's lifetime: once, and in an allocation of exactly its size.
 
 use axum::extract::OriginalUri;
 use axum::http::request::Parts;
@@ -6,18 +6,18 @@ use axum::http::{HeaderMap, HeaderValue, Uri};
 use bytes::Bytes;
 use manysocket_protocol::HANDSHAKE_PARAMETER;
 
-/// What a header takes in a map besides its value: an entry of some 104 bytes, and its place in the index.
+/// The bytes of a header in a map besides its value: an entry of about 104 bytes, and its place in the index.
 const ENTRY: usize = 112;
 
-/// Copies what the handshake holds out of the buffer that it was read into: values and target are slices of it, and would
-/// keep all of it, 64 KiB and more. The first batch, which the target brings, is left out.
+/// Copies the handshake out of its read buffer. Values and target are slices of the buffer and would keep all of it
+/// alive, 64 KiB and more. Drops the first batch, which is part of the target.
 pub(crate) fn compact(handshake: &mut Parts) {
     let query = handshake.uri.query().unwrap_or_default();
     let is_batch = |part: &&str| part.split_once('=').is_some_and(|(name, _)| name == HANDSHAKE_PARAMETER);
     let query = query.split('&').filter(|part| !is_batch(part)).collect::<Vec<_>>().join("&");
     let path = handshake.uri.path();
     let target = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
-    // Parts of a target that was one.
+    // The parts come from a valid target, so this cannot fail.
     handshake.uri = Uri::try_from(target).unwrap_or_default();
     if let Some(OriginalUri(original)) = handshake.extensions.get_mut() {
         *original = handshake.uri.clone();
@@ -34,14 +34,14 @@ pub(crate) fn compact(handshake: &mut Parts) {
     }
 }
 
-/// Bytes that a handshake takes.
+/// Returns the bytes that a handshake holds.
 pub(crate) fn held(handshake: &Parts) -> usize {
     let headers = &handshake.headers;
     let content: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     content + entries(headers) + handshake.uri.path().len() + handshake.uri.query().map_or(0, str::len)
 }
 
-/// Bytes that a map of headers takes besides names and values.
+/// Returns the bytes that a map of headers holds besides names and values.
 pub(crate) fn entries(headers: &HeaderMap) -> usize {
     headers.capacity().max(headers.len()) * ENTRY
 }

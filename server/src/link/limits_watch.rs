@@ -1,4 +1,4 @@
-//! Watches the limits of one link: its memory, and how long it may stall or stay idle.
+//! Enforces the limits of one link: its memory, and how long it may stall or stay idle.
 
 use std::sync::Arc;
 use std::task::Context;
@@ -13,9 +13,9 @@ use crate::metrics::stats::Stats;
 /// A limit that a link has crossed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LimitExceeded {
-    /// Its name, as in `docs/security.md`.
+    /// The name of the limit, as in `docs/security.md`.
     pub(crate) limit: &'static str,
-    /// The code to close the link with, and why.
+    /// The close code and reason for the link.
     pub(crate) code: u16,
     pub(crate) reason: &'static str,
 }
@@ -33,7 +33,7 @@ impl LimitExceeded {
         Self { limit: "physical_message", code: 1009, reason: "a physical message larger than any may be" };
 }
 
-/// Watches the limits of one link.
+/// Enforces the limits of one link.
 #[derive(Debug)]
 pub(crate) struct LinkLimits {
     limits: Limits,
@@ -56,7 +56,8 @@ impl LinkLimits {
         }
     }
 
-    /// To be called when something has come; `unfinished` are the bytes of messages that are not complete.
+    /// Checks the memory limits. The link calls it after receiving; `unfinished` is the number of bytes in incomplete
+    /// messages.
     pub(crate) fn check_memory(&mut self, unfinished: usize) -> Result<(), LimitExceeded> {
         self.unfinished.set(unfinished);
         let (link, total) = self.budget.taken();
@@ -69,13 +70,13 @@ impl LinkLimits {
         Ok(())
     }
 
-    /// The peer takes what it is sent.
+    /// Resets the stall timer, because the peer has accepted bytes.
     pub(crate) fn written(&mut self) {
         self.stalled.running = None;
     }
 
-    /// To be called whenever what it is told may have changed: whether something waits to be taken by the peer, and
-    /// whether there is no channel.
+    /// Checks the stall and idle timers. The link calls it whenever one of the conditions may have changed: `stalled`
+    /// means that bytes wait for the peer to read them, `idle` that there is no channel.
     pub(crate) fn poll_deadlines(
         &mut self,
         stalled: bool,
@@ -89,7 +90,7 @@ impl LinkLimits {
     }
 }
 
-/// A time that a condition may last.
+/// The longest time that a condition may last.
 #[derive(Debug)]
 struct Deadline {
     after: Duration,
@@ -101,7 +102,7 @@ impl Deadline {
         Self { after, running: None }
     }
 
-    /// To be called with the condition whenever it may have changed; true once it has lasted too long.
+    /// Updates the timer with the condition, whenever that may have changed. Returns true once it has lasted too long.
     fn poll(&mut self, holds: bool, cx: &mut Context<'_>) -> bool {
         if !holds {
             self.running = None;

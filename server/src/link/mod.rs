@@ -1,7 +1,7 @@
-//! The task of one link: it joins the physical WebSocket, the protocol's endpoint and the handlers' pipes.
+//! Runs the task of one link, which joins the physical WebSocket, the protocol's endpoint and the handlers' pipes.
 //!
-//! It never waits for one of them alone. In particular it reads while it cannot write: two ends that both wait for
-//! the other to read would wait for ever. What an open takes is in [`opens`].
+//! The task never waits for only one of them. In particular it reads while it cannot write: if both ends waited for
+//! the other to read, neither would proceed. [`opens`] handles opens.
 
 pub(crate) mod dispatch;
 pub(crate) mod drain;
@@ -40,33 +40,34 @@ use crate::metrics::stats::{Counted, Stats, Traffic};
 use crate::ws::frames::{Broken, FramedSocket};
 use crate::ws::pipe::{Incoming, Pipe, Signals, content};
 
-/// How often a link reads and writes before other tasks have their turn. tokio's own measure counts reads of the
-/// connection, and one of those brings thousands of the smallest messages: beside four links of these, another's echo took
-/// 76 ms at the 99th percentile, with this 8.
+/// The number of read and write rounds before the task yields. tokio's own budget counts reads of the connection, and
+/// one read can bring thousands of tiny messages. Beside four links with such traffic, the echo of another link took
+/// 76 ms at the 99th percentile without this limit and 8 ms with it.
 const ROUNDS: usize = 8;
 
-/// What a link costs that does nothing: its task, its tables, its place in the registry, and its connection. 500 idle links
-/// take 8 to 9 KiB each.
+/// The memory of an idle link: its task, its tables, its place in the registry, and its connection. Each of 500 idle
+/// links takes 8 to 9 KiB.
 const IDLE: usize = 8 * 1024;
 
-/// How long the peer has to answer the physical Close frame; a peer that broke the protocol may never.
+/// The timeout for the peer's answer to the physical Close frame; a peer that broke the protocol may never answer.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A link that ends in the middle of a physical message of which more has come than this is not waited for: an answer can only
-/// follow the rest, and what is there of it takes memory. Twice what is read at once.
+/// If a link ends partway through a physical message larger than this, it skips the closing handshake: the peer's
+/// Close can only arrive after the rest, and the buffered part costs memory. Twice the size of one read.
 const KEPT: usize = 64 * 1024;
 
-/// What an open costs that the application is answering: its request, its task, and the upgrade that hyper makes for it, 10 KiB;
-/// of a gateway also the connection to its upstream, 40 KiB in all.
+/// The memory of an open while the application handles it: its request, its task, and hyper's upgrade, 10 KiB. Through
+/// a gateway it is 40 KiB, with the connection to the upstream.
 const OPENING: usize = 32 * 1024;
 
-/// A channel, as far as the handlers' side is concerned.
+/// The state of a channel on the handlers' side.
 enum Entry {
-    /// Others are being asked first.
+    /// The open waits for earlier opens.
     Waiting { place: u64, target: String, protocols: String, _share: Reservation },
-    /// The application is being asked.
+    /// The application is handling the open.
     Opening(AbortHandle),
-    /// A handler has it, or has left something to be sent. `woken`: the round in which the handler last was.
+    /// A handler holds the channel, or has left data to send. `woken` is the last round in which the task woke the
+    /// handler.
     Open { pipe: Arc<Pipe>, closed_by_page: bool, closed_by_us: bool, woken: u64 },
 }
 
@@ -76,18 +77,19 @@ enum Ended {
     Lost,
     /// The client closed it.
     Closed,
-    /// The client broke the protocol, or has been silent for too long.
+    /// The client broke the protocol, or was silent for too long.
     Violation(Violation),
-    /// The client went beyond a limit of the server's.
+    /// The client exceeded one of the server's limits.
     Limit(LimitExceeded),
-    /// The server is going away or the application has ended the link, and all channels are closed or out of time.
+    /// The server shuts down or the application has ended the link, and all channels are closed or the drain time is
+    /// over.
     Departed(CloseFrame),
 }
 
 /// The state of a link's task.
 pub(crate) struct Link {
     pub(crate) socket: FramedSocket<TokioIo<Upgraded>>,
-    /// Bytes that the handshake takes, which is kept as long as the link is.
+    /// The bytes of the handshake, which the link keeps for its lifetime.
     pub(crate) head: usize,
     pub(crate) endpoint: Endpoint,
     pub(crate) dispatcher: Arc<Dispatcher>,
@@ -173,8 +175,8 @@ impl Link {
             if socket.unfinished() > KEPT {
                 return Ok(());
             }
-            // The closing handshake to its end (RFC 6455 §7.1.1): an answer, ours or the client's, is on its way, and
-            // would be lost with a connection that ends at once.
+            // Complete the closing handshake (RFC 6455 §7.1.1): the Close frame of one side is in flight and would be
+            // lost if the connection ended now.
             while let Some(Ok(_)) = poll_fn(|cx| socket.poll_next(cx)).await {}
             Ok::<(), Broken>(())
         };
@@ -187,13 +189,13 @@ struct Task {
     link: Link,
     entries: HashMap<Channel, Entry>,
     opens: JoinSet<(Channel, Answer)>,
-    /// Channels whose entries are waiting, oldest first.
+    /// The channels with waiting opens, oldest first.
     waiting: BTreeMap<u64, Channel>,
-    /// Opens so far.
+    /// The number of opens that had to wait so far.
     opened: u64,
-    /// Channels whose pipes have something for the link.
+    /// The channels whose pipes have data for the link.
     pulls: VecDeque<Channel>,
-    /// Channels that are still to be closed, since the link departs.
+    /// The channels that the drain must still close.
     leaving: Vec<Channel>,
     budget: Arc<Budget>,
     spending: LinkLimits,
@@ -201,21 +203,21 @@ struct Task {
     timer: Pin<Box<Sleep>>,
     needs_flush: bool,
     turns: Turns,
-    /// What has not been added to the counts yet.
+    /// Traffic that is not in the metrics yet.
     received: Traffic,
     sent: Traffic,
 }
 
-/// Who may have something to add before the next write.
+/// Tracks which handlers may add messages before the next write.
 #[derive(Default)]
 struct Turns {
-    /// Grows each time that all have had their turn.
+    /// The number of the round; it grows each time that all tasks have had a turn.
     round: u64,
-    /// Handlers woken in this round that have not answered.
+    /// The number of handlers woken in this round that have not answered.
     awaited: usize,
-    /// A handler has sent something of its own accord: others may, too.
+    /// True if a handler has sent something unprompted; other handlers may do so, too.
     unasked: bool,
-    /// All have had their turn since something last came in.
+    /// True if all tasks have had a turn since data last arrived.
     had: bool,
 }
 
@@ -224,7 +226,7 @@ impl Task {
         Millis::try_from(self.link.started.elapsed().as_millis()).unwrap_or(Millis::MAX)
     }
 
-    /// Does all that can be done now, and counts it; ready once the link has ended.
+    /// Does all work that is possible now, and updates the metrics. Ready once the link has ended.
     fn poll_counted(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         let polled = self.poll(cx);
         self.link.stats.exchanged(&mut self.received, &mut self.sent);
@@ -260,8 +262,8 @@ impl Task {
                 return Poll::Ready(Ended::Departed(close));
             }
             if progress && self.others_may_add() {
-                // Handlers that have just been woken answer before anything is written: one batch in place of one
-                // physical message each (200 opens: 4 ms in place of 110).
+                // Let the handlers that were just woken answer before the write: their answers then share one batch
+                // instead of one physical message each (200 opens take 4 ms instead of 110).
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -291,7 +293,7 @@ impl Task {
         late.map_or(Poll::Pending, |crossed| Poll::Ready(Ended::Limit(crossed)))
     }
 
-    /// Whether to let other tasks run before what there is to write is written. Not for a lone message's answer: it
+    /// Returns whether to yield to other tasks before writing. A lone message's answer is written at once: yielding
     /// would wake another thread to look for work (30 µs of a ping's 200).
     fn others_may_add(&mut self) -> bool {
         let Turns { round, awaited, unasked, had } = self.turns;
@@ -328,7 +330,8 @@ impl Task {
         Ok(())
     }
 
-    /// What to close the link with, once it has to end because the server does, or the application says so.
+    /// Returns the close frame for the link once its drain is complete: after the server began to shut down, or the
+    /// application ended the link.
     fn poll_departure(&mut self, cx: &mut Context<'_>, turn: &Turn) -> Option<CloseFrame> {
         if self.link.departure.poll_begin(cx) {
             self.leaving = self.entries.keys().copied().collect();
@@ -401,7 +404,7 @@ impl Task {
                 if *closed_by_us {
                     self.entries.remove(&channel);
                 } else {
-                    // What the pipe had to send is gone; a close that waited behind it need not any more.
+                    // The page has discarded the pipe's data; a close queued behind it can proceed now.
                     self.pull(channel);
                 }
             }
@@ -411,7 +414,7 @@ impl Task {
 
     // ---- the handlers' pipes ----
 
-    /// Passes on what handlers have read and sent.
+    /// Forwards reads and messages of the handlers that have signalled.
     fn poll_pipes(&mut self, cx: &Context<'_>, turn: &Turn) -> bool {
         if self.pulls.is_empty() {
             self.pulls = self.signals.take(cx).into();
@@ -423,7 +426,7 @@ impl Task {
         })
     }
 
-    /// Passes on what a handler has read and sent.
+    /// Forwards the reads and messages of one handler.
     fn pull(&mut self, channel: Channel) {
         let Some(Entry::Open { pipe, closed_by_page, closed_by_us, woken }) = self.entries.get_mut(&channel)
         else {
@@ -434,7 +437,8 @@ impl Task {
             *woken = 0;
             self.turns.awaited -= 1;
         } else {
-            // Not by room alone, which is there again after each answer: the next one would wait for nobody.
+            // Freed write space alone does not count as activity: it reappears after every answer, so the next answer
+            // would be delayed for no reason.
             self.turns.unasked |= !outgoing.messages.is_empty() || outgoing.close.is_some();
         }
         let (messages, units) = outgoing.consumed;
@@ -454,7 +458,7 @@ impl Task {
         }
     }
 
-    /// Tells all handlers that the link has ended.
+    /// Reports the end of the link to all handlers.
     async fn lose_all(&mut self) {
         for (count, (_, entry)) in mem::take(&mut self.entries).into_iter().enumerate() {
             if count % STRIDE == STRIDE - 1 {

@@ -1,4 +1,5 @@
-//! Opens: the application is asked about each, as about a native upgrade, and its answer makes a channel or refuses it.
+//! Handles opens: calls the application for each one, as for a native upgrade, and creates or refuses the channel by
+//! its answer.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -31,7 +32,7 @@ impl Task {
         self.waiting.insert(place, channel);
     }
 
-    /// Has the application answer an open.
+    /// Calls the application for an open.
     fn ask(&mut self, channel: Channel, target: &str, protocols: &str) {
         let path = target.split('?').next().unwrap_or_default();
         let allowed = if let Some(refusal) = self.link.departure.refusal() {
@@ -54,7 +55,7 @@ impl Task {
                     stats.answered(begun.elapsed());
                     (channel, answer)
                 };
-                // What the handler logs is about this channel of this link.
+                // The span adds link and channel to the handler's log lines.
                 let span = debug_span!("channel", id = channel, path);
                 let handle = self.opens.spawn(answered.instrument(span).in_current_span());
                 self.entries.insert(channel, Entry::Opening(handle));
@@ -71,7 +72,7 @@ impl Task {
         self.link.endpoint.refuse(channel, status, reason);
     }
 
-    /// Has the application answer the next ones that wait.
+    /// Calls the application for the next waiting opens.
     fn ask_waiting(&mut self, turn: &Turn) -> bool {
         let mut any = false;
         while !turn.is_over()
@@ -86,7 +87,7 @@ impl Task {
         any
     }
 
-    /// The page gave up before there was an answer: so does the application, at its next await.
+    /// Aborts an open that the page has given up. The application's future ends at its next await.
     pub(super) fn give_up(&mut self, channel: Channel) {
         match self.entries.remove(&channel) {
             Some(Entry::Opening(handle)) => handle.abort(),
@@ -98,7 +99,7 @@ impl Task {
 
     pub(super) fn poll_opens(&mut self, cx: &mut Context<'_>, turn: &Turn) -> bool {
         let mut any = false;
-        // Each may be answered by a panic, and begins another.
+        // Each answer may be a panic, and starts another open.
         while !(any && turn.is_over())
             && let Poll::Ready(Some(answered)) = self.opens.poll_join_next_with_id(cx)
         {
@@ -119,7 +120,7 @@ impl Task {
                 Err(_) => {}
             }
         }
-        // The page may be about to take back those that wait.
+        // Later frames of the same message may still abort waiting opens.
         if !self.link.endpoint.is_receiving() {
             any |= self.ask_waiting(turn);
         }
@@ -127,7 +128,7 @@ impl Task {
     }
 
     fn answered(&mut self, id: Id, channel: Channel, answer: Answer) {
-        // An answer that came just as the page gave up is not the answer to whoever has the number now.
+        // The page may have given up and reused the channel number; then this answer is for the earlier open.
         if !matches!(self.entries.get(&channel), Some(Entry::Opening(handle)) if handle.id() == id) {
             return;
         }
@@ -155,7 +156,7 @@ impl Task {
             Some(waiting) => waiting.send(pipe).err(),
             None => Some(pipe),
         };
-        // To the page, a connection that breaks at once if nobody waits any more.
+        // If no handler waits any more, the page sees a connection that breaks at once.
         if let Some(pipe) = pipe {
             let socket = WebSocket::virtual_(pipe, protocol, None);
             if let Some(minted) = minted {

@@ -1,4 +1,4 @@
-//! Links by the handshake that they came with, so that they can be ended when that does not hold any more.
+//! Registers links with their handshakes, so that an application can end a link when its authentication expires.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,17 +10,16 @@ use axum::http::request::Parts;
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 
-/// The open links of a [`Multiplexer`](crate::Multiplexer). Clones are of the same.
+/// The open links of a [`Multiplexer`](crate::Multiplexer). Clones share the registry.
 ///
-/// A request is authenticated once, a link lives for hours. When a user logs out, end what they have open:
+/// An application authenticates a handshake once, but the link lives for hours. When a user logs out, end the user's
+/// links:
 ///
 /// ```
 /// use axum::extract::ws::CloseFrame;
 /// use manysocket_server::{Links, Multiplexer};
 ///
-/// /// What an authenticating layer puts into the extensions of requests.
-/// #[derive(Clone, PartialEq)]
-/// struct User(u64);
+/// The user that an authentication layer stores in a request's extensions.
 ///
 /// fn logged_out(links: &Links, user: &User) {
 ///     let close = CloseFrame { code: 4401, reason: "logged out".into() };
@@ -40,11 +39,11 @@ struct Entry {
 }
 
 impl Links {
-    /// Ends those links whose physical handshake is meant; how many. Pages see the code and the reason on every channel;
-    /// handlers get nothing more of them. A code of 4000 to 4999 is the application's own (RFC 6455 §7.4.2): 4401, after HTTP's
-    /// 401, tells a page to log in again.
+    /// Ends the links for whose physical handshake `is_meant` returns true, and returns their number. Pages see the
+    /// code and the reason on every channel; handlers receive nothing more from them. Codes 4000 to 4999 are for
+    /// applications (RFC 6455 §7.4.2): 4401, after HTTP's 401, can ask a page to log in again.
     pub fn end(&self, is_meant: impl Fn(&Parts) -> bool, close: &CloseFrame) -> usize {
-        // Not under the lock: the question is the application's.
+        // Call `is_meant` without the lock: it is the application's code.
         let open =
             self.lock().iter().map(|(&id, entry)| (id, Arc::clone(&entry.handshake))).collect::<Vec<_>>();
         let meant = open.into_iter().filter(|(_, handshake)| is_meant(handshake));
@@ -55,7 +54,8 @@ impl Links {
         self.lock().remove(&id).is_some_and(|entry| entry.end.send(close).is_ok())
     }
 
-    /// One more link, until what is returned is dropped; it is told there when it has to end.
+    /// Registers a link until the returned guard is dropped. The receiver gets the close frame when the application
+    /// ends the link.
     pub(crate) fn register(
         &self,
         id: u64,
@@ -71,7 +71,7 @@ impl Links {
     }
 }
 
-/// A link that can be ended, until this is dropped.
+/// Keeps a link registered until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Registered {
     links: Links,
@@ -86,7 +86,7 @@ impl Drop for Registered {
 
 type Check = dyn Fn(Arc<Parts>) -> BoxFuture<'static, Result<(), CloseFrame>> + Send + Sync;
 
-/// What an application checks again and again while a link is open.
+/// A check that the application repeats while a link is open.
 #[derive(Clone)]
 pub(crate) struct Recheck {
     every: Duration,
@@ -102,7 +102,7 @@ impl Recheck {
         Self { every, check: Arc::new(move |handshake| Box::pin(check(handshake))) }
     }
 
-    /// Checks one link until it does not pass, and then ends it.
+    /// Repeats the check for one link, and ends the link when the check fails.
     pub(crate) async fn watch(self, links: Links, id: u64, handshake: Arc<Parts>) {
         loop {
             tokio::time::sleep(self.every).await;

@@ -1,15 +1,15 @@
-//! How long a link works before other tasks have their turn.
+//! Limits how long a link's task runs before it yields to other tasks.
 
 use std::time::{Duration, Instant};
 
-/// How long a link works before other tasks have their turn, whatever it has to do: handlers of sixteen thousand channels that
-/// have something to send, a batch of a million frames. A step beyond it takes 0.1 ms at most.
+/// The longest time that a link's task runs before it yields, whatever its work: for example 16,000 channels whose
+/// handlers send at once, or a batch of a million frames. A step past the end costs 0.1 ms at most.
 const TURN: Duration = Duration::from_micros(500);
 
-/// Pipes, entries and events are looked after by so many before the clock is looked at: some 10 µs.
+/// The number of steps between two reads of the clock: about 10 µs of work.
 pub(super) const STRIDE: usize = 32;
 
-/// One turn of a link.
+/// One turn of a link's task.
 pub(super) struct Turn(Option<Instant>);
 
 impl Turn {
@@ -17,7 +17,7 @@ impl Turn {
         Self(Some(Instant::now() + TURN))
     }
 
-    /// A turn that no clock ends.
+    /// Returns a turn without a time limit.
     pub(super) fn endless() -> Self {
         Self(None)
     }
@@ -26,7 +26,7 @@ impl Turn {
         self.0.is_some_and(|end| Instant::now() >= end)
     }
 
-    /// Does steps while there are some, or until the turn is over. Returns whether there was a step.
+    /// Calls `step` until it returns false or the turn is over. Returns whether a step did anything.
     pub(super) fn until_over(&self, mut step: impl FnMut() -> bool) -> bool {
         let mut steps = 0;
         while step() {

@@ -1,4 +1,4 @@
-//! A multiplexer as monitoring sees it: figures for Prometheus, and whether it serves.
+//! Serves a multiplexer's metrics for Prometheus, and its health.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,27 +18,22 @@ use crate::access::host::Host;
 use crate::access::{as_declared, plain};
 use crate::metrics::stats::{ANSWER_BUCKETS, Stats, Totals};
 
-/// What Prometheus is told that the figures are (OpenMetrics 1.0).
+/// The media type of the metrics (OpenMetrics 1.0).
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// A router with `/metrics`, the figures of a multiplexer for Prometheus, and `/healthz`: 200, or 503 once `shutdown`
-/// is cancelled. It is for a listener that only monitoring reaches: what users do is nobody else's business.
+/// Returns a router with `/metrics`, the metrics of a multiplexer for Prometheus, and `/healthz`: 200, or 503 once
+/// `shutdown` is cancelled. Serve it on a listener that only monitoring reaches: the metrics reveal what users do.
 ///
-/// `/metrics` answers only requests whose `Host` no page of another site can have its browser send: an address, a name
-/// without a dot, one below `localhost`, `local` or `internal`, or one of `hosts`. A site whose name is made to lead here
-/// (DNS rebinding) gets 421.
+/// `/metrics` accepts only values of `Host` that no page of another site can make its browser send: an address, a name
+/// without a dot, one below `localhost`, `local` or `internal`, or one of `hosts`. A site whose name an attacker
+/// points here (DNS rebinding) gets 421.
 ///
 /// ```no_run
 /// use manysocket_server::{Multiplexer, monitor, serve};
 /// use tokio_util::sync::CancellationToken;
 ///
 /// # async fn run() -> std::io::Result<()> {
-/// let shutdown = CancellationToken::new();
-/// let multiplexer = Multiplexer::new("/multiplexer").shutdown(shutdown.clone());
-/// let listener = tokio::net::TcpListener::bind("127.0.0.1:9090").await?;
-/// // It is to answer while the server drains, too.
-/// let monitor = monitor(multiplexer.stats(), shutdown, ["metrics.example.com".into()]);
-/// tokio::spawn(serve(listener, monitor, CancellationToken::new()));
+/// A token that is never cancelled: monitoring also answers while the server drains.
 /// # Ok(())
 /// # }
 /// ```
@@ -64,10 +59,10 @@ pub fn monitor(stats: Stats, shutdown: CancellationToken, hosts: impl IntoIterat
     Router::new().route("/metrics", get(metrics)).route("/healthz", get(health))
 }
 
-/// Names that nobody on the internet has (RFC 6761, RFC 6762; `internal` is reserved by ICANN).
+/// Name suffixes that do not exist on the internet (RFC 6761, RFC 6762; ICANN reserves `internal`).
 const PRIVATE_NAMES: [&str; 3] = [".localhost", ".local", ".internal"];
 
-/// Returns whether a request is for a host that monitoring uses. A browser always says which.
+/// Returns whether a request is for a host that monitoring uses. Browsers always send `Host`.
 fn is_of_monitoring(headers: &HeaderMap, hosts: &[String]) -> bool {
     let mut given = headers.get_all(header::HOST).iter();
     let (Some(host), None) = (given.next(), given.next()) else {
@@ -167,7 +162,7 @@ impl Collector for Figures {
         encoder
             .encode_descriptor(
                 "open_seconds",
-                "How long the application took to answer virtual opens",
+                "Time that the application took to answer virtual opens",
                 None,
                 MetricType::Histogram,
             )?
@@ -193,7 +188,7 @@ mod tests {
             (&["node.internal"], true),
             (&["metrics.example.com:9090"], true),
             (&["Metrics.Example.com."], true),
-            // No browser leaves it out.
+            // Every browser sends `Host`.
             (&[], true),
             (&["rebound.evil.example:9090"], false),
             (&["example.com"], false),

@@ -1,4 +1,4 @@
-//! What a multiplexer has open now, and what it has done since it started.
+//! Counts a multiplexer's links, channels, messages and memory.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -7,20 +7,20 @@ use std::time::Duration;
 
 use crate::budget::Budget;
 
-/// Counts of a [`Multiplexer`](crate::Multiplexer): what is open now, and [totals](Stats::totals). Clones share
-/// their counts.
+/// Metrics of a [`Multiplexer`](crate::Multiplexer): the current counts, and [totals](Stats::totals). Clones share
+/// them.
 #[derive(Debug, Clone, Default)]
 pub struct Stats {
     links: Arc<AtomicUsize>,
     channels: Arc<AtomicUsize>,
     memory: Arc<AtomicUsize>,
-    /// What the topics of each hub hold.
+    /// The bytes that the topics of each hub hold.
     topics: Arc<Mutex<Vec<Weak<AtomicUsize>>>>,
     counters: Arc<Counters>,
 }
 
-/// Upper ends of the buckets of [`Totals::answered`], in seconds: below the first a handler has not waited for anything,
-/// past the last a page's user has noticed.
+/// The upper bounds of the buckets of [`Totals::answered`], in seconds. Below the first, a handler has not waited for
+/// anything; above the last, a user has noticed the delay.
 pub const ANSWER_BUCKETS: [f64; 5] = [0.001, 0.01, 0.1, 1.0, 10.0];
 
 /// What a multiplexer has done since it started.
@@ -41,21 +41,21 @@ pub struct Totals {
     pub received: Traffic,
     /// Messages that handlers have sent, and their bytes.
     pub sent: Traffic,
-    /// How often each limit has been crossed, by its name in `docs/security.md`.
+    /// The number of times each limit was crossed, by its name in `docs/security.md`.
     pub limits_crossed: BTreeMap<&'static str, u64>,
-    /// Virtual opens that the application has answered, by the time that took: in each bucket of [`ANSWER_BUCKETS`], and
-    /// beyond the last.
+    /// Virtual opens that the application has answered, by latency: one count for each bucket of [`ANSWER_BUCKETS`],
+    /// and one beyond the last.
     pub answered: [u64; ANSWER_BUCKETS.len() + 1],
-    /// The sum of these times.
+    /// The sum of these latencies.
     pub answering: Duration,
 }
 
-/// Messages and their contents.
+/// The number and size of messages.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// Messages.
+    /// The number of messages.
     pub messages: u64,
-    /// Bytes of their contents; text counts in UTF-8.
+    /// The bytes of their contents; text counts in UTF-8.
     pub bytes: u64,
 }
 
@@ -67,17 +67,17 @@ impl Traffic {
 }
 
 impl Stats {
-    /// Physical connections.
+    /// Returns the number of open links: physical connections.
     pub fn links(&self) -> usize {
         self.links.load(Ordering::Relaxed)
     }
 
-    /// Virtual sockets whose handlers have not finished with them.
+    /// Returns the number of virtual sockets whose handlers have not finished.
     pub fn channels(&self) -> usize {
         self.channels.load(Ordering::Relaxed)
     }
 
-    /// Bytes that are held for links: messages that nobody has read, unfinished ones, opens that wait.
+    /// Returns the bytes held for links: unread messages, unfinished messages, and waiting opens.
     pub fn memory(&self) -> usize {
         self.memory.load(Ordering::Relaxed)
     }
@@ -88,14 +88,14 @@ impl Stats {
         topics.iter().filter_map(Weak::upgrade).map(|held| held.load(Ordering::Relaxed)).sum()
     }
 
-    /// Adds topics whose memory is reported.
+    /// Adds topics to the reported memory.
     pub(crate) fn watch_topics(&self, held: &Arc<AtomicUsize>) {
         let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
         topics.retain(|held| held.strong_count() > 0);
         topics.push(Arc::downgrade(held));
     }
 
-    /// What has been done since the start.
+    /// Returns the totals since the start.
     pub fn totals(&self) -> Totals {
         let Counters {
             links_opened,
@@ -123,12 +123,12 @@ impl Stats {
         }
     }
 
-    /// The budget of a new link.
+    /// Returns a budget for a new link.
     pub(crate) fn budget(&self) -> Budget {
         Budget::new(Arc::clone(&self.memory))
     }
 
-    /// One more link, until what is returned is dropped.
+    /// Counts a link until the returned guard is dropped.
     pub(crate) fn count_link(&self) -> Counted {
         Counted::new(&self.links)
     }
@@ -145,7 +145,7 @@ impl Stats {
         self.counters.links_closed.add((code, reason));
     }
 
-    /// One more channel, until what is returned is dropped.
+    /// Counts a channel until the returned guard is dropped.
     pub(crate) fn count_channel(&self) -> Counted {
         self.counters.channels_opened.fetch_add(1, Ordering::Relaxed);
         Counted::new(&self.channels)
@@ -159,7 +159,7 @@ impl Stats {
         self.counters.limits_crossed.add(limit);
     }
 
-    /// The application has answered an open.
+    /// Records the latency of the application's answer to an open.
     pub(crate) fn answered(&self, after: Duration) {
         let seconds = after.as_secs_f64();
         let bucket = ANSWER_BUCKETS.iter().position(|&end| seconds <= end).unwrap_or(ANSWER_BUCKETS.len());
@@ -168,7 +168,7 @@ impl Stats {
         self.counters.answering_nanos.fetch_add(nanos, Ordering::Relaxed);
     }
 
-    /// Adds what a link has received and sent since it last did so: once for each batch, not for each message.
+    /// Adds a link's traffic since the last call: once for each batch, not for each message.
     pub(crate) fn exchanged(&self, received: &mut Traffic, sent: &mut Traffic) {
         self.counters.received.add(received);
         self.counters.sent.add(sent);
@@ -189,7 +189,7 @@ struct Counters {
     answering_nanos: AtomicU64,
 }
 
-/// Counts by a key, of what does not happen often.
+/// Counts rare events by a key.
 #[derive(Debug, Default)]
 struct Tally<K>(Mutex<BTreeMap<K, u64>>);
 
@@ -223,7 +223,7 @@ impl TrafficCounter {
     }
 }
 
-/// One that is counted until it is dropped.
+/// Counts one item until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Counted(Arc<AtomicUsize>);
 

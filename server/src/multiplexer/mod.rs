@@ -1,4 +1,4 @@
-//! The service that pages connect to.
+//! The multiplexer: accepts links and answers virtual opens through the application.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -38,14 +38,16 @@ use crate::metrics::stats::Stats;
 use crate::ws::frames::{Config, FramedSocket};
 use crate::ws::upgrade::{Offer, switching_protocols};
 
-/// A batch may be larger than its content by headers and lengths: of 4-byte messages twice as large.
+/// The bytes by which a batch may exceed its content, for headers and lengths. A batch of 4-byte messages is twice as
+/// large as its content.
 const BATCH_OVERHEAD: usize = 64 * 1024;
 
-/// What a channel has to close when its link leaves: longer than a round trip to anywhere, shorter than what
-/// process managers allow before they kill.
+/// The default time for channels to close when their link drains: longer than any round trip, and shorter than the
+/// time after which process managers kill a program.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// Any number of WebSockets over one connection: goes around an application, and answers virtual opens through it.
+/// Carries any number of WebSockets over one connection. It wraps an application, and answers virtual opens through
+/// it.
 ///
 /// ```
 /// use axum::{Router, routing::get};
@@ -73,7 +75,7 @@ pub struct Multiplexer {
 }
 
 impl Multiplexer {
-    /// A multiplexer at `path`. It reaches all paths below the folder it is in: one at `/a/b/mux` reaches `/a/b/…`.
+    /// Creates a multiplexer at `path`. It reaches all paths below its folder: one at `/a/b/mux` reaches `/a/b/…`.
     pub fn new(path: &str) -> Self {
         Self {
             path: path.into(),
@@ -90,32 +92,34 @@ impl Multiplexer {
         }
     }
 
-    /// Has it reach all paths below `prefix` instead; `/`: the whole site.
+    /// Sets the prefix below which virtual sockets may open paths; `/` is the whole site. The default is the
+    /// multiplexer's folder.
     #[must_use]
     pub fn jail(mut self, prefix: &str) -> Self {
         self.jail = Jail::new(prefix);
         self
     }
 
-    /// Lets pages of another [`Origin`] connect: `https://example.com`, `https://*.example.com`. Without any,
-    /// only pages from the host that is connected to may: a browser sends the user's cookies with every connection,
-    /// whichever page makes it (RFC 6455 §10.2). It holds for the application's topics, documents, calls, indexes and
-    /// event streams, too, whichever way they are reached.
+    /// Allows pages of another [`Origin`](crate::Origin) to connect: `https://example.com`, `https://*.example.com`.
+    /// By default only pages of the server's own host may: a browser sends the user's cookies with every connection,
+    /// whichever page opens it (RFC 6455 §10.2). The setting also applies to the application's topics, documents,
+    /// calls, indexes and event streams, over virtual and native connections.
     #[must_use]
     pub fn allow_origin(mut self, origin: Origin) -> Self {
         self.origins.allow(origin);
         self
     }
 
-    /// Adds proxies whose forwarding headers count: `X-Forwarded-Proto`, `-Host`, `-For` and `-Prefix`, or `Forwarded`
-    /// (RFC 7239). Without any, these headers have no effect, whoever sends them.
+    /// Adds proxies whose forwarding headers the server trusts: `X-Forwarded-Proto`, `-Host`, `-For` and `-Prefix`, or
+    /// `Forwarded` (RFC 7239). By default the server ignores these headers.
     ///
-    /// The scheme and the host that a trusted proxy names are those of the server's own pages; [`Forwarded`] has all of it for
-    /// handlers. The proxy must replace or add to these headers, and must not pass on what clients send.
+    /// The server compares the origins of its own pages with the scheme and host that a trusted proxy names; handlers
+    /// read all forwarding data from [`Forwarded`]. The proxy must replace or append to these headers, and must not
+    /// forward the clients' values.
     ///
-    /// The server has to know the address of the peer: with [`serve`](crate::serve()) it does, with [`axum::serve()`] if the
-    /// application is given by `into_make_service_with_connect_info::<SocketAddr>()`. Otherwise nobody is trusted, and the
-    /// log says so once.
+    /// The server must know the address of the peer. [`serve`](crate::serve()) provides it; with [`axum::serve()`] the
+    /// application must use `into_make_service_with_connect_info::<SocketAddr>()`. Otherwise the server trusts no
+    /// proxy, and logs that once.
     ///
     /// ```
     /// use manysocket_server::Multiplexer;
@@ -132,37 +136,38 @@ impl Multiplexer {
         self
     }
 
-    /// Replaces the limits that the protocol has.
+    /// Sets the limits of the protocol.
     #[must_use]
     pub fn settings(mut self, settings: Settings) -> Self {
         self.settings = settings;
         self
     }
 
-    /// Replaces the limits that the server has besides.
+    /// Sets the limits of the server.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// When `token` is cancelled, closes all channels with 1001 after what has been sent on them, then the links.
+    /// Sets the token that starts a shutdown. When it is cancelled, the multiplexer closes all channels with 1001
+    /// after the messages already sent on them, then the links.
     #[must_use]
     pub fn shutdown(mut self, token: CancellationToken) -> Self {
         self.shutdown = token;
         self
     }
 
-    /// Replaces the time that channels have to close when the server goes away, or their link is
-    /// [ended](Links::end): 5 s. Then the link ends all the same.
+    /// Sets the time for channels to close when the server shuts down or the application [ends](Links::end) their
+    /// link; the default is 5 s. After that, the link closes with channels open.
     #[must_use]
     pub fn drain(mut self, time: Duration) -> Self {
         self.drain = time;
         self
     }
 
-    /// Has the handshake of each link checked again, every so often, for what may not hold any more, a session that has
-    /// expired for example. If the check does not pass the link is [ended](Links::end) with the close it gives.
+    /// Repeats a check of each link's handshake at an interval, for example of a session that may expire. If the check
+    /// fails, the multiplexer [ends](Links::end) the link with the close frame it returns.
     ///
     /// ```
     /// use std::time::Duration;
@@ -188,22 +193,22 @@ impl Multiplexer {
         self
     }
 
-    /// The open links, to end some of them.
+    /// Returns the open links, to end some of them.
     pub fn links(&self) -> Links {
         self.links.clone()
     }
 
-    /// Counts of what is open.
+    /// Returns the metrics of the multiplexer.
     pub fn stats(&self) -> Stats {
         self.stats.clone()
     }
 
-    /// Puts the multiplexer around `app`: requests for its path are answered by it, all others by `app`, and so are
-    /// virtual opens. Layers of `app` see virtual opens as they see native ones.
+    /// Wraps `app`: the multiplexer answers requests for its path, and `app` answers all others and the virtual opens.
+    /// Layers of `app` see virtual opens as they see native ones.
     pub fn serve(self, app: Router) -> Router {
         let path = self.path.to_string();
         let app = if self.origins.is_empty() { app } else { app.layer(Extension(self.origins.clone())) };
-        // Topics count in it what they hold.
+        // Topics register their memory in these metrics.
         let app = app.layer(Extension(self.stats.clone()));
         let trusted = Arc::new(Trusted::new(self.proxies.clone()));
         let shared = Arc::new(Shared { multiplexer: self, app: app.clone(), next_link: AtomicU64::new(1) });
@@ -212,7 +217,8 @@ impl Multiplexer {
     }
 }
 
-/// The multiplexer as a layer, for services that are no [`Router`]: hyper's, tonic's, those of other frameworks on tower.
+/// The multiplexer as a layer, for services that are not a [`Router`]: hyper's, tonic's, and those of other tower
+/// frameworks.
 ///
 /// ```
 /// use std::convert::Infallible;
@@ -226,8 +232,8 @@ impl Multiplexer {
 /// let service = ServiceBuilder::new().layer(Multiplexer::new("/multiplexer")).service(application);
 /// ```
 ///
-/// It goes outermost, so that virtual opens pass all other layers. Not for [`Router::layer`], which would put it around each
-/// route: a router is given to [`serve`](Self::serve).
+/// Make it the outermost layer, so that virtual opens pass all other layers. Do not use it with [`Router::layer`],
+/// which would wrap each route separately: pass a router to [`serve`](Self::serve) instead.
 impl<S> Layer<S> for Multiplexer
 where
     S: Service<Request, Error = Infallible> + Clone + Send + Sync + 'static,
@@ -288,7 +294,8 @@ async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     let query = parts.uri.query().map(str::to_owned);
     let started = Instant::now();
     let (settings, limits) = (multiplexer.settings, multiplexer.limits);
-    // A message in one piece, or a batch; text counts in UTF-16 code units of at most three bytes.
+    // The largest content is a message in one piece, or a batch. Text counts in UTF-16 code units, each of at most
+    // three bytes.
     let max_size = 3 * settings.max_fragment as usize + BATCH_OVERHEAD;
     let id = shared.next_link.fetch_add(1, Ordering::Relaxed);
     head::compact(&mut parts);

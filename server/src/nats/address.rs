@@ -1,11 +1,11 @@
-//! Where NATS is and who connects: the text of `--nats`, with its credentials taken out of the URLs.
+//! Parses the value of `--nats`, and separates the credentials from the URLs.
 
 use std::io;
 
 use async_nats::{ConnectOptions, ServerAddr};
 use percent_encoding::percent_decode_str;
 
-/// Servers of one cluster, and the credentials for all of them.
+/// The servers of one cluster, and the credentials for all of them.
 #[derive(Debug)]
 pub(super) struct Address {
     pub(super) servers: Vec<ServerAddr>,
@@ -25,11 +25,12 @@ impl std::fmt::Debug for Credentials {
 }
 
 impl Address {
-    /// Reads URLs that are separated by commas. A user and a password stand before the `@`, or a token alone; in them, `%40`
-    /// stands for `@` and so on. One URL with credentials is enough for all servers of a cluster.
+    /// Parses URLs separated by commas. A user and a password, or a token alone, precede the `@`; they are
+    /// percent-encoded. One URL with credentials suffices for all servers of a cluster.
     ///
     /// # Errors
-    /// One of them is no URL of NATS, or two have different credentials. The message has no credentials in it.
+    /// Returns an error if one of the URLs is invalid, or two have different credentials. The message contains no
+    /// credentials.
     pub(super) fn parse(urls: &str) -> io::Result<Self> {
         let (mut servers, mut credentials) = (Vec::new(), None);
         for (position, text) in urls.split(',').map(str::trim).enumerate() {
@@ -50,7 +51,7 @@ impl Address {
                 (token, None) => Some(Credentials::Token(decode(token)?)),
                 (user, Some(password)) => Some(Credentials::Password(decode(user)?, decode(password)?)),
             };
-            // A URL with a host accepts both.
+            // These cannot fail: a URL with a host accepts both.
             let _ = url.set_username("");
             let _ = url.set_password(None);
             if found.is_some() && credentials.is_some() && found != credentials {

@@ -1,5 +1,5 @@
-//! Messages on their way to NATS. They wait here while NATS is away, and after that until the other servers are back: a
-//! message is lost for a server that has not subscribed again.
+//! Queues messages for NATS while NATS is away, and after that until the other servers are back: a server that has not
+//! subscribed again would miss them.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,16 +10,16 @@ use async_nats::{Client, HeaderMap, PublishError, Subject};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-/// Messages of this process that may wait: some seconds of a busy chat.
+/// The maximum number of queued messages: some seconds of a busy chat.
 const MAX_WAITING: usize = 2000;
 
-/// Bytes that they may take: 2,000 messages of 8 KiB, or 256 of the largest that topics accept by default.
+/// The maximum bytes of queued messages: 2,000 messages of 8 KiB, or 256 of the largest that topics accept by default.
 const MAX_BYTES: usize = 16 << 20;
 
-/// What a message takes beside its contents: its place in the queue, its subject and its header.
+/// The bytes of a queued message besides its contents: its place in the queue, its subject and its header.
 const MESSAGE_BYTES: usize = 512;
 
-/// Messages that are sent between two looks at the connection.
+/// The number of messages sent between two checks of the connection.
 const TURN: usize = 64;
 
 /// A message for NATS.
@@ -33,13 +33,13 @@ pub(crate) struct Outgoing {
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     state: Mutex<State>,
-    /// Wakes publishers when messages have left.
+    /// Notified when messages have left the queue.
     room: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Whether messages wait, connected or not.
+    /// True if messages must wait, even when connected.
     is_held: bool,
     outages: u64,
     waiting: VecDeque<Outgoing>,
@@ -47,14 +47,14 @@ struct State {
 }
 
 impl Outbox {
-    /// Sends a message, or has it wait; waits where as many wait as may. Messages of one caller keep their order.
+    /// Sends a message, or queues it. Waits while the queue is full. Messages of one caller keep their order.
     pub(super) async fn publish(&self, client: &Client, message: Outgoing) -> Result<(), PublishError> {
         if message.payload.len() > client.server_info().max_payload {
             return Err(PublishErrorKind::MaxPayloadExceeded.into());
         }
         let mut room = std::pin::pin!(self.room.notified());
         loop {
-            // Before the look: what leaves after it is not missed.
+            // Register before checking for room, so that no notification is missed.
             room.as_mut().enable();
             {
                 let mut state = self.state();
@@ -72,19 +72,19 @@ impl Outbox {
         send(client, message).await
     }
 
-    /// The connection is lost: from now on messages wait.
+    /// Starts to queue messages, because the connection is lost.
     pub(super) fn hold(&self) {
         let mut state = self.state();
         state.is_held = true;
         state.outages += 1;
     }
 
-    /// The number of the last outage; 0 before the first.
+    /// Returns the number of the last outage; 0 before the first.
     pub(super) fn outages(&self) -> u64 {
         self.state().outages
     }
 
-    /// Sends what waits after that outage, in its order, and then lets messages pass; stops at the next outage.
+    /// Sends the messages queued during that outage in order, and then stops queueing. Stops at the next outage.
     pub(super) async fn release(&self, client: &Client, outage: u64) {
         loop {
             let turn: Vec<Outgoing> = {
@@ -101,10 +101,10 @@ impl Outbox {
             }
             for message in turn {
                 if let Err(error) = send(client, message).await {
-                    tracing::warn!("a message that waited for NATS is lost: {error}");
+                    tracing::warn!("lost a message queued for NATS: {error}");
                 }
             }
-            // An error says that the client has ended, and with it all that could be sent.
+            // An error means that the client has ended, so nothing more can be sent.
             let _ = client.flush().await;
         }
     }

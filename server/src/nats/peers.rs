@@ -1,8 +1,8 @@
-//! The other servers on the same NATS: who is there, and after an outage who is back.
+//! Tracks the other servers on the same NATS, and which of them are back after an outage.
 //!
-//! Each says `hello ID` when it has connected, and answers that of others with `here ID`; one that leaves says `bye ID`. Its
-//! subscriptions are known to NATS before what it says after them. So when all that were there have been heard again, none
-//! misses what is sent now.
+//! Each server publishes `hello ID` when it has connected, answers the `hello` of others with `here ID`, and publishes
+//! `bye ID` when it leaves. NATS knows a server's subscriptions before it processes these messages. So once all
+//! earlier servers have been heard again, none misses later messages.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,26 +16,26 @@ use tracing::{debug, info, warn};
 
 use super::outbox::Outbox;
 
-/// Where servers say that they are there.
+/// The subject on which servers announce themselves.
 const SUBJECT: &str = "manysocket.peers";
 
-/// How long the others are waited for after an outage. Each dials again at least every [`RETRY`](super::RETRY); one that takes
-/// longer has ended, or has another way to NATS that is still broken.
+/// The time to wait for the other servers after an outage. Each dials at least every [`RETRY`](super::RETRY); one that
+/// takes longer has ended, or its own path to NATS is still broken.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Servers that are remembered. One that ends without a word is remembered until the next outage.
+/// The maximum number of known servers. One that ends without `bye` stays known until the next outage.
 const MAX_PEERS: usize = 1000;
 
-/// One process that listens to the others.
+/// Listens to the other servers' announcements.
 pub(super) struct Peers {
     client: Client,
     outbox: Arc<Outbox>,
     id: String,
     known: HashSet<String>,
-    /// After an outage: those that are not back yet, and until when they are waited for.
+    /// After an outage: the servers that are not back yet. `deadline` is the time until which messages wait for them.
     missing: HashSet<String>,
     deadline: Option<Instant>,
-    /// Which outage that is.
+    /// The number of that outage.
     outage: u64,
 }
 
@@ -44,7 +44,8 @@ impl Peers {
         Self { client, outbox, id, known: HashSet::new(), missing: HashSet::new(), deadline: None, outage: 0 }
     }
 
-    /// Listens until the client ends. `connected` changes each time that a lost connection is back, to the number of the outage.
+    /// Listens until the client ends. `connected` holds the number of the last outage, and changes at each
+    /// reconnection.
     pub(super) async fn run(mut self, mut connected: watch::Receiver<u64>) {
         let Ok(mut said) = self.client.subscribe(SUBJECT).await else { return };
         say(&self.client, "hello", &self.id).await;
@@ -63,7 +64,7 @@ impl Peers {
                     None => return,
                 },
                 () = until(self.deadline) => {
-                    warn!(missing = self.missing.len(), "other servers have not come back to NATS; messages are sent without them");
+                    warn!(missing = self.missing.len(), "other servers have not reconnected to NATS; sending messages without them");
                     self.known.retain(|id| !self.missing.contains(id));
                     self.missing.clear();
                 }
@@ -79,9 +80,9 @@ impl Peers {
         self.missing.clone_from(&self.known);
         self.deadline = Some(Instant::now() + PATIENCE);
         say(&self.client, "hello", &self.id).await;
-        // Only a client that is connected again does that. An error says that it has ended.
+        // The flush completes once the client is connected again. An error means that the client has ended.
         let _ = self.client.flush().await;
-        info!(others = self.missing.len(), "waiting for the other servers to be back on NATS");
+        info!(others = self.missing.len(), "waiting for the other servers to reconnect to NATS");
     }
 
     async fn hear(&mut self, message: &str) {
@@ -110,10 +111,10 @@ impl Peers {
     }
 }
 
-/// Says one of the words to all others.
+/// Publishes one of the words to all other servers.
 pub(super) async fn say(client: &Client, word: &str, id: &str) {
     if let Err(error) = client.publish(SUBJECT, format!("{word} {id}").into()).await {
-        debug!("cannot speak to other servers: {error}");
+        debug!("cannot publish to other servers: {error}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Serves the files of a folder: nothing outside of it, and nothing that is hidden.
+//! Serves the files of a folder, but no hidden files and none outside the folder.
 
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -16,25 +16,26 @@ use tower::ServiceExt;
 use tower_http::services::ServeDir;
 use tower_http::services::fs::{Backend, File};
 
-/// The hidden folder that is served, for what other software looks for there, such as certificate authorities (RFC 8615).
+/// The one hidden folder that is served: other software, such as certificate authorities, looks for files there (RFC
+/// 8615).
 const WELL_KNOWN: &str = ".well-known";
 
-/// What has to be encoded in a path, and some of what does not.
+/// The characters to percent-encode in a path: more than necessary, which does no harm.
 const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
 
 /// The files of a folder.
 #[derive(Debug, Clone)]
 pub(crate) struct Files {
     folder: Folder,
-    /// The path of the page for what is no file.
+    /// The path of the page for requests that match no file.
     fallback: Option<Arc<str>>,
 }
 
 impl Files {
-    /// Serves a folder, and for pages that are not there a file of it.
+    /// Serves a folder. If `fallback` is set, that file answers requests for missing pages.
     ///
     /// # Errors
-    /// The folder cannot be read, or has no such file.
+    /// Returns an error if the folder cannot be read, or has no such file.
     pub(crate) fn open(folder: &Path, fallback: Option<&str>) -> io::Result<Self> {
         let folder = Folder(folder.into());
         if let Some(file) = fallback {
@@ -51,10 +52,11 @@ impl Files {
         Ok(Self { folder, fallback })
     }
 
-    /// Answers with the file that a request names; if there is none and a browser wants a page, with the fallback.
+    /// Answers with the file that a request names. If it does not exist and a browser wants a page, answers with the
+    /// fallback.
     pub(crate) async fn answer(&self, request: Request) -> Response {
         let (parts, _) = request.into_parts();
-        // A redirect to such a path would lead to another host.
+        // A redirect to a path of `//` would lead to another host.
         let is_path = !parts.uri.path().starts_with("//");
         let is_page = matches!(parts.method, Method::GET | Method::HEAD) && wants_page(&parts.headers);
         let fallback = self.fallback.as_deref().filter(|_| is_page);
@@ -81,27 +83,27 @@ impl Files {
     async fn serve(&self, request: Request) -> Response {
         let Ok(response) = ServeDir::with_backend("", self.folder.clone()).oneshot(request).await;
         let mut response = response.into_response();
-        // Files change under a developer's hands, and a cached module beside a new one breaks the page.
+        // Developers edit files in place, and a cached module beside a new one breaks the page.
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         response
     }
 }
 
-/// Whether a browser goes to a page: for scripts, images and the like it does not ask for HTML.
+/// Returns whether a browser navigates to a page: it accepts HTML then, but not for scripts, images and the like.
 fn wants_page(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let mut kinds = accepted.flat_map(|value| value.split(',')).filter_map(|range| range.split(';').next());
     kinds.any(|kind| kind.trim().eq_ignore_ascii_case("text/html"))
 }
 
-/// A folder as its files are looked for: a link is followed if it does not lead out.
+/// The served folder. It follows symbolic links that stay within it.
 #[derive(Debug, Clone)]
 struct Folder(Arc<Path>);
 
 impl Folder {
-    /// The place of what is at a path below the folder, without any link.
+    /// Returns the canonical location of a path below the folder, without symbolic links.
     fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
-        // Looked up each time: the folder may be a link that a deployment replaces.
+        // Resolve the folder each time: it may be a symbolic link that a deployment replaces.
         let root = std::fs::canonicalize(&self.0)?;
         let place = std::fs::canonicalize(root.join(path))?;
         let is_served = is_visible(path) && place.strip_prefix(&root).is_ok_and(is_visible);
@@ -110,12 +112,12 @@ impl Folder {
 
     fn open_inside(&self, path: &Path) -> io::Result<std::fs::File> {
         let place = self.resolve(path)?;
-        // Others wait when they are opened, as pipes do for a writer.
+        // Opening other kinds of files may block, as a pipe does until it has a writer.
         if !std::fs::metadata(&place)?.is_file() {
             return Err(io::ErrorKind::NotFound.into());
         }
         let file = std::fs::File::open(&place)?;
-        // A folder on the way may have become a link meanwhile.
+        // A folder on the path may have become a symbolic link since.
         if self.resolve(path)? == place { Ok(file) } else { Err(io::ErrorKind::NotFound.into()) }
     }
 
@@ -124,7 +126,7 @@ impl Folder {
     }
 }
 
-/// Whether a path below the folder has no name that begins with a dot, unless it is below [`WELL_KNOWN`].
+/// Returns whether no name in a path begins with a dot, or the path is below [`WELL_KNOWN`].
 fn is_visible(path: &Path) -> bool {
     let mut names = path.components().filter_map(|component| match component {
         Component::Normal(name) => Some(name.as_encoded_bytes()),
@@ -139,7 +141,7 @@ fn is_visible(path: &Path) -> bool {
 
 type Ready<T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send>>;
 
-/// Has a thread for it do what may wait for a disk. Whatever is wrong, there is nothing to serve.
+/// Runs disk access on a blocking thread. Every error becomes "not found".
 fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Ready<T> {
     Box::pin(async {
         let done = tokio::task::spawn_blocking(work).await;
@@ -164,7 +166,7 @@ impl Backend for Folder {
     }
 }
 
-/// A file that has been found inside.
+/// An open file inside the folder.
 #[derive(Debug)]
 struct Opened(tokio::fs::File);
 

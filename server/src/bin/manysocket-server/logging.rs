@@ -1,4 +1,4 @@
-//! The binary's log: lines on standard error, written by a thread of their own and never more than a person can use.
+//! Writes the binary's log to standard error from a dedicated thread, at a limited rate.
 
 use std::collections::HashMap;
 use std::io::{self, IsTerminal};
@@ -14,20 +14,20 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
-/// Lines that may wait to be written; when nobody reads them further ones are left out, and the server goes on. A few
-/// megabytes.
+/// The number of lines that may wait to be written: a few megabytes. If nobody reads standard error, the logger drops
+/// further lines and the server goes on.
 const WAITING: usize = 16 * 1024;
 
-/// Lines in [`SPAN`] from one place of the code: enough to see who does what, little enough that a peer who crosses limits as
-/// fast as it can does not fill the disk.
+/// The maximum number of lines per [`SPAN`] from one place in the code. It is enough to see which peers do what. A
+/// peer that crosses limits as fast as it can must not fill the disk.
 const LINES: u64 = 100;
 
 const SPAN: Duration = Duration::from_secs(1);
 
-/// How often it is told that lines have been left out.
+/// The interval between reports of dropped lines.
 const REPORT: Duration = Duration::from_secs(10);
 
-/// Starts the log; it is written to its end when the guard is dropped.
+/// Starts the log. Dropping the guard writes the remaining lines.
 pub(crate) fn start() -> WorkerGuard {
     let (writer, guard) =
         NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING).finish(io::stderr());
@@ -44,13 +44,13 @@ pub(crate) fn start() -> WorkerGuard {
     guard
 }
 
-/// Whether lines are for a terminal whose user has not said otherwise (no-color.org).
+/// Returns whether to use colours: standard error is a terminal and `NO_COLOR` is not set (no-color.org).
 fn is_colourful() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// A panic is a line like others. Left to the standard library, it is written by the thread that panics: whoever can make a
-/// handler panic could stop all threads once nobody reads.
+/// Logs a panic. The standard library would write it from the panicking thread: if nobody reads standard error, a
+/// client that makes handlers panic could block all threads.
 fn tell_of(panic: &PanicHookInfo<'_>) {
     let why = panic.payload();
     let why =
@@ -59,7 +59,7 @@ fn tell_of(panic: &PanicHookInfo<'_>) {
     error!(place, "a panic: {:?}", why.unwrap_or("with no message"));
 }
 
-/// Says how many lines are missing, while there are more of them.
+/// Reports the number of dropped lines, whenever it has grown.
 async fn report(left_out: Arc<AtomicU64>, unwritten: ErrorCounter) {
     let mut told = 0;
     loop {
@@ -72,10 +72,10 @@ async fn report(left_out: Arc<AtomicU64>, unwritten: ErrorCounter) {
     }
 }
 
-/// Leaves out lines where one place of the code writes too many.
+/// Drops lines if one place in the code writes too many.
 #[derive(Debug, Default)]
 struct Throttle {
-    /// When each place's span began, and its lines since.
+    /// The start of each place's span, and its lines since.
     places: Mutex<HashMap<Identifier, (Instant, u64)>>,
     left_out: Arc<AtomicU64>,
 }
@@ -83,7 +83,7 @@ struct Throttle {
 impl<S: Subscriber> Layer<S> for Throttle {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
         if *event.metadata().level() > Level::INFO {
-            // Who asks for these wants all of them.
+            // A user who enables these levels wants all lines.
             return true;
         }
         let now = Instant::now();

@@ -44,7 +44,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Serves until the program is told to stop.
+/// Serves until SIGTERM or SIGINT.
 async fn run(options: Options) -> io::Result<()> {
     let shutdown = CancellationToken::new();
     let mut multiplexer = Multiplexer::new(&options.multiplexer)
@@ -64,7 +64,7 @@ async fn run(options: Options) -> io::Result<()> {
         Some(url) => Some(Nats::connect(url).await?),
         None => None,
     };
-    // With upstreams there is no demo, and there are no documents.
+    // With upstreams there are no demo endpoints and no documents.
     let store = match options.upstream.is_empty() {
         true => Some(open_store(&options, nats.as_ref()).await?),
         false => None,
@@ -75,7 +75,7 @@ async fn run(options: Options) -> io::Result<()> {
     if let Some(address) = options.metrics {
         let listener = bind(address).await?;
         info!("metrics on http://{}/metrics", listener.local_addr()?);
-        // Until the end of the program: it tells that the server is draining, too.
+        // Monitoring runs until the program ends, so that it reports draining, too.
         let monitor = monitor(stats.clone(), shutdown.clone(), options.metrics_host.iter().cloned());
         tokio::spawn(serve(listener, monitor, CancellationToken::new()));
     }
@@ -94,7 +94,7 @@ async fn run(options: Options) -> io::Result<()> {
         None => serve(listener, app, shutdown).await,
     }
     info!(links = stats.links(), "shutting down");
-    // Links close their channels within a time of their own; other connections that linger are cut.
+    // Links close their channels within the drain time; other lingering connections are cut.
     while stats.links() > 0 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -107,7 +107,7 @@ async fn run(options: Options) -> io::Result<()> {
     Ok(())
 }
 
-/// The files and the upstreams, or in place of these the demo.
+/// Builds the application: the files, and either the upstreams or the demo.
 fn app(options: &Options, stats: &Stats, nats: Option<&Nats>, store: Option<&Store>) -> io::Result<Router> {
     let has_gateway_at_root = options.upstream.iter().any(|gateway| gateway.prefix().is_empty());
     let mut site = options.gateways().fold(Site::new(), Site::gateway);
@@ -121,7 +121,7 @@ fn app(options: &Options, stats: &Stats, nats: Option<&Nats>, store: Option<&Sto
         Some(files) => {
             let file = any(async move |request| files.answer(request).await);
             if !has_gateway_at_root {
-                // The page rather than the index.
+                // The root serves the page rather than the index.
                 site = site.route("/", file.clone());
             }
             site.into_router().fallback_service(file)
@@ -130,12 +130,12 @@ fn app(options: &Options, stats: &Stats, nats: Option<&Nats>, store: Option<&Sto
     if store.is_some() {
         app = app.merge(demo::games(files, nats));
     }
-    // What is served is what it is declared to be: a browser is not to guess.
+    // Browsers must not guess a response's type: it is the declared one.
     let nosniff = HeaderValue::from_static("nosniff");
     Ok(app.layer(SetResponseHeaderLayer::if_not_present(header::X_CONTENT_TYPE_OPTIONS, nosniff)))
 }
 
-/// The store on NATS, or in the file `state.redb` of that folder.
+/// Opens the store on NATS, or in the file `state.redb` of the `--data` folder, or in memory.
 async fn open_store(options: &Options, nats: Option<&Nats>) -> io::Result<Store> {
     if let Some(nats) = nats {
         return Store::nats(nats, BUCKET).await;
@@ -169,14 +169,14 @@ fn cancel_on_signal(shutdown: CancellationToken) -> io::Result<impl Future<Outpu
     })
 }
 
-/// Reads certificate and key again at each SIGHUP. Without TLS there is nothing to read, and the signal, which would end the
-/// program, is only logged.
+/// Reloads certificate and key at each SIGHUP. Without TLS there is nothing to reload; the handler then only logs the
+/// signal, which would end the program otherwise.
 fn reload_on_signal(tls: Option<Tls>) -> io::Result<impl Future<Output = ()>> {
     let mut hangup = signal(SignalKind::hangup())?;
     Ok(async move {
         while hangup.recv().await.is_some() {
             match tls.as_ref().map(Tls::reload) {
-                None => info!("SIGHUP: without --tls-cert there is nothing to read again"),
+                None => info!("SIGHUP: nothing to reload without --tls-cert"),
                 Some(Ok(())) => info!("the certificate has been read again"),
                 Some(Err(error)) => error!("the certificate has not been replaced: {error}"),
             }

@@ -1,4 +1,4 @@
-//! What the command line of the binary says.
+//! Parses the command line of the binary.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,11 +15,11 @@ pub(crate) struct Options {
     pub(crate) command: Option<Command>,
 
     /// Address and port to listen on: `127.0.0.1:8080` for this machine only, `0.0.0.0:8080` or `[::]:8080` for all
-    /// networks; port 0 takes a free one.
+    /// networks; port 0 selects a free one.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = address)]
     pub(crate) listen: SocketAddr,
 
-    /// Certificate chain in PEM, to serve https: and wss:; read again on SIGHUP.
+    /// Certificate chain in PEM, to serve https: and wss:; reloaded on SIGHUP.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub(crate) tls_cert: Option<PathBuf>,
 
@@ -35,12 +35,13 @@ pub(crate) struct Options {
     #[arg(long, value_parser = path)]
     pub(crate) jail: Option<String>,
 
-    /// Folder whose files are served; no link leads out of it, and hidden files are not served, except below `.well-known`.
+    /// Folder whose files are served, except hidden files outside `.well-known`; symbolic links that lead out of it
+    /// are not followed.
     #[arg(long = "static", value_name = "DIR", value_parser = folder)]
     pub(crate) files: Option<PathBuf>,
 
-    /// File of that folder that is served in place of a page that is not there, for routes that a page's own script
-    /// knows: `index.html`.
+    /// File of that folder to serve in place of missing pages, for routes that a page's own script handles:
+    /// `index.html`.
     #[arg(long, value_name = "FILE", requires = "files")]
     pub(crate) static_fallback: Option<String>,
 
@@ -53,99 +54,102 @@ pub(crate) struct Options {
     #[arg(long, value_name = "PREFIX", value_parser = path, requires = "upstream")]
     pub(crate) upstream_host: Vec<String>,
 
-    /// Proxies whose forwarding headers are believed (`X-Forwarded-Proto`, `-Host`, `-For`, `-Prefix`, `Forwarded`): an
-    /// address, a range (`10.0.0.0/8`), `loopback`, or `private` for all private networks; may be given several times.
+    /// Proxies whose forwarding headers the server trusts (`X-Forwarded-Proto`, `-Host`, `-For`, `-Prefix`,
+    /// `Forwarded`): an address, a range (`10.0.0.0/8`), `loopback`, or `private` for all private networks; may be
+    /// given several times.
     #[arg(long, value_name = "CIDR")]
     pub(crate) trust_forwarded: Vec<Proxies>,
 
     /// Origin whose pages may connect, besides the server's own: `https://example.com`, `https://*.example.com` for
-    /// all below that name, `tauri://localhost` and the like for applications, `*` for everybody; may be given several times.
+    /// all subdomains, `tauri://localhost` and the like for applications, `*` for every origin; may be given several
+    /// times.
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) allow_origin: Vec<Origin>,
 
-    /// Folder where documents are kept, made if it is not there; without it and without --nats they are kept in memory,
-    /// and end with the server.
+    /// Folder for documents, created if it does not exist; without it and without --nats, documents are kept in memory
+    /// and lost when the server ends.
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
 
-    /// NATS server over which several servers share their topics and, in its JetStream, their documents:
-    /// `nats://[USER:PASSWORD@]HOST:PORT`; several of a cluster, separated by commas.
+    /// NATS server over which several servers share their topics and, with JetStream, their documents:
+    /// `nats://[USER:PASSWORD@]HOST:PORT`; several servers of a cluster are separated by commas.
     #[arg(long, value_name = "URL", conflicts_with_all = ["data", "upstream"])]
     pub(crate) nats: Option<String>,
 
-    /// Address and port where monitoring finds `/metrics` and `/healthz`; without it, nowhere.
+    /// Address and port for monitoring: `/metrics` and `/healthz`; off by default.
     #[arg(long, value_name = "ADDR", value_parser = address)]
     pub(crate) metrics: Option<SocketAddr>,
 
-    /// Name by which monitoring reaches `/metrics`, besides addresses and names that the internet does not have; may be
-    /// given several times.
+    /// Host name that monitoring uses for `/metrics`, besides addresses and names that do not exist on the internet;
+    /// may be given several times.
     #[arg(long, value_name = "NAME", requires = "metrics")]
     pub(crate) metrics_host: Vec<String>,
 
-    /// Seconds that sockets have to close when the server is told to stop; what is open then is cut.
+    /// Seconds for sockets to close when the server shuts down; after that, the server cuts their connections.
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     pub(crate) drain: u32,
 
-    /// Links at once; further ones are refused.
+    /// Maximum number of links; the server refuses further ones.
     #[arg(long, value_name = "N", default_value_t = Limits::default().max_links, value_parser = some)]
     pub(crate) max_links: usize,
 
-    /// Channels of a link at once; further ones are refused.
+    /// Maximum number of channels of a link; the server refuses further ones.
     #[arg(long, value_name = "N", default_value_t = Settings::default().max_channels,
         value_parser = value_parser!(u32).range(1..))]
     pub(crate) max_channels: u32,
 
-    /// The largest message, in bytes (text: in UTF-16 code units).
+    /// Size of the largest message, in bytes (text: in UTF-16 code units).
     #[arg(long, value_name = "BYTES", default_value_t = Settings::default().max_message,
         value_parser = value_parser!(u32).range(1..))]
     pub(crate) max_message: u32,
 
-    /// What a link may have the server hold for it, in bytes.
+    /// Maximum memory that the server holds for a link, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().link_memory, value_parser = some)]
     pub(crate) link_memory: usize,
 
-    /// What all links together may have the server hold for them, in bytes.
+    /// Maximum memory that the server holds for all links together, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().total_memory, value_parser = some)]
     pub(crate) total_memory: usize,
 }
 
-/// What the program does in place of serving.
+/// A command to run instead of serving.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Looks after the documents that --data keeps.
+    /// Maintains the documents that --data keeps.
     #[command(subcommand)]
     Store(Action),
 }
 
-/// What is done with a store. PATH is the folder that --data names, or the file itself.
+/// Actions on a store. PATH is the folder that --data names, or the file itself.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Action {
-    /// Reads all documents and names those that are damaged; no server may have the store open.
+    /// Reads all documents and reports damaged ones; no server may have the store open.
     Check { path: PathBuf },
 
-    /// Writes all documents to standard output, a line of JSON each; a server may have the store open.
+    /// Writes all documents to standard output, one line of JSON each; a server may have the store open.
     Export { path: PathBuf },
 
-    /// Writes all documents to a file, which is complete or not there; a server may have the store open.
+    /// Writes all documents to a file, which appears only when it is complete; a server may have the store open.
     Backup {
         path: PathBuf,
-        /// The file; one of that name is replaced.
+        /// The file; an existing one is replaced.
         file: PathBuf,
     },
 
-    /// Reads the lines of an export or a backup into the store, all of them or none; no server may have it open.
+    /// Imports the lines of an export or a backup into the store, all of them or none; no server may have the store
+    /// open.
     Import {
         path: PathBuf,
-        /// The file with the lines; without it, standard input.
+        /// The file with the lines; standard input by default.
         file: Option<PathBuf>,
-        /// Imports into a store that has documents, and replaces those of the same names.
+        /// Imports into a store that has documents, and replaces those with the same names.
         #[arg(long)]
         overwrite: bool,
     },
 }
 
 impl Options {
-    /// Reads the command line, and ends the program with a message if something is wrong with it.
+    /// Parses the command line, and exits with a message if it is invalid.
     pub(crate) fn read() -> Self {
         let options = Self::parse();
         if let Err(why) = options.check() {
@@ -154,7 +158,7 @@ impl Options {
         options
     }
 
-    /// What no option says alone.
+    /// Checks options against each other.
     fn check(&self) -> Result<(), String> {
         let prefixes = self.upstream.iter().map(Gateway::prefix).collect::<Vec<_>>();
         let mut earlier = prefixes.iter().enumerate();
@@ -168,7 +172,7 @@ impl Options {
         Ok(())
     }
 
-    /// The upstreams, with what other options say of them.
+    /// Returns the upstreams, configured by the other options.
     pub(crate) fn gateways(&self) -> impl Iterator<Item = Gateway> {
         self.upstream.iter().cloned().map(|gateway| {
             let gateway = gateway.max_message_size(self.max_message as usize);
@@ -191,7 +195,7 @@ impl Options {
     }
 }
 
-/// A path as URLs have it, with nothing in it that routes would take for a pattern.
+/// Parses a URL path without characters that routes would read as a pattern.
 fn path(path: &str) -> Result<String, String> {
     let url = url::Url::parse(&format!("http://localhost{path}"));
     if path.starts_with('/') && url.is_ok_and(|url| url.path() == path) && !path.contains(['{', '}', '*']) {
@@ -206,12 +210,12 @@ fn folder(path: &str) -> Result<PathBuf, String> {
     if !folder.is_dir() {
         return Err("there is no such folder".into());
     }
-    // To list it is one right, to open what is in it another.
+    // Listing a folder and opening its files need different permissions; check both.
     let listed = std::fs::read_dir(&folder).and_then(|_| std::fs::metadata(folder.join(".")));
     listed.map(|_| folder).map_err(|error| format!("the folder cannot be read: {error}"))
 }
 
-/// An address with a port. `localhost` is that of IPv4, which all clients try.
+/// Parses an address with a port. `localhost` is the IPv4 loopback address, which all clients try.
 fn address(written: &str) -> Result<SocketAddr, String> {
     let written = match written.strip_prefix("localhost:") {
         Some(port) => &format!("127.0.0.1:{port}"),
@@ -222,7 +226,7 @@ fn address(written: &str) -> Result<SocketAddr, String> {
     })
 }
 
-/// A number that is not 0, with which a limit would refuse everybody.
+/// Parses a number other than 0; with 0, a limit would refuse everybody.
 fn some(number: &str) -> Result<usize, String> {
     match number.parse::<usize>() {
         Ok(0) => Err("with 0 the server would refuse everybody: expected 1 or more".into()),
@@ -239,7 +243,7 @@ fn gateway(option: &str) -> Result<Gateway, String> {
 mod tests {
     use super::*;
 
-    /// What the command line comes to: `Err` if it is refused.
+    /// Parses a command line; returns `Err` if it is invalid.
     fn read(arguments: &str) -> Result<Options, String> {
         let arguments = std::iter::once("manysocket-server").chain(arguments.split_whitespace());
         let options = Options::try_parse_from(arguments).map_err(|error| error.to_string())?;

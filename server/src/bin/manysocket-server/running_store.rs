@@ -1,6 +1,8 @@
-//! The store of a server that is running, which no other program can open: it is asked over a socket beside the file.
+//! Exports the store of a running server. No other program can open its file, so the exporter connects to a Unix
+//! socket beside it.
 //!
-//! Whoever connects gets the lines of an export, then one line that says how it ended. Only the server's own user may connect.
+//! The server sends each client the lines of an export, then one line with the result. Only the server's own user may
+//! connect.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
@@ -14,17 +16,17 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tracing::{info, warn};
 
-/// How long one who asked may not read: the file grows meanwhile.
+/// The longest time that a client may not read. The store's file grows while an export is open.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What an export comes to.
+/// The result of an export.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Found {
     pub(crate) documents: usize,
     pub(crate) damaged: Vec<Problem>,
 }
 
-/// A document that is damaged.
+/// A damaged document.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Problem {
     pub(crate) collection: String,
@@ -32,7 +34,7 @@ pub(crate) struct Problem {
     pub(crate) reason: String,
 }
 
-/// The last line.
+/// The last line of an export.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum End {
@@ -47,7 +49,7 @@ impl From<Report> for Found {
     }
 }
 
-/// Answers those who ask for the documents of a store in that folder, one after the other.
+/// Serves exports of the store in that folder on its socket, one client after the other.
 pub(crate) fn answer(store: &Store, folder: &Path) {
     let path = socket_beside(&crate::store::file_in(folder));
     let listener = match listen(&path) {
@@ -72,7 +74,7 @@ pub(crate) fn answer(store: &Store, folder: &Path) {
 }
 
 fn listen(path: &Path) -> io::Result<UnixListener> {
-    // That of a server that has ended: the store belongs to this one.
+    // A socket of a server that has ended: this server holds the store now.
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -99,12 +101,12 @@ async fn write(store: &Store, stream: tokio::net::UnixStream) -> io::Result<()> 
     end.write_all(b"\n")
 }
 
-/// Asks the server that has the file open, and writes the lines.
+/// Requests an export from the server that has the file open, and writes the lines.
 pub(crate) fn export(file: &Path, to: &mut dyn Write) -> io::Result<Found> {
     let path = socket_beside(file);
     let stream = UnixStream::connect(&path).map_err(|error| {
         let (file, path) = (file.display(), path.display());
-        let why = format!("another process has {file} open, and cannot be asked at {path}: {error}");
+        let why = format!("another process has {file} open, and does not answer at {path}: {error}");
         io::Error::new(error.kind(), why)
     })?;
     let (mut lines, mut line) = (BufReader::new(stream), Vec::new());
@@ -116,7 +118,7 @@ pub(crate) fn export(file: &Path, to: &mut dyn Write) -> io::Result<Found> {
                 "the server ended before the export did",
             ));
         }
-        // Lines of documents begin with their collection.
+        // Only the last line parses as `End`: lines of documents begin with their collection.
         match serde_json::from_slice(&line) {
             Ok(End::End(found)) => return Ok(found),
             Ok(End::Error(why)) => return Err(io::Error::other(format!("the server cannot export: {why}"))),

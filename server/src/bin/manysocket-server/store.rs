@@ -1,4 +1,4 @@
-//! `manysocket-server store`: looks after the file of the documents.
+//! Implements `manysocket-server store`: maintains the file of the documents.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
@@ -10,15 +10,16 @@ use manysocket_server::state::StoreFile;
 use crate::options::Action;
 use crate::running_store::{self, Found, Problem};
 
-/// What has been done is done, and some documents are damaged. 1 is for what failed, 2 for a wrong command line.
+/// The exit code if the action succeeded but some documents are damaged. 1 means that it failed, 2 that the command
+/// line is wrong.
 const DAMAGED: u8 = 3;
 
-/// The store in a folder of `--data`.
+/// Returns the path of the store in a `--data` folder.
 pub(crate) fn file_in(folder: &Path) -> PathBuf {
     folder.join("state.redb")
 }
 
-/// Does what the command line says, and reports on standard error.
+/// Runs the action, and reports on standard error.
 pub(crate) fn run(action: &Action) -> ExitCode {
     match act(action) {
         Ok(Found { damaged, .. }) if damaged.is_empty() => ExitCode::SUCCESS,
@@ -71,7 +72,7 @@ fn act(action: &Action) -> io::Result<Found> {
     Ok(found)
 }
 
-/// Writes what is in a store, which a server may have open.
+/// Exports a store, which a server may have open.
 fn export(path: &Path, to: &mut dyn Write) -> io::Result<Found> {
     let path = file(path);
     match StoreFile::open(&path) {
@@ -81,7 +82,7 @@ fn export(path: &Path, to: &mut dyn Write) -> io::Result<Found> {
     }
 }
 
-/// The same into a file, which gets its name when it is complete and on disk.
+/// Exports into a file, which gets its name only when it is complete and on disk.
 fn backup(path: &Path, to: &Path) -> io::Result<Found> {
     let mut unfinished = to.as_os_str().to_owned();
     unfinished.push(".unfinished");
@@ -96,7 +97,7 @@ fn backup(path: &Path, to: &Path) -> io::Result<Found> {
         Ok(found)
     };
     write().map_err(|error| {
-        // What there is of it is no backup.
+        // A partial export is not a backup.
         let _ = fs::remove_file(&unfinished);
         about(to, &error)
     })

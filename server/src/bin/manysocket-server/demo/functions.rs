@@ -1,4 +1,4 @@
-//! The functions under `/demo/rpc/`: a few to try calls with, and a tank to drive.
+//! Defines the demo functions under `/demo/rpc/`: a few simple calls, and a tank to drive.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,13 +8,13 @@ use manysocket_server::rpc::{Error, rpc};
 use manysocket_server::topic::Topics;
 use serde::Serialize;
 
-/// The longest that `slow` takes: somebody looks on.
+/// The longest delay of `slow` in milliseconds: a person watches the demo.
 const SLOWEST: u64 = 10_000;
 
-/// The tank's field reaches so far from its middle, in metres.
+/// The distance in metres from the middle of the tank's field to each edge.
 const FIELD: f64 = 10.0;
 
-/// The functions, and an object. What the tank does is published on the topic of its name.
+/// Returns the functions and the tank. The tank's moves are published on the topic with its name.
 pub(super) fn site<S: Clone + Send + Sync + 'static>(topics: &Topics) -> Site<S> {
     Site::new()
         .endpoint("/add", rpc(add).arguments(["left", "right"]).endpoint())
@@ -28,7 +28,7 @@ async fn add(left: f64, right: f64) -> f64 {
     left + right
 }
 
-/// Answers after a while, with how long that was.
+/// Answers after a delay, and returns the delay.
 async fn slow(milliseconds: u64) -> u64 {
     let milliseconds = milliseconds.min(SLOWEST);
     tokio::time::sleep(Duration::from_millis(milliseconds)).await;
@@ -43,7 +43,7 @@ async fn panics() {
     panic!("as it was asked to");
 }
 
-/// Where a tank is.
+/// The state of a tank.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 struct Tank {
     /// Metres to the right of the field's middle.
@@ -61,7 +61,7 @@ fn tank<S: Clone + Send + Sync + 'static>(topics: &Topics) -> Site<S> {
     let change = Arc::new(move |change: &dyn Fn(&mut Tank)| {
         let mut tank = tank.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut tank);
-        // Under the lock: who watches sees the moves in their order.
+        // Publish under the lock, so that subscribers see the moves in order.
         topics.publish("/demo/topics/tank65", serde_json::json!(*tank).to_string());
         *tank
     });

@@ -17,10 +17,10 @@ use manysocket_server::{Endpoint, Nats, Site, Stats, WebSocketUpgrade};
 
 use crate::files::Files;
 
-/// Messages that who comes late to a chat gets: about a screen of them.
+/// The number of past messages that a new subscriber of a chat gets: about a screen of them.
 const HISTORY: usize = 20;
 
-/// What `/demo/stats` tells.
+/// The counters that `/demo/stats` reports.
 #[derive(Clone)]
 pub(crate) struct Counts {
     multiplexer: Stats,
@@ -33,7 +33,7 @@ impl Counts {
     }
 }
 
-/// The endpoints under `/demo/`, with an index of them.
+/// Returns the endpoints under `/demo/`, with an index of them.
 pub(crate) fn site(counts: Counts, store: &Store, nats: Option<&Nats>) -> Site {
     let echo = Endpoint::new(any(echo)).title("Echo").usage("Send text or binary: it comes back as it came.");
     let topics = topics(nats);
@@ -46,8 +46,8 @@ pub(crate) fn site(counts: Counts, store: &Store, nats: Option<&Nats>) -> Site {
         .with_state(counts)
 }
 
-/// The game rooms: their chats, and one page for every room, if the demo's files are there. They have no index: the
-/// rest of their folder are files.
+/// Returns the game rooms: their chats, and one page for every room if the demo's files are served. The rooms have no
+/// index, because the rest of their folder holds files.
 pub(crate) fn games(files: Option<Files>, nats: Option<&Nats>) -> Router {
     let chats = Router::new().route_service("/games/{room}/chat", topics(nats));
     match files {
@@ -67,7 +67,7 @@ fn topics(nats: Option<&Nats>) -> Topics {
     }
 }
 
-/// Sends text and binary back as they came.
+/// Echoes text and binary messages.
 async fn echo(State(counts): State<Counts>, upgrade: WebSocketUpgrade) -> Response {
     let native = (!upgrade.is_virtual()).then_some(counts.native);
     upgrade.on_upgrade(|mut socket| async move {
@@ -86,7 +86,7 @@ async fn echo(State(counts): State<Counts>, upgrade: WebSocketUpgrade) -> Respon
     })
 }
 
-/// Counts of what is open now.
+/// Returns the numbers of open connections and sockets.
 async fn stats(State(counts): State<Counts>) -> impl IntoResponse {
     let (physical, virtual_) = (counts.multiplexer.links(), counts.multiplexer.channels());
     let native = counts.native.load(Ordering::Relaxed);
