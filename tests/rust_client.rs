@@ -42,11 +42,12 @@ impl Server {
             .route("/count", any(async |upgrade: WebSocketUpgrade| upgrade.on_upgrade(count)))
             .route("/secret", any(async || StatusCode::UNAUTHORIZED));
         let shutdown = CancellationToken::new();
-        let multiplexer = Multiplexer::new("/multiplexer").limits(limits).shutdown(shutdown.clone());
+        let multiplexer = Multiplexer::new("/multiplexer").limits(limits);
         let stats = multiplexer.stats();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        tokio::spawn(serve(listener, multiplexer.serve(app), shutdown.clone()));
+        let server = serve(listener, multiplexer.serve(app));
+        tokio::spawn(server.with_graceful_shutdown(shutdown.clone().cancelled_owned()).into_future());
         Self { address, stats, shutdown }
     }
 

@@ -6,7 +6,7 @@
 //! middleware and handlers.
 //!
 //! ```no_run
-//! use axum::{Router, response::Response, routing::any, serve::ListenerExt};
+//! use axum::{Router, response::Response, routing::any};
 //! use manysocket_server::{Multiplexer, WebSocket, WebSocketUpgrade};
 //!
 //! async fn echo(upgrade: WebSocketUpgrade) -> Response {
@@ -23,9 +23,7 @@
 //! let app = Router::new().route("/echo", any(echo));
 //! let app = Multiplexer::new("/multiplexer").serve(app);
 //! let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
-//! // Small messages go at once: otherwise TCP waits for the answer to the last one (Nagle's algorithm).
-//! let listener = listener.tap_io(|tcp| drop(tcp.set_nodelay(true)));
-//! axum::serve(listener, app).await
+//! manysocket_server::serve(listener, app).await
 //! # }
 //! ```
 //!
@@ -95,11 +93,11 @@
 //!     .endpoint("/add", rpc(async |a: f64, b: f64| a + b).endpoint())
 //!     .gateway(Gateway::new("/legacy", "ws://127.0.0.1:9000/")?);
 //!
-//! // `shutdown.cancel()` then has links close as those of a server that goes away (1001), and `serve` return.
+//! // `shutdown.cancel()` closes all links as those of a server that goes away (1001), and then `serve` returns.
 //! let shutdown = CancellationToken::new();
-//! let app = Multiplexer::new("/multiplexer").shutdown(shutdown.clone()).serve(site.into_router());
+//! let app = Multiplexer::new("/multiplexer").serve(site.into_router());
 //! let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
-//! manysocket_server::serve(listener, app, shutdown).await;
+//! manysocket_server::serve(listener, app).with_graceful_shutdown(shutdown.cancelled_owned()).await?;
 //! # Ok(())
 //! # }
 //! ```
@@ -168,9 +166,7 @@ pub use metrics::stats::{ANSWER_BUCKETS, Stats, Totals, Traffic};
 pub use multiplexer::Multiplexer;
 #[cfg(feature = "nats")]
 pub use nats::Nats;
-pub use net::serve::serve;
-#[cfg(feature = "tls")]
-pub use net::serve::serve_tls;
+pub use net::serve::{Serve, serve};
 #[cfg(feature = "tls")]
 pub use net::tls::Tls;
 #[cfg(feature = "site")]

@@ -12,7 +12,6 @@ use common::upstream::pass;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc};
-use tokio_util::sync::CancellationToken;
 
 /// A server of a path that answers at once, and of one that says when it has been asked and waits until it may answer.
 async fn serving() -> (SocketAddr, mpsc::UnboundedReceiver<()>, Arc<Notify>) {
@@ -27,7 +26,7 @@ async fn serving() -> (SocketAddr, mpsc::UnboundedReceiver<()>, Arc<Notify>) {
     let app = Router::new().route("/", get(async || "hello")).route("/slow", slow);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("an address");
-    tokio::spawn(manysocket_server::serve(listener, app, CancellationToken::new()));
+    tokio::spawn(manysocket_server::serve(listener, app).into_future());
     (address, asked, go)
 }
 

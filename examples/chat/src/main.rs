@@ -2,7 +2,6 @@
 
 use axum::response::Html;
 use axum::routing::get;
-use axum::serve::ListenerExt;
 use manysocket_server::topic::Topics;
 use manysocket_server::{Multiplexer, Site};
 use tokio::net::TcpListener;
@@ -21,6 +20,5 @@ async fn main() -> std::io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:8080".into());
     let listener = TcpListener::bind(address).await?;
     println!("listening on http://{}", listener.local_addr()?);
-    // Send small messages at once: by default TCP holds them back until the last one is acknowledged (Nagle's algorithm).
-    axum::serve(listener.tap_io(|tcp| drop(tcp.set_nodelay(true))), app).await
+    manysocket_server::serve(listener, app).await
 }

@@ -1,9 +1,9 @@
 //! One handler, for native sockets at `/echo/NAME` and for any number of virtual ones over the multiplexer.
 
+use axum::Router;
 use axum::extract::Path;
 use axum::response::{Html, Response};
 use axum::routing::{any, get};
-use axum::{Router, serve::ListenerExt};
 use manysocket_server::{Multiplexer, WebSocketUpgrade};
 use tokio::net::TcpListener;
 use tower_http::services::ServeDir;
@@ -34,6 +34,5 @@ async fn main() -> std::io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:8080".into());
     let listener = TcpListener::bind(address).await?;
     println!("listening on http://{}", listener.local_addr()?);
-    // Send small messages at once: by default TCP holds them back until the last one is acknowledged (Nagle's algorithm).
-    axum::serve(listener.tap_io(|tcp| drop(tcp.set_nodelay(true))), app).await
+    manysocket_server::serve(listener, app).await
 }

@@ -1,9 +1,9 @@
 //! A multiplexer in front of a WebSocket server in any language: `backend.mjs` is one in JavaScript, without any change.
 //! The program `manysocket-server` does the same with `--upstream /chat=ws://127.0.0.1:9000/`.
 
+use axum::Router;
 use axum::response::Html;
 use axum::routing::get;
-use axum::{Router, serve::ListenerExt};
 use manysocket_server::{Gateway, Multiplexer};
 use tokio::net::TcpListener;
 use tower_http::services::ServeDir;
@@ -22,6 +22,5 @@ async fn main() -> std::io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:8080".into());
     let listener = TcpListener::bind(address).await?;
     println!("listening on http://{}", listener.local_addr()?);
-    // Send small messages at once: by default TCP holds them back until the last one is acknowledged (Nagle's algorithm).
-    axum::serve(listener.tap_io(|tcp| drop(tcp.set_nodelay(true))), app).await
+    manysocket_server::serve(listener, app).await
 }

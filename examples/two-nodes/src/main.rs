@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::response::Html;
 use axum::routing::get;
-use axum::serve::ListenerExt;
 use manysocket_server::rpc::{remote, rpc};
 use manysocket_server::state::{Documents, Store};
 use manysocket_server::topic::Topics;
@@ -59,6 +58,5 @@ async fn main() -> std::io::Result<()> {
 
     let listener = TcpListener::bind(address).await?;
     println!("listening on http://{}", listener.local_addr()?);
-    // Send small messages at once: by default TCP holds them back until the last one is acknowledged (Nagle's algorithm).
-    axum::serve(listener.tap_io(|tcp| drop(tcp.set_nodelay(true))), app).await
+    manysocket_server::serve(listener, app).await
 }

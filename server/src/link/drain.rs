@@ -22,6 +22,8 @@ pub(crate) enum Cause {
 #[derive(Debug)]
 pub(crate) struct Departure {
     shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// That of the server which accepted the connection; `None` if it is not [`serve`](crate::serve()).
+    server: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     /// The close frame once the application ends the link. `None` once the sender is gone, so that nobody can end the
     /// link any more.
     ended: Option<oneshot::Receiver<CloseFrame>>,
@@ -40,10 +42,18 @@ struct Begun {
 impl Departure {
     pub(crate) fn new(
         shutdown: CancellationToken,
+        server: Option<CancellationToken>,
         ended: oneshot::Receiver<CloseFrame>,
         drain: Duration,
     ) -> Self {
-        Self { shutdown: Box::pin(shutdown.cancelled_owned()), ended: Some(ended), drain, begun: None }
+        let server = server.map(|server| Box::pin(server.cancelled_owned()));
+        Self {
+            shutdown: Box::pin(shutdown.cancelled_owned()),
+            server,
+            ended: Some(ended),
+            drain,
+            begun: None,
+        }
     }
 
     /// Returns whether the drain begins now.
@@ -70,7 +80,10 @@ impl Departure {
             }
         }
         let close = CloseFrame { code: 1001, reason: "the server is shutting down".into() };
-        self.shutdown.as_mut().poll(cx).is_ready().then_some((Cause::Shutdown, close))
+        let is_server_leaving =
+            self.server.as_mut().is_some_and(|server| server.as_mut().poll(cx).is_ready());
+        let is_leaving = self.shutdown.as_mut().poll(cx).is_ready() || is_server_leaving;
+        is_leaving.then_some((Cause::Shutdown, close))
     }
 
     /// Returns the close frame for channels and link, once the drain has begun.

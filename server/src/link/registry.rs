@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::extract::ws::CloseFrame;
 use axum::http::request::Parts;
 use futures_util::future::BoxFuture;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 /// The open links of a [`Multiplexer`](crate::Multiplexer). Clones share the registry.
 ///
@@ -30,7 +31,16 @@ use tokio::sync::oneshot;
 /// logged_out(&multiplexer.links(), &User(7));
 /// ```
 #[derive(Debug, Clone, Default)]
-pub struct Links(Arc<Mutex<HashMap<u64, Entry>>>);
+pub struct Links(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// The links that can be ended, by their numbers.
+    entries: Mutex<HashMap<u64, Entry>>,
+    /// The number of links that have not closed.
+    open: AtomicUsize,
+    closed: Notify,
+}
 
 #[derive(Debug)]
 struct Entry {
@@ -62,12 +72,27 @@ impl Links {
         handshake: Arc<Parts>,
     ) -> (Registered, oneshot::Receiver<CloseFrame>) {
         let (end, ended) = oneshot::channel();
+        self.0.open.fetch_add(1, Ordering::AcqRel);
         self.lock().insert(id, Entry { handshake, end });
         (Registered { links: self.clone(), id }, ended)
     }
 
+    /// Waits until no link is open. It is for the time after [`Multiplexer::shutdown`](crate::Multiplexer::shutdown).
+    pub async fn closed(&self) {
+        loop {
+            // Before the look: a link that closes in between is not missed.
+            let closed = self.0.closed.notified();
+            let mut closed = std::pin::pin!(closed);
+            closed.as_mut().enable();
+            if self.0.open.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            closed.await;
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Entry>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -81,6 +106,9 @@ pub(crate) struct Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         self.links.lock().remove(&self.id);
+        if self.links.0.open.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.links.0.closed.notify_waiters();
+        }
     }
 }
 

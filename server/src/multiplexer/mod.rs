@@ -35,6 +35,7 @@ use crate::link::drain::Departure;
 use crate::link::registry::{Links, Recheck};
 use crate::link::{Link, head};
 use crate::metrics::stats::Stats;
+use crate::net::serve::Serving;
 use crate::ws::frames::{Config, FramedSocket};
 use crate::ws::upgrade::{Offer, switching_protocols};
 
@@ -152,6 +153,29 @@ impl Multiplexer {
 
     /// Sets the token that starts a shutdown. When it is cancelled, the multiplexer closes all channels with 1001
     /// after the messages already sent on them, then the links.
+    ///
+    /// [`serve`](crate::serve()) does not need it. Other servers do not tell links that they shut down. With [`axum::serve()`],
+    /// cancel the token in the signal, and wait there until all links have closed:
+    ///
+    /// ```no_run
+    /// use axum::Router;
+    /// use manysocket_server::Multiplexer;
+    /// use tokio_util::sync::CancellationToken;
+    ///
+    /// # async fn stopped() {}
+    /// # async fn run() -> std::io::Result<()> {
+    /// let shutdown = CancellationToken::new();
+    /// let multiplexer = Multiplexer::new("/multiplexer").shutdown(shutdown.clone());
+    /// let links = multiplexer.links();
+    /// let signal = async move {
+    ///     stopped().await;
+    ///     shutdown.cancel();
+    ///     links.closed().await;
+    /// };
+    /// let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
+    /// axum::serve(listener, multiplexer.serve(Router::new())).with_graceful_shutdown(signal).await
+    /// # }
+    /// ```
     #[must_use]
     pub fn shutdown(mut self, token: CancellationToken) -> Self {
         self.shutdown = token;
@@ -298,6 +322,7 @@ async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     // three bytes.
     let max_size = 3 * settings.max_fragment as usize + BATCH_OVERHEAD;
     let id = shared.next_link.fetch_add(1, Ordering::Relaxed);
+    let serving = parts.extensions.remove::<Serving>();
     head::compact(&mut parts);
     let dispatcher = Arc::new(Dispatcher::new(shared.app.clone(), &parts));
     let head = head::held(&parts) + dispatcher.held();
@@ -306,7 +331,13 @@ async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     let key = parts.headers.get(header::SEC_WEBSOCKET_KEY).cloned();
     let handshake = Arc::new(parts);
     let (registered, ended) = multiplexer.links.register(id, Arc::clone(&handshake));
-    let departure = Departure::new(multiplexer.shutdown.clone(), ended, multiplexer.drain);
+    let departure = Departure::new(
+        multiplexer.shutdown.clone(),
+        serving.as_ref().map(|serving| serving.shutdown.clone()),
+        ended,
+        multiplexer.drain,
+    );
+    let awaited = serving.map(|serving| serving.links.token());
     let (links, recheck) = (multiplexer.links.clone(), multiplexer.recheck.clone());
     let serving = async move {
         let upgraded = match upgrade.await {
@@ -330,6 +361,8 @@ async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Respons
             started,
         };
         link.run(query).await;
+        // The server waits for it until here.
+        drop(awaited);
     };
     tokio::spawn(serving.instrument(info_span!("link", id)));
     switching_protocols(key.as_ref(), Some(HeaderValue::from_static(SUBPROTOCOL)))

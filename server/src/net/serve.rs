@@ -1,6 +1,7 @@
 //! Accepts connections, with TLS and without, and gives up those that do not say what they want.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use axum::body::{Body, HttpBody};
 use axum::extract::{ConnectInfo, Request};
 use axum::http::uri::Scheme;
 use axum::http::{StatusCode, Version, header};
+use futures_util::future::BoxFuture;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -19,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
@@ -42,76 +45,170 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// How often that is told while it lasts.
 const REPEAT: Duration = Duration::from_secs(10);
 
-/// Serves an application until `shutdown` is cancelled; then it accepts no more, and connections end after their
-/// requests. Unlike [`axum::serve()`] it limits how long a request's head may take (10 s) and how long a
-/// connection may be without a request (75 s), refuses requests without a `Host`, and sends small messages at once.
-pub async fn serve(listener: TcpListener, app: Router, shutdown: CancellationToken) {
-    accept(listener, &shutdown, |stream, remote| {
-        let about = About { remote, scheme: Scheme::HTTP };
-        connection(stream, about, app.clone(), shutdown.clone())
-    })
-    .await;
-}
+/// How long requests under way may take once the server shuts down. Event streams have no end, so there has to be one for them.
+const LINGER: Duration = Duration::from_secs(5);
 
-/// [Serves](serve) an application over TLS.
+/// Serves an application. Unlike [`axum::serve()`] it limits how long a request's head may take (10 s) and how long a
+/// connection may be without a request (75 s), refuses requests without a `Host`, tells the multiplexer the addresses of
+/// peers, sends small messages at once (`TCP_NODELAY`), and closes links in good order when it shuts down.
 ///
 /// ```no_run
 /// use axum::Router;
-/// use manysocket_server::{Multiplexer, Tls, serve_tls};
+/// use manysocket_server::{Multiplexer, serve};
 /// use tokio_util::sync::CancellationToken;
 ///
 /// # async fn run() -> std::io::Result<()> {
 /// let app = Multiplexer::new("/multiplexer").serve(Router::new());
-/// let listener = tokio::net::TcpListener::bind("0.0.0.0:443").await?;
-/// serve_tls(listener, Tls::open("chain.pem", "key.pem")?, app, CancellationToken::new()).await;
-/// # Ok(())
+/// let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
+/// let shutdown = CancellationToken::new();
+/// serve(listener, app).with_graceful_shutdown(shutdown.cancelled_owned()).await
 /// # }
 /// ```
-#[cfg(feature = "tls")]
-pub async fn serve_tls(listener: TcpListener, tls: Tls, app: Router, shutdown: CancellationToken) {
-    accept(listener, &shutdown, |stream, remote| {
-        let (acceptor, app, shutdown) = (tls.acceptor(), app.clone(), shutdown.clone());
-        let about = About { remote, scheme: Scheme::HTTPS };
-        async move {
-            match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-                Ok(Ok(stream)) => {
-                    connection(stream, about, app, shutdown).await;
-                }
-                Ok(Err(error)) => debug!(%remote, "the TLS handshake failed: {error}"),
-                Err(_) => debug!(%remote, "the TLS handshake took too long"),
-            }
-        }
-    })
-    .await;
+pub fn serve(listener: TcpListener, app: Router) -> Serve {
+    Serve {
+        listener,
+        app,
+        #[cfg(feature = "tls")]
+        tls: None,
+        signal: Box::pin(std::future::pending()),
+    }
 }
 
-/// Runs a task for each connection.
-async fn accept<F>(
+/// A server that [`serve`] has set up. It runs when it is awaited.
+#[must_use = "a server does nothing until it is awaited"]
+pub struct Serve {
     listener: TcpListener,
-    shutdown: &CancellationToken,
-    connection: impl Fn(Paced, SocketAddr) -> F,
-) where
-    F: Future<Output = ()> + Send + 'static,
-{
-    let mut told: Option<Instant> = None;
-    while let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await {
-        match accepted {
-            Ok((stream, remote)) => {
-                // What is sent has been gathered already: to wait for more (Nagle's algorithm) only costs time.
-                let _ = stream.set_nodelay(true);
-                tokio::spawn(connection(Paced::new(stream), remote));
-            }
-            Err(error) if is_of_the_peer(&error) => {
-                debug!("a connection ended before it was accepted: {error}");
-            }
-            Err(error) => {
-                if told.is_none_or(|told| told.elapsed() > REPEAT) {
-                    warn!("no connection can be accepted for now: {error}");
-                    told = Some(Instant::now());
+    app: Router,
+    #[cfg(feature = "tls")]
+    tls: Option<Tls>,
+    signal: BoxFuture<'static, ()>,
+}
+
+impl Serve {
+    /// Serves over TLS.
+    ///
+    /// ```no_run
+    /// use axum::Router;
+    /// use manysocket_server::{Multiplexer, Tls, serve};
+    ///
+    /// # async fn run() -> std::io::Result<()> {
+    /// let app = Multiplexer::new("/multiplexer").serve(Router::new());
+    /// let listener = tokio::net::TcpListener::bind("0.0.0.0:443").await?;
+    /// serve(listener, app).tls(Tls::open("chain.pem", "key.pem")?).await
+    /// # }
+    /// ```
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Shuts down once `signal` completes. The server then accepts no more connections, and ends those that have no request.
+    /// Requests under way have 5 s to end. Links close each channel with 1001 after all messages that handlers have sent,
+    /// within [`Multiplexer::drain`](crate::Multiplexer::drain). Awaiting the server returns when all links have closed.
+    ///
+    /// The server does not wait for native WebSockets, like [`axum::serve()`].
+    pub fn with_graceful_shutdown(mut self, signal: impl Future<Output = ()> + Send + 'static) -> Self {
+        self.signal = Box::pin(signal);
+        self
+    }
+
+    async fn run(self) {
+        let serving = Serving::default();
+        let mut signal = self.signal;
+        let mut warned: Option<Instant> = None;
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                () = &mut signal => break,
+            };
+            match accepted {
+                Ok((stream, remote)) => {
+                    // What is sent has been gathered already: to wait for more (Nagle's algorithm) only costs time.
+                    let _ = stream.set_nodelay(true);
+                    let (app, serving) = (self.app.clone(), serving.clone());
+                    let stream = Paced::new(stream);
+                    #[cfg(feature = "tls")]
+                    if let Some(tls) = &self.tls {
+                        let acceptor = tls.acceptor();
+                        let connections = serving.connections.clone();
+                        connections.spawn(secure(stream, acceptor, remote, app, serving));
+                        continue;
+                    }
+                    let about = About { remote, scheme: Scheme::HTTP };
+                    let connections = serving.connections.clone();
+                    connections.spawn(connection(stream, about, app, serving));
                 }
-                tokio::time::sleep(PAUSE).await;
+                Err(error) if is_of_the_peer(&error) => {
+                    debug!("a connection ended before it was accepted: {error}");
+                }
+                Err(error) => {
+                    if warned.is_none_or(|warned| warned.elapsed() > REPEAT) {
+                        warn!("no connection can be accepted for now: {error}");
+                        warned = Some(Instant::now());
+                    }
+                    tokio::select! {
+                        () = tokio::time::sleep(PAUSE) => {}
+                        () = &mut signal => break,
+                    }
+                }
             }
         }
+        drop(self.listener);
+        serving.shutdown.cancel();
+        serving.connections.close();
+        serving.links.close();
+        let _ = tokio::time::timeout(LINGER, serving.connections.wait()).await;
+        serving.links.wait().await;
+    }
+}
+
+impl IntoFuture for Serve {
+    /// As with [`axum::serve()`]. There is never an error: those of connections are logged.
+    type Output = io::Result<()>;
+    type IntoFuture = BoxFuture<'static, io::Result<()>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async {
+            self.run().await;
+            Ok(())
+        })
+    }
+}
+
+impl fmt::Debug for Serve {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Serve").field("listener", &self.listener).finish_non_exhaustive()
+    }
+}
+
+/// What the connections of a server share. It is an extension of their requests, so that a multiplexer knows its server.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Serving {
+    /// Cancelled when the server shuts down.
+    pub(crate) shutdown: CancellationToken,
+    /// The links that the server waits for.
+    pub(crate) links: TaskTracker,
+    connections: TaskTracker,
+}
+
+/// Serves a connection over TLS.
+#[cfg(feature = "tls")]
+async fn secure(
+    stream: Paced,
+    acceptor: tokio_rustls::TlsAcceptor,
+    remote: SocketAddr,
+    app: Router,
+    serving: Serving,
+) {
+    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream));
+    match serving.shutdown.run_until_cancelled(handshake).await {
+        Some(Ok(Ok(stream))) => {
+            connection(stream, About { remote, scheme: Scheme::HTTPS }, app, serving).await;
+        }
+        Some(Ok(Err(error))) => debug!(%remote, "the TLS handshake failed: {error}"),
+        Some(Err(_)) => debug!(%remote, "the TLS handshake took too long"),
+        None => {}
     }
 }
 
@@ -143,13 +240,14 @@ fn is_without_host(request: &Request) -> bool {
         && !request.headers().contains_key(header::HOST)
 }
 
-async fn connection<S>(stream: S, about: About, app: Router, shutdown: CancellationToken)
+async fn connection<S>(stream: S, about: About, app: Router, serving: Serving)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let About { remote, scheme } = about;
     let requests = Requests::default();
     let stream = Timed::new(stream, requests.clone());
+    let (under_way, shutdown) = (requests.clone(), serving.shutdown.clone());
     let service = service_fn(move |request: Request<Incoming>| {
         let under_way = requests.begin();
         let mut request = request.map(|body| match body.is_end_stream() {
@@ -158,6 +256,7 @@ where
         });
         request.extensions_mut().insert(ConnectInfo(remote));
         request.extensions_mut().insert(scheme.clone());
+        request.extensions_mut().insert(serving.clone());
         let (head, app) = (head_length(&request), app.clone());
         async move {
             let response = if head > MAX_HEAD {
@@ -182,6 +281,9 @@ where
     let ended = tokio::select! {
         ended = &mut connection => ended,
         () = shutdown.cancelled() => {
+            if !under_way.is_busy() {
+                return;
+            }
             connection.as_mut().graceful_shutdown();
             connection.await
         }

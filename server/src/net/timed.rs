@@ -57,6 +57,11 @@ impl Requests {
         (count, phase)
     }
 
+    /// Returns whether a request is being answered.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.phase().1 == Phase::Busy
+    }
+
     /// Goes on to the next phase of a kind.
     fn enter(&self, phase: Phase) -> usize {
         loop {

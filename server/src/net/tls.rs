@@ -15,7 +15,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 /// multiplexer does that better.
 const PROTOCOL: &[u8] = b"http/1.1";
 
-/// A certificate and its key, for [`serve_tls`](crate::serve_tls). Clones share them.
+/// A certificate and its key, for [`Serve::tls`](crate::Serve::tls). Clones share them.
 #[derive(Debug, Clone)]
 pub struct Tls(Arc<Files>);
 

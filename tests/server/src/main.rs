@@ -15,7 +15,6 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, get_service, post};
-use axum::serve::ListenerExt;
 use axum::{Json, Router};
 use futures_util::{SinkExt, stream};
 use manysocket_server::rpc::rpc;
@@ -364,11 +363,9 @@ async fn main() -> std::io::Result<()> {
     let app = multiplexer.serve(app.route("/demo/stats", get(count)));
     let listener = tokio::net::TcpListener::bind(address).await?;
     println!("listening on http://{}", listener.local_addr()?);
-    // As in the shipped server: send small messages at once.
-    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     tokio::select! {
-        result = axum::serve(listener, app) => result,
+        result = manysocket_server::serve(listener, app).into_future() => result,
         _ = terminate.recv() => Ok(()),
     }
 }

@@ -17,7 +17,7 @@ use axum::http::{HeaderValue, header};
 use axum::routing::any;
 use files::Files;
 use manysocket_server::state::Store;
-use manysocket_server::{Multiplexer, Nats, Site, Stats, Tls, monitor, serve, serve_tls};
+use manysocket_server::{Multiplexer, Nats, Site, Stats, Tls, monitor, serve};
 use options::{Command, Options};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -77,7 +77,7 @@ async fn run(options: Options) -> io::Result<()> {
         info!("metrics on http://{}/metrics", listener.local_addr()?);
         // Monitoring runs until the program ends, so that it reports draining, too.
         let monitor = monitor(stats.clone(), shutdown.clone(), options.metrics_host.iter().cloned());
-        tokio::spawn(serve(listener, monitor, CancellationToken::new()));
+        tokio::spawn(serve(listener, monitor).into_future());
     }
     let tls = match (&options.tls_cert, &options.tls_key) {
         (Some(certificate), Some(key)) => Some(Tls::open(certificate, key)?),
@@ -89,15 +89,15 @@ async fn run(options: Options) -> io::Result<()> {
     io::stdout().flush()?;
 
     tokio::spawn(cancel_on_signal(shutdown.clone())?);
-    match tls {
-        Some(tls) => serve_tls(listener, tls, app, shutdown).await,
-        None => serve(listener, app, shutdown).await,
+    let mut server = serve(listener, app);
+    if let Some(tls) = tls {
+        server = server.tls(tls);
     }
-    info!(links = stats.links(), "shutting down");
-    // Links close their channels within the drain time; other lingering connections are cut.
-    while stats.links() > 0 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let signal = async move {
+        shutdown.cancelled().await;
+        info!(links = stats.links(), "shutting down");
+    };
+    server.with_graceful_shutdown(signal).await?;
     if let Some(store) = store {
         store.close().await;
     }
