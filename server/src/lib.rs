@@ -66,7 +66,7 @@
 //! # Who may connect to what
 //!
 //! Pages of the server's own host, and those of [`Multiplexer::allow_origin`]. A multiplexer reaches the paths below the folder that
-//! it is in, unless [`Multiplexer::jail`] says otherwise. What a peer may make the server hold and do is bounded by [`Limits`] and
+//! it is in, unless [`Multiplexer::scope`] says otherwise. What a peer may make the server hold and do is bounded by [`Limits`] and
 //! [`Settings`], each field with its default and the reason for it. [`Stats`] counts what there is.
 //!
 //! # More than sockets
@@ -162,7 +162,7 @@ pub use link::registry::Links;
 pub use manysocket_protocol::{SUBPROTOCOL, Settings};
 #[cfg(feature = "metrics")]
 pub use metrics::prometheus::monitor;
-pub use metrics::stats::{ANSWER_BUCKETS, Stats, Totals, Traffic};
+pub use metrics::stats::{OPEN_LATENCY_BUCKETS, Stats, Totals, Traffic};
 pub use multiplexer::Multiplexer;
 #[cfg(feature = "nats")]
 pub use nats::Nats;

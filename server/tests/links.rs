@@ -64,7 +64,7 @@ async fn a_multiplexer_reaches_its_own_part_of_the_site() {
     for (multiplexer, reached, refused) in [
         (Multiplexer::new("/multiplexer"), vec!["/echo", "/sub/echo"], vec![("/multiplexer", 400)]),
         (
-            Multiplexer::new("/multiplexer").jail("/sub"),
+            Multiplexer::new("/multiplexer").scope("/sub"),
             vec!["/sub/echo"],
             vec![
                 ("/echo", 403),

@@ -55,12 +55,13 @@ async fn a_session_that_expires_ends_its_link_and_no_other() {
     let valid = Arc::new(Mutex::new(HashSet::from(["ada", "bob"])));
     let (checked, sessions) = (tokio::sync::watch::channel(0).0, Arc::clone(&valid));
     let mut checks = checked.subscribe();
-    let multiplexer = Multiplexer::new("/multiplexer").recheck(Duration::from_millis(10), move |handshake| {
-        checked.send_modify(|count| *count += 1);
-        let cookie = handshake.headers["cookie"].to_str().expect("ASCII").to_owned();
-        let is_valid = sessions.lock().expect("a lock").contains(cookie.as_str());
-        async move { if is_valid { Ok(()) } else { Err(expired()) } }
-    });
+    let multiplexer =
+        Multiplexer::new("/multiplexer").revalidate(Duration::from_millis(10), move |handshake| {
+            checked.send_modify(|count| *count += 1);
+            let cookie = handshake.headers["cookie"].to_str().expect("ASCII").to_owned();
+            let is_valid = sessions.lock().expect("a lock").contains(cookie.as_str());
+            async move { if is_valid { Ok(()) } else { Err(expired()) } }
+        });
     let (tell, mut heard) = mpsc::unbounded_channel();
     let server = Server::with(multiplexer, app(&tell)).await;
     let (mut ada, mut bob) = (logged_in(&server, "ada").await, logged_in(&server, "bob").await);
@@ -93,8 +94,8 @@ async fn links_can_be_ended_at_once() {
     ada.open("/tell").await;
     let other = bob.open("/tell").await;
 
-    assert_eq!(links.end(|handshake| handshake.headers["cookie"] == "nobody", &expired()), 0);
-    assert_eq!(links.end(|handshake| handshake.headers["cookie"] == "ada", &expired()), 1);
+    assert_eq!(links.close_where(|handshake| handshake.headers["cookie"] == "nobody", &expired()), 0);
+    assert_eq!(links.close_where(|handshake| handshake.headers["cookie"] == "ada", &expired()), 1);
     assert_eq!(told(&mut heard).await, "lost");
     // A page that opens another before it reads of the end.
     ada.endpoint.open("/tell", "");
@@ -108,7 +109,11 @@ async fn links_can_be_ended_at_once() {
     }
     ada.endpoint.close(closed.expect("a channel"), None, "");
     assert_eq!(ada.event().await, Err(4401));
-    assert_eq!(links.end(|handshake| handshake.headers["cookie"] == "ada", &expired()), 0, "it has gone");
+    assert_eq!(
+        links.close_where(|handshake| handshake.headers["cookie"] == "ada", &expired()),
+        0,
+        "it has gone"
+    );
 
     bob.endpoint.send(other, Message::text("still here"));
     bob.flush().await;
@@ -124,7 +129,7 @@ async fn a_page_that_does_not_answer_is_cut() {
     let server = Server::with(multiplexer, app(&tell)).await;
     let mut link = logged_in(&server, "ada").await;
     link.open("/tell").await;
-    assert_eq!(links.end(|_| true, &expired()), 1);
+    assert_eq!(links.close_where(|_| true, &expired()), 1);
     assert!(matches!(link.news().await, Event::Closed { .. }));
     assert_eq!(link.event().await, Err(4401));
 }

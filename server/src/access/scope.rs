@@ -4,12 +4,12 @@ use super::path_form;
 
 /// The part of the site that virtual opens reach.
 #[derive(Debug, Clone)]
-pub(crate) struct Jail {
+pub(crate) struct Scope {
     /// Begins and ends with a slash.
     prefix: String,
 }
 
-impl Jail {
+impl Scope {
     pub(crate) fn new(prefix: &str) -> Self {
         let inner = prefix.trim_matches('/');
         Self { prefix: if inner.is_empty() { "/".into() } else { format!("/{inner}/") } }
@@ -40,25 +40,25 @@ mod tests {
 
     #[test]
     fn a_jail_is_compared_by_whole_segments() {
-        let jail = Jail::around("/a/b/mux");
+        let scope = Scope::around("/a/b/mux");
         for good in ["/a/b/", "/a/b/x", "/a/b/x/y?q=/../..", "/a/b", "/a/b?x", "/a/b/%41;x"] {
-            assert_eq!(jail.check(good), Ok(()), "{good}");
+            assert_eq!(scope.check(good), Ok(()), "{good}");
         }
         for outside in ["/", "/a", "/a/bc", "/a/b2/x", "/A/b/x", "//a/b/x"] {
-            assert!(matches!(jail.check(outside), Err((403, _))), "{outside}: {:?}", jail.check(outside));
+            assert!(matches!(scope.check(outside), Err((403, _))), "{outside}: {:?}", scope.check(outside));
         }
-        assert_eq!(Jail::around("/mux").check("/anything"), Ok(()));
-        // Encoded twice is encoded once to whoever decodes: a name with a percent sign, inside the jail.
+        assert_eq!(Scope::around("/mux").check("/anything"), Ok(()));
+        // Encoded twice is encoded once to whoever decodes: a name with a percent sign, inside the scope.
         for literal in ["/a/b/%252e%252e/c", "/a/b/;/..;/c", "/a/b//c"] {
-            assert_eq!(jail.check(literal), Ok(()), "{literal}");
+            assert_eq!(scope.check(literal), Ok(()), "{literal}");
         }
     }
 
     #[test]
     fn tricks_with_paths_are_refused() {
-        let jail = Jail::new("/");
+        let scope = Scope::new("/");
         for trick in path_form::tests::TRICKS {
-            assert!(matches!(jail.check(trick), Err((400, _))), "{trick:?}: {:?}", jail.check(trick));
+            assert!(matches!(scope.check(trick), Err((400, _))), "{trick:?}: {:?}", scope.check(trick));
         }
     }
 }

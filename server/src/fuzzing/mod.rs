@@ -10,7 +10,7 @@ pub use crate::state::fuzzing::{commits, documents};
 pub use crate::ws::fuzzing::buffers;
 #[cfg(test)]
 pub(crate) use paths::is_as_the_parser_has_it;
-pub use paths::{jail, origins, subjects};
+pub use paths::{origins, scope, subjects};
 pub use readers::readers;
 pub use site::{events, index};
 
@@ -36,7 +36,7 @@ mod tests {
         ("documents", |input| documents(input, || 0)),
         ("events", events),
         ("index", index),
-        ("jail", jail),
+        ("scope", scope),
         ("origins", origins),
         ("readers", readers),
         ("subjects", subjects),

@@ -8,7 +8,7 @@ use url::{Position, Url};
 use crate::access::forwarded::Forwarded;
 use crate::access::origin::{Origin, Origins};
 use crate::access::path_form;
-use crate::access::scope::Jail;
+use crate::access::scope::Scope;
 use crate::access::web_origin::WebOrigin;
 use crate::nats::{path, subject};
 
@@ -27,12 +27,12 @@ pub(crate) fn is_as_the_parser_has_it(target: &str) {
 }
 
 /// Checks targets of virtual opens: the first line is the multiplexer's path, the second the page's target.
-pub fn jail(input: &[u8]) {
+pub fn scope(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     let (multiplexer, target) = text.split_once('\n').unwrap_or_default();
     is_as_the_parser_has_it(target);
-    let jail = Jail::around(multiplexer);
-    if jail.check(target).is_ok() {
+    let scope = Scope::around(multiplexer);
+    if scope.check(target).is_ok() {
         let path = target.split('?').next().unwrap_or_default();
         // Compare whole segments, both as written and percent-decoded.
         let segments = |path: &str| path.split('/').map(str::to_owned).collect::<Vec<_>>();
@@ -61,7 +61,7 @@ pub fn jail(input: &[u8]) {
         let lower = url.path().to_ascii_lowercase();
         let is_special = matches!(url.scheme(), "http" | "https");
         if is_special && !lower.contains("%2f") && !lower.contains("%5c") {
-            assert_eq!(Jail::new("/").check(asked), Ok(()), "{asked:?}");
+            assert_eq!(Scope::new("/").check(asked), Ok(()), "{asked:?}");
         }
     }
 }

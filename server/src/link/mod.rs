@@ -28,7 +28,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, Sleep};
 use tracing::{debug, warn};
 
-use crate::access::scope::Jail;
+use crate::access::scope::Scope;
 use crate::budget::{Budget, Reservation};
 use crate::limits::Limits;
 use crate::link::dispatch::{Answer, Dispatcher};
@@ -93,7 +93,7 @@ pub(crate) struct Link {
     pub(crate) head: usize,
     pub(crate) endpoint: Endpoint,
     pub(crate) dispatcher: Arc<Dispatcher>,
-    pub(crate) jail: Jail,
+    pub(crate) scope: Scope,
     /// The multiplexer's own path.
     pub(crate) path: Arc<str>,
     pub(crate) limits: Limits,
@@ -115,7 +115,7 @@ impl Link {
             opens: JoinSet::new(),
             waiting: BTreeMap::new(),
             opened: 0,
-            pulls: VecDeque::new(),
+            due_pipes: VecDeque::new(),
             leaving: Vec::new(),
             spending: LinkLimits::new(self.limits, self.stats.clone(), Arc::clone(&budget)),
             budget,
@@ -134,7 +134,7 @@ impl Link {
             Ok(()) => poll_fn(|cx| task.poll_counted(cx)).await,
             Err(violation) => Ended::Violation(violation),
         };
-        task.lose_all().await;
+        task.fail_all().await;
         let stats = &task.link.stats;
         let (code, reason) = match &ended {
             Ended::Lost => (1006, "the connection was lost"),
@@ -194,7 +194,7 @@ struct Task {
     /// The number of opens that had to wait so far.
     opened: u64,
     /// The channels whose pipes have data for the link.
-    pulls: VecDeque<Channel>,
+    due_pipes: VecDeque<Channel>,
     /// The channels that the drain must still close.
     leaving: Vec<Channel>,
     budget: Arc<Budget>,
@@ -340,7 +340,7 @@ impl Task {
         turn.until_over(|| {
             let Some(channel) = self.leaving.pop() else { return false };
             if let Some(Entry::Open { pipe, .. }) = self.entries.get(&channel) {
-                self.see_off(pipe);
+                self.start_drain(pipe);
                 if self.link.departure.is_ended() {
                     pipe.push(Incoming::Lost);
                 }
@@ -352,7 +352,7 @@ impl Task {
     }
 
     /// Closes a channel if the link is leaving.
-    fn see_off(&self, pipe: &Pipe) {
+    fn start_drain(&self, pipe: &Pipe) {
         if let Some(CloseFrame { code, reason }) = self.link.departure.close() {
             pipe.close(Close { code: Some(*code), reason: reason.to_string() });
         }
@@ -377,7 +377,7 @@ impl Task {
                     self.push(channel, Incoming::Oversize);
                     self.entries.remove(&channel);
                 }
-                Event::Drained { channel } => self.pull(channel),
+                Event::Drained { channel } => self.flush_pipe(channel),
                 // Only a client sees these.
                 Event::Accepted { .. } | Event::Refused { .. } => {}
             }
@@ -405,7 +405,7 @@ impl Task {
                     self.entries.remove(&channel);
                 } else {
                     // The page has discarded the pipe's data; a close queued behind it can proceed now.
-                    self.pull(channel);
+                    self.flush_pipe(channel);
                 }
             }
             None => {}
@@ -416,18 +416,18 @@ impl Task {
 
     /// Forwards reads and messages of the handlers that have signalled.
     fn poll_pipes(&mut self, cx: &Context<'_>, turn: &Turn) -> bool {
-        if self.pulls.is_empty() {
-            self.pulls = self.signals.take(cx).into();
+        if self.due_pipes.is_empty() {
+            self.due_pipes = self.signals.take(cx).into();
         }
         turn.until_over(|| {
-            let Some(channel) = self.pulls.pop_front() else { return false };
-            self.pull(channel);
+            let Some(channel) = self.due_pipes.pop_front() else { return false };
+            self.flush_pipe(channel);
             true
         })
     }
 
     /// Forwards the reads and messages of one handler.
-    fn pull(&mut self, channel: Channel) {
+    fn flush_pipe(&mut self, channel: Channel) {
         let Some(Entry::Open { pipe, closed_by_page, closed_by_us, woken }) = self.entries.get_mut(&channel)
         else {
             return;
@@ -459,7 +459,7 @@ impl Task {
     }
 
     /// Reports the end of the link to all handlers.
-    async fn lose_all(&mut self) {
+    async fn fail_all(&mut self) {
         for (count, (_, entry)) in mem::take(&mut self.entries).into_iter().enumerate() {
             if count % STRIDE == STRIDE - 1 {
                 tokio::task::yield_now().await;

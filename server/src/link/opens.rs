@@ -40,7 +40,7 @@ impl Task {
         } else if path == &*self.link.path {
             Err((400, "a multiplexer inside a multiplexer"))
         } else {
-            self.link.jail.check(target)
+            self.link.scope.check(target)
         };
         let request = allowed.and_then(|()| {
             let request = self.link.dispatcher.request(target, protocols);
@@ -52,7 +52,7 @@ impl Task {
                 let (begun, stats) = (Instant::now(), self.link.stats.clone());
                 let answered = async move {
                     let answer = answer.await;
-                    stats.answered(begun.elapsed());
+                    stats.open_latency(begun.elapsed());
                     (channel, answer)
                 };
                 // The span adds link and channel to the handler's log lines.
@@ -151,7 +151,7 @@ impl Task {
         let entry =
             Entry::Open { pipe: Arc::clone(&pipe), closed_by_page: false, closed_by_us: false, woken: 0 };
         self.entries.insert(channel, entry);
-        self.see_off(&pipe);
+        self.start_drain(&pipe);
         let pipe = match waiting {
             Some(waiting) => waiting.send(pipe).err(),
             None => Some(pipe),

@@ -24,7 +24,7 @@ use tokio::sync::{Notify, oneshot};
 ///
 /// fn logged_out(links: &Links, user: &User) {
 ///     let close = CloseFrame { code: 4401, reason: "logged out".into() };
-///     links.end(|handshake| handshake.extensions.get() == Some(user), &close);
+///     links.close_where(|handshake| handshake.extensions.get() == Some(user), &close);
 /// }
 ///
 /// let multiplexer = Multiplexer::new("/multiplexer");
@@ -49,14 +49,14 @@ struct Entry {
 }
 
 impl Links {
-    /// Ends the links for whose physical handshake `is_meant` returns true, and returns their number. Pages see the
+    /// Ends the links for whose physical handshake `predicate` returns true, and returns their number. Pages see the
     /// code and the reason on every channel; handlers receive nothing more from them. Codes 4000 to 4999 are for
     /// applications (RFC 6455 §7.4.2): 4401, after HTTP's 401, can ask a page to log in again.
-    pub fn end(&self, is_meant: impl Fn(&Parts) -> bool, close: &CloseFrame) -> usize {
-        // Call `is_meant` without the lock: it is the application's code.
+    pub fn close_where(&self, predicate: impl Fn(&Parts) -> bool, close: &CloseFrame) -> usize {
+        // Call `predicate` without the lock: it is the application's code.
         let open =
             self.lock().iter().map(|(&id, entry)| (id, Arc::clone(&entry.handshake))).collect::<Vec<_>>();
-        let meant = open.into_iter().filter(|(_, handshake)| is_meant(handshake));
+        let meant = open.into_iter().filter(|(_, handshake)| predicate(handshake));
         meant.filter(|(id, _)| self.end_one(*id, close.clone())).count()
     }
 
@@ -116,24 +116,24 @@ type Check = dyn Fn(Arc<Parts>) -> BoxFuture<'static, Result<(), CloseFrame>> + 
 
 /// A check that the application repeats while a link is open.
 #[derive(Clone)]
-pub(crate) struct Recheck {
-    every: Duration,
+pub(crate) struct Revalidation {
+    interval: Duration,
     check: Arc<Check>,
 }
 
-impl Recheck {
-    pub(crate) fn new<F, R>(every: Duration, check: F) -> Self
+impl Revalidation {
+    pub(crate) fn new<F, R>(interval: Duration, check: F) -> Self
     where
         F: Fn(Arc<Parts>) -> R + Send + Sync + 'static,
         R: Future<Output = Result<(), CloseFrame>> + Send + 'static,
     {
-        Self { every, check: Arc::new(move |handshake| Box::pin(check(handshake))) }
+        Self { interval, check: Arc::new(move |handshake| Box::pin(check(handshake))) }
     }
 
     /// Repeats the check for one link, and ends the link when the check fails.
     pub(crate) async fn watch(self, links: Links, id: u64, handshake: Arc<Parts>) {
         loop {
-            tokio::time::sleep(self.every).await;
+            tokio::time::sleep(self.interval).await;
             if let Err(close) = (self.check)(Arc::clone(&handshake)).await {
                 links.end_one(id, close);
                 return;
@@ -142,8 +142,8 @@ impl Recheck {
     }
 }
 
-impl fmt::Debug for Recheck {
+impl fmt::Debug for Revalidation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Recheck").field("every", &self.every).finish_non_exhaustive()
+        f.debug_struct("Revalidation").field("interval", &self.interval).finish_non_exhaustive()
     }
 }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::host::Host;
 use crate::access::{as_declared, plain};
-use crate::metrics::stats::{ANSWER_BUCKETS, Stats, Totals};
+use crate::metrics::stats::{OPEN_LATENCY_BUCKETS, Stats, Totals};
 
 /// The media type of the metrics (OpenMetrics 1.0).
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -98,8 +98,8 @@ impl Collector for Figures {
             received,
             sent,
             limits_crossed,
-            answered,
-            answering,
+            open_latency,
+            open_latency_sum,
         } = self.0.totals();
         for (name, help, value) in [
             ("links", "Links that are open", self.0.links()),
@@ -157,8 +157,8 @@ impl Collector for Figures {
                 ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
             }
         }
-        let ends = ANSWER_BUCKETS.into_iter().chain([f64::INFINITY]);
-        let buckets = ends.zip(answered).collect::<Vec<_>>();
+        let ends = OPEN_LATENCY_BUCKETS.into_iter().chain([f64::INFINITY]);
+        let buckets = ends.zip(open_latency).collect::<Vec<_>>();
         encoder
             .encode_descriptor(
                 "open_seconds",
@@ -166,7 +166,12 @@ impl Collector for Figures {
                 None,
                 MetricType::Histogram,
             )?
-            .encode_histogram::<NoLabelSet>(answering.as_secs_f64(), answered.iter().sum(), &buckets, None)
+            .encode_histogram::<NoLabelSet>(
+                open_latency_sum.as_secs_f64(),
+                open_latency.iter().sum(),
+                &buckets,
+                None,
+            )
     }
 }
 

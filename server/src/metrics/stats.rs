@@ -19,9 +19,9 @@ pub struct Stats {
     counters: Arc<Counters>,
 }
 
-/// The upper bounds of the buckets of [`Totals::answered`], in seconds. Below the first, a handler has not waited for
+/// The upper bounds of the buckets of [`Totals::open_latency`], in seconds. Below the first, a handler has not waited for
 /// anything; above the last, a user has noticed the delay.
-pub const ANSWER_BUCKETS: [f64; 5] = [0.001, 0.01, 0.1, 1.0, 10.0];
+pub const OPEN_LATENCY_BUCKETS: [f64; 5] = [0.001, 0.01, 0.1, 1.0, 10.0];
 
 /// What a multiplexer has done since it started.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -43,11 +43,11 @@ pub struct Totals {
     pub sent: Traffic,
     /// The number of times each limit was crossed, by its name in `docs/security.md`.
     pub limits_crossed: BTreeMap<&'static str, u64>,
-    /// Virtual opens that the application has answered, by latency: one count for each bucket of [`ANSWER_BUCKETS`],
+    /// Virtual opens that the application has answered, by latency: one count for each bucket of [`OPEN_LATENCY_BUCKETS`],
     /// and one beyond the last.
-    pub answered: [u64; ANSWER_BUCKETS.len() + 1],
+    pub open_latency: [u64; OPEN_LATENCY_BUCKETS.len() + 1],
     /// The sum of these latencies.
-    pub answering: Duration,
+    pub open_latency_sum: Duration,
 }
 
 /// The number and size of messages.
@@ -106,8 +106,8 @@ impl Stats {
             received,
             sent,
             limits_crossed,
-            answered,
-            answering_nanos,
+            open_latency,
+            open_latency_nanos,
         } = &*self.counters;
         Totals {
             links_opened: links_opened.load(Ordering::Relaxed),
@@ -118,8 +118,8 @@ impl Stats {
             received: received.get(),
             sent: sent.get(),
             limits_crossed: limits_crossed.get(),
-            answered: answered.each_ref().map(|count| count.load(Ordering::Relaxed)),
-            answering: Duration::from_nanos(answering_nanos.load(Ordering::Relaxed)),
+            open_latency: open_latency.each_ref().map(|count| count.load(Ordering::Relaxed)),
+            open_latency_sum: Duration::from_nanos(open_latency_nanos.load(Ordering::Relaxed)),
         }
     }
 
@@ -160,12 +160,13 @@ impl Stats {
     }
 
     /// Records the latency of the application's answer to an open.
-    pub(crate) fn answered(&self, after: Duration) {
+    pub(crate) fn open_latency(&self, after: Duration) {
         let seconds = after.as_secs_f64();
-        let bucket = ANSWER_BUCKETS.iter().position(|&end| seconds <= end).unwrap_or(ANSWER_BUCKETS.len());
-        self.counters.answered[bucket].fetch_add(1, Ordering::Relaxed);
+        let bucket =
+            OPEN_LATENCY_BUCKETS.iter().position(|&end| seconds <= end).unwrap_or(OPEN_LATENCY_BUCKETS.len());
+        self.counters.open_latency[bucket].fetch_add(1, Ordering::Relaxed);
         let nanos = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
-        self.counters.answering_nanos.fetch_add(nanos, Ordering::Relaxed);
+        self.counters.open_latency_nanos.fetch_add(nanos, Ordering::Relaxed);
     }
 
     /// Adds a link's traffic since the last call: once for each batch, not for each message.
@@ -185,8 +186,8 @@ struct Counters {
     received: TrafficCounter,
     sent: TrafficCounter,
     limits_crossed: Tally<&'static str>,
-    answered: [AtomicU64; ANSWER_BUCKETS.len() + 1],
-    answering_nanos: AtomicU64,
+    open_latency: [AtomicU64; OPEN_LATENCY_BUCKETS.len() + 1],
+    open_latency_nanos: AtomicU64,
 }
 
 /// Counts rare events by a key.

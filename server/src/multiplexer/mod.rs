@@ -27,12 +27,12 @@ use crate::access::entry::enter;
 use crate::access::forwarded::{Forwarded, Trusted};
 use crate::access::origin::{Origin, Origins};
 use crate::access::proxies::Proxies;
-use crate::access::scope::Jail;
+use crate::access::scope::Scope;
 use crate::access::{as_declared, plain};
 use crate::limits::Limits;
 use crate::link::dispatch::Dispatcher;
 use crate::link::drain::Departure;
-use crate::link::registry::{Links, Recheck};
+use crate::link::registry::{Links, Revalidation};
 use crate::link::{Link, head};
 use crate::metrics::stats::Stats;
 use crate::net::serve::Serving;
@@ -63,7 +63,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub struct Multiplexer {
     path: Arc<str>,
-    jail: Jail,
+    scope: Scope,
     origins: Origins,
     proxies: Vec<Proxies>,
     settings: Settings,
@@ -72,7 +72,7 @@ pub struct Multiplexer {
     shutdown: CancellationToken,
     drain: Duration,
     links: Links,
-    recheck: Option<Recheck>,
+    revalidation: Option<Revalidation>,
 }
 
 impl Multiplexer {
@@ -80,7 +80,7 @@ impl Multiplexer {
     pub fn new(path: &str) -> Self {
         Self {
             path: path.into(),
-            jail: Jail::around(path),
+            scope: Scope::around(path),
             origins: Origins::default(),
             proxies: Vec::new(),
             settings: Settings::default(),
@@ -89,15 +89,15 @@ impl Multiplexer {
             shutdown: CancellationToken::new(),
             drain: DRAIN,
             links: Links::default(),
-            recheck: None,
+            revalidation: None,
         }
     }
 
     /// Sets the prefix below which virtual sockets may open paths; `/` is the whole site. The default is the
     /// multiplexer's folder.
     #[must_use]
-    pub fn jail(mut self, prefix: &str) -> Self {
-        self.jail = Jail::new(prefix);
+    pub fn scope(mut self, prefix: &str) -> Self {
+        self.scope = Scope::new(prefix);
         self
     }
 
@@ -182,7 +182,7 @@ impl Multiplexer {
         self
     }
 
-    /// Sets the time for channels to close when the server shuts down or the application [ends](Links::end) their
+    /// Sets the time for channels to close when the server shuts down or the application [ends](Links::close_where) their
     /// link; the default is 5 s. After that, the link closes with channels open.
     #[must_use]
     pub fn drain(mut self, time: Duration) -> Self {
@@ -191,7 +191,7 @@ impl Multiplexer {
     }
 
     /// Repeats a check of each link's handshake at an interval, for example of a session that may expire. If the check
-    /// fails, the multiplexer [ends](Links::end) the link with the close frame it returns.
+    /// fails, the multiplexer [ends](Links::close_where) the link with the close frame it returns.
     ///
     /// ```
     /// use std::time::Duration;
@@ -199,7 +199,7 @@ impl Multiplexer {
     /// use manysocket_server::Multiplexer;
     ///
     /// # async fn is_valid(_: Option<&axum::http::HeaderValue>) -> bool { true }
-    /// let multiplexer = Multiplexer::new("/multiplexer").recheck(Duration::from_secs(60), async |handshake| {
+    /// let multiplexer = Multiplexer::new("/multiplexer").revalidate(Duration::from_secs(60), async |handshake| {
     ///     if is_valid(handshake.headers.get("cookie")).await {
     ///         Ok(())
     ///     } else {
@@ -208,12 +208,12 @@ impl Multiplexer {
     /// });
     /// ```
     #[must_use]
-    pub fn recheck<F, R>(mut self, every: Duration, check: F) -> Self
+    pub fn revalidate<F, R>(mut self, interval: Duration, check: F) -> Self
     where
         F: Fn(Arc<Parts>) -> R + Send + Sync + 'static,
         R: Future<Output = Result<(), CloseFrame>> + Send + 'static,
     {
-        self.recheck = Some(Recheck::new(every, check));
+        self.revalidation = Some(Revalidation::new(interval, check));
         self
     }
 
@@ -326,7 +326,7 @@ async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     head::compact(&mut parts);
     let dispatcher = Arc::new(Dispatcher::new(shared.app.clone(), &parts));
     let head = head::held(&parts) + dispatcher.held();
-    let (jail, path) = (multiplexer.jail.clone(), Arc::clone(&multiplexer.path));
+    let (scope, path) = (multiplexer.scope.clone(), Arc::clone(&multiplexer.path));
     let stats = multiplexer.stats.clone();
     let key = parts.headers.get(header::SEC_WEBSOCKET_KEY).cloned();
     let handshake = Arc::new(parts);
@@ -338,20 +338,20 @@ async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Respons
         multiplexer.drain,
     );
     let awaited = serving.map(|serving| serving.links.token());
-    let (links, recheck) = (multiplexer.links.clone(), multiplexer.recheck.clone());
+    let (links, revalidation) = (multiplexer.links.clone(), multiplexer.revalidation.clone());
     let serving = async move {
         let upgraded = match upgrade.await {
             Ok(upgraded) => TokioIo::new(upgraded),
             Err(error) => return debug!("a link's connection ended before it was upgraded: {error}"),
         };
-        let watch = recheck.map(|recheck| tokio::spawn(recheck.watch(links, id, handshake)));
+        let watch = revalidation.map(|revalidation| tokio::spawn(revalidation.watch(links, id, handshake)));
         let _watch = watch.map(AbortOnDropHandle::new);
         let link = Link {
             socket: FramedSocket::new(upgraded, Config::server(max_size)),
             head,
             endpoint: Endpoint::new(Side::Server, settings, 0),
             dispatcher,
-            jail,
+            scope,
             path,
             limits,
             stats,

@@ -41,11 +41,11 @@ pub(super) struct State {
     /// Whether the document is no more, or another has its name.
     has_ended: bool,
     /// The message that has the whole document, and the version that it has.
-    whole: Option<(u64, Utf8Bytes)>,
+    cached_snapshot: Option<(u64, Utf8Bytes)>,
     /// How many sockets wait for it.
     awaiting: usize,
     /// The last message with several commits, and what it spans: sockets tend to ask for the same.
-    span: Option<(u64, u64, Utf8Bytes)>,
+    cached_delta: Option<(u64, u64, Utf8Bytes)>,
     /// What all of it holds of the store's memory; `None` until it is in a document.
     memory: Option<Share>,
     /// The part of that for what never changes.
@@ -68,9 +68,9 @@ impl State {
             value,
             log: Log::default(),
             has_ended: false,
-            whole: None,
+            cached_snapshot: None,
             awaiting: 0,
-            span: None,
+            cached_delta: None,
             memory: None,
             fixed_memory: 0,
         }
@@ -86,8 +86,8 @@ impl State {
     fn settle(&mut self) {
         let text = |message: Option<&Utf8Bytes>| message.map_or(0, |message| allocation(message.len()));
         let dispensable = self.log.memory()
-            + text(self.whole.as_ref().map(|(_, message)| message))
-            + text(self.span.as_ref().map(|(_, _, message)| message));
+            + text(self.cached_snapshot.as_ref().map(|(_, message)| message))
+            + text(self.cached_delta.as_ref().map(|(_, _, message)| message));
         let held = self.fixed_memory + self.value.size().memory + dispensable;
         if let Some(memory) = &mut self.memory {
             memory.set(held, dispensable);
@@ -116,10 +116,10 @@ impl State {
 
     fn replace(&mut self, value: Json) -> Json {
         let old = std::mem::replace(&mut self.value, value);
-        self.span = None;
+        self.cached_delta = None;
         // Those who wait for it take it as it is, and then hear what came after.
         if self.awaiting == 0 {
-            self.whole = None;
+            self.cached_snapshot = None;
         }
         self.settle();
         old
@@ -136,7 +136,7 @@ impl State {
     /// Gives up memory that can be spared: the commits beyond a limit, and messages that are kept for further readers.
     pub(super) fn give_up(&mut self, limit: u64) {
         self.log.forget_beyond(limit);
-        (self.whole, self.span) = (None, None);
+        (self.cached_snapshot, self.cached_delta) = (None, None);
         self.settle();
     }
 
@@ -166,7 +166,7 @@ impl State {
     /// The message that takes a page from one version to a later one, and the version that it then has: the commits
     /// between, or the whole. `None` if that is not written out.
     pub(super) fn message(&mut self, from: u64, to: u64) -> Option<(u64, Utf8Bytes)> {
-        if let Some((first, last, message)) = &self.span
+        if let Some((first, last, message)) = &self.cached_delta
             && (*first, *last) == (from, to)
         {
             return Some((to, message.clone()));
@@ -177,14 +177,14 @@ impl State {
         }
         let Some(delta) = self.delta(from, to) else { return self.written(self.version) };
         let message = Utf8Bytes::from(format!(r#"{{"version":{to},"delta":{delta}}}"#));
-        self.span = Some((from, to, message.clone()));
+        self.cached_delta = Some((from, to, message.clone()));
         self.settle();
         Some((to, message))
     }
 
     /// The message with the whole document of some version, or a later one, if it is written out.
     fn written(&self, version: u64) -> Option<(u64, Utf8Bytes)> {
-        self.whole.clone().filter(|(written, _)| *written >= version)
+        self.cached_snapshot.clone().filter(|(written, _)| *written >= version)
     }
 
     /// The first message on a socket whose page has some version already: the way from there. `None` if it needs the whole.
@@ -219,7 +219,7 @@ impl Drop for Awaiting<'_> {
         let mut state = self.0.state();
         state.awaiting -= 1;
         if state.awaiting == 0 && state.written(state.version).is_none() {
-            state.whole = None;
+            state.cached_snapshot = None;
             state.settle();
         }
     }
@@ -293,7 +293,7 @@ impl Document {
         };
         let message = if is_light { write() } else { lane.run(peer, write).await? };
         let mut state = self.state();
-        state.whole = Some((version, message.clone()));
+        state.cached_snapshot = Some((version, message.clone()));
         state.settle();
         Some((version, message))
     }

@@ -94,10 +94,10 @@ struct State {
     taken_cost: usize,
     writer: Option<Waker>,
     end: End,
-    /// The page has closed: nothing that is sent can arrive any more.
-    deaf: bool,
-    /// There is nobody to answer, or the reader knows.
-    told: bool,
+    /// The page has closed, so nothing that is sent can arrive any more.
+    peer_closed: bool,
+    /// Set once the reader has seen the end of the channel, or the page is gone.
+    end_delivered: bool,
     signalled: bool,
 }
 
@@ -148,8 +148,8 @@ impl Pipe {
             taken_cost: 0,
             writer: None,
             end: End::No,
-            deaf: false,
-            told: false,
+            peer_closed: false,
+            end_delivered: false,
             signalled: false,
         };
         state.account();
@@ -180,7 +180,7 @@ impl Pipe {
             state.incoming.shrink_to(capacity / 2);
         }
         if let Incoming::Message(message) = &incoming {
-            if state.deaf {
+            if state.peer_closed {
                 // It is on its way to the close.
                 state.outgoing_units = 0;
             }
@@ -193,7 +193,7 @@ impl Pipe {
                 self.signal(state);
             }
         } else {
-            state.told = true;
+            state.end_delivered = true;
         }
         Poll::Ready(incoming)
     }
@@ -201,7 +201,7 @@ impl Pipe {
     /// Ready when a message may be sent, or would be lost anyway.
     pub(crate) fn poll_writable(&self, cx: &Context<'_>) -> Poll<()> {
         let mut state = lock(&self.state);
-        if state.outgoing_units < SEND_LIMIT || state.deaf {
+        if state.outgoing_units < SEND_LIMIT || state.peer_closed {
             Poll::Ready(())
         } else {
             state.writer = Some(cx.waker().clone());
@@ -212,13 +212,13 @@ impl Pipe {
     /// Sends a message; false if the channel has closed.
     pub(crate) fn write(&self, message: Message) -> bool {
         let mut state = lock(&self.state);
-        if state.told || !matches!(state.end, End::No) {
+        if state.end_delivered || !matches!(state.end, End::No) {
             return false;
         }
         let has_room = state.outgoing_units < SEND_LIMIT;
         // An empty message has a place in the queue, too.
         state.outgoing_units = state.outgoing_units.saturating_add(message.units().max(MESSAGE_OVERHEAD));
-        if state.deaf {
+        if state.peer_closed {
             // On a native connection, too, this goes out before the handler reads of the close; a page that has
             // closed drops it. An error would have the handler give up before it comes to answer. One that does not
             // read gets it after as much as it could have sent without, or it would go on for ever.
@@ -252,8 +252,8 @@ impl Pipe {
             state.incoming_bytes += content(message);
         } else {
             // The page has closed: what it was to be sent has nobody to go to.
-            state.deaf = true;
-            state.told |= !matches!(incoming, Incoming::Close(_));
+            state.peer_closed = true;
+            state.end_delivered |= !matches!(incoming, Incoming::Close(_));
             state.outgoing = VecDeque::new();
             state.outgoing_units = 0;
             state.outgoing_cost = 0;

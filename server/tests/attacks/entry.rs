@@ -170,7 +170,7 @@ async fn lists_in_several_lines_are_one_list() {
 
 #[tokio::test]
 async fn paths() {
-    let binary = Binary::start(&["--jail", "/demo"], &[]).await;
+    let binary = Binary::start(&["--scope", "/demo"], &[]).await;
     let mut link = Link::dial(&binary.server).await;
     let channel = link.open("/demo/echo?x=/../..&y=%2f").await;
     for (status, targets) in [

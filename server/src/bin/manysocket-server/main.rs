@@ -53,8 +53,8 @@ async fn run(options: Options) -> io::Result<()> {
         .shutdown(shutdown.clone())
         .drain(Duration::from_secs(options.drain.into()))
         .trust_forwarded(options.trust_forwarded.iter().cloned());
-    if let Some(jail) = &options.jail {
-        multiplexer = multiplexer.jail(jail);
+    if let Some(scope) = &options.scope {
+        multiplexer = multiplexer.scope(scope);
     }
     for origin in &options.allow_origin {
         multiplexer = multiplexer.allow_origin(origin.clone());

@@ -32,8 +32,8 @@ pub(crate) struct Options {
     pub(crate) multiplexer: String,
 
     /// Part of the site that virtual sockets reach [default: the multiplexer's folder].
-    #[arg(long, value_parser = path)]
-    pub(crate) jail: Option<String>,
+    #[arg(long, alias = "jail", value_parser = path)]
+    pub(crate) scope: Option<String>,
 
     /// Folder whose files are served, except hidden files outside `.well-known`; symbolic links that lead out of it
     /// are not followed.

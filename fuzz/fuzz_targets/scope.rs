@@ -4,4 +4,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|input: &[u8]| manysocket_server::fuzzing::jail(input));
+fuzz_target!(|input: &[u8]| manysocket_server::fuzzing::scope(input));
