@@ -1,5 +1,5 @@
-//! A [`Connection`] for hosts that hold messages as bytes: it puts physical messages together and
-//! takes them apart, and joins the pieces of a message.
+//! A [`Connection`] for hosts that hold messages as bytes. It encodes and decodes physical messages, and joins the pieces of
+//! a message.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -31,7 +31,7 @@ pub struct Close {
     pub reason: String,
 }
 
-/// What a host has to know. [`ConnectionEvent`] with contents.
+/// An event that a host must handle: a [`ConnectionEvent`] with its contents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// The client opens a channel; answer with `accept`, `refuse` or `abort`.
@@ -50,13 +50,13 @@ pub enum Event {
         /// The chosen subprotocol; empty: none.
         protocol: String,
     },
-    /// The server refused a channel: it is gone.
+    /// The server refused a channel, which is now gone.
     Refused {
         /// The channel.
         channel: Channel,
         /// An HTTP status.
         status: u16,
-        /// Why, for the log.
+        /// The reason, for the log.
         reason: String,
     },
     /// A whole message.
@@ -70,7 +70,7 @@ pub enum Event {
     Closed {
         /// The channel.
         channel: Channel,
-        /// How.
+        /// The code and the reason.
         close: Close,
     },
     /// The peer sent a message larger than [`Settings::max_message`]. The channel has been closed
@@ -79,7 +79,7 @@ pub enum Event {
         /// The channel.
         channel: Channel,
     },
-    /// All that was queued by `send` on this channel has been given out by `poll_transmit`.
+    /// `poll_transmit` has returned everything that `send` queued on this channel.
     Drained {
         /// The channel.
         channel: Channel,
@@ -91,10 +91,10 @@ pub enum Event {
 pub struct Endpoint {
     connection: Connection<Data>,
     events: VecDeque<Event>,
-    /// Messages of which only a part has come, and the memory that they take.
+    /// Messages of which only a part has arrived, and the bytes that they hold.
     partial: HashMap<Channel, Vec<u8>>,
     partial_bytes: usize,
-    /// A batch of which only a part has been taken in.
+    /// A batch of which only some frames have been handled.
     unread: Option<Unread>,
 }
 
@@ -109,7 +109,7 @@ struct Unread {
 }
 
 impl Endpoint {
-    /// A link that has just been made, or is about to be.
+    /// Creates one end of a link.
     pub fn new(side: Side, settings: Settings, now: Millis) -> Self {
         Self {
             connection: Connection::new(side, settings, true, now),
@@ -120,34 +120,33 @@ impl Endpoint {
         }
     }
 
-    /// The number of channels that have not ended in both directions.
+    /// Returns the number of channels that have not ended in both directions.
     pub fn channels(&self) -> u32 {
         self.connection.channels()
     }
 
-    /// Opens that the settings have refused since it was last asked.
+    /// Returns the opens that the settings have refused since the last call.
     pub fn take_refusals(&mut self) -> Refusals {
         self.connection.take_refusals()
     }
 
-    /// Bytes of messages of which only a part has come, and of a batch of which only a part has been
-    /// taken in. A host that bounds what a link may have it hold has to count them in: of each channel
-    /// there may be [`Settings::max_message`].
+    /// Returns the bytes of unfinished messages and of an unfinished batch. A host that bounds the memory of a link must
+    /// count them: each channel may hold up to [`Settings::max_message`].
     pub fn unfinished(&self) -> usize {
         let unread = self.unread.as_ref();
         self.partial_bytes
             + unread.map_or(0, |unread| unread.headers.len() + unread.text.len() + unread.binary.len())
     }
 
-    /// Bytes that the tables of channels, events and unfinished messages take, contents not included.
+    /// Returns the bytes that the tables of channels, events and unfinished messages hold, without the contents.
     pub fn table_bytes(&self) -> usize {
         self.connection.table_bytes()
             + self.events.capacity() * size_of::<Event>()
             + self.partial.capacity() * size_of::<(Channel, Vec<u8>)>()
     }
 
-    /// Opens a channel to a path and query, offering subprotocols (comma-separated). `None` if the
-    /// server's `max_channels` are open, or this is a server.
+    /// Opens a channel to a path and query, offering subprotocols (comma-separated). Returns `None` if
+    /// the server's `max_channels` are open, or if this is a server.
     pub fn open(&mut self, target: &str, protocols: &str) -> Option<Channel> {
         self.connection.open(Data::str(target), Data::str(protocols))
     }
@@ -162,19 +161,19 @@ impl Endpoint {
         self.connection.refuse(channel, status, Data::str(reason));
     }
 
-    /// Queues a message without bound: keep [`Endpoint::queued`] small. False if the channel does
-    /// not take any more.
+    /// Queues a message. The queue has no bound, so keep [`Endpoint::queued`] small. Returns false if the channel accepts no
+    /// more messages.
     pub fn send(&mut self, channel: Channel, message: Message) -> bool {
         let (kind, data) = message.into_data();
         self.connection.send(channel, kind, data).is_ok()
     }
 
-    /// Units that wait for credit or for [`Endpoint::poll_transmit`].
+    /// Returns the units that wait for credit or for [`Endpoint::poll_transmit`].
     pub fn queued(&self, channel: Channel) -> u32 {
         self.connection.queued(channel)
     }
 
-    /// Whether a message waits for credit or for [`Endpoint::poll_transmit`]; one without content does, too.
+    /// Returns whether a message waits for credit or for [`Endpoint::poll_transmit`]. An empty message counts, too.
     pub fn is_queued(&self, channel: Channel) -> bool {
         self.connection.is_queued(channel)
     }
@@ -188,15 +187,14 @@ impl Endpoint {
         self.connection.close(channel, code, Data::str(&reason[..end]));
     }
 
-    /// Gives the channel up: drops what is queued and what still comes. The peer sees 1006. No
-    /// event of this channel follows those that already wait.
+    /// Gives the channel up: drops its queue and everything that still arrives. The peer sees 1006. No event of this
+    /// channel follows those that already wait.
     pub fn abort(&mut self, channel: Channel) {
         self.take_partial(channel);
         self.connection.abort(channel);
     }
 
-    /// The reader took so many messages of so many [`Message::units`] in all: the peer may send as
-    /// much again.
+    /// Counts messages that the reader consumed, with their [`Message::units`] in all: the peer may send as much again.
     pub fn consumed(&mut self, channel: Channel, messages: u32, units: u32) {
         self.connection.consumed(channel, messages, units);
     }
@@ -212,7 +210,7 @@ impl Endpoint {
     /// On a server, takes in the value of [`HANDSHAKE_PARAMETER`](crate::HANDSHAKE_PARAMETER).
     ///
     /// # Errors
-    /// A [`Violation`] if it is not base64url or the batch in it breaks the protocol.
+    /// Returns a [`Violation`] if it is not base64url or the batch in it breaks the protocol.
     pub fn receive_handshake(&mut self, now: Millis, base64url: &str) -> Result<(), Violation> {
         let batch = BASE64URL_NOPAD.decode(base64url.as_bytes()).map_err(|_| Rule::Handshake.broken())?;
         self.receive(now, Physical::Binary(batch.into()))
@@ -221,7 +219,7 @@ impl Endpoint {
     /// On a server, takes in the query of the physical handshake's URL: the first batch, if it holds one.
     ///
     /// # Errors
-    /// A [`Violation`] as [`Endpoint::receive_handshake`], and if the query holds two.
+    /// Returns a [`Violation`] as [`Endpoint::receive_handshake`], and if the query holds two.
     pub fn receive_query(&mut self, now: Millis, query: &str) -> Result<(), Violation> {
         match first_batch(query)? {
             Some(base64url) => self.receive_handshake(now, base64url),
@@ -229,21 +227,21 @@ impl Endpoint {
         }
     }
 
-    /// Takes in a physical message.
+    /// Receives a physical message.
     ///
     /// # Errors
-    /// A [`Violation`] if the peer broke the protocol. What came before it has taken effect.
+    /// Returns a [`Violation`] if the peer broke the protocol. Frames before the bad one have taken effect.
     pub fn receive(&mut self, now: Millis, message: Physical) -> Result<(), Violation> {
         self.start_receive(now, message)?;
         while self.continue_receive(now)? {}
         Ok(())
     }
 
-    /// Takes in a physical message, of a batch its first frames only: for hosts that bound how long they work for one
+    /// Receives a physical message, but only the first frames of a batch, for hosts that bound how long they work for one
     /// peer. Handle the events, then call [`Endpoint::continue_receive`] until it returns false.
     ///
     /// # Errors
-    /// A [`Violation`] if the peer broke the protocol. What came before it has taken effect.
+    /// Returns a [`Violation`] if the peer broke the protocol. Frames before the bad one have taken effect.
     pub fn start_receive(&mut self, now: Millis, message: Physical) -> Result<(), Violation> {
         match message {
             Physical::Text(bytes) => {
@@ -263,10 +261,10 @@ impl Endpoint {
         }
     }
 
-    /// Takes in the next frames of a batch; false if there are none.
+    /// Receives the next frames of a batch. Returns false if there are none.
     ///
     /// # Errors
-    /// A [`Violation`] if the peer broke the protocol. What came before it has taken effect.
+    /// Returns a [`Violation`] if the peer broke the protocol. Frames before the bad one have taken effect.
     pub fn continue_receive(&mut self, now: Millis) -> Result<bool, Violation> {
         let Some(mut unread) = self.unread.take() else { return Ok(false) };
         let mut headers: &[u8] = &unread.headers;
@@ -283,7 +281,7 @@ impl Endpoint {
         Ok(true)
     }
 
-    /// The next event, oldest first.
+    /// Returns the next event, oldest first.
     pub fn poll_event(&mut self) -> Option<Event> {
         let event = self.events.pop_front();
         if event.is_none() && self.events.capacity() > KEPT_EVENTS {
@@ -292,24 +290,24 @@ impl Endpoint {
         event
     }
 
-    /// Whether there are events, or more of them will come of what has been received.
+    /// Returns whether there are events, or frames of a batch that may produce some.
     pub fn is_receiving(&self) -> bool {
         self.has_events() || self.unread.is_some()
     }
 
-    /// Whether there is an event.
+    /// Returns whether there is an event.
     pub fn has_events(&self) -> bool {
         !self.events.is_empty()
     }
 
-    /// Whether there may be something to send: cheaper to ask, and nothing is taken.
+    /// Returns whether there may be something to send. This is cheaper than [`Endpoint::poll_transmit`] and takes nothing.
     pub fn wants_transmit(&self) -> bool {
         self.connection.wants_transmit()
     }
 
-    /// The next physical message to send.
+    /// Returns the next physical message to send.
     pub fn poll_transmit(&mut self) -> Option<Physical> {
-        // Not kept: an idle link of a server holds no buffer.
+        // Not kept, so that an idle link of a server holds no buffer.
         let mut batch = Batch::default();
         let transmit = self.connection.poll_transmit(&mut batch);
         while let Some(event) = self.connection.poll_event() {
@@ -324,22 +322,22 @@ impl Endpoint {
                         reason: "the server's max_channels are open".into(),
                     });
                 }
-                // Everything else comes from what is received, and has been taken then.
+                // Receiving reports all other events, and `receive` takes them at once.
                 _ => {}
             }
         }
         transmit.map(|transmit| Physical::encode(transmit, &batch))
     }
 
-    /// When to call [`Endpoint::handle_timeout`]. It only moves later while the peer is alive.
+    /// Returns the time to call [`Endpoint::handle_timeout`]. It only moves later while the peer is alive.
     pub fn poll_timeout(&self) -> Option<Millis> {
         self.connection.poll_timeout()
     }
 
-    /// Does what is due by `now`.
+    /// Handles the timers that are due at `now`.
     ///
     /// # Errors
-    /// The peer has shown no sign of life for too long: the link is dead.
+    /// Returns a [`Violation`] if the peer has been silent for too long: the link is dead.
     pub fn handle_timeout(&mut self, now: Millis) -> Result<(), Violation> {
         self.connection.handle_timeout(now)
     }
@@ -359,7 +357,7 @@ impl Endpoint {
         Ok(())
     }
 
-    /// Gives the connection's events their contents.
+    /// Adds the contents to the connection's events.
     fn take_events(&mut self, contents: &Contents<'_>) -> Result<(), Violation> {
         while let Some(event) = self.connection.poll_event() {
             let event = match event {

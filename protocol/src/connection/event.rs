@@ -1,19 +1,19 @@
-//! What a connection tells its host.
+//! The events that a connection reports to its host.
 
 use crate::Channel;
 use crate::frame::Kind;
 
-/// Where a string or payload lies: in units, from the beginning of the batch's text run (strings)
-/// or binary run (binary payloads), or of the physical message's payload if it was not a batch.
+/// The place of a string or payload, in units. It counts from the beginning of the batch's text run (strings) or binary run
+/// (binary payloads), or of the physical message's payload if that was not a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Span {
-    /// Where it begins.
+    /// The offset of the first unit.
     pub start: u32,
-    /// How long it is.
+    /// The length.
     pub units: u32,
 }
 
-/// What a host has to know.
+/// An event that a host must handle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectionEvent {
     /// The client opens a channel; answer with `accept`, `refuse` or `abort`.
@@ -32,13 +32,13 @@ pub enum ConnectionEvent {
         /// The chosen subprotocol.
         protocol: Span,
     },
-    /// The server refused a channel: it is gone.
+    /// The server refused a channel, which is now gone.
     Refused {
         /// The channel.
         channel: Channel,
         /// An HTTP status.
         status: u32,
-        /// Why, for the log.
+        /// The reason, for the log.
         reason: Span,
     },
     /// A message, or a piece of one.
@@ -63,14 +63,14 @@ pub enum ConnectionEvent {
         /// The bytes of the messages that this side still had to send.
         unsent: u64,
     },
-    /// A message grew past `max_message`: nothing more comes; close the channel with 1009.
+    /// A message exceeds `max_message`. Nothing more arrives on the channel; close it with 1009.
     Oversize {
         /// The channel.
         channel: Channel,
         /// The bytes of the messages that this side still had to send.
         unsent: u64,
     },
-    /// Nothing waits to be sent on the channel any more (only if asked for).
+    /// Nothing waits to be sent on the channel any more. Only reported if the host asked for it.
     Drained {
         /// The channel.
         channel: Channel,

@@ -1,5 +1,4 @@
-//! The state machine of a link, for either side: commands and frames in, events and physical
-//! messages out.
+//! The state machine of a link, for either side. Commands and frames go in; events and physical messages come out.
 
 use std::collections::VecDeque;
 
@@ -26,7 +25,8 @@ pub(crate) use receive::{MAX_REASON, Runs};
 /// channel it aborts it (§7).
 const ABORTED: u32 = 1006;
 
-/// Room for events that a link keeps while there are none: a burst must not cost an idle link its memory.
+/// Capacity for events that an idle link keeps. A larger buffer is freed, so that an idle link does not hold the memory of
+/// a burst.
 pub(crate) const KEPT_EVENTS: usize = 64;
 
 /// Whether a Close frame may carry the code (RFC 6455 §7.4).
@@ -34,7 +34,7 @@ fn is_close_code(code: u32) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
-/// Frames that no credit holds back. Each goes out before any channel's data or end.
+/// Frames that need no credit. The connection sends them before any channel's data or end.
 #[derive(Debug)]
 enum Control<P> {
     Open { channel: Channel, target: P, protocols: P },
@@ -47,7 +47,7 @@ enum Control<P> {
 pub struct Connection<P> {
     side: Side,
     settings: Settings,
-    /// The peer's settings, once its HELLO has come.
+    /// The peer's settings, once its HELLO has arrived.
     peer: Option<Settings>,
     /// Channel `n` is at `n - 1`: numbers are dense (§4).
     channels: Vec<Option<ChannelState<P>>>,
@@ -56,7 +56,7 @@ pub struct Connection<P> {
     /// as the number of channels that were ever open at once.
     first_free: usize,
     control: VecDeque<Control<P>>,
-    /// Channels with something to send, each once, in turn.
+    /// Channels with something to send, each once, in the order of their turns.
     ready: VecDeque<Channel>,
     events: VecDeque<ConnectionEvent>,
     keepalive: Keepalive,
@@ -71,14 +71,13 @@ pub struct Connection<P> {
     raw_out: Option<(Channel, bool)>,
     /// The channel that sent the last large message.
     last_bulk_channel: Channel,
-    /// A batch that has to follow the end of raw mode.
+    /// A batch that must follow the end of raw mode.
     staged: Option<Batch<P>>,
     report_drained: bool,
 }
 
 impl<P: Payload> Connection<P> {
-    /// A link that has just been made, or is about to be. `report_drained` asks for
-    /// [`ConnectionEvent::Drained`].
+    /// Creates one end of a link. `report_drained` asks for [`ConnectionEvent::Drained`].
     pub fn new(side: Side, settings: Settings, report_drained: bool, now: Millis) -> Self {
         let settings = settings.clamped();
         Self {
@@ -106,27 +105,27 @@ impl<P: Payload> Connection<P> {
         }
     }
 
-    /// Opens that the settings have refused since it was last asked.
+    /// Returns the opens that the settings have refused since the last call.
     pub fn take_refusals(&mut self) -> Refusals {
         std::mem::take(&mut self.refusals)
     }
 
-    /// The number of channels that have not ended in both directions.
+    /// Returns the number of channels that have not ended in both directions.
     pub fn channels(&self) -> u32 {
         self.live
     }
 
-    /// Whether the peer's HELLO has arrived.
+    /// Returns whether the peer's HELLO has arrived.
     pub(crate) fn is_established(&self) -> bool {
         self.peer.is_some()
     }
 
     // ---- commands ----
 
-    /// Opens a channel to a path and query, offering subprotocols (comma-separated). `None` if the
-    /// server's `max_channels` are open, or this is a server.
+    /// Opens a channel to a path and query, offering subprotocols (comma-separated). Returns `None` if
+    /// the server's `max_channels` are open, or if this is a server.
     pub fn open(&mut self, target: P, protocols: P) -> Option<Channel> {
-        // Before the HELLO nobody knows the limit: `write_control` finds out.
+        // The limit is unknown before the HELLO; `write_control` applies it later.
         let limit = self.peer.map_or(u32::MAX, |peer| peer.max_channels);
         if self.side() == Side::Server || self.live >= limit {
             return None;
@@ -195,7 +194,7 @@ impl<P: Payload> Connection<P> {
         }
     }
 
-    /// The payload that was queued last, if it still waits: a host that lent a buffer copies it now.
+    /// Returns the payload that was queued last, if it still waits. A host that lent a buffer copies it then.
     pub fn last_waiting(&mut self, channel: Channel) -> Option<&mut P> {
         match &mut self.get(channel)?.sending {
             Sending::Open(queue) | Sending::Ending(queue, _) => queue.last(),
@@ -203,7 +202,7 @@ impl<P: Payload> Connection<P> {
         }
     }
 
-    /// Units that wait for credit or for [`Connection::poll_transmit`].
+    /// Returns the units that wait for credit or for [`Connection::poll_transmit`].
     pub fn queued(&self, channel: Channel) -> u32 {
         match self.state(channel).map(|state| &state.sending) {
             Some(Sending::Open(queue) | Sending::Ending(queue, _)) => queue.units(),
@@ -211,7 +210,7 @@ impl<P: Payload> Connection<P> {
         }
     }
 
-    /// Whether a message waits for credit or for [`Connection::poll_transmit`]; one without content does, too.
+    /// Returns whether a message waits for credit or for [`Connection::poll_transmit`]. An empty message counts, too.
     pub fn is_queued(&self, channel: Channel) -> bool {
         match self.state(channel).map(|state| &state.sending) {
             Some(Sending::Open(queue) | Sending::Ending(queue, _)) => !queue.is_empty(),
@@ -219,7 +218,7 @@ impl<P: Payload> Connection<P> {
         }
     }
 
-    /// Bytes that the tables and queues have allocated, the payloads not included.
+    /// Returns the bytes that the tables and queues have allocated, without the payloads.
     pub fn table_bytes(&self) -> usize {
         self.channels.capacity() * size_of::<Option<ChannelState<P>>>()
             + self.control.capacity() * size_of::<Control<P>>()
@@ -227,9 +226,9 @@ impl<P: Payload> Connection<P> {
             + self.ready.capacity() * size_of::<Channel>()
     }
 
-    /// Closes this direction after everything queued, with a code (`None`: 1005) and reason. A
-    /// channel that has not opened yet is aborted. With a code that no Close frame may carry the
-    /// peer sees 1006, as where a WebSocket receives such a frame.
+    /// Closes this direction behind everything queued, with a code (`None`: 1005) and a reason. A channel that has not
+    /// opened yet is aborted. With a code that no Close frame may carry, the peer sees 1006, as a WebSocket that receives
+    /// such a frame.
     pub fn close(&mut self, channel: Channel, code: Option<u16>, reason: P) {
         match self.get(channel).map(|state| &state.sending) {
             Some(Sending::Opening) => self.abort(channel),
@@ -245,8 +244,8 @@ impl<P: Payload> Connection<P> {
         }
     }
 
-    /// Gives the channel up: drops what is queued and what still comes. The peer sees 1006. No
-    /// event of this channel follows those that already wait.
+    /// Gives the channel up: drops its queue and everything that still arrives. The peer sees 1006. No event of this
+    /// channel follows those that already wait.
     pub fn abort(&mut self, channel: Channel) {
         let side = self.side();
         let Some(state) = self.get(channel) else {
@@ -254,23 +253,23 @@ impl<P: Payload> Connection<P> {
         };
         match state.receiving {
             Receiving::Opening if side == Side::Server => {
-                // A client that waits for an answer gets one.
+                // The client waits for an answer.
                 return self.refuse(channel, 500, P::default());
             }
             Receiving::Ended => {}
             _ => state.receiving = Receiving::Discarding,
         }
         match &mut state.sending {
-            // The answer to an open is REFUSE: a CLOSE would come before any ACCEPT.
+            // The answer to this open is REFUSE. A CLOSE would precede any ACCEPT.
             Sending::Ended | Sending::Ending(_, End::Refuse { .. }) => return,
-            // Whatever was queued goes.
+            // Drops the queue.
             sending => *sending = Sending::Opening,
         }
         self.end(channel, End::Close { code: ABORTED, reason: P::default() });
     }
 
-    /// The reader took so many messages of so many units in all: the peer may send as much again. Tells whether
-    /// that has made a GRANT due, so that there is something to send.
+    /// Counts messages that the reader consumed, with their units in all: the peer may send as much again. Returns whether
+    /// a GRANT is due now, so that there is something to send.
     pub fn consumed(&mut self, channel: Channel, messages: u32, units: u32) -> bool {
         if let Some(ChannelState { receiving: Receiving::Open(window), .. }) = self.get(channel) {
             window.consumed(messages, units);
@@ -281,8 +280,8 @@ impl<P: Payload> Connection<P> {
 
     // ---- events and time ----
 
-    /// The next event, oldest first. Spans refer to the physical message that was last taken in:
-    /// drain after each.
+    /// Returns the next event, oldest first. Spans refer to the physical message that was received last, so drain the
+    /// events after each.
     pub fn poll_event(&mut self) -> Option<ConnectionEvent> {
         let event = self.events.pop_front();
         if event.is_none() && self.events.capacity() > KEPT_EVENTS {
@@ -291,16 +290,16 @@ impl<P: Payload> Connection<P> {
         event
     }
 
-    /// When to call [`Connection::handle_timeout`]. It only ever moves later while the peer is
-    /// alive, so a host may leave an earlier timer running and ask again when it fires.
+    /// Returns the time to call [`Connection::handle_timeout`]. While the peer is alive this time only moves later, so a
+    /// host may leave an earlier timer running and ask again when it fires.
     pub fn poll_timeout(&self) -> Option<Millis> {
         self.keepalive.next()
     }
 
-    /// Does what is due by `now`.
+    /// Handles the timers that are due at `now`.
     ///
     /// # Errors
-    /// The peer has shown no sign of life for too long: the link is dead.
+    /// Returns a [`Violation`] if the peer has been silent for too long: the link is dead.
     pub fn handle_timeout(&mut self, now: Millis) -> Result<(), Violation> {
         match self.keepalive.handle_timeout(now) {
             Due::Nothing => Ok(()),
@@ -334,7 +333,7 @@ impl<P: Payload> Connection<P> {
         let state = Some(ChannelState { sending, receiving, scheduled: false });
         match self.channels.get_mut(channel as usize - 1) {
             Some(place) => *place = state,
-            // The next number: there are no gaps.
+            // The next number, since numbers have no gaps.
             None => self.channels.push(state),
         }
         self.live += 1;
@@ -348,7 +347,7 @@ impl<P: Payload> Connection<P> {
         self.first_free = self.first_free.min(channel as usize - 1);
     }
 
-    /// Has `end` sent after what is queued.
+    /// Sends `end` behind the queue.
     fn end(&mut self, channel: Channel, end: End<P>) {
         let Some(state) = self.get(channel) else {
             return;
@@ -372,7 +371,7 @@ impl<P: Payload> Connection<P> {
         }
     }
 
-    /// Sends the first in turn behind the others.
+    /// Moves the first channel behind the others.
     fn next_turn(&mut self) {
         if let Some(channel) = self.ready.pop_front() {
             self.ready.push_back(channel);
@@ -394,15 +393,15 @@ impl<P: Payload> Connection<P> {
         self.rtt.ping_due(now);
     }
 
-    /// Grants what is due, and fits the window to the path. Only here: twice for each window that goes by. Tells
-    /// whether there is a GRANT to send.
+    /// Grants credit that is due, and adapts the window to the link's round trip. This happens twice for each window of
+    /// data. Returns whether a GRANT waits to be sent.
     fn update_grant(&mut self, channel: Channel) -> bool {
         let now = self.keepalive.last_received();
         let Some(window) = granting(&mut self.channels, channel) else { return false };
         let (size, joined_cost, wanted) =
             (window.size(), window.joined_cost(), window.wanted(&self.rtt, now));
-        // A page joins pieces in its only thread, at the cost of taking them in: messages of 1 MiB came at 213 MB/s in
-        // pieces of 128 KiB and at 240–330 whole (native: 390), while a ping beside them took 2.3 ms and not 1.2.
+        // A page joins pieces in its only thread, which costs as much as receiving them. Messages of 1 MiB arrive at 213 MB/s
+        // in pieces of 128 KiB and at 240–330 MB/s whole (native: 390), while a ping beside them takes 2.3 instead of 1.2 ms.
         let spared =
             self.side() == Side::Client && joined_cost <= self.settings.max_fragment + MESSAGE_OVERHEAD;
         let wanted = wanted.map(|wanted| wanted.max(if spared { joined_cost } else { 0 }));
@@ -420,7 +419,7 @@ impl<P: Payload> Connection<P> {
         true
     }
 
-    /// By how much windows may still grow.
+    /// Returns by how many units the windows may still grow.
     fn growth_left(&self) -> u32 {
         let windows = self.channels.iter().flatten().filter_map(|state| match &state.receiving {
             Receiving::Open(window) => Some(window.growth()),
@@ -430,7 +429,7 @@ impl<P: Payload> Connection<P> {
     }
 }
 
-/// A channel's window, if a GRANT is worth a frame.
+/// Returns a channel's window if a GRANT is worth a frame.
 fn granting<P>(channels: &mut [Option<ChannelState<P>>], channel: Channel) -> Option<&mut Window> {
     match channels.get_mut((channel as usize).checked_sub(1)?)?.as_mut()? {
         ChannelState { sending: Sending::Ended, .. } => None,

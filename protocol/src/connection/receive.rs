@@ -1,4 +1,4 @@
-//! What the peer's frames do to the state.
+//! Receiving: how the peer's frames change the state.
 
 use super::{ABORTED, Connection, ConnectionEvent, Span, is_close_code};
 use crate::channel::{End, Receiving, Sending};
@@ -14,16 +14,16 @@ use crate::{Channel, Millis, Violation};
 pub(crate) const MAX_REASON: u32 = 123;
 
 impl<P: Payload> Connection<P> {
-    /// Whether a physical binary message of `length` bytes is a payload rather than a batch: then
-    /// it belongs to [`Connection::receive_raw`].
+    /// Returns whether a physical binary message of `length` bytes is a payload and not a batch. The host then calls
+    /// [`Connection::receive_raw`].
     pub fn expects_raw(&self, length: u32) -> bool {
         self.raw_in.is_some() && length >= LARGE
     }
 
-    /// Takes in a batch: its headers, and the lengths of its runs in units.
+    /// Receives a batch: its headers, and the lengths of its runs in units.
     ///
     /// # Errors
-    /// A [`Violation`] if the peer broke the protocol. Frames before the bad one have taken effect.
+    /// Returns a [`Violation`] if the peer broke the protocol. Frames before the bad one have taken effect.
     pub fn receive_batch(
         &mut self,
         now: Millis,
@@ -35,7 +35,8 @@ impl<P: Payload> Connection<P> {
         self.receive_frames(now, &mut headers, &mut runs, usize::MAX)
     }
 
-    /// Takes in at most so many frames of a batch. Call it again with the same headers and runs until no headers are left.
+    /// Receives at most `most` frames of a batch. The caller repeats this with the same headers and runs until no headers
+    /// are left.
     pub(crate) fn receive_frames(
         &mut self,
         now: Millis,
@@ -92,8 +93,7 @@ impl<P: Payload> Connection<P> {
         }
     }
 
-    /// Takes in a physical text message: the number and sign in front of it, and the length of
-    /// the rest.
+    /// Receives a physical text message: the number and sign in front of it, and the length of the rest.
     ///
     /// # Errors
     /// As [`Connection::receive_batch`].
@@ -108,7 +108,7 @@ impl<P: Payload> Connection<P> {
         self.on_data(channel, Kind::Text, fin, Span { start: 0, units })
     }
 
-    /// Takes in a physical binary message that [`Connection::expects_raw`] claimed.
+    /// Receives a physical binary message for which [`Connection::expects_raw`] returned true.
     ///
     /// # Errors
     /// As [`Connection::receive_batch`].
@@ -193,7 +193,7 @@ impl<P: Payload> Connection<P> {
             }
         }
         self.on_end(channel);
-        // A refusal needs no answer of the page's: only the number has to become free.
+        // The page needs no answer to a refusal; only the number must become free.
         self.end(channel, End::Close { code: 0, reason: P::default() });
         Ok(())
     }
@@ -202,7 +202,7 @@ impl<P: Payload> Connection<P> {
         if !(is_close_code(code) || matches!(code, 0 | ABORTED)) {
             return Err(Rule::CloseCode.on(channel));
         }
-        // No text has fewer bytes than units. A host that has the bytes checks those.
+        // A text has at least as many bytes as units. A host that holds the bytes checks those.
         if reason.units > MAX_REASON {
             return Err(Rule::CloseReason.on(channel));
         }
@@ -271,8 +271,8 @@ impl<P: Payload> Connection<P> {
             }
             Err(Rejected::Oversize) => {
                 state.receiving = Receiving::Discarding;
-                // What is queued would wait for credit that never comes, from a peer that has given up for the same reason;
-                // and a close that waits behind it would tell that all has come.
+                // The queue would wait for credit that never arrives, if the peer has given up for the same reason. A close
+                // behind it would claim that everything arrived.
                 let unsent = state.sending.discard();
                 if let Sending::Ending(..) = state.sending {
                     state.sending = Sending::Open(Queue::new(0));
@@ -287,7 +287,7 @@ impl<P: Payload> Connection<P> {
         Ok(())
     }
 
-    /// The peer's terminal frame has come: what is queued has nobody to go to (§7).
+    /// Handles the peer's terminal frame. The peer no longer reads the queued messages (§7).
     fn on_end(&mut self, channel: Channel) {
         if self.raw_in.is_some_and(|(raw, _)| raw == channel) {
             self.raw_in = None;
@@ -305,7 +305,7 @@ impl<P: Payload> Connection<P> {
     }
 }
 
-/// A batch's runs while its headers are read.
+/// The runs of a batch whose headers are being read.
 #[derive(Debug)]
 pub(crate) struct Runs {
     text: Run,
@@ -318,7 +318,7 @@ impl Runs {
     }
 }
 
-/// A batch's text or binary run while headers are read.
+/// The text or binary run of a batch whose headers are being read.
 #[derive(Debug)]
 struct Run {
     position: u32,

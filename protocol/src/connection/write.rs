@@ -1,4 +1,4 @@
-//! What goes out next, and in which physical message.
+//! Sending: which frames go out next, and in which physical messages.
 
 use std::collections::VecDeque;
 
@@ -11,18 +11,18 @@ use crate::settings::CHANNEL_SLACK;
 use crate::side::Side;
 use crate::transmit::{ALONE, ALONE_AMONG_MANY, Batch, LARGE, Payload, Transmit};
 
-/// Units that one channel may put into a batch before the next has its turn: half a batch, so that
-/// no channel fills one alone while others wait.
+/// Bytes that one channel may put into a batch before the next has its turn: half a batch, so that no channel fills one
+/// alone while others wait.
 const QUANTUM: u32 = 16 * 1024;
 
 impl<P: Payload> Connection<P> {
-    /// The first batch, for the query of the physical handshake (§3): the HELLO and as many of the
-    /// waiting opens as fit in `max_bytes`. `batch` receives it. To be called once, before anything else is sent.
+    /// Writes the first batch into `batch`, for the query of the physical handshake (§3): the HELLO, and as many of the
+    /// waiting opens as fit in `max_bytes`. The host calls this once, before anything else is sent.
     pub fn handshake(&mut self, max_bytes: u32, batch: &mut Batch<P>) {
         batch.clear();
         self.write_link_frames(batch);
         while let Some(Control::Open { channel, target, protocols }) = self.control.front() {
-            // Paths and tokens are ASCII; 16 bytes are the most that the header takes.
+            // Paths and tokens are ASCII; a header has at most 16 bytes.
             let more = target.units() + protocols.units() + 16;
             if *channel > CHANNEL_SLACK || batch.headers.len() as u32 + batch.units() + more > max_bytes {
                 break;
@@ -33,7 +33,7 @@ impl<P: Payload> Connection<P> {
         }
     }
 
-    /// Whether there may be something to send: cheaper to ask, and nothing is taken.
+    /// Returns whether there may be something to send. This is cheaper than [`Connection::poll_transmit`] and takes nothing.
     pub fn wants_transmit(&self) -> bool {
         self.hello_due
             || self.ping_due
@@ -43,8 +43,8 @@ impl<P: Payload> Connection<P> {
             || !self.ready.is_empty()
     }
 
-    /// The next physical message to send; `batch` receives the content of a [`Transmit::Batch`]. `None` until there is
-    /// something, and on a client, but for the HELLO, until the server's HELLO has come.
+    /// Returns the next physical message to send; `batch` receives the content of a [`Transmit::Batch`]. Returns `None` if
+    /// there is nothing to send. A client sends only its HELLO before the server's HELLO has arrived.
     pub fn poll_transmit(&mut self, batch: &mut Batch<P>) -> Option<Transmit<P>> {
         if let Some(staged) = self.staged.take() {
             *batch = staged;
@@ -65,7 +65,7 @@ impl<P: Payload> Connection<P> {
             return None;
         }
         if raw_before.is_some() && batch.max_bytes() >= LARGE {
-            // In raw mode only a binary message below LARGE is a batch: leave raw mode first.
+            // In raw mode only a binary message below LARGE is a batch, so leave raw mode first.
             if self.raw_out == raw_before {
                 self.raw_out = None;
             }
@@ -97,7 +97,7 @@ impl<P: Payload> Connection<P> {
         {
             match control {
                 Control::Open { channel, .. } if channel > limit => {
-                    // Opened before the server's limit was known: what it would have answered.
+                    // Opened before the server's limit was known. This is the answer that the server would give.
                     if self.get(channel).is_some_and(|state| matches!(state.receiving, Receiving::Opening)) {
                         self.events.push_back(ConnectionEvent::Refused {
                             channel,
@@ -130,8 +130,8 @@ impl<P: Payload> Connection<P> {
         }
     }
 
-    /// Fills the batch from the channels in turn. Gives a physical message that goes out alone,
-    /// in place of the batch, only while the batch is empty.
+    /// Fills the batch from the channels in turn. Returns a physical message that goes out in place of the batch, but only
+    /// while the batch is empty.
     fn write_channels(&mut self, batch: &mut Batch<P>) -> Option<Transmit<P>> {
         let max_fragment = self.peer.map_or(LARGE, |peer| peer.max_fragment);
         let side = self.side();
