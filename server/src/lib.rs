@@ -79,7 +79,7 @@
 //! | [`Gateway`] | WebSocket servers in other languages, at a path |
 //! | [`Site`] | builds the `Router` from paths, and has each interior one list what is below it, live |
 //! | [`Endpoint`] | tells plain HTTP what lives at a WebSocket's URL |
-//! | [`events()`] | a stream as Server-Sent Events |
+//! | [`sse()`] | a stream as Server-Sent Events |
 //!
 //! ```no_run
 //! use manysocket_server::rpc::rpc;
@@ -176,7 +176,7 @@ pub use site::endpoint::Endpoint;
 #[cfg(feature = "site")]
 pub use site::listing::{Change, Changes, Listing};
 #[cfg(feature = "site")]
-pub use site::sse::{LastEventId, Outgoing, events};
+pub use site::sse::{LastEventId, SseMessage, sse};
 pub use ws::socket::WebSocket;
 pub use ws::upgrade::WebSocketUpgrade;
 

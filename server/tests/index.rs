@@ -16,7 +16,7 @@ use axum::routing::{any, get};
 use common::{KINDS, Kind, Received, Server, Socket, dial};
 use futures_util::{StreamExt, stream};
 use manysocket_protocol::Message;
-use manysocket_server::{Endpoint, Gateway, LastEventId, Listing, Outgoing, Site, WebSocketUpgrade, events};
+use manysocket_server::{Endpoint, Gateway, LastEventId, Listing, Site, SseMessage, WebSocketUpgrade, sse};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 use url::Url;
@@ -412,7 +412,7 @@ fn streaming() -> Router {
         ];
         let seen = last.and_then(|last| last.parse().ok()).unwrap_or(0);
         let numbered = (1..).zip(all).skip(seen);
-        events(stream::iter(numbered.map(|(n, message)| Outgoing::from(message).id(n))))
+        sse(stream::iter(numbered.map(|(n, message)| SseMessage::from(message).id(n))))
     });
     let endpoint = Endpoint::new(any(name)).events(messages);
     Site::new()

@@ -18,7 +18,7 @@ use tower::ServiceExt;
 use url::Url;
 
 use crate::site::negotiate::{HTML, JSON};
-use crate::site::sse::{Outgoing, events as event_stream};
+use crate::site::sse::{SseMessage, sse};
 use crate::{Listing, Site};
 
 /// The maximum number of names in one input: more take longer without new behaviour.
@@ -136,11 +136,11 @@ pub fn events(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     let (id, message) = text.split_once('\n').unwrap_or_default();
     let messages = [
-        Outgoing::from(Message::Text(message.into())).id(id),
-        Outgoing::from(Message::Binary(input.to_vec().into())),
+        SseMessage::from(Message::Text(message.into())).id(id),
+        SseMessage::from(Message::Binary(input.to_vec().into())),
     ];
     let _time = RUNTIME.enter();
-    let response = event_stream(stream::iter(messages));
+    let response = sse(stream::iter(messages));
     let body = to_bytes(response.into_body(), usize::MAX).now_or_never().expect("it waits for nothing");
     let body = String::from_utf8(body.expect("a body").to_vec()).expect("UTF-8");
     let id = id.replace(['\r', '\0'], "");

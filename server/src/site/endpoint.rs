@@ -88,7 +88,7 @@ impl<S: Clone + Send + Sync + 'static> Endpoint<S> {
     }
 
     /// Allows clients to read the endpoint's messages as Server-Sent Events: `get(handler)`, whose handler answers
-    /// with [`events`](crate::site::sse()). Only pages of the server's own origin and of [allowed
+    /// with [`sse`](crate::sse()). Only pages of the server's own origin and of [allowed
     /// origins](crate::Site::allow_origin) may read them.
     #[must_use]
     pub fn events(mut self, events: MethodRouter<S>) -> Self {

@@ -26,14 +26,14 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// The bytes of an event besides its text, in most cases; used to reserve space.
 const FIELDS: usize = 32;
 
-/// A message for [`events`], with an event id if the endpoint has positions.
+/// A message for [`sse`](sse()), with an event id if the endpoint has positions.
 #[derive(Debug, Clone)]
-pub struct Outgoing {
+pub struct SseMessage {
     message: Message,
     id: Option<String>,
 }
 
-impl Outgoing {
+impl SseMessage {
     /// Sets the event id: the position after this message. A client that reconnects sends it back as [`LastEventId`].
     #[must_use]
     pub fn id(mut self, id: impl Display) -> Self {
@@ -43,7 +43,7 @@ impl Outgoing {
     }
 }
 
-impl From<Message> for Outgoing {
+impl From<Message> for SseMessage {
     fn from(message: Message) -> Self {
         Self { message, id: None }
     }
@@ -57,7 +57,7 @@ impl From<Message> for Outgoing {
 /// ```
 /// use axum::{extract::ws::Message, response::Response, routing::{any, get}};
 /// use futures_util::stream;
-/// use manysocket_server::{Endpoint, LastEventId, Outgoing, WebSocketUpgrade, events};
+/// use manysocket_server::{Endpoint, LastEventId, SseMessage, WebSocketUpgrade, sse};
 ///
 /// async fn count(upgrade: WebSocketUpgrade) -> Response {
 ///     upgrade.on_upgrade(async |mut socket| {
@@ -69,18 +69,18 @@ impl From<Message> for Outgoing {
 ///
 /// async fn count_events(LastEventId(last): LastEventId) -> Response {
 ///     let seen: u32 = last.and_then(|last| last.parse().ok()).unwrap_or(0);
-///     events(stream::iter((seen + 1)..=3).map(|n| Outgoing::from(Message::Text(n.to_string().into())).id(n)))
+///     sse(stream::iter((seen + 1)..=3).map(|n| SseMessage::from(Message::Text(n.to_string().into())).id(n)))
 /// }
 /// # use futures_util::StreamExt;
 ///
 /// let endpoint: Endpoint = Endpoint::new(any(count)).title("Counts to three").events(get(count_events));
 /// ```
-pub fn events<M>(messages: impl Stream<Item = M> + Send + 'static) -> Response
+pub fn sse<M>(messages: impl Stream<Item = M> + Send + 'static) -> Response
 where
-    M: Into<Outgoing> + Send,
+    M: Into<SseMessage> + Send,
 {
     event_stream(messages.filter_map(|message| {
-        let Outgoing { message, id } = message.into();
+        let SseMessage { message, id } = message.into();
         ready(encode(&message, id.as_deref()))
     }))
 }

@@ -60,7 +60,7 @@ use tracing::error;
 use crate::access::as_declared;
 use crate::site::endpoint::Endpoint;
 use crate::site::listing::Listing;
-use crate::site::sse::{LastEventId, Outgoing, events};
+use crate::site::sse::{LastEventId, SseMessage, sse};
 use crate::ws::peer;
 use crate::ws::upgrade::WebSocketUpgrade;
 
@@ -225,7 +225,7 @@ impl Documents {
         let changes = async move |Path(name): Path<String>, LastEventId(last): LastEventId| {
             let peer = peer::number();
             match reader.open(&name, peer).await {
-                Ok(document) => events(follow(reader.store.clone(), document, last, peer)),
+                Ok(document) => sse(follow(reader.store.clone(), document, last, peer)),
                 Err(refusal) => refusal,
             }
         };
@@ -268,14 +268,14 @@ fn follow(
     document: Arc<Document>,
     last: Option<String>,
     peer: u64,
-) -> impl Stream<Item = Outgoing> + use<> {
+) -> impl Stream<Item = SseMessage> + use<> {
     let changed = document.subscribe();
     let first = async move {
         let known = last.as_deref().and_then(|last| last.split_once(':'));
         let known = known.and_then(|(document, version)| Some((document, version.parse().ok()?)));
         let (version, greeting) = document.greeting(known, store.lane(), peer).await?;
         let id = document.state().incarnation.clone();
-        let first = Outgoing::from(Message::Text(greeting)).id(format!("{id}:{version}"));
+        let first = SseMessage::from(Message::Text(greeting)).id(format!("{id}:{version}"));
         Some((first, (store, document, changed, Outbox::new(version), id)))
     };
     stream::once(first).filter_map(async |first| first).flat_map(move |(first, follower)| {
@@ -283,7 +283,7 @@ fn follow(
             stream::unfold(follower, move |(store, document, mut changed, mut outbox, id)| async move {
                 let mut messages = Vec::new();
                 let mut add = |message, heard| {
-                    messages.push(Outgoing::from(Message::Text(message)).id(format!("{id}:{heard}")));
+                    messages.push(SseMessage::from(Message::Text(message)).id(format!("{id}:{heard}")));
                 };
                 // The document holds the sender.
                 changed.changed().await.ok()?;

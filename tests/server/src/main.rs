@@ -19,8 +19,7 @@ use axum::{Json, Router};
 use futures_util::{SinkExt, stream};
 use manysocket_server::rpc::rpc;
 use manysocket_server::{
-    Endpoint, LastEventId, Listing, Multiplexer, Outgoing, Settings, Site, WebSocket, WebSocketUpgrade,
-    events,
+    Endpoint, LastEventId, Listing, Multiplexer, Settings, Site, SseMessage, WebSocket, WebSocketUpgrade, sse,
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -102,8 +101,8 @@ fn site() -> Site {
     };
     let numbers = get(async |LastEventId(last): LastEventId| {
         let seen: u64 = last.and_then(|last| last.parse().ok()).unwrap_or(0);
-        let text = Outgoing::from(Message::Text(format!("after {seen}").into())).id(seen + 1);
-        events(stream::iter([text, Message::Binary(vec![0, 255].into()).into()]))
+        let text = SseMessage::from(Message::Text(format!("after {seen}").into())).id(seen + 1);
+        sse(stream::iter([text, Message::Binary(vec![0, 255].into()).into()]))
     });
     Site::new()
         .endpoint("/rooms/{room}", Endpoint::new(any(enter)).title("A room").listing(rooms))
