@@ -16,6 +16,7 @@ use super::limits::TopicLimits;
 use super::lock::lock;
 use super::memory::{LIMIT, TopicUsage};
 use super::name::decode;
+use super::not_taken::NotTaken;
 use super::over_nats::{Nats, Remote, publish_now, topic_subject};
 use super::ring::{Cursor, Item, Ring};
 
@@ -62,17 +63,6 @@ pub(super) enum Refused {
     /// The name is too long.
     TooLong,
     /// There are as many topics as there may be, or they hold as much memory as they may.
-    Full,
-}
-
-/// The error for a message that is not published.
-#[cfg_attr(not(feature = "nats"), expect(dead_code, reason = "only NATS is away, and has a largest message"))]
-pub(super) enum NotTaken {
-    /// It is away, or cannot keep up.
-    Away,
-    /// More than it takes.
-    TooLarge,
-    /// This process holds as much as it may for subscribers that do not read.
     Full,
 }
 

@@ -47,6 +47,7 @@ mod limits;
 mod lock;
 mod memory;
 mod name;
+mod not_taken;
 #[cfg(feature = "nats")]
 mod over_nats;
 #[cfg(not(feature = "nats"))]

@@ -19,7 +19,7 @@ use tracing::warn;
 pub(super) use crate::nats::Nats;
 use crate::nats::{Outgoing, subject};
 
-use super::hub::NotTaken;
+use super::not_taken::NotTaken;
 use super::ring::Ring;
 
 /// The first tokens of the subjects of topics.

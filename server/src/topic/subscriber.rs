@@ -18,7 +18,8 @@ use tracing::debug;
 use crate::site::sse;
 use crate::ws::socket::{WebSocket, close, is_too_large};
 
-use super::hub::{NotTaken, Subscription, Topic};
+use super::hub::{Subscription, Topic};
+use super::not_taken::NotTaken;
 use super::policy::{SlowSubscriber, TopicPolicy, Verdict};
 use super::ring::Item;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::ws::Message;
 
-use super::hub::NotTaken;
+use super::not_taken::NotTaken;
 use super::ring::Ring;
 
 #[derive(Debug, Clone)]
