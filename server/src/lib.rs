@@ -156,7 +156,7 @@ pub use access::forwarded::Forwarded;
 pub use access::origin::{Origin, OriginError};
 pub use access::proxies::{Proxies, ProxiesError};
 #[cfg(feature = "gateway")]
-pub use gateway::Gateway;
+pub use gateway::{Gateway, GatewayError};
 pub use limits::Limits;
 pub use link::registry::Links;
 pub use manysocket_protocol::{SUBPROTOCOL, Settings};

@@ -33,7 +33,7 @@ async fn mirror(point: Point, scale: Option<f64>) -> Point {
 }
 
 async fn refuse(message: String) -> Result<u8, Error> {
-    Err(Error::new("refused", message).data(json!({ "at": 7 })))
+    Err(Error::new("refused", message).with_data(json!({ "at": 7 })))
 }
 
 async fn secret() -> Result<u8, std::num::ParseIntError> {

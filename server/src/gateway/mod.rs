@@ -12,6 +12,8 @@ use axum::http::uri::{PathAndQuery, Scheme};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any};
+use std::error::Error;
+use std::fmt::{self, Display, Formatter};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tracing::{debug, warn};
@@ -83,21 +85,39 @@ pub struct Gateway {
     max_message: usize,
 }
 
+/// The error for a [`Gateway`] that cannot be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GatewayError(String);
+
+impl Display for GatewayError {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for GatewayError {}
+
 impl Gateway {
     /// Creates a gateway that forwards requests at and below `prefix` to the upstream URL.
     ///
     /// # Errors
     /// Returns a message if `prefix` is not an absolute path without parameters, if `upstream` is not a `ws:` or
     /// `wss:` URL or has a query, or if the system has no root certificates for `wss:`.
-    pub fn new(prefix: &str, upstream: &str) -> Result<Self, String> {
+    pub fn new(prefix: &str, upstream: &str) -> Result<Self, GatewayError> {
         if !prefix.starts_with('/') || prefix.contains(['{', '}', '*', '?', '#']) || prefix.contains("/:") {
-            return Err(format!("the prefix {prefix:?} is not a path that begins with a slash"));
+            return Err(GatewayError(format!(
+                "the prefix {prefix:?} is not a path that begins with a slash"
+            )));
         }
-        let url: Uri =
-            upstream.parse().map_err(|error| format!("the upstream {upstream:?} is not a URL: {error}"))?;
-        let server = Upstream::new(&url).map_err(|why| format!("the upstream {upstream:?}: {why}"))?;
+        let url: Uri = upstream
+            .parse()
+            .map_err(|error| GatewayError(format!("the upstream {upstream:?} is not a URL: {error}")))?;
+        let server =
+            Upstream::new(&url).map_err(|why| GatewayError(format!("the upstream {upstream:?}: {why}")))?;
         if url.query().is_some() {
-            return Err(format!("the upstream {upstream:?} has a query; the page's own is passed on"));
+            return Err(GatewayError(format!(
+                "the upstream {upstream:?} has a query; the page's own is passed on"
+            )));
         }
         let path = url.path().trim_end_matches('/').to_owned();
         let prefix = prefix.trim_end_matches('/').to_owned();
@@ -312,7 +332,7 @@ mod tests {
             ("/", "nonsense", "ws://"),
             ("/", "ws://h?q", "query"),
         ] {
-            let error = Gateway::new(prefix, upstream).expect_err(upstream);
+            let error = Gateway::new(prefix, upstream).expect_err(upstream).to_string();
             assert!(error.contains(reason), "{error}");
         }
     }

@@ -64,7 +64,7 @@ fn reason(error: &serde_json::Error) -> String {
 }
 
 fn argument(position: usize, names: &[String], message: String) -> Error {
-    Error::new("argument", message).data(json!({ "position": position, "name": names.get(position) }))
+    Error::new("argument", message).with_data(json!({ "position": position, "name": names.get(position) }))
 }
 
 /// Answers a call.

@@ -23,9 +23,24 @@ impl Error {
         Self { code: code.into(), message: message.into(), data: None }
     }
 
+    /// Returns the code, for programs.
+    pub fn code(&self) -> &str {
+        &self.code
+    }
+
+    /// Returns the message, for people.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Returns the data, if the error has any.
+    pub fn data(&self) -> Option<&Value> {
+        self.data.as_ref()
+    }
+
     /// Adds what else there is to know.
     #[must_use]
-    pub fn data(mut self, data: impl Into<Value>) -> Self {
+    pub fn with_data(mut self, data: impl Into<Value>) -> Self {
         self.data = Some(data.into());
         self
     }
@@ -36,7 +51,7 @@ impl Error {
         let id = format!("{:016x}", RandomState::new().hash_one(0));
         error!(id, "a call failed: {cause}");
         let message = format!("the call failed; the server's log says why, under {id}");
-        Self::new("internal", message).data(Value::from_iter([("id", id)]))
+        Self::new("internal", message).with_data(Value::from_iter([("id", id)]))
     }
 
     /// The answer to a call that failed.
@@ -55,9 +70,30 @@ impl Error {
     }
 }
 
+impl fmt::Display for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.code, self.message)
+    }
+}
+
 // `Error` is not one of these, or this would be in conflict with every type's `From` itself.
 impl<E: std::error::Error> From<E> for Error {
     fn from(cause: E) -> Self {
         Self::internal(cause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_shows_its_parts() {
+        let error = Error::new("too-far", "at most 180 degrees").with_data(180);
+        assert_eq!(
+            (error.code(), error.message(), error.data()),
+            ("too-far", "at most 180 degrees", Some(&json!(180)))
+        );
+        assert_eq!(error.to_string(), "too-far: at most 180 degrees");
     }
 }

@@ -236,7 +236,7 @@ fn some(number: &str) -> Result<usize, String> {
 
 fn gateway(option: &str) -> Result<Gateway, String> {
     let (prefix, upstream) = option.split_once('=').ok_or("expected PREFIX=ws://HOST:PORT/PATH")?;
-    Gateway::new(&path(prefix)?, upstream)
+    Gateway::new(&path(prefix)?, upstream).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

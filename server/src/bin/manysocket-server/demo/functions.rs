@@ -36,7 +36,7 @@ async fn slow(milliseconds: u64) -> u64 {
 }
 
 async fn fail(message: String) -> Result<(), Error> {
-    Err(Error::new("failed", message).data("as it was asked to"))
+    Err(Error::new("failed", message).with_data("as it was asked to"))
 }
 
 async fn panics() {
