@@ -20,7 +20,9 @@ use tokio::sync::{Notify, oneshot};
 /// use axum::extract::ws::CloseFrame;
 /// use manysocket_server::{Links, Multiplexer};
 ///
-/// The user that an authentication layer stores in a request's extensions.
+/// /// The user that an authentication layer stores in a request's extensions.
+/// #[derive(Clone, PartialEq)]
+/// struct User(u64);
 ///
 /// fn logged_out(links: &Links, user: &User) {
 ///     let close = CloseFrame { code: 4401, reason: "logged out".into() };

@@ -33,7 +33,12 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 /// use tokio_util::sync::CancellationToken;
 ///
 /// # async fn run() -> std::io::Result<()> {
-/// A token that is never cancelled: monitoring also answers while the server drains.
+/// let shutdown = CancellationToken::new();
+/// let multiplexer = Multiplexer::new("/multiplexer");
+/// let listener = tokio::net::TcpListener::bind("127.0.0.1:9090").await?;
+/// // Its server has no shutdown: monitoring also answers while the other server drains.
+/// let monitor = monitor(multiplexer.stats(), shutdown, ["metrics.example.com".into()]);
+/// tokio::spawn(serve(listener, monitor).into_future());
 /// # Ok(())
 /// # }
 /// ```
