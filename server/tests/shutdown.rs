@@ -44,6 +44,7 @@ async fn closes_first(
     assert!(!server.is_finished(), "the server waits for the page");
     link.endpoint.close(channel, Some(1001), "");
     assert_eq!(link.event().await, Err(1001));
+    drop(link);
     server.await.expect("no panic").expect("no error");
     assert_eq!(stats.links(), 0);
 }
