@@ -1,8 +1,8 @@
-//! A thread for expensive work, on documents: to read and apply large commits, to read large documents, and to write them
-//! out for pages.
+//! A thread for expensive work on documents: reading and applying large commits, reading large documents, and serialising
+//! them for pages.
 //!
-//! It is one thread, so that this work takes one core at most, and the tasks that serve sockets have the others. Peers take
-//! turns at it.
+//! There is one thread, so that this work uses at most one core and leaves the others to the tasks that serve sockets. Peers
+//! take turns at it.
 
 pub(crate) mod turns;
 
@@ -15,13 +15,13 @@ use tracing::error;
 
 use turns::Turns;
 
-/// Bytes of JSON that are read or written in place. 16 KiB cost some 0.1 ms to read, and a delta of them 0.5 ms to apply; to
-/// hand work to another thread costs 0.01 ms.
+/// The most bytes of JSON that a task reads or writes in place. 16 KiB cost some 0.1 ms to read, and a delta of them 0.5 ms
+/// to apply; handing work to another thread costs 0.01 ms.
 pub(crate) const LIGHT: usize = 16 << 10;
 
 type Work = Box<dyn FnOnce() + Send>;
 
-/// The way to the thread, which ends with the last of these.
+/// A handle to the thread. The thread ends when the last handle is dropped.
 #[derive(Debug, Clone)]
 pub(crate) struct Lane(Arc<Door>);
 
@@ -45,7 +45,7 @@ impl Lane {
         let queue = Arc::clone(&turns);
         let run = move || {
             while let Some(work) = queue.take(false) {
-                // Whoever waits for it sees that there is no result.
+                // The caller sees the dropped reply channel as a missing result.
                 if catch_unwind(AssertUnwindSafe(work)).is_err() {
                     error!("work of the thread {name} panicked");
                 }
@@ -55,12 +55,12 @@ impl Lane {
         Ok(Self(Arc::new(Door(turns))))
     }
 
-    /// Has work done when it is the peer's turn.
+    /// Queues work for the peer's next turn.
     pub(crate) fn push(&self, peer: u64, work: impl FnOnce() + Send + 'static) {
         self.0.0.push(peer, Box::new(work));
     }
 
-    /// Has work done when it is the peer's turn, and waits for the result; `None` if the work panicked.
+    /// Queues work for the peer's next turn, and waits for the result; `None` if the work panicked.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         peer: u64,
@@ -68,7 +68,7 @@ impl Lane {
     ) -> Option<T> {
         let (reply, result) = oneshot::channel();
         self.push(peer, move || {
-            // Whoever asked may be gone.
+            // The caller may have stopped waiting.
             let _ = reply.send(work());
         });
         result.await.ok()

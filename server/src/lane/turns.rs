@@ -3,11 +3,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Queues that peers take turns with.
+/// Queues of peers that take turns.
 #[derive(Debug)]
 pub(crate) struct Rounds<T> {
     queues: HashMap<u64, VecDeque<T>>,
-    /// The peers that have something waiting, in the order of their turns.
+    /// The peers with queued work, in the order of their turns.
     ring: VecDeque<u64>,
 }
 
@@ -18,7 +18,7 @@ impl<T> Default for Rounds<T> {
 }
 
 impl<T> Rounds<T> {
-    /// Puts work behind all other of its peer.
+    /// Appends work to the peer's queue.
     pub(crate) fn push(&mut self, peer: u64, work: T) {
         let queue = self.queues.entry(peer).or_default();
         if queue.is_empty() {
@@ -27,7 +27,7 @@ impl<T> Rounds<T> {
         queue.push_back(work);
     }
 
-    /// Puts work back in front of all other, its peer's and others'.
+    /// Puts work back in front of all other work, of its peer and of others.
     pub(crate) fn put_back(&mut self, peer: u64, work: T) {
         let queue = self.queues.entry(peer).or_default();
         if !queue.is_empty() {
@@ -37,7 +37,7 @@ impl<T> Rounds<T> {
         queue.push_front(work);
     }
 
-    /// The next piece of work.
+    /// Removes and returns the next piece of work.
     pub(crate) fn pop(&mut self) -> Option<T> {
         let peer = self.ring.pop_front()?;
         let queue = self.queues.get_mut(&peer)?;
@@ -51,7 +51,7 @@ impl<T> Rounds<T> {
     }
 }
 
-/// [`Rounds`] between threads.
+/// [`Rounds`] that threads share.
 #[derive(Debug)]
 pub(crate) struct Turns<T> {
     state: Mutex<State<T>>,
@@ -79,13 +79,13 @@ impl<T> Turns<T> {
         self.changed.notify_one();
     }
 
-    /// Says that no more will come, except from who takes.
+    /// Closes the queue: only the consumer may add work from now on.
     pub(crate) fn close(&self) {
         self.state().is_closed = true;
         self.changed.notify_all();
     }
 
-    /// The next piece of work, if there is one.
+    /// Returns the next piece of work, if there is one.
     pub(crate) fn try_take(&self) -> Option<T> {
         self.state().rounds.pop()
     }
@@ -127,12 +127,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_put_back_comes_first() {
+    fn returned_work_is_first() {
         let mut rounds = Rounds::default();
         for (peer, work) in [(1, "a2"), (1, "a3"), (2, "b2")] {
             rounds.push(peer, work);
         }
-        // `a1` was done, and these two were taken with it.
+        // `a1` was done; these two were taken with it.
         for (peer, work) in [(2, "b1"), (3, "c1")].into_iter().rev() {
             rounds.put_back(peer, work);
         }

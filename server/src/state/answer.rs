@@ -1,4 +1,4 @@
-//! What a page hears of its commit.
+//! The answer that a page gets to its commit.
 
 use axum::extract::ws::Utf8Bytes;
 use serde::Serialize;
@@ -7,18 +7,19 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::patch::Operation;
 use super::tree::Json;
 
-/// Bytes, as JSON, of the values that an answer's conflicts may have in all. They are for people to look at, and the page has the
-/// document besides. A hundred operations on one place of a megabyte had an answer of a hundred megabytes.
+/// Limits the values shown in all conflicts of one answer, in bytes of JSON. They are for people to read, and the page has
+/// the document anyway. Without the limit, a hundred operations on one place of a megabyte got an answer of a hundred
+/// megabytes.
 pub(super) const MAX_SHOWN: u64 = 64 << 10;
 
-/// What becomes of a commit.
+/// The outcome of a commit, with the commit's id.
 #[derive(Debug)]
 pub(super) struct Answer {
     id: Box<str>,
     outcome: Result<u64, Refusal>,
 }
 
-/// Why a commit is refused. Nothing of it has been applied.
+/// The reason why the server refused a commit. The server has applied no part of it.
 #[derive(Debug, Serialize)]
 pub(super) struct Refusal {
     error: &'static str,
@@ -27,21 +28,21 @@ pub(super) struct Refusal {
     conflicts: Vec<Conflict>,
 }
 
-/// One place where a commit and those before it disagree. Its values are text: nodes would keep a version of the document
-/// in memory until the page has read the answer.
+/// One place where a commit conflicts with earlier ones. The values are text: tree nodes would keep a version of the
+/// document in memory until the page has read the answer.
 #[derive(Debug, Serialize)]
 pub(super) struct Conflict {
     path: String,
-    /// What the commit would put there; absent where it removes, or after too much that is shown.
+    /// The value that the commit would write. Absent for a removal, or once the answer has used up [`MAX_SHOWN`].
     #[serde(skip_serializing_if = "Option::is_none")]
     yours: Option<Box<RawValue>>,
-    /// What is there; absent if nothing is, or after too much that is shown.
+    /// The present value. Absent if there is none, or once the answer has used up [`MAX_SHOWN`].
     #[serde(skip_serializing_if = "Option::is_none")]
     theirs: Option<Box<RawValue>>,
 }
 
 impl Conflict {
-    /// An operation against a document. `room` is how many bytes may still be shown.
+    /// Describes an operation that conflicts with `document`. `room` is the number of bytes that the answer may still show.
     pub(super) fn new(operation: &Operation, document: &Json, room: &mut u64) -> Self {
         let mut shown = |side: Option<&Json>| {
             let side = side.filter(|_| *room > 0)?;
@@ -77,12 +78,12 @@ impl Answer {
         Self { id: id.into(), outcome: Err(refusal) }
     }
 
-    /// The version that the commit made, if it was accepted.
+    /// Returns the version that the commit made, if the server accepted it.
     pub(super) fn version(&self) -> Option<u64> {
         self.outcome.as_ref().ok().copied()
     }
 
-    /// Bytes that it holds, about.
+    /// Returns the approximate number of bytes that the answer holds.
     pub(super) fn bytes(&self) -> usize {
         let refusal = self.outcome.as_ref().err();
         let text = |value: &Option<Box<RawValue>>| value.as_ref().map_or(0, |value| value.get().len());
@@ -105,7 +106,7 @@ impl Answer {
             refusal: Option<&'a Refusal>,
         }
         let shape = Shape { id: &self.id, version: self.version(), refusal: self.outcome.as_ref().err() };
-        // Strings, numbers and JSON values: nothing that could fail.
+        // Strings, numbers and JSON values always serialise.
         serde_json::to_string(&shape).unwrap_or_default().into()
     }
 }

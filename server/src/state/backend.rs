@@ -1,4 +1,4 @@
-//! What the two backends of a store share: the local one and that on NATS.
+//! Types and helpers that both backends of a store share: the local one and the one on NATS.
 
 use std::io;
 use std::sync::Arc;
@@ -9,17 +9,17 @@ use super::memory::Memory;
 use super::tree::Json;
 use crate::lane::Lane;
 
-/// The reason for refusals while the memory of a store is full.
+/// The reason that refusals give while the memory of a store is full.
 pub(super) const FULL: &str = "the documents that are open take as much memory as they may";
 
-/// The memory and the threads that all parts of a store share.
+/// The memory accounting and the worker thread that all parts of a store share.
 #[derive(Debug, Clone)]
 pub(super) struct Tools {
     pub(super) memory: Memory,
     pub(super) lane: Lane,
 }
 
-/// An open document; `None` if there is none and none may be made.
+/// An open document; `None` if it does not exist and the request may not create it.
 pub(super) type Opened = Option<Arc<Document>>;
 
 /// A request for a document.
@@ -29,7 +29,7 @@ pub(super) struct Wanted {
     /// The document's value before its first commit.
     pub(super) initial: Arc<Json>,
     pub(super) must_exist: bool,
-    /// The link, or the native socket, that wants it.
+    /// The link, or the native socket, that asks for it.
     pub(super) peer: u64,
 }
 
@@ -39,9 +39,9 @@ impl Tools {
     }
 }
 
-/// Frees memory that documents can spare: the oldest of their remembered commits first, then all of them.
+/// Frees memory that documents can spare: first their oldest remembered commits, then all of them.
 pub(super) fn relieve<'a>(memory: &Memory, documents: &(impl Iterator<Item = &'a Arc<Document>> + Clone)) {
-    // Pages that come back soon, and commits that are sent again, need the newest only.
+    // Pages that reconnect soon, and pages that resend a commit, need only the newest commits.
     const LEFT: [u64; 3] = [128 << 10, 16 << 10, 0];
     for limit in LEFT {
         for document in documents.clone() {
@@ -53,7 +53,7 @@ pub(super) fn relieve<'a>(memory: &Memory, documents: &(impl Iterator<Item = &'a
     }
 }
 
-/// The refusal of a commit that would make a document too many.
+/// Returns the refusal of a commit that would create a document beyond the limit.
 pub(super) fn too_many(documents: usize) -> Refusal {
     let message = format!("the store has {documents} documents, and no room for another");
     Refusal::new("too-many", message)

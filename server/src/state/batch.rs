@@ -1,4 +1,4 @@
-//! Commits to one document that are applied one after the other, and then kept together or not at all.
+//! Commits to one document that the server applies one after the other, and then stores together or not at all.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -13,21 +13,21 @@ use super::log::Entry;
 use super::submission::{MAX_ROUND, Submission};
 use super::tree::Json;
 
-/// A document in the middle of a batch: what is applied and not yet kept, and what there is to answer.
+/// A document in the middle of a batch: the commits applied but not yet stored, and the answers to send.
 pub(super) struct Batch {
     document: Arc<Document>,
     version: u64,
-    /// What all of them have made. Of the values between nobody hears.
+    /// The value after all commits. The intermediate values are never visible.
     value: Json,
     commits: Vec<(Submission, Outcome)>,
-    /// The bytes of those that are applied, about, as they are written.
+    /// The approximate bytes of the applied commits, as the store writes them.
     bytes: usize,
 }
 
-/// What becomes of a commit in a batch.
+/// The outcome of a commit in a batch.
 enum Outcome {
     Applied(Arc<Entry>),
-    /// It makes no version: it is refused, or was applied before.
+    /// The commit makes no version: the server refuses it, or applied it before.
     Answered(Answer),
 }
 
@@ -37,7 +37,7 @@ impl Batch {
         Self { document: Arc::clone(document), version, value, commits: Vec::new(), bytes: 0 }
     }
 
-    /// Applies commits until that has taken long enough; those that it has not come to.
+    /// Applies commits for at most [`MAX_ROUND`]. Returns those for which there was no time.
     pub(super) fn add_some(
         &mut self,
         commits: Vec<Submission>,
@@ -55,14 +55,14 @@ impl Batch {
         commits.collect()
     }
 
-    /// Applies a commit to what those before it have made, or has an answer why not.
+    /// Applies a commit to the value that the earlier ones made, or notes its refusal.
     pub(super) fn add(&mut self, submission: Submission) {
-        // Nobody has been told of a version within the batch, so the base is not there.
+        // No page has seen a version from within the batch, so the base is an earlier one.
         let log = |base: u64| -> Option<Vec<Arc<Entry>>> {
             Some(self.document.state().since(base)?.chain(self.entries()).cloned().collect())
         };
         let Submission { commit, rules, .. } = &submission;
-        // A panic is a defect of ours. It must neither end the thread nor leave a page without an answer.
+        // A panic is a bug in the server. It must neither end the thread nor leave a page without an answer.
         let applied = catch_unwind(AssertUnwindSafe(|| commit.apply(self.version, &self.value, log, rules)));
         let outcome = match applied {
             Ok(Ok(Applied { entry, value })) => {
@@ -80,13 +80,13 @@ impl Batch {
         self.commits.push((submission, outcome));
     }
 
-    /// Answers a commit that is not applied.
+    /// Adds a commit with its refusal, without applying it.
     pub(super) fn refuse_one(&mut self, submission: Submission, refusal: Refusal) {
         let answer = Answer::refused(submission.commit.id.clone(), refusal);
         self.commits.push((submission, Outcome::Answered(answer)));
     }
 
-    /// Whether there is nothing to keep.
+    /// Returns whether there is nothing to store.
     pub(super) fn is_empty(&self) -> bool {
         self.entries().next().is_none()
     }
@@ -99,17 +99,17 @@ impl Batch {
         &self.document
     }
 
-    /// The version that the document has with it.
+    /// Returns the document's version after the batch.
     pub(super) fn version(&self) -> u64 {
         self.version
     }
 
-    /// The value that the document has with it.
+    /// Returns the document's value after the batch.
     pub(super) fn value(&self) -> &Json {
         &self.value
     }
 
-    /// The commits applied.
+    /// Returns the applied commits.
     pub(super) fn entries(&self) -> impl DoubleEndedIterator<Item = &Arc<Entry>> + Clone {
         self.commits.iter().filter_map(|(_, outcome)| match outcome {
             Outcome::Applied(entry) => Some(entry),
@@ -117,17 +117,18 @@ impl Batch {
         })
     }
 
-    /// The bytes of the commits applied.
+    /// Returns the approximate bytes of the applied commits.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The commits as they came, to be applied anew.
+    /// Returns the commits as they arrived, to apply them anew.
     pub(super) fn into_submissions(self) -> Vec<Submission> {
         self.commits.into_iter().map(|(submission, _)| submission).collect()
     }
 
-    /// Once the batch is kept: makes its commits visible, and answers all. Returns the value that the document had.
+    /// Makes the commits visible and answers them, once the store has written the batch. Returns the value that the document
+    /// had before.
     pub(super) fn publish(self) -> Option<Json> {
         let has_news = !self.is_empty();
         let entries: Vec<Arc<Entry>> = self.entries().cloned().collect();
@@ -138,7 +139,7 @@ impl Batch {
             if has_news {
                 old = Some(state.take_up(entries, self.value));
             }
-            // Under the lock: see `Document::news`.
+            // The lock is held here so that a socket never sees a commit before its answer: see `Outbox::news`.
             for (submission, outcome) in self.commits {
                 match outcome {
                     Outcome::Applied(entry) => submission.reply.accept(entry.version),
@@ -149,19 +150,19 @@ impl Batch {
         if has_news {
             self.document.announce();
         }
-        // After what they may have been refused for is there for all to see.
+        // Refusals follow the announcement, so that the commits they conflict with are visible by then.
         for (reply, answer) in others {
             reply.send(answer);
         }
         old
     }
 
-    /// If the batch cannot be kept: refuses its commits.
+    /// Refuses the commits, when the store could not write the batch.
     pub(super) fn refuse(self, error: &'static str, message: &str) {
         let (version, _) = self.document.current();
         for (submission, outcome) in self.commits {
             match outcome {
-                // Sent twice within the batch, and neither is kept, if its version is not there.
+                // A commit that is twice in the batch has an acceptance here. It holds only if its version exists already.
                 Outcome::Answered(answer) if answer.version().is_none_or(|made| made <= version) => {
                     submission.reply.send(answer);
                 }
@@ -189,7 +190,7 @@ mod tests {
         Arc::new(Document::new("a/b".into(), State::new("first".into(), 0, value), &Memory::default()))
     }
 
-    /// A batch with a commit twice.
+    /// Returns a batch that has the same commit twice.
     fn twice(document: &Arc<Document>, text: &str, rules: &Rules) -> (Batch, Answers) {
         let (sender, receiver) = mpsc::unbounded_channel();
         let mut batch = Batch::new(document);
@@ -228,7 +229,7 @@ mod tests {
         let accepted = json!({"id": "c", "version": 1});
         assert_eq!(heard(answers), [accepted.clone(), accepted]);
 
-        // A third time, in a batch that fails: it is there already.
+        // The third time, in a batch that fails: the document has the commit already.
         let (batch, answers) = twice(&document, text, &rules);
         batch.refuse("storage", "full");
         let accepted = json!({"id": "c", "version": 1});
@@ -236,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn commits_that_are_given_up_are_heard_of() {
+    fn dropped_commits_get_an_answer() {
         let document = document(&json!([]));
         let text = r#"{"id":"c","base":0,"delta":[{"op":"add","path":"/-","value":1}]}"#;
         let rules = Rules { checks: Vec::new(), max_bytes: 100, max_documents: 1 };

@@ -1,4 +1,4 @@
-//! A commit as a page sends it, and the checks that it has to pass.
+//! A commit as a page sends it, and the checks that it must pass.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use super::log::Entry;
 use super::patch::{Action, Misfit, Operation, Overlap, Touch, apply};
 use super::tree::Json;
 
-/// The most characters of a commit's id: a UUID has 36.
+/// The longest id of a commit, in bytes. A UUID has 36.
 const MAX_ID: usize = 64;
 
-/// Conflicting places that an answer lists. More would help nobody.
+/// The most conflicts that an answer lists. Nobody reads more.
 const MAX_CONFLICTS: usize = 100;
 
-/// A commit as it comes.
+/// A commit as the page sends it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Message {
@@ -29,7 +29,7 @@ struct Message {
     delta: Box<RawValue>,
 }
 
-/// A commit that can be answered. Its delta is text until it is the commit's turn: operations take some sixty times as much
+/// A commit with a valid id. Its delta stays text until the commit's turn: parsed operations take some sixty times as much
 /// memory.
 #[derive(Debug)]
 pub(super) struct Commit {
@@ -38,10 +38,10 @@ pub(super) struct Commit {
     pub(super) delta: Box<str>,
 }
 
-/// A hook: the reason why it refuses a document, which it gets as JSON, if it does.
+/// A validation hook. It gets the document as JSON, and returns the reason if it refuses it.
 pub(super) type Check = dyn Fn(&str) -> Result<(), String> + Send + Sync;
 
-/// The limits that a commit has to keep.
+/// The limits that a commit must keep.
 #[derive(Clone)]
 pub(super) struct Rules {
     pub(super) checks: Vec<Arc<Check>>,
@@ -49,24 +49,24 @@ pub(super) struct Rules {
     pub(super) max_documents: usize,
 }
 
-/// A commit applied, not yet kept.
+/// A commit that has been applied but not yet stored.
 #[derive(Debug)]
 pub(super) struct Applied {
     pub(super) entry: Arc<Entry>,
     pub(super) value: Json,
 }
 
-/// Why a message is no commit.
+/// The reason why a message is not a commit.
 #[derive(Debug)]
 pub(super) enum Unreadable {
-    /// It has an id to answer to.
+    /// The message has an id, so the server answers it.
     Answered(Answer),
-    /// It has none: the reason to close the socket.
+    /// The message has no valid id. The server closes the socket with this reason.
     Nameless(String),
 }
 
 impl Commit {
-    /// Reads a message.
+    /// Parses a message.
     pub(super) fn read(text: &str) -> Result<Self, Unreadable> {
         let Object(message) = serde_json::from_str::<Object<Message>>(text).map_err(|error| {
             #[derive(Deserialize)]
@@ -88,10 +88,10 @@ impl Commit {
         Ok(Self { id: message.id, base: message.base, delta })
     }
 
-    /// Applies the commit to the version that `log` ends with, if it may be: the commit itself was not applied before,
-    /// nothing that has been committed since its base touches what it touches, and all checks let it pass.
+    /// Applies the commit to the version that `log` ends with. Refuses it if the server has applied it before, if a commit
+    /// since its base touches the same places, or if a check fails.
     ///
-    /// `log` has the commits since the base, or `None` if they are not all there.
+    /// `log` returns the commits since the base, or `None` if the document has forgotten some of them.
     pub(super) fn apply(
         &self,
         version: u64,
@@ -116,7 +116,7 @@ impl Commit {
                 format!("too much has been committed since version {base} to tell whether this fits");
             return Err(refuse(Refusal::new("expired", message)));
         };
-        // A page that lost its connection before the answer came sends its commit again.
+        // A page that lost its connection before the answer arrived sends its commit again.
         if let Some(applied) = since.iter().find(|entry| entry.id == *id) {
             return Err(Answer::accepted(id.clone(), applied.version));
         }
@@ -152,7 +152,7 @@ impl Commit {
     }
 }
 
-/// Why the hooks refuse a document. One that panics refuses it, and tells the page no more.
+/// Returns the reason of the first hook that refuses the document. A hook that panics refuses it; the page gets no details.
 fn refusal_of(checks: &[Arc<Check>], document: &Json) -> Option<String> {
     if checks.is_empty() {
         return None;
@@ -167,7 +167,7 @@ fn refusal_of(checks: &[Arc<Check>], document: &Json) -> Option<String> {
     })
 }
 
-/// Where a commit disagrees with those since its base.
+/// Returns the places where a commit conflicts with those since its base.
 fn conflicts(delta: &[Operation], touches: &[Touch], since: &[Arc<Entry>], value: &Json) -> Vec<Conflict> {
     if since.is_empty() {
         return Vec::new();

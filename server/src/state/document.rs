@@ -1,4 +1,4 @@
-//! One document in memory: its value, the commits that led there, and what each socket has yet to hear of it.
+//! One document in memory: its value, the commits that led to it, and the messages that its sockets share.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,11 +12,11 @@ use super::memory::{Memory, Share};
 use super::tree::{Json, allocation};
 use crate::lane::{LIGHT, Lane};
 
-/// What a document that is loaded costs beside its key, its value and its commits: its state with its locks and the channel
-/// of its news, some 500 bytes, and its places in the tables of its store.
+/// The memory of a loaded document beside its key, value and commits: its state with its locks and its watch channel, some
+/// 500 bytes, and its entries in the tables of its store.
 const DOCUMENT_BYTES: u64 = 1024;
 
-/// The longest name, in bytes: as long as that of a file.
+/// The longest name, in bytes: as for a file on most file systems.
 pub(super) const MAX_NAME: usize = 255;
 
 /// A document that is open.
@@ -26,29 +26,29 @@ pub(super) struct Document {
     pub(super) key: String,
     state: Mutex<State>,
     changed: watch::Sender<()>,
-    /// Held by the socket that has the document written out; others wait, and then find the text.
+    /// Locked by the socket that serialises the document. Others wait, and then find the text.
     writing: AsyncMutex<()>,
 }
 
-/// What is committed.
+/// The committed state of a document.
 #[derive(Debug)]
 pub(super) struct State {
-    /// Tells this document from one of the same name that is gone.
+    /// A random id. It distinguishes this document from an earlier one of the same name.
     pub(super) incarnation: String,
     pub(super) version: u64,
     value: Json,
     log: Log,
-    /// Whether the document is no more, or another has its name.
+    /// Set once the document was deleted, or another document has its name.
     has_ended: bool,
-    /// The message that has the whole document, and the version that it has.
+    /// The message with the whole document, and the version in it.
     cached_snapshot: Option<(u64, Utf8Bytes)>,
-    /// How many sockets wait for it.
+    /// The number of sockets that wait for this message.
     awaiting: usize,
-    /// The last message with several commits, and what it spans: sockets tend to ask for the same.
+    /// The last message with several commits, and its first and last version. Sockets tend to ask for the same range.
     cached_delta: Option<(u64, u64, Utf8Bytes)>,
-    /// What all of it holds of the store's memory; `None` until it is in a document.
+    /// The document's share of the store's memory; `None` until the state is part of a document.
     memory: Option<Share>,
-    /// The part of that for what never changes.
+    /// The part of the share that never changes.
     fixed_memory: u64,
 }
 
@@ -76,13 +76,13 @@ impl State {
         }
     }
 
-    /// A document that nobody has committed to.
+    /// Returns a document without commits.
     pub(super) fn unwritten(initial: &Json) -> io::Result<Self> {
-        // What tells it from others of its name is of chance, since clocks are set back.
+        // The id is random and not from the clock, since clocks are set back.
         Ok(Self::new(format!("{:016x}", getrandom::u64()?), 0, initial.clone()))
     }
 
-    /// Counts anew what is held.
+    /// Updates the document's share of the store's memory.
     fn settle(&mut self) {
         let text = |message: Option<&Utf8Bytes>| message.map_or(0, |message| allocation(message.len()));
         let dispensable = self.log.memory()
@@ -94,7 +94,7 @@ impl State {
         }
     }
 
-    /// Takes up commits; `value` is what they made. Returns the value before.
+    /// Adds commits; `value` is the value that they made. Returns the value before.
     pub(super) fn take_up(&mut self, entries: Vec<Arc<Entry>>, value: Json) -> Json {
         for entry in entries {
             self.version = entry.version;
@@ -104,7 +104,8 @@ impl State {
         self.replace(value)
     }
 
-    /// Takes up what was committed elsewhere: a later version, and the commits that led there, or the last of them.
+    /// Adds commits of another process: `version` is the later version, and `log` has the commits that led to it, or the
+    /// last of them.
     pub(super) fn catch_up(&mut self, version: u64, value: Json, log: Vec<Arc<Entry>>) -> Json {
         if log.first().is_none_or(|entry| entry.version > self.version + 1) {
             self.log.clear();
@@ -117,7 +118,7 @@ impl State {
     fn replace(&mut self, value: Json) -> Json {
         let old = std::mem::replace(&mut self.value, value);
         self.cached_delta = None;
-        // Those who wait for it take it as it is, and then hear what came after.
+        // Sockets that wait for this message get it as it is, and the later commits after it.
         if self.awaiting == 0 {
             self.cached_snapshot = None;
         }
@@ -125,7 +126,7 @@ impl State {
         old
     }
 
-    /// Remembers commits that are part of the value already; those that it knows it leaves out.
+    /// Remembers commits that are already part of the value, except those that the log has.
     pub(super) fn remember(&mut self, log: Vec<Arc<Entry>>) {
         let known = self.log.last().unwrap_or(0);
         log.into_iter().filter(|entry| entry.version > known).for_each(|entry| self.log.push(entry));
@@ -133,29 +134,30 @@ impl State {
         self.settle();
     }
 
-    /// Gives up memory that can be spared: the commits beyond a limit, and messages that are kept for further readers.
+    /// Frees memory that can be spared: the commits beyond a limit, and the messages cached for further readers.
     pub(super) fn give_up(&mut self, limit: u64) {
         self.log.forget_beyond(limit);
         (self.cached_snapshot, self.cached_delta) = (None, None);
         self.settle();
     }
 
-    /// The version of the oldest commit that is remembered, or the one to come.
+    /// Returns the version of the oldest remembered commit, or the next version if there is none.
     pub(super) fn remembered_from(&self) -> u64 {
         self.log.first().unwrap_or(self.version + 1)
     }
 
-    /// The commits that are remembered.
+    /// Returns the remembered commits.
     pub(super) fn remembered(&self) -> impl DoubleEndedIterator<Item = &Arc<Entry>> + Clone {
         self.log.iter()
     }
 
-    /// The commits after `version`; `None` if some of them are forgotten.
+    /// Returns the commits after `version`; `None` if the document has forgotten some of them.
     pub(super) fn since(&self, version: u64) -> Option<impl Iterator<Item = &Arc<Entry>> + Clone> {
         self.log.tail(usize::try_from(self.version.checked_sub(version)?).ok()?)
     }
 
-    /// The delta from one version to a later one; `None` if commits between are forgotten, or longer than the whole.
+    /// Returns the delta from one version to a later one; `None` if the document has forgotten commits between, or if the
+    /// delta is longer than the whole document.
     fn delta(&self, from: u64, to: u64) -> Option<String> {
         let count = usize::try_from(to.checked_sub(from)?).ok()?;
         let deltas = self.since(from)?.take(count).map(|entry| entry.delta());
@@ -163,8 +165,8 @@ impl State {
         (bytes as u64 <= self.value.size().bytes).then(|| concatenate(deltas, bytes))
     }
 
-    /// The message that takes a page from one version to a later one, and the version that it then has: the commits
-    /// between, or the whole. `None` if that is not written out.
+    /// Returns the message that takes a page from one version to a later one, and the version after it. The message has the
+    /// commits between, or the whole document. Returns `None` if it needs the whole, and no socket has serialised that yet.
     pub(super) fn message(&mut self, from: u64, to: u64) -> Option<(u64, Utf8Bytes)> {
         if let Some((first, last, message)) = &self.cached_delta
             && (*first, *last) == (from, to)
@@ -182,12 +184,13 @@ impl State {
         Some((to, message))
     }
 
-    /// The message with the whole document of some version, or a later one, if it is written out.
+    /// Returns the message with the whole document of `version` or a later one, if a socket has serialised it.
     fn written(&self, version: u64) -> Option<(u64, Utf8Bytes)> {
         self.cached_snapshot.clone().filter(|(written, _)| *written >= version)
     }
 
-    /// The first message on a socket whose page has some version already: the way from there. `None` if it needs the whole.
+    /// Returns the first message on a socket whose page has a version already: the delta from there. `None` if the page
+    /// needs the whole document.
     fn way_from(&self, known: Option<(&str, u64)>) -> Option<Utf8Bytes> {
         let Self { incarnation, version, .. } = self;
         let (_, since) = known.filter(|(document, _)| document == incarnation)?;
@@ -196,7 +199,7 @@ impl State {
     }
 }
 
-/// Deltas one after the other are a delta. `bytes` is how many they have.
+/// Joins consecutive deltas into one. `bytes` is their total length.
 fn concatenate<'a>(deltas: impl Iterator<Item = &'a str>, bytes: usize) -> String {
     let mut text = String::with_capacity(bytes + 2);
     for delta in deltas {
@@ -237,18 +240,18 @@ impl Document {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The version, and the value that it has.
+    /// Returns the version and its value.
     pub(super) fn current(&self) -> (u64, Json) {
         let state = self.state();
         (state.version, state.value.clone())
     }
 
-    /// Bytes of the value as JSON, about.
+    /// Returns the approximate bytes of the value as JSON.
     pub(super) fn bytes(&self) -> u64 {
         self.state().value.size().bytes
     }
 
-    /// Ends its sockets: the document is no more, or another has its name.
+    /// Closes the document's sockets, after it was deleted or replaced.
     pub(super) fn end(&self) {
         self.state().has_ended = true;
         self.announce();
@@ -258,7 +261,7 @@ impl Document {
         self.state().has_ended
     }
 
-    /// Tells all sockets that there is something new.
+    /// Wakes all sockets of the document.
     pub(super) fn announce(&self) {
         self.changed.send_replace(());
     }
@@ -267,7 +270,8 @@ impl Document {
         self.changed.subscribe()
     }
 
-    /// The message with the whole document, and its version: the newest of now, or a later one. `None` after a defect of ours.
+    /// Returns the message with the whole document, and its version: the newest at the time of the call, or a later one.
+    /// `None` after a bug in the server.
     pub(super) async fn whole(&self, lane: &Lane, peer: u64) -> Option<(u64, Utf8Bytes)> {
         let wanted = {
             let mut state = self.state();
@@ -278,7 +282,8 @@ impl Document {
             state.version
         };
         let _awaiting = Awaiting(self);
-        // Sockets that want the same wait for one of them, so that it is written out twice at most, however many they are.
+        // Sockets that need the same message wait for one of them. So the document is serialised at most twice, however many
+        // sockets wait.
         let _writing = self.writing.lock().await;
         let (incarnation, version, value) = {
             let state = self.state();
@@ -298,8 +303,8 @@ impl Document {
         Some((version, message))
     }
 
-    /// The first message on a socket, given what its page has already: the way from there, or the whole; and the version that
-    /// the page then has.
+    /// Returns the first message on a socket, and the version that the page has after it. The message is the delta from the
+    /// version `known` to the page, or the whole document.
     pub(super) async fn greeting(
         &self,
         known: Option<(&str, u64)>,

@@ -1,4 +1,4 @@
-//! Equality of JSON values as RFC 6902 §4.6 has it for `test`: numbers are equal when they are numerically equal.
+//! Equality of JSON values, as RFC 6902 §4.6 defines it for `test`: two numbers are equal if they are numerically equal.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use serde_json::Number;
 
 use super::tree::{Item, Json};
 
-/// Returns whether two values are equal, with numbers compared by what they amount to: `1`, `1.0` and `1e0` are the same.
+/// Returns whether two values are equal. Numbers are compared by value: `1`, `1.0` and `1e0` are equal.
 pub(super) fn equal(one: &Json, other: &Json) -> bool {
     match (one, other) {
         (Json::Null, Json::Null) => true,
@@ -19,7 +19,7 @@ pub(super) fn equal(one: &Json, other: &Json) -> bool {
                 || ones.length() == others.length() && pairs.all(|(one, other)| equal(one, other))
         }
         (Json::Object(ones), Json::Object(others)) => {
-            // Both are in the order of their keys.
+            // Both objects are sorted by key.
             let mut pairs = ones.iter().zip(others.iter());
             Arc::ptr_eq(ones, others)
                 || ones.length() == others.length()
@@ -32,16 +32,16 @@ pub(super) fn equal(one: &Json, other: &Json) -> bool {
 fn same_number(one: &Number, other: &Number) -> bool {
     match (integer(one), integer(other)) {
         (Some(one), Some(other)) => one == other,
-        // An integer is never equal to what has a fraction, or lies beyond all integers that are kept exactly.
+        // An integer never equals a number that has a fraction, or that lies outside the range of exact integers.
         (Some(_), None) | (None, Some(_)) => false,
         (None, None) => one.as_f64() == other.as_f64(),
     }
 }
 
-/// The number as an integer, if it is one. Integers up to 64 bits are compared with all their digits: as doubles,
-/// 9007199254740993 and 9007199254740992 would be the same.
+/// Returns the number as an integer, if it is one. Integers up to 64 bits are compared with all digits: as doubles,
+/// 9007199254740993 and 9007199254740992 would be equal.
 fn integer(number: &Number) -> Option<i128> {
-    /// 2^64: integers from here on are doubles wherever they come from.
+    /// 2^64: the parser reads integers from here on as doubles.
     const LIMIT: f64 = 18_446_744_073_709_551_616.0;
     if let Some(integer) = number.as_u64() {
         return Some(integer.into());

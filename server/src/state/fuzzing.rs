@@ -1,4 +1,4 @@
-//! What must hold for any commits that pages send (see `crate::fuzzing`).
+//! The invariants of any commits that pages send (see `crate::fuzzing`).
 
 use std::sync::Arc;
 
@@ -16,8 +16,8 @@ use super::tree::Json;
 /// The most bytes of the document.
 const MAX_BYTES: usize = 4096;
 
-/// The first line is a document; each further one a commit: a digit that says how many versions ago its base was, and the delta.
-/// Lines without a digit are messages as they stand.
+/// The first line is a document. Each further line is a commit: a digit says how many versions back its base is, and the
+/// delta follows. Lines without a digit are raw messages.
 pub fn commits(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     let mut lines = text.lines();
@@ -59,7 +59,7 @@ pub fn commits(input: &[u8]) {
         let applied = match applied {
             Ok(applied) => applied,
             Err(answer) => {
-                // A second time, the first answer.
+                // A repeated commit gets its first answer.
                 if answer.version().is_none() {
                     check_refusal(&answer);
                 }
@@ -69,7 +69,7 @@ pub fn commits(input: &[u8]) {
         assert_eq!(applied.entry.version, version as u64 + 1);
         assert!(applied.value.size().bytes <= MAX_BYTES as u64);
         assert_eq!((applied.value.size(), applied.value.depth()), applied.value.recount());
-        // All of it, and as another implementation does it.
+        // The server applied the whole delta, with the same result as another implementation.
         let after = to_value(&applied.value);
         let mut whole = to_value(&values[version]);
         patch(&mut whole, &delta(&applied.entry)).expect("a delta that has been applied");
@@ -77,7 +77,7 @@ pub fn commits(input: &[u8]) {
         let mut replayed = values[version].clone();
         replay(&mut replayed, applied.entry.delta()).expect("a delta that has been applied");
         assert_eq!(to_value(&replayed), after);
-        // It can be read again from disk, and by pages.
+        // The server can read the result from disk, and pages can read it.
         assert!(
             serde_json::from_str::<Value>(&json!({ "data": whole }).to_string()).is_ok(),
             "too deep to be read"
@@ -88,8 +88,8 @@ pub fn commits(input: &[u8]) {
     }
 }
 
-/// What a document holds is counted, whatever its shape: the input is as that of [`commits`]. `allocated` gives the bytes
-/// that are allocated in this process.
+/// Checks that the server counts the memory of documents of any shape. The input is as that of [`commits`]. `allocated`
+/// returns the bytes that this process has allocated.
 pub fn documents(input: &[u8], allocated: impl Fn() -> usize) {
     let text = String::from_utf8_lossy(input);
     let mut lines = text.lines();
@@ -123,25 +123,25 @@ fn to_tree(value: &Value) -> Json {
     serde_json::from_value(value.clone()).expect("JSON")
 }
 
-/// Without what it tests: for the library, 1 and 1.0 are different.
+/// Returns the delta without its tests: for the library, 1 and 1.0 are different.
 fn delta(entry: &Entry) -> Patch {
     let mut delta: Patch = serde_json::from_str(entry.delta()).expect("a delta that was read before");
     delta.0.retain(|operation| !matches!(operation, PatchOperation::Test(_)));
     delta
 }
 
-/// A commit to an older version means what it means there. If it is taken all the same, then because others have not
-/// touched what it touches: so it comes to the same if they come after it.
+/// Checks that an accepted commit to an older version has the same result in either order. The server accepts it only if
+/// other commits have not touched the places that it touches, so it has the same result after them.
 fn check_order(before: &Value, between: &[Arc<Entry>], entry: &Entry, after: &Value) {
     let mut other = before.clone();
-    // No page that had the older version would send what cannot be applied to it.
+    // No page that had the older version would send a delta that does not apply to it.
     let whole: Patch = serde_json::from_str(entry.delta()).expect("a delta that was read before");
     if between.is_empty() || patch(&mut other, &whole).is_err() {
         return;
     }
     for entry in between {
         let delta: Patch = serde_json::from_str(entry.delta()).expect("a delta that was read before");
-        // What those have read may have been written by this one: in the other order, they would not be the same.
+        // Others may have read places that this commit wrote: in the other order, they would read other values.
         let reads = |operation: &PatchOperation| {
             !matches!(
                 operation,
@@ -153,7 +153,7 @@ fn check_order(before: &Value, between: &[Arc<Entry>], entry: &Entry, after: &Va
         }
         patch(&mut other, &delta).expect("what has touched nothing of this one's fits after it, too");
     }
-    // Of two that append to the same array, one does so after the other.
+    // If two commits append to the same array, the order of their elements may differ.
     let mut after = after.clone();
     for path in &entry.wrote {
         if let Some(array) = path.strip_suffix("/~-") {
@@ -167,7 +167,7 @@ fn check_order(before: &Value, between: &[Arc<Entry>], entry: &Entry, after: &Va
     assert_eq!(other, after, "a commit that is taken does not undo others, and others do not change it");
 }
 
-/// A refusal says which commit it is about, and why.
+/// Checks that a refusal names its commit and a reason.
 fn check_refusal(answer: &Answer) {
     let answer: Value = serde_json::from_str(&answer.to_message()).expect("JSON");
     assert!(

@@ -9,11 +9,11 @@ use serde_json::value::RawValue;
 
 use super::tree::allocation;
 
-/// Memory that the remembered commits of a document may take. A page that comes back catches up from them, and a commit
-/// against an older version is checked with them: the more, the longer a page may be away.
+/// The most memory that the remembered commits of a document may use. A returning page catches up from them, and the server
+/// checks a commit against an older version with them. The larger the log, the longer a page may be away.
 pub(super) const LOG_MEMORY: u64 = 1 << 20;
 
-/// The counter of a text that has been sent: `bytes` allocates three words with the first copy.
+/// The memory of the reference counter of a sent text: `bytes` allocates three words with the first copy.
 const SHARED_BYTES: u64 = 32;
 
 /// A commit that has been applied.
@@ -21,24 +21,24 @@ const SHARED_BYTES: u64 = 32;
 pub(super) struct Entry {
     pub(super) version: u64,
     pub(super) id: Box<str>,
-    /// The places it wrote.
+    /// The places that the commit wrote.
     pub(super) wrote: Box<[Box<str>]>,
-    /// The message that tells others, encoded once for all. The delta is a part of it, and in memory only once.
+    /// The message that other sockets get, encoded once for all. It contains the delta, which is so in memory only once.
     message: Utf8Bytes,
-    /// Where the delta begins in it; it ends before the last byte.
+    /// The offset of the delta in the message. The delta ends before the last byte.
     delta_at: usize,
 }
 
-/// What is written of a commit.
+/// The form in which a store writes a commit.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Record {
     pub(super) id: Box<str>,
     pub(super) delta: Box<RawValue>,
-    /// The places it wrote.
+    /// The places that the commit wrote.
     pub(super) wrote: Vec<Box<str>>,
 }
 
-/// Commits in the order of their versions, without a gap.
+/// Commits in the order of their versions, without gaps.
 #[derive(Debug, Default)]
 pub(super) struct Log {
     entries: VecDeque<Arc<Entry>>,
@@ -70,25 +70,26 @@ impl Entry {
         self.message.clone()
     }
 
-    /// The commit as it is written: a [`Record`].
+    /// Returns the commit as a store writes it: a [`Record`].
     pub(super) fn to_record(&self) -> String {
-        // Strings: nothing that could fail.
+        // Strings always serialise.
         let id = serde_json::to_string(&self.id).unwrap_or_default();
         let wrote = serde_json::to_string(&self.wrote).unwrap_or_default();
         format!(r#"{{"id":{id},"delta":{},"wrote":{wrote}}}"#, self.delta())
     }
 
-    /// The bytes of its record, about.
+    /// Returns the approximate bytes of its record.
     pub(super) fn bytes(&self) -> usize {
-        // Quotes and commas, and the names of the members.
+        // This counts quotes and commas, and the names of the members.
         let wrote: usize = self.wrote.iter().map(|path| path.len() + 3).sum();
         self.delta().len() + self.id.len() + wrote + 32
     }
 
-    /// What it takes in memory.
+    /// Returns the memory that the commit uses.
     pub(super) fn memory(&self) -> u64 {
         let wrote: u64 = self.wrote.iter().map(|path| allocation(path.len())).sum();
-        // Itself with its two counters and a place in the log, which may have as many places free; and the counter of the message.
+        // The entry with its two counters and a slot in the log, which may have as many free slots; and the counter of the
+        // message.
         allocation(size_of::<Self>() + 16)
             + 2 * size_of::<Arc<Self>>() as u64
             + SHARED_BYTES
@@ -113,7 +114,7 @@ impl Log {
         *self = Self::default();
     }
 
-    /// Forgets the oldest commits until the rest takes no more than a limit.
+    /// Forgets the oldest commits until the rest uses at most `limit`.
     pub(super) fn forget_beyond(&mut self, limit: u64) {
         let before = self.entries.len();
         while self.memory > limit
@@ -121,18 +122,18 @@ impl Log {
         {
             self.memory -= entry.memory();
         }
-        // Commits come and go one by one in a full log: only what many leave is worth giving back.
+        // In a full log commits arrive and leave one by one: shrinking pays off only after many have left.
         if self.entries.len() < before / 2 {
             self.entries.shrink_to_fit();
         }
     }
 
-    /// The version of the oldest commit.
+    /// Returns the version of the oldest commit.
     pub(super) fn first(&self) -> Option<u64> {
         self.entries.front().map(|entry| entry.version)
     }
 
-    /// The version of the newest commit.
+    /// Returns the version of the newest commit.
     pub(super) fn last(&self) -> Option<u64> {
         self.entries.back().map(|entry| entry.version)
     }
@@ -141,7 +142,7 @@ impl Log {
         self.entries.iter()
     }
 
-    /// The last commits, as many as `count`; `None` if some of them are forgotten.
+    /// Returns the last `count` commits; `None` if the log has fewer.
     pub(super) fn tail(&self, count: usize) -> Option<impl Iterator<Item = &Arc<Entry>> + Clone> {
         Some(self.entries.iter().skip(self.entries.len().checked_sub(count)?))
     }

@@ -1,19 +1,20 @@
-//! What the documents of a store hold in memory, counted as an allocator gives it.
+//! Counts the memory that the documents of a store use, as an allocator rounds it up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What documents may take in memory: a quarter of what links may. A thousand ordinary documents of 256 KiB.
+/// The default limit for the memory of documents: a quarter of the limit for links, enough for a thousand ordinary documents
+/// of 256 KiB.
 const MAX_MEMORY: u64 = 256 << 20;
 
-/// What the documents of a store hold, and may hold. Clones count together.
+/// The memory that the documents of a store use, and its limit. Clones share the counts.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Memory(Arc<Counts>);
 
 #[derive(Debug)]
 struct Counts {
     held: AtomicU64,
-    /// Of that, what can be given up without a loss: remembered commits and messages that are kept for further readers.
+    /// The part of `held` that can be freed without a loss: remembered commits, and messages cached for further readers.
     dispensable: AtomicU64,
     max: AtomicU64,
 }
@@ -29,7 +30,7 @@ impl Memory {
         self.0.max.store(bytes, Ordering::Relaxed);
     }
 
-    /// Whether more is held than may be.
+    /// Returns whether the documents use more than the limit.
     pub(super) fn is_full(&self) -> bool {
         self.0.held.load(Ordering::Relaxed) > self.0.max.load(Ordering::Relaxed)
     }
@@ -48,7 +49,7 @@ impl Memory {
     }
 }
 
-/// A part of what is held, given back when it is dropped.
+/// A part of the used memory. It is subtracted when this is dropped.
 #[derive(Debug)]
 pub(super) struct Share {
     memory: Memory,
@@ -57,7 +58,7 @@ pub(super) struct Share {
 }
 
 impl Share {
-    /// What is held, and how much of that is dispensable.
+    /// Sets the used memory, and how much of it is dispensable.
     pub(super) fn set(&mut self, held: u64, dispensable: u64) {
         let Counts { held: total, dispensable: total_dispensable, .. } = &*self.memory.0;
         // Sums wrap around, so a difference below zero is added as it is.

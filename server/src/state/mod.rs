@@ -1,6 +1,6 @@
-//! JSON documents that pages share, a URL each: connecting gives the document, then every change; a commit is a delta
-//! against a version, applied as a whole or not at all, and on disk before it is acknowledged. `docs/state-wire.md` has the
-//! wire protocol.
+//! JSON documents that pages share, each at a URL. A page that connects gets the document and then every change. A commit is
+//! a delta against a version; the server applies it as a whole or not at all, and acknowledges it once it is on disk.
+//! `docs/state-wire.md` describes the wire protocol.
 //!
 //! ```no_run
 //! use manysocket_server::Site;
@@ -73,17 +73,18 @@ use session::Session;
 pub use store::Store;
 use tree::Json;
 
-/// The largest document, in bytes of JSON. Every page that opens it gets all of it; to write out this much takes milliseconds.
+/// The largest document by default, in bytes of JSON. Every page that opens it gets all of it; serialising this much takes
+/// milliseconds.
 const MAX_DOCUMENT: usize = 1 << 20;
 
-/// The largest commit, in bytes as it is sent.
+/// The largest commit by default, in bytes as sent: deltas describe edits, so a quarter of the largest document is ample.
 const MAX_COMMIT: usize = 256 << 10;
 
-/// Documents that a store takes on. Each costs disk, and anybody who may commit may make one.
+/// The most documents of a store by default. Each uses disk space, and everybody who may commit may create one.
 const MAX_DOCUMENTS: usize = 100_000;
 
-/// A collection of documents in a [`Store`], what they may be and what may be done to them. Clones may differ, for
-/// example for users who may only read.
+/// Serves a collection of documents in a [`Store`], with limits and permissions. Clones may differ, for example for users
+/// who may only read.
 #[derive(Clone)]
 pub struct Documents {
     store: Store,
@@ -102,11 +103,11 @@ impl fmt::Debug for Documents {
 }
 
 impl Documents {
-    /// The documents of `store` under a name of their own, which keeps them apart from other collections.
+    /// Creates a collection of documents in `store`. The name `collection` keeps them apart from other collections.
     pub fn new(store: &Store, collection: impl Into<String>) -> Self {
         Self {
             store: store.clone(),
-            // In a key a slash ends it: another collection's names may have some, too.
+            // In a key a slash ends the collection: names of other collections may contain slashes.
             collection: collection.into().replace('%', "%25").replace('/', "%2F"),
             initial: Arc::new(to_tree(json!({}))),
             rules: Rules { checks: Vec::new(), max_bytes: MAX_DOCUMENT, max_documents: MAX_DOCUMENTS },
@@ -116,16 +117,16 @@ impl Documents {
         }
     }
 
-    /// What a document is before its first commit. Default: `{}`.
+    /// Sets the value of a document before its first commit. Default: `{}`.
     #[must_use]
     pub fn initial(mut self, value: Value) -> Self {
         self.initial = Arc::new(to_tree(value));
         self
     }
 
-    /// Refuses commits whose result is not a `T`, or one for which `check` gives a reason. Given several times, all have
-    /// to pass. It runs on the store's threads, and reads the document as JSON: a check that takes long, or a large document,
-    /// holds up others' commits.
+    /// Refuses commits whose result is not a `T`, or for which `check` returns a reason. If this is called several times,
+    /// all checks must pass. The check runs on the store's threads, and reads the document as JSON: a slow check, or a large
+    /// document, delays others' commits.
     #[must_use]
     pub fn validate<T, E>(mut self, check: impl Fn(T) -> Result<(), E> + Send + Sync + 'static) -> Self
     where
@@ -140,28 +141,29 @@ impl Documents {
         self
     }
 
-    /// The largest document, in bytes as JSON. Default: 1 MiB.
+    /// Sets the largest document, in bytes as JSON. Default: 1 MiB.
     #[must_use]
     pub fn max_document(mut self, bytes: usize) -> Self {
         self.rules.max_bytes = bytes;
         self
     }
 
-    /// The largest commit, in bytes; a larger one ends its socket. Default: 256 KiB.
+    /// Sets the largest commit, in bytes. A larger one closes its socket. Default: 256 KiB.
     #[must_use]
     pub fn max_commit(mut self, bytes: usize) -> Self {
         self.max_commit = bytes;
         self
     }
 
-    /// How many documents the store may have, of all collections, for a commit to make another. Default: 100,000.
+    /// Sets how many documents the store may have, over all collections, before it refuses commits that would create
+    /// another. Default: 100,000.
     #[must_use]
     pub fn max_documents(mut self, count: usize) -> Self {
         self.rules.max_documents = count;
         self
     }
 
-    /// Serves documents that exist, and makes none.
+    /// Serves only documents that exist, and creates none.
     #[must_use]
     pub fn existing_only(mut self) -> Self {
         self.may_create = false;
@@ -175,8 +177,8 @@ impl Documents {
         self
     }
 
-    /// Answers a request for the document `name` by serving its socket, for handlers that decide about names or access.
-    /// `uri` is the request's: its query may tell what the page has already.
+    /// Serves a socket on the document `name`, for handlers that decide about names or access. `uri` is the request's URI:
+    /// its query may name the version that the page has already.
     pub async fn serve(&self, name: &str, uri: &Uri, upgrade: WebSocketUpgrade) -> Response {
         let peer = upgrade.peer();
         let document = match self.open(name, peer).await {
@@ -193,14 +195,14 @@ impl Documents {
         upgrade.max_message_size(self.max_commit).on_upgrade(|socket| session.run(socket))
     }
 
-    /// The names of the documents that have been committed to, for an index.
+    /// Returns the names of the documents that have commits, for an index.
     pub fn listing(&self) -> Listing {
         self.store.listing(format!("{}/", self.collection))
     }
 
-    /// An endpoint for a path with one parameter, the document's name. Native sockets have to be of the same origin, or of
-    /// one that [`Site::allow_origin`](crate::Site::allow_origin) names. It lists the documents, and gives their changes as
-    /// Server-Sent Events, too.
+    /// Returns an endpoint for a path with one parameter, the document's name. It also lists the documents, and sends their
+    /// changes as Server-Sent Events. Native sockets must come from the same origin, or from one that
+    /// [`Site::allow_origin`](crate::Site::allow_origin) names.
     ///
     /// ```
     /// use manysocket_server::Site;
@@ -256,13 +258,13 @@ impl Documents {
     }
 }
 
-/// A value in the form in which documents hold it.
+/// Converts a value to a document's tree.
 fn to_tree(value: Value) -> Json {
-    // From values to values: nothing that could fail.
+    // Every JSON value converts, so this never fails.
     Json::deserialize(value).unwrap_or(Json::Null)
 }
 
-/// What a socket hears that never commits. A position is the document's id and the version.
+/// Returns the messages for a reader that never commits. A position is the document's id and the version.
 fn follow(
     store: Store,
     document: Arc<Document>,
@@ -285,7 +287,7 @@ fn follow(
                 let mut add = |message, heard| {
                     messages.push(SseMessage::from(Message::Text(message)).id(format!("{id}:{heard}")));
                 };
-                // The document holds the sender.
+                // `document` keeps the sender alive, so this never fails.
                 changed.changed().await.ok()?;
                 if document.has_ended() {
                     return None;
@@ -306,7 +308,7 @@ fn follow(
     })
 }
 
-/// What a page that comes back says it has: `?document=…&since=…`.
+/// Returns the document id and version that a returning page has: `?document=…&since=…`.
 fn known(uri: &Uri) -> Option<(String, u64)> {
     let query = form_urlencoded::parse(uri.query()?.as_bytes());
     let (mut document, mut since) = (None, None);

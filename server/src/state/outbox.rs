@@ -1,4 +1,4 @@
-//! What one socket has heard of its document, and the answers that are on their way to it.
+//! The version that one socket has reached, and the answers that wait to be sent to it.
 
 use std::collections::VecDeque;
 
@@ -9,33 +9,33 @@ use super::answer::Answer;
 use super::document::{Document, State};
 use super::submission::Reached;
 
-/// Commits of one socket that wait for their answers. A page that sends more waits, and nobody else does.
+/// The most commits of one socket that wait for their answers. Only a page that sends more waits.
 const MAX_WAITING: usize = 64;
 
-/// Bytes of these commits beyond which no more are read: as many as the largest has.
+/// The bytes of waiting commits at which the socket stops reading: the size of the largest commit.
 const MAX_WAITING_BYTES: usize = 256 << 10;
 
-/// What a socket has to hear now.
+/// The messages that the socket must send now.
 #[derive(Debug)]
 pub(super) struct News {
     pub(super) messages: Vec<Utf8Bytes>,
-    /// Next it has to hear the whole document, which has to be written out first. Then there may be more.
+    /// Whether the socket must send the whole document next, which has to be serialised first. More news may follow it.
     pub(super) needs_whole: bool,
 }
 
-/// The order of what one socket hears.
+/// Puts the messages of one socket into order.
 #[derive(Debug)]
 pub(super) struct Outbox {
-    /// The version that its page has.
+    /// The version that the page has.
     heard: u64,
     sender: mpsc::UnboundedSender<Reached>,
     receiver: mpsc::UnboundedReceiver<Reached>,
-    /// Answers that have come, those of accepted commits in the order of their versions.
+    /// Answers that have arrived; those of accepted commits in the order of their versions.
     accepted: VecDeque<(u64, Reached)>,
     refused: Vec<Reached>,
     waiting: usize,
     waiting_bytes: usize,
-    /// Whether a commit was given up without an answer.
+    /// Whether the store dropped a commit without an answer.
     has_failed: bool,
 }
 
@@ -58,22 +58,22 @@ impl Outbox {
         self.heard
     }
 
-    /// The page has got the whole document of that version.
+    /// Records that the page got the whole document of `version`.
     pub(super) fn has_whole(&mut self, version: u64) {
         self.heard = self.heard.max(version);
     }
 
-    /// Whether a commit was given up without an answer: the socket has to end.
+    /// Returns whether the store dropped a commit without an answer. The socket must then close.
     pub(super) fn has_failed(&self) -> bool {
         self.has_failed
     }
 
-    /// Whether another commit may be read.
+    /// Returns whether the socket may read another commit.
     pub(super) fn has_room(&self) -> bool {
         self.waiting < MAX_WAITING && self.waiting_bytes < MAX_WAITING_BYTES
     }
 
-    /// A commit of so many bytes will be answered through what is returned.
+    /// Counts a commit of `bytes` bytes as waiting. Returns the sender for its answer.
     pub(super) fn expect(&mut self, bytes: usize) -> mpsc::UnboundedSender<Reached> {
         self.waiting += 1;
         self.waiting_bytes += bytes;
@@ -128,7 +128,8 @@ impl Outbox {
         News { messages, needs_whole: false }
     }
 
-    /// Adds what takes the page to a version, or a later one; false if that has to be written out first.
+    /// Adds the message that takes the page to `version` or a later one. Returns false if the document has to be serialised
+    /// first.
     fn catch_up(&mut self, state: &mut State, version: u64, messages: &mut Vec<Utf8Bytes>) -> bool {
         let Some((reached, message)) = state.message(self.heard, version) else { return false };
         messages.push(message);

@@ -1,4 +1,4 @@
-//! A delta, RFC 6902 JSON Patch, applied to a document: what it touches, and what it may cost.
+//! Applies deltas (RFC 6902 JSON Patch) to documents, notes the places that they touch, and limits their cost.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -11,11 +11,12 @@ use crate::json::Object;
 use super::equal::equal;
 use super::tree::{Json, index, unescape};
 
-/// How deeply arrays and objects may nest. serde_json reads 128 levels, and a message has some around the document.
+/// The deepest nesting of arrays and objects. serde_json reads 128 levels, and a message adds some around the document.
 const MAX_DEPTH: usize = 100;
 
-/// How much larger than it may be in the end a document may be between two operations of a delta. Twice is enough to put
-/// a new value in before the old one goes; a delta that copies what it has copied would double it with each operation.
+/// The factor by which a document may exceed its limit between two operations of a delta. A factor of 2 lets a delta add a
+/// new value before it removes the old one. Without a limit, a delta that copies its own copies would double the document
+/// with each operation.
 const MAX_SURPLUS: u64 = 4;
 
 /// One operation of a delta.
@@ -25,7 +26,7 @@ pub(super) struct Operation {
     pub(super) action: Action,
 }
 
-/// What an operation does at its path.
+/// The action of an operation at its path.
 #[derive(Debug)]
 pub(super) enum Action {
     Add(Json),
@@ -39,34 +40,35 @@ pub(super) enum Action {
 /// A place that an operation depends on.
 #[derive(Debug, Clone)]
 pub(super) struct Touch {
-    /// The operation's place in the delta.
+    /// The index of the operation in the delta.
     pub(super) operation: usize,
-    /// RFC 6901 pointer. An array whose elements shift is touched as a whole; one that is appended to, at [`END`].
+    /// An RFC 6901 pointer. If the elements of an array shift, the operation touches the whole array; if it appends, the
+    /// place [`END`].
     pub(super) path: Box<str>,
     /// False where the operation only reads: `test`, and the source of `copy`.
     pub(super) writes: bool,
 }
 
-/// The path of an append. No pointer ends like that, not even that of a member named `-`.
+/// The path of an append. No pointer ends like this, not even one to a member named `-`.
 const END: &str = "/~-";
 
-/// Why a delta does not fit the document.
+/// The reason why a delta does not fit the document.
 #[derive(Debug)]
 pub(super) enum Misfit {
-    /// It would be refused whatever others had committed.
+    /// The server would refuse the delta whatever others had committed.
     Refused(String),
-    /// This operation failed, which commits in between may be the reason of.
+    /// This operation failed, perhaps because of commits since the base.
     Failed(usize, String),
 }
 
-/// Why an operation failed.
+/// The reasons why an operation fails.
 const NO_PATH: &str = "path is invalid";
 const NO_FROM: &str = "\"from\" path is invalid";
 const INSIDE_ITSELF: &str = "cannot move the value inside itself";
 const DIFFERS: &str = "value did not match";
 
 impl Operation {
-    /// Where it takes something from.
+    /// Returns the path of the source of `move` and `copy`.
     fn from(&self) -> Option<&str> {
         match &self.action {
             Action::Move(from) | Action::Copy(from) => Some(from),
@@ -74,7 +76,7 @@ impl Operation {
         }
     }
 
-    /// The value that it would have at its path.
+    /// Returns the value that the operation would write or test at its path.
     pub(super) fn value(&self) -> Option<&Json> {
         match &self.action {
             Action::Add(value) | Action::Replace(value) | Action::Test(value) => Some(value),
@@ -82,7 +84,7 @@ impl Operation {
         }
     }
 
-    /// Applies the operation. If that fails, the document is of no use.
+    /// Applies the operation. After an error the document is unusable.
     fn apply(&self, document: &mut Json) -> Result<(), &'static str> {
         let path = &*self.path;
         match &self.action {
@@ -113,7 +115,7 @@ fn add(document: &mut Json, path: &str, value: Json) -> Result<(), &'static str>
         *document = value;
         return Ok(());
     };
-    // Before anything is changed: a change copies what is shared on the way.
+    // This check precedes any change: a change copies shared nodes on the way.
     match document.pointer(parent).ok_or(NO_PATH)? {
         Json::Array(elements) => {
             let at = if last == "-" { elements.length() } else { index(last).ok_or(NO_PATH)? };
@@ -158,27 +160,27 @@ fn remove(document: &mut Json, path: &str) -> Option<Json> {
     }
 }
 
-/// Applies a delta to `document`, which is of no use if that fails, and which may have `max_bytes` as JSON in the end.
-/// `touches` gets what it touches, up to the failure.
+/// Applies a delta to `document`, which may have at most `max_bytes` as JSON afterwards. Adds the touched places to
+/// `touches`, up to the failing operation. After an error the document is unusable.
 pub(super) fn apply(
     document: &mut Json,
     delta: &[Operation],
     max_bytes: u64,
     touches: &mut Vec<Touch>,
 ) -> Result<(), Misfit> {
-    // Arrays that this delta has appended to.
+    // The arrays to which this delta has appended.
     let mut appended: HashSet<&str> = HashSet::new();
     for (number, operation) in delta.iter().enumerate() {
         let path = &*operation.path;
         let named = [Some(path), operation.from()].into_iter().flatten();
-        // Before anything else: what follows looks at each place above these.
+        // This check is first: the following code looks at each place above these.
         if named.clone().any(|path| depth_of(path) > MAX_DEPTH) {
             return Err(Misfit::Refused(format!("operation {number}: a path more than {MAX_DEPTH} deep")));
         }
         let mut touch =
             |path: &str, writes| touches.push(Touch { operation: number, path: path.into(), writes });
-        // What it has appended has another index if others have appended, too: whoever names an element by its index after
-        // that may mean this one, and so depends on the whole of the array.
+        // An appended element gets another index if others have appended, too. A later operation that names an element by
+        // its index may mean this one, so it depends on the whole array.
         if !appended.is_empty() {
             let arrays =
                 named.flat_map(|path| lineage(path).skip(1).filter(move |array| !is_end(path, array)));
@@ -227,18 +229,18 @@ pub(super) fn apply(
     Ok(())
 }
 
-/// Applies a delta that was applied before, to the same version.
+/// Applies a delta again, to the version to which it was applied before.
 pub(super) fn replay(document: &mut Json, delta: &str) -> Result<(), String> {
     let delta: Vec<Operation> = serde_json::from_str(delta).map_err(|error| error.to_string())?;
     delta.iter().try_for_each(|operation| Ok(operation.apply(document)?))
 }
 
-/// Whether a path is the place behind the last element of an array.
+/// Returns whether a path names the place behind the last element of an array.
 fn is_end(path: &str, array: &str) -> bool {
     path.strip_prefix(array) == Some("/-")
 }
 
-/// What adding or removing at `path` touches: an array as a whole if elements shift.
+/// Returns the place that adding or removing at `path` touches: the whole array if elements shift.
 fn place<'a>(document: &Json, path: &'a str) -> Cow<'a, str> {
     let Some((parent, last)) = path.rsplit_once('/') else { return path.into() };
     match document.pointer(parent) {
@@ -252,12 +254,12 @@ fn depth_of(path: &str) -> usize {
     path.bytes().filter(|byte| *byte == b'/').count()
 }
 
-/// Finds what of `touches` overlaps with what others have written: the same place, one above it or one below. A tree of
-/// the names in the paths: to look for a path costs its length, however deep it is.
+/// Finds the touched places that overlap with a path that others have written: the same place, one above it or one below it.
+/// It is a tree of the names in the paths, so that a look-up costs the length of its path, however deep the path is.
 pub(super) struct Overlap<'a> {
-    /// From a place to the one below it with a name.
+    /// The places directly below this one, by name.
     below: HashMap<(usize, &'a str), usize>,
-    /// Whether a place is touched, and not only above one that is.
+    /// Whether the place itself is touched, and not only one below it.
     is_touched: Vec<bool>,
 }
 
@@ -288,19 +290,20 @@ impl<'a> Overlap<'a> {
             if is_touched {
                 return true;
             }
-            // If both append to the same array, one does so after the other, and each finds its element there.
+            // If both append to the same array, both elements are added one after the other, and no append depends on an
+            // index.
             if appends && names.peek().is_none() {
                 return false;
             }
             let Some(next) = self.below.get(&(place, name)) else { return false };
             (place, is_touched) = (*next, self.is_touched[*next]);
         }
-        // This place is touched, or one below it.
+        // The written place, or one below it, is touched.
         true
     }
 }
 
-/// A pointer and all above it: `/a/b`, `/a`, and the root, which is empty.
+/// Returns a pointer and all pointers above it: `/a/b`, `/a`, and the root, which is empty.
 fn lineage(path: &str) -> impl Iterator<Item = &str> {
     std::iter::successors(Some(path), |path| path.rsplit_once('/').map(|(above, _)| above))
 }
@@ -317,13 +320,13 @@ impl<'de> Deserialize<'de> for Operation {
             Copy,
             Test,
         }
-        // Not an enum with a tag: that would keep all members in memory before it looks at one.
+        // This is not a tagged enum: serde would buffer all members before it reads the tag.
         #[derive(serde::Deserialize)]
         struct Members {
             op: Name,
             path: Box<str>,
             from: Option<Box<str>>,
-            // `null` is a value, too.
+            // A `null` counts as a value here.
             #[serde(default, deserialize_with = "some")]
             value: Option<Json>,
         }
@@ -463,7 +466,7 @@ mod tests {
 
     #[test]
     fn a_path_is_not_followed_deeper_than_there_can_be_anything() {
-        // To look at each place above one of these takes seconds; a commit has room for ten times as deep a path.
+        // Looking at each place above one of these takes seconds; a commit has room for a path ten times as deep.
         let deep = "/a".repeat(20_000);
         let append = json!({"op": "add", "path": "/list/-", "value": 1});
         for operation in [

@@ -1,4 +1,4 @@
-//! One socket on a document: it hears of every commit, and may send its own.
+//! One socket on a document: it sends the page every commit, and accepts the page's commits.
 
 use std::sync::Arc;
 
@@ -26,14 +26,14 @@ pub(super) struct Session {
     pub(super) peer: u64,
 }
 
-/// How a socket ends: with a close code and a reason, or as the page has ended it.
+/// The reason why a socket ends: a close code and a reason to send, or `None` if the page closed it.
 type End = Option<(CloseCode, String)>;
 
 impl Session {
     /// Serves the socket until either end closes it.
     pub(super) async fn run(self, mut socket: WebSocket) {
         if let Err(Some((code, reason))) = self.serve(&mut socket).await {
-            // A page that has gone needs no reason.
+            // The page may be gone, and then needs no reason.
             let _ = socket.send(close(code, reason)).await;
         }
     }
@@ -49,7 +49,7 @@ impl Session {
             let has_room = outbox.has_room();
             tokio::select! {
                 () = outbox.answered() => {}
-                // The document holds the sender.
+                // `self.document` keeps the sender alive, so this never fails.
                 _ = changed.changed() => {}
                 message = socket.next(), if has_room => {
                     let text = match message {
@@ -59,7 +59,7 @@ impl Session {
                         }
                         Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
                         Some(Ok(Message::Close(_))) | None => return Ok(()),
-                        // Or the page is gone, and hears nothing of this.
+                        // The page may also be gone, and then this reason goes nowhere.
                         Some(Err(_)) => return Err(Some((close_code::SIZE, "the commit is too large".into()))),
                     };
                     let memory = socket.reservation();
@@ -87,7 +87,7 @@ impl Session {
         }
     }
 
-    /// Hands a commit to the store; the answer comes to `outbox`.
+    /// Passes a commit to the store. The answer arrives at `outbox`.
     async fn submit(&self, text: &str, outbox: &mut Outbox, memory: Option<Reservation>) -> Result<(), End> {
         let answer = match (Commit::read(text), &self.rules) {
             (Ok(commit), Some(rules)) => {
@@ -104,13 +104,13 @@ impl Session {
             (Err(Unreadable::Answered(answer)), _) => answer,
             (Err(Unreadable::Nameless(reason)), _) => return Err(Some((close_code::POLICY, reason))),
         };
-        // The outbox has the receiver.
+        // The outbox keeps the receiver alive, so this never fails.
         let _ = outbox.expect(0).send(Reached::at_once(answer));
         Ok(())
     }
 }
 
-/// After a defect of ours.
+/// Returns the close frame for a bug in the server.
 fn failed() -> End {
     Some((close_code::ERROR, "the server failed; its log says more. Connect again".into()))
 }

@@ -1,4 +1,4 @@
-//! The store: all documents, wherever they are kept.
+//! The store: all documents, on disk, in memory or on NATS.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::over_nats::Shared;
 use super::submission::{Admission, Submission};
 use crate::lane::Lane;
 
-/// JSON documents that pages share: on disk, in memory, or on NATS. Clones are the same store.
+/// Stores the JSON documents that pages share: on disk, in memory, or on NATS. Clones share one store.
 #[derive(Clone)]
 pub struct Store {
     place: Place,
@@ -26,7 +26,7 @@ pub struct Store {
     admission: Arc<Admission>,
 }
 
-/// Where the documents are, and who commits to them.
+/// The backend that stores the documents and commits to them.
 #[derive(Clone)]
 enum Place {
     Local(Arc<Local>),
@@ -45,37 +45,39 @@ impl Store {
         Self { place, tools, admission: Arc::default() }
     }
 
-    /// Opens the store in the file `path`, which is made if it is not there. Each commit is on disk before it is
-    /// acknowledged.
+    /// Opens the store in the file `path`, and creates the file if it does not exist. The store acknowledges a commit only
+    /// after it is on disk.
     ///
     /// # Errors
-    /// The file cannot be opened, another process has it open, or it is not a store.
+    /// Returns an error if the file cannot be opened, if another process has it open, or if it is not a store.
     pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
         let tools = Tools::new()?;
         Ok(Self::new(Place::Local(Arc::new(Local::on_disk(path.as_ref(), tools.clone())?)), tools))
     }
 
-    /// A store that is gone with the process.
+    /// Creates a store in memory. Its documents are lost when the process ends.
     ///
     /// # Errors
-    /// The system has no thread for it.
+    /// Returns an error if the system cannot start a thread.
     pub fn in_memory() -> io::Result<Self> {
         let tools = Tools::new()?;
         Ok(Self::new(Place::Local(Arc::new(Local::in_memory(tools.clone())?)), tools))
     }
 
-    /// Sets how many bytes of this process's memory the documents may take, with the commits that are remembered: all of a
-    /// store in memory, and of one on disk or on NATS those that somebody has open. Memory is counted as the allocator gives
-    /// it, node by node. When it is full, the store forgets remembered commits and the documents that nobody has open. When
-    /// that does not help, it refuses commits with `storage`, and opens no more documents. Default: 256 MiB.
+    /// Sets how many bytes of this process's memory the documents may use, with their remembered commits. A store in memory
+    /// counts all documents, one on disk or on NATS only the open ones. The store counts memory node by node, as the
+    /// allocator rounds it up. When the limit is reached, the store forgets remembered commits, and unloads documents that
+    /// nobody has open. If that does not help, it refuses commits with `storage` and opens no more documents. Default: 256
+    /// MiB.
     #[must_use]
     pub fn max_memory(self, bytes: usize) -> Self {
         self.tools.memory.set_max(bytes as u64);
         self
     }
 
-    /// The store in the JetStream key-value bucket of that name, which is made if it is not there. All processes with the
-    /// same bucket share its documents. JetStream has each commit before it is acknowledged.
+    /// Opens the store in the JetStream key-value bucket `bucket`, and creates the bucket if it does not exist. All
+    /// processes with the same bucket share its documents. The store acknowledges a commit only after JetStream has stored
+    /// it.
     ///
     /// ```no_run
     /// # async fn example() -> std::io::Result<()> {
@@ -89,19 +91,22 @@ impl Store {
     /// ```
     ///
     /// # Errors
-    /// NATS is away or has no JetStream, or the name is not one of letters, digits, `-` and `_`.
+    /// Returns an error if NATS is unreachable or has no JetStream, or if the name has other characters than letters,
+    /// digits, `-` and `_`.
     #[cfg(feature = "nats")]
     pub async fn nats(nats: &Nats, bucket: &str) -> io::Result<Self> {
         let tools = Tools::new()?;
         Ok(Self::new(Place::Shared(Arc::new(Shared::open(nats, bucket, tools.clone()).await?)), tools))
     }
 
-    /// Writes all documents as lines of JSON, as they are at one moment: commits go on meanwhile. It is the format of
-    /// [`StoreFile::import`](super::StoreFile::import). It runs on a thread for work that blocks, and waits where `to` does.
+    /// Writes all documents as lines of JSON, as they are at one moment; commits continue meanwhile.
+    /// [`StoreFile::import`](super::StoreFile::import) reads this format. The export runs on a thread for blocking work, and
+    /// waits while `to` accepts no data.
     ///
     /// # Errors
-    /// `to` cannot be written, or the file not be read; of kind [`Unsupported`](io::ErrorKind::Unsupported) if the store is not in a
-    /// file. A document that is damaged is no error; the report names it.
+    /// Returns an error if `to` cannot be written or the file cannot be read. The error has the kind
+    /// [`Unsupported`](io::ErrorKind::Unsupported) if the store is on NATS or in memory. A damaged document is no error; the
+    /// report names it.
     pub async fn export(&self, to: impl io::Write + Send + 'static) -> io::Result<Report> {
         #[cfg_attr(not(feature = "nats"), expect(irrefutable_let_patterns))]
         let Place::Local(local) = &self.place else {
@@ -112,8 +117,8 @@ impl Store {
         tokio::task::spawn_blocking(move || export(&view, to)).await.map_err(io::Error::other)?
     }
 
-    /// Closes the file of the store in order, for the end of a program. Commits that have not been written by then, and later
-    /// ones, are refused with `storage`. A store that is in no file has nothing to close.
+    /// Closes the file of the store cleanly, at the end of a program. From then on the store refuses commits with `storage`,
+    /// including those not yet written. A store in memory or on NATS has nothing to close.
     pub async fn close(&self) {
         #[cfg_attr(not(feature = "nats"), expect(irrefutable_let_patterns))]
         if let Place::Local(local) = &self.place {
@@ -125,12 +130,12 @@ impl Store {
         &self.tools.lane
     }
 
-    /// Waits while too many commits of that peer wait for their answers. Its place is taken until what is returned is dropped.
+    /// Waits while too many commits of `peer` wait for their answers. The permit frees the place when it is dropped.
     pub(super) async fn admit(&self, peer: u64) -> Option<OwnedSemaphorePermit> {
         self.admission.admit(peer).await
     }
 
-    /// Has a commit applied and answered.
+    /// Passes a commit to the backend, which applies and answers it.
     pub(super) fn submit(&self, submission: Submission) {
         match &self.place {
             Place::Local(local) => local.submit(submission),
@@ -147,7 +152,7 @@ impl Store {
         }
     }
 
-    /// The documents whose keys begin with `prefix`, from soon on.
+    /// Returns a listing of the documents whose keys begin with `prefix`. The backend fills it soon after.
     pub(super) fn listing(&self, prefix: String) -> Listing {
         match &self.place {
             Place::Local(local) => local.listing(prefix),

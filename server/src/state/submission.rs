@@ -1,4 +1,4 @@
-//! A commit on its way through a store: whom it is from, what it may be, and who waits for the answer.
+//! A commit on its way through a store: its sender, its limits, and the channel for its answer.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,28 +13,28 @@ use super::commit::{Commit, Rules};
 use super::document::Document;
 use crate::lane::turns::Rounds;
 
-/// Commits that are kept together, at most. What they share is one sync of the disk, or one message to NATS and back: beyond
-/// some hundreds it no longer counts, and the first would wait for the last.
+/// The most commits that the store writes together. They share one sync of the disk, or one round trip to NATS. Beyond some
+/// hundreds that saves little more, and the first commit would wait for the last.
 pub(super) const MAX_BATCH: usize = 256;
 
-/// Bytes of deltas that are kept together, at most, beyond the first commit: as much as one commit may have. While a batch
-/// is under way its values are in memory beside those that they replace.
+/// The most bytes of deltas that the store writes together, beyond the first commit: the size of one largest commit. During
+/// a batch its values are in memory beside those that they replace.
 pub(super) const MAX_BATCH_BYTES: usize = 256 << 10;
 
-/// How long commits are applied before what has passed is written. A sync of the disk takes about as long; more would keep
-/// those waiting whose commits have passed already, and all who wait for the thread.
+/// How long the store applies commits before it writes them. A sync of the disk takes about as long. A longer round would
+/// delay the commits already applied, and everyone else who waits for the thread.
 pub(super) const MAX_ROUND: Duration = Duration::from_millis(2);
 
-/// Commits of one link, or native socket, that wait for their answers. A batch of them: a link alone gets as many commits a
-/// second as there can be, and one that sends more waits.
+/// The most commits of one link, or native socket, that wait for their answers: one full batch. So a single link still
+/// reaches the full commit rate, and one that sends more waits.
 const MAX_WAITING: usize = MAX_BATCH;
 
-/// Peers that are let be before those that have nothing waiting are looked for.
+/// The number of known peers from which on the store looks for peers with nothing waiting, and forgets them.
 const SWEEP_AT: usize = 1024;
 
-/// A commit, and whom to answer.
+/// A commit, and the channel for its answer.
 pub(super) struct Submission {
-    /// The link or the native socket that it came by.
+    /// The link or the native socket that sent the commit.
     pub(super) peer: u64,
     pub(super) document: Arc<Document>,
     pub(super) commit: Commit,
@@ -42,28 +42,28 @@ pub(super) struct Submission {
     pub(super) reply: Reply,
 }
 
-/// The way back to the socket. If it is given up without an answer, after a panic, the socket ends: the page connects again,
-/// and sends the commit again under its id. Nobody can say then whether it was kept.
+/// The channel to the socket. If the store drops it without an answer, after a panic, the socket closes. The page then
+/// connects again, and resends the commit under its id: the server cannot say whether it stored the commit.
 pub(super) struct Reply {
     id: Box<str>,
     commit_bytes: usize,
     answers: Option<mpsc::UnboundedSender<Reached>>,
-    /// What the link holds for the commit, and then for the answer.
+    /// The link's memory reservation, for the commit and then for the answer.
     memory: Option<Reservation>,
     _place: Option<OwnedSemaphorePermit>,
 }
 
-/// An answer that has reached its socket, and what it holds of its link's memory.
+/// An answer that has reached its socket, with its share of the link's memory.
 #[derive(Debug)]
 pub(super) struct Reached {
-    /// `None`: the commit was given up.
+    /// `None`: the store dropped the commit.
     pub(super) answer: Option<Answer>,
-    /// The bytes of the commit that it answers.
+    /// The bytes of the commit that this answers.
     pub(super) commit_bytes: usize,
     _memory: Option<Reservation>,
 }
 
-/// The commits whose turn it is.
+/// Removes the next batch of commits from the queue.
 pub(super) fn next_batch(waiting: &mut Rounds<Submission>) -> Vec<Submission> {
     let (mut batch, mut bytes) = (Vec::new(), 0);
     while batch.len() < MAX_BATCH
@@ -76,7 +76,7 @@ pub(super) fn next_batch(waiting: &mut Rounds<Submission>) -> Vec<Submission> {
     batch
 }
 
-/// Puts commits back that were taken and not come to.
+/// Returns commits to the front of the queue for which there was no time.
 pub(super) fn put_back(waiting: &mut Rounds<Submission>, rest: Vec<Submission>) {
     for submission in rest.into_iter().rev() {
         waiting.put_back(submission.peer, submission);
@@ -117,13 +117,13 @@ impl Reply {
         if let Some(memory) = &mut memory {
             memory.set(Reservation::cost(answer.as_ref().map_or(0, Answer::bytes)));
         }
-        // Whoever committed may be gone.
+        // The socket may be gone.
         let _ = answers.send(Reached { answer, commit_bytes: self.commit_bytes, _memory: memory });
     }
 }
 
 impl Reached {
-    /// An answer to a commit that goes no further.
+    /// Wraps an answer to a commit that never reached the store.
     pub(super) fn at_once(answer: Answer) -> Self {
         Self { answer: Some(answer), commit_bytes: 0, _memory: None }
     }
@@ -135,25 +135,25 @@ impl Drop for Reply {
     }
 }
 
-/// Bounds what each peer has waiting in a store.
+/// Limits the commits that each peer has waiting in a store.
 #[derive(Debug, Default)]
 pub(super) struct Admission {
     peers: Mutex<HashMap<u64, Arc<Semaphore>>>,
 }
 
 impl Admission {
-    /// Waits while the peer has too much waiting. The place is taken until what is returned is dropped.
+    /// Waits while the peer has too many commits waiting. The permit frees the place when it is dropped.
     pub(super) async fn admit(&self, peer: u64) -> Option<OwnedSemaphorePermit> {
         let places = {
             let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-            // Each time that there are twice as many.
+            // This runs each time the number has doubled, so that the cost stays small per peer.
             if peers.len() >= SWEEP_AT && peers.len().is_power_of_two() {
                 peers.retain(|_, places| Arc::strong_count(places) > 1);
             }
             let new = || Arc::new(Semaphore::new(MAX_WAITING));
             Arc::clone(peers.entry(peer).or_insert_with(new))
         };
-        // It is never closed.
+        // The semaphore is never closed.
         places.acquire_owned().await.ok()
     }
 }
@@ -165,7 +165,7 @@ mod tests {
     use futures_util::FutureExt;
 
     #[test]
-    fn a_peer_has_so_many_commits_waiting_and_others_have_their_own_places() {
+    fn each_peer_has_a_limit_of_waiting_commits() {
         let admission = Admission::default();
         let mut places: Vec<_> =
             (0..MAX_WAITING).map(|_| admission.admit(1).now_or_never().unwrap().unwrap()).collect();
@@ -173,7 +173,7 @@ mod tests {
         assert!(admission.admit(2).now_or_never().is_some());
         places.pop();
         assert!(admission.admit(1).now_or_never().is_some());
-        // Peers that are gone are forgotten, one that has something waiting is not.
+        // The sweep forgets peers that are gone, but not one that has a commit waiting.
         for peer in 2..10_000 {
             admission.admit(peer).now_or_never().unwrap();
         }

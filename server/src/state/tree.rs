@@ -1,4 +1,4 @@
-//! JSON as documents hold it: copies share what they have in common, and each value knows its memory.
+//! The JSON tree of a document: copies share nodes, and each value knows its memory.
 //!
 //! A commit changes a few places of a document, while readers still need the version before it. With shared nodes a
 //! copy costs one reference, a change copies the nodes above its place, and a commit that is refused costs nothing. Wide
@@ -16,7 +16,7 @@ use serde_json::Number;
 /// chunks: a change copies their list, some 100 KiB, and one chunk, at most 5 KiB.
 const CHUNK: usize = 128;
 
-/// What an `Arc` has beside its content: two counters.
+/// The bytes of an `Arc` beside its content: two counters.
 const COUNTERS: usize = 16;
 
 /// A JSON value.
@@ -37,21 +37,22 @@ pub(super) struct Member {
     value: Json,
 }
 
-/// What a value costs. 64 bits wide on every machine: copies share memory, so a sum may be far beyond it.
+/// The size of a value. The fields are 64 bits wide on every machine: copies share memory, so a sum may be far larger than
+/// the memory.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Size {
-    /// Bytes as JSON, without counting what escapes add; numbers count as 8.
+    /// Bytes as JSON, without those that escapes add. A number counts as 8.
     pub(super) bytes: u64,
-    /// Bytes of memory, as an allocator gives them. Shared nodes count at each place where they stand.
+    /// Bytes of memory, as an allocator rounds them up. Shared nodes count at each place that has them.
     pub(super) memory: u64,
 }
 
 /// The elements of an array, or the members of an object in the order of their keys.
 #[derive(Debug, Clone)]
 pub(super) struct Run<T> {
-    /// Of all items, and of the memory that holds them.
+    /// The size of all items, and of the memory that holds them.
     size: Size,
-    /// The deepest item's.
+    /// The depth of the deepest item.
     depth: usize,
     items: Items<T>,
 }
@@ -62,7 +63,7 @@ enum Items<T> {
     Many { length: usize, chunks: Vec<Chunk<T>> },
 }
 
-/// Some neighbouring items, at least one.
+/// One or more neighbouring items.
 #[derive(Debug, Clone)]
 struct Chunk<T> {
     length: usize,
@@ -70,22 +71,22 @@ struct Chunk<T> {
     items: Arc<Vec<T>>,
 }
 
-/// Where an item is, or could be inserted.
+/// The position of an item, or the position at which one could be inserted.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
     chunk: usize,
     offset: usize,
 }
 
-/// What a run holds.
+/// An item of a run.
 pub(super) trait Item: Clone {
     fn value(&self) -> &Json;
     fn value_mut(&mut self) -> &mut Json;
-    /// What it adds to its run.
+    /// Returns the size that the item adds to its run.
     fn size(&self) -> Size;
 }
 
-/// What an allocator gives for so many bytes: a header of 8, in steps of 16 from 32 on, as glibc's does.
+/// Returns the bytes that an allocator uses for a block: a header of 8, in steps of 16 from 32 on, as in glibc.
 pub(super) fn allocation(bytes: usize) -> u64 {
     if bytes == 0 { 0 } else { (bytes as u64 + 8).next_multiple_of(16).max(32) }
 }
@@ -144,13 +145,14 @@ impl Item for Member {
 }
 
 impl Json {
-    /// What the value costs, beside the place that it stands in.
+    /// Returns the size of the value, without the slot that holds it.
     pub(super) fn size(&self) -> Size {
         let plain = |bytes: usize| Size { bytes: bytes as u64, memory: 0 };
         match self {
             Self::Null | Self::Bool(true) => plain(4),
             Self::Bool(false) => plain(5),
-            // As long as most are: writing it out to count would take longer than all the rest.
+            // Most numbers have about this length. Serialising a number to measure it would take longer than everything else
+            // here.
             Self::Number(_) => plain(8),
             Self::Text(text) => {
                 Size { bytes: text.len() as u64 + 2, memory: allocation(COUNTERS + text.len()) }
@@ -160,7 +162,7 @@ impl Json {
         }
     }
 
-    /// Levels of nesting in it.
+    /// Returns the levels of nesting in the value.
     pub(super) fn depth(&self) -> usize {
         match self {
             Self::Array(run) => run.depth + 1,
@@ -169,7 +171,7 @@ impl Json {
         }
     }
 
-    /// The value at an RFC 6901 pointer.
+    /// Returns the value at an RFC 6901 pointer.
     pub(super) fn pointer(&self, pointer: &str) -> Option<&Self> {
         tokens(pointer)?.try_fold(self, |value, token| match value {
             Self::Array(run) => run.get(run.place(index(token)?)?),
@@ -180,7 +182,7 @@ impl Json {
 
     /// Changes the value at a pointer; `None` if there is none.
     pub(super) fn change<R>(&mut self, pointer: &str, change: impl FnOnce(&mut Self) -> R) -> Option<R> {
-        // Looked for first: a change copies what is shared on the way.
+        // The search precedes the change: a change copies shared nodes on the way.
         self.pointer(pointer)?;
         self.descend(&mut tokens(pointer)?, change)
     }
@@ -205,18 +207,18 @@ impl Json {
     }
 }
 
-/// The tokens of a pointer as they are written; `None` if it is none.
+/// Returns the escaped tokens of a pointer; `None` if the text is not a pointer.
 fn tokens(pointer: &str) -> Option<impl Iterator<Item = &str>> {
     let mut tokens = pointer.split('/');
     (tokens.next() == Some("")).then_some(tokens)
 }
 
-/// The name that a token stands for.
+/// Returns the name that a token stands for.
 pub(super) fn unescape(token: &str) -> std::borrow::Cow<'_, str> {
     if token.contains('~') { token.replace("~1", "/").replace("~0", "~").into() } else { token.into() }
 }
 
-/// The index that a token stands for.
+/// Returns the index that a token stands for.
 pub(super) fn index(token: &str) -> Option<usize> {
     let is_canonical = token == "0" || !token.starts_with(['0', '+']);
     if is_canonical { token.parse().ok() } else { None }
@@ -229,14 +231,14 @@ impl Member {
 }
 
 impl<T> Chunk<T> {
-    /// The memory of a chunk with so many items.
+    /// Returns the memory of a chunk with `length` items.
     fn memory(length: usize) -> u64 {
         allocation(COUNTERS + size_of::<Vec<T>>()) + allocation(length * size_of::<T>())
     }
 }
 
 impl<T> Run<T> {
-    /// The brackets, and the memory of the run beside what holds its items.
+    /// Returns the size of the brackets, and the memory of the run without its items.
     fn frame(&self) -> Size {
         Size { bytes: 2, memory: allocation(COUNTERS + size_of::<Self>()) }
     }
@@ -297,7 +299,7 @@ impl<T: Item> Run<T> {
         few.into_iter().flatten().chain(many)
     }
 
-    /// Where the item with an index is, or, one behind the last, could be inserted.
+    /// Returns the position of the item with an index. For the index after the last, it is the position for an insertion.
     pub(super) fn place(&self, index: usize) -> Option<Place> {
         let Items::Many { length, chunks } = &self.items else {
             return (index <= self.length()).then_some(Place { chunk: 0, offset: index });
@@ -316,7 +318,7 @@ impl<T: Item> Run<T> {
         None
     }
 
-    /// The items of a chunk, to be changed. Its length and depth are the caller's to keep.
+    /// Returns the items of a chunk for a change. The caller must keep the chunk's length and depth correct.
     fn items_mut(&mut self, chunk: usize) -> &mut Vec<T> {
         match &mut self.items {
             Items::Few(items) => items,
@@ -324,7 +326,7 @@ impl<T: Item> Run<T> {
         }
     }
 
-    /// Changes the value of the item at a place.
+    /// Changes the value of the item at a position.
     pub(super) fn update<R>(&mut self, place: Place, change: impl FnOnce(&mut Json) -> R) -> R {
         let item = &mut self.items_mut(place.chunk)[place.offset];
         let (size, depth) = (item.size(), item.value().depth());
@@ -335,7 +337,8 @@ impl<T: Item> Run<T> {
         result
     }
 
-    /// Keeps the depths true once an item of depth `gone` has left a chunk, or one of depth `come` has come; 0 for neither.
+    /// Updates the depths after an item of depth `gone` has left a chunk, or one of depth `come` was added; 0 stands for
+    /// neither.
     fn settle_depth(&mut self, chunk: usize, gone: usize, come: usize) {
         let settle = |depth: usize, compute: &dyn Fn() -> usize| {
             if come >= depth {
@@ -365,7 +368,7 @@ impl<T: Item> Run<T> {
         match &mut self.items {
             Items::Few(items) => {
                 self.size.memory -= allocation(items.len() * size_of::<T>());
-                // Exactly: room to spare is memory that nobody counts.
+                // The reservation is exact: spare room would be uncounted memory.
                 items.reserve_exact(1);
                 items.insert(place.offset, item);
                 self.size.memory += allocation(items.len() * size_of::<T>());
@@ -434,7 +437,7 @@ impl<T: Item> Run<T> {
             self.items = Items::Few(Vec::new());
         }
         self.size = self.size - item.size();
-        // Where its chunk has gone, the depth of the run is settled with the neighbour's.
+        // If the chunk was removed too, this updates the depth of the run with the neighbouring chunk.
         self.settle_depth(place.chunk, item.value().depth(), 0);
         item
     }
@@ -442,7 +445,7 @@ impl<T: Item> Run<T> {
 
 #[cfg(any(test, fuzzing))]
 impl Json {
-    /// Its size and depth, counted anew by what the values hold.
+    /// Recomputes the size and depth from the values.
     pub(super) fn recount(&self) -> (Size, usize) {
         match self {
             Self::Array(run) => run.recount(),
@@ -487,7 +490,7 @@ impl<T: Item> Run<T> {
 }
 
 impl Run<Json> {
-    /// Inserts an element before the one with that index, or behind the last; false if there is no such place.
+    /// Inserts an element before the one at `index`, or behind the last. Returns false if there is no such position.
     pub(super) fn insert_at(&mut self, index: usize, value: Json) -> bool {
         let place = self.place(index);
         place.map(|place| self.insert(place, value)).is_some()
@@ -500,7 +503,7 @@ impl Run<Json> {
 }
 
 impl Run<Member> {
-    /// Where the member of that name is, or belongs.
+    /// Returns the position of the member named `key`, or the position at which it belongs.
     fn find(&self, key: &str) -> Result<Place, Place> {
         let (chunk, items) = match &self.items {
             Items::Few(items) => (0, items),
@@ -518,7 +521,7 @@ impl Run<Member> {
         self.find(key).is_ok()
     }
 
-    /// Sets a member, in place of the one of that name.
+    /// Sets a member, and replaces one of the same name.
     pub(super) fn set(&mut self, key: &str, value: Json) {
         match self.find(key) {
             Ok(place) => self.update(place, |old| *old = value),
@@ -606,7 +609,7 @@ impl<'de> Visitor<'de> for JsonVisitor {
             members.push(Member { key, value });
         }
         if !members.is_sorted_by(|one, two| one.key < two.key) {
-            // Of several members with one name the last counts, as everywhere.
+            // If several members have one name, the last one counts, as in most JSON parsers.
             members.reverse();
             members.sort_by(|one, two| one.key.cmp(&two.key));
             members.dedup_by(|later, kept| later.key == kept.key);
@@ -684,7 +687,7 @@ mod tests {
         };
         let mut copies = Vec::new();
         for round in 0..3000 {
-            // It grows, and then it shrinks.
+            // The array grows, and then shrinks.
             let grows = next(10) < if round < 1500 { 8 } else { 2 };
             if grows || model.is_empty() {
                 let (at, value) =

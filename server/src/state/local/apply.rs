@@ -16,7 +16,7 @@ use super::round::{Busy, Round};
 use super::{Job, Worker};
 
 impl Worker {
-    /// Applies a commit to what the round has made of its document, or has it applied elsewhere.
+    /// Applies a commit to its document's batch in this round, or queues it for the lane.
     pub(super) fn commit(&mut self, submission: Submission, round: &mut Round) {
         let document = Arc::clone(&submission.document);
         if let Some(busy) = self.busy.get_mut(&document.key) {
@@ -57,12 +57,12 @@ impl Worker {
         round.created += usize::from(is_new && !batch.is_empty());
     }
 
-    /// Whether nobody has committed to a document.
+    /// Returns whether a document has no commits.
     fn is_unwritten(&self, document: &Document) -> bool {
         self.documents.get(&document.key).is_none_or(|loaded| loaded.snapshot.is_none())
     }
 
-    /// Has the next commits to a busy document applied, or lets it be one like others.
+    /// Passes the next commits to a busy document to the lane, or marks the document as no longer busy.
     pub(super) fn apply_large(&mut self, document: Arc<Document>) {
         let Some(busy) = self.busy.get_mut(&document.key) else { return };
         let commits = next_batch(&mut busy.waiting);
@@ -85,7 +85,7 @@ impl Worker {
                 let rest = batch.add_some(commits, |_, _| full().or(is_too_many.then(|| too_many(count))));
                 (batch, rest)
             };
-            // Those whose commits are given up hear of it.
+            // Dropping a commit answers its socket.
             let applied = catch_unwind(AssertUnwindSafe(apply));
             let (batch, rest) = applied.map_or((None, Vec::new()), |(batch, rest)| (Some(batch), rest));
             turns.push(SERVER, Job::Applied(document, batch, rest));

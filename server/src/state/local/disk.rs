@@ -1,4 +1,4 @@
-//! Documents on disk, in one redb file. What is written together is there together, or not at all, whatever happens.
+//! Documents on disk, in one redb file. Each transaction is written as a whole or not at all, even after a crash.
 
 use std::fs::{self, File};
 use std::io;
@@ -17,32 +17,32 @@ use super::record::{Of, damaged, name_sum};
 /// The last snapshot of each document.
 pub(super) const SNAPSHOTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("snapshots");
 
-/// Each document's commits by version: those since its snapshot, and some before.
+/// The commits of each document by version: those since its snapshot, and some earlier ones.
 pub(super) const LOG: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("log");
 
-/// The names of the documents, with their sums. A listing reads these, and no snapshots; and a document that is missing
-/// among the snapshots is known to have been there.
+/// The names of the documents, with their checksums. A listing reads these and no snapshots. A name without a snapshot shows
+/// that a document was lost.
 pub(super) const NAMES: TableDefinition<'_, &str, u64> = TableDefinition::new("names");
 
-/// What redb keeps of the file in memory. Documents that are open are in memory besides, and the system caches the file; this
-/// serves opening others, and the inner pages of the tables. Up to half of it may be pages that a transaction has written: one
-/// writes a few MiB. redb's own default is 1 GiB.
+/// The bytes of redb's cache. Open documents are in memory anyway, and the system caches the file; this cache serves opening
+/// others, and the inner pages of the tables. Up to half of it may be dirty pages of a transaction, which writes a few MiB.
+/// redb's default is 1 GiB.
 const CACHE_BYTES: usize = 16 << 20;
 
-/// What one transaction does to one document.
+/// The changes of one transaction to one document.
 #[derive(Debug)]
 pub(super) struct Change<'a> {
     pub(super) key: &'a str,
     pub(super) snapshot: Option<Vec<u8>>,
     pub(super) commits: Vec<(u64, Vec<u8>)>,
-    /// Commits up to this version go: from the first, to the last.
+    /// The commits to delete: the first version, and the last.
     pub(super) forget: Option<(u64, u64)>,
 }
 
-/// A document as it was written.
+/// A document as read from the file.
 #[derive(Debug)]
 pub(super) struct Stored {
-    /// Its last snapshot, or what could be read of that and why it is not valid.
+    /// Its last snapshot, or the damaged bytes and the reason.
     pub(super) snapshot: Record,
     /// In the order of versions.
     pub(super) commits: Vec<(u64, Record)>,
@@ -59,22 +59,22 @@ fn bytes(record: &Record) -> usize {
     record.as_ref().map_or_else(|(bytes, _)| bytes.len(), Vec::len)
 }
 
-/// A record, or its bytes and why they are not what was written.
+/// A record, or its damaged bytes and the reason.
 pub(super) type Record = Result<Vec<u8>, (Vec<u8>, io::Error)>;
 
-/// The file, and the way back to it after an error.
+/// The file, which is opened again after an error.
 #[derive(Debug)]
 pub(super) struct Disk {
     path: PathBuf,
-    /// `None` after an error: redb then takes nothing more until it has read the file anew.
+    /// `None` after an error: redb then accepts no operation until it has read the file anew.
     database: Option<Database>,
 }
 
 impl Disk {
-    /// Opens the file, and makes it where there is none.
+    /// Opens the file, and creates it if it does not exist.
     ///
     /// # Errors
-    /// The file cannot be opened, or is not a store; the message says what to do.
+    /// Returns an error if the file cannot be opened, or is not a store. The message says what to do.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let exists = path.try_exists().map_err(|error| explain(path, &error))?;
         if !exists {
@@ -83,10 +83,10 @@ impl Disk {
         Self::open_existing(path)
     }
 
-    /// Opens a file for what can be read of it: tables may be damaged.
+    /// Opens a file to read as much as possible: tables may be damaged.
     ///
     /// # Errors
-    /// The file cannot be opened, or there is none.
+    /// Returns an error if the file cannot be opened, or does not exist.
     pub(super) fn open_to_read(path: &Path) -> io::Result<Self> {
         let mut disk = Self { path: path.to_owned(), database: None };
         disk.using(|_| Ok(())).map_err(|error| explain(path, &error))?;
@@ -99,7 +99,7 @@ impl Disk {
         Ok(disk)
     }
 
-    /// How many documents there are.
+    /// Returns the number of documents.
     pub(super) fn count(&mut self) -> io::Result<usize> {
         self.reading(|database| {
             let count = database.begin_read()?.open_table(NAMES)?.len()?;
@@ -107,7 +107,7 @@ impl Disk {
         })
     }
 
-    /// The names of all documents whose keys begin with `prefix`, without it.
+    /// Returns the names of all documents whose keys begin with `prefix`, without the prefix.
     pub(super) fn names(&mut self, prefix: &str) -> io::Result<Vec<String>> {
         self.reading(|database| {
             let table = database.begin_read()?.open_table(NAMES)?;
@@ -129,18 +129,18 @@ impl Disk {
         self.reading(|database| load(&database.begin_read()?, key))
     }
 
-    /// A view of the file as it is now, which later commits do not change.
+    /// Returns a view of the file as it is now, which later commits do not change.
     pub(super) fn view(&mut self) -> io::Result<ReadTransaction> {
         self.reading(|database| Ok(database.begin_read()?))
     }
 
-    /// Writes all changes in one transaction, and returns once they would survive a loss of power.
+    /// Writes all changes in one transaction, and returns once they are safe against a loss of power.
     pub(super) fn write(&mut self, changes: &[Change<'_>]) -> io::Result<()> {
         self.using(|database| {
             // Durability::Immediate, redb's default: `commit` returns after fsync.
             let mut transaction = database.begin_write()?;
-            // With it a store that was not closed in order opens at once. Without it redb first reads the whole file, and refuses
-            // it if one document in it is damaged.
+            // With quick repair, a store that was not closed cleanly opens at once. Without it redb first reads the whole
+            // file, and refuses it if one document in it is damaged.
             transaction.set_quick_repair(true);
             {
                 let mut snapshots = transaction.open_table(SNAPSHOTS)?;
@@ -165,7 +165,7 @@ impl Disk {
         })
     }
 
-    /// The same for what only reads: where it finds damage, the database stays open.
+    /// Calls `act` for an operation that only reads: if it finds damage, the database stays open.
     fn reading<T>(&mut self, act: impl FnOnce(&Database) -> Result<T, Failure>) -> io::Result<T> {
         self.using(|database| match act(database) {
             Err(Failure(error)) if error.kind() == io::ErrorKind::InvalidData => Ok(Err(error)),
@@ -173,7 +173,7 @@ impl Disk {
         })?
     }
 
-    /// Does something with the database, which is opened if it is not; after an error it is let go.
+    /// Calls `act` with the database, which it opens if necessary and closes after an error.
     pub(super) fn using<T>(&mut self, act: impl FnOnce(&Database) -> Result<T, Failure>) -> io::Result<T> {
         let database = match self.database.take() {
             Some(database) => database,
@@ -196,14 +196,14 @@ impl Drop for Disk {
     }
 }
 
-/// Closes a file in order. redb writes for that, and may panic where it finds damage.
+/// Closes a file cleanly. redb writes for that, and may panic where it finds damage.
 fn close(database: Database) {
     if let Err(error) = caught(|| Ok(database.close()?)) {
         warn!(%error, "the store could not be closed in order; no commit is lost by that");
     }
 }
 
-/// Why something cannot be done: redb's reasons, and ours.
+/// The reason why an operation failed: redb's errors, and ours.
 pub(super) struct Failure(io::Error);
 
 impl<E: Into<redb::Error>> From<E> for Failure {
@@ -231,7 +231,7 @@ impl Failure {
     }
 }
 
-/// Does something, and takes a panic for damage: redb panics where it finds what it cannot have written.
+/// Calls `act`, and reports a panic as damage: redb panics on a page that it cannot have written.
 pub(super) fn caught<T>(act: impl FnOnce() -> Result<T, Failure>) -> io::Result<T> {
     match catch_unwind(AssertUnwindSafe(act)) {
         Ok(result) => result.map_err(|Failure(error)| error),
@@ -239,7 +239,7 @@ pub(super) fn caught<T>(act: impl FnOnce() -> Result<T, Failure>) -> io::Result<
     }
 }
 
-/// Reads a document; `None` if there is none.
+/// Reads a document; `None` if it does not exist.
 pub(super) fn load(view: &ReadTransaction, key: &str) -> Result<Option<Stored>, Failure> {
     let mut commits = Vec::new();
     for row in view.open_table(LOG)?.range((key, 0)..=(key, u64::MAX))? {
@@ -254,7 +254,7 @@ pub(super) fn load(view: &ReadTransaction, key: &str) -> Result<Option<Stored>, 
     }
 }
 
-/// Reads the last snapshot of a document where its commits cannot be read.
+/// Reads the last snapshot of a document whose commits cannot be read.
 pub(super) fn load_snapshot(view: &ReadTransaction, key: &str) -> Result<Option<Stored>, Failure> {
     let snapshots = view.open_table(SNAPSHOTS)?;
     let Some(snapshot) = snapshots.get(key)? else { return Ok(None) };
@@ -268,7 +268,7 @@ fn record(of: Of<'_>, bytes: &[u8]) -> Record {
     }
 }
 
-/// Opens the file, and repairs it if it was not closed in order, or if what redb has noted about free pages is damaged.
+/// Opens the file, and repairs it if it was not closed cleanly, or if redb's record of free pages is damaged.
 fn open(path: &Path) -> Result<Database, Failure> {
     if fs::metadata(path)?.len() == 0 {
         return Err(Failure::damaged("the file is empty"));
@@ -276,7 +276,7 @@ fn open(path: &Path) -> Result<Database, Failure> {
     match caught(|| attempt(path, false)) {
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
             warn!(%error, "the store cannot be opened as it is; checking all of it");
-            // The first reason says more if both fail.
+            // If both attempts fail, the first error is the more useful one.
             caught(|| attempt(path, true)).map_err(|_| Failure(error))
         }
         result => result.map_err(Failure),
@@ -293,7 +293,7 @@ fn attempt(path: &Path, is_checked: bool) -> Result<Database, Failure> {
         if progress == 0.0 {
             return info!(path = shown, "the store was not closed in order: reading all of it");
         }
-        // Progress is from 0 to 1.
+        // Progress runs from 0 to 1.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let tenth = (progress * 10.0) as u32;
         if tenths.swap(tenth, Ordering::Relaxed) != tenth {
@@ -303,7 +303,7 @@ fn attempt(path: &Path, is_checked: bool) -> Result<Database, Failure> {
     Ok(builder.open(path)?)
 }
 
-/// Makes an empty store. It stands under its name only when it is complete.
+/// Creates an empty store. The file gets its name only once it is complete.
 fn create(path: &Path) -> io::Result<()> {
     let unfinished = with_suffix(path, ".new");
     match fs::remove_file(&unfinished) {
@@ -322,7 +322,7 @@ fn create(path: &Path) -> io::Result<()> {
     put_in_place(&unfinished, path)
 }
 
-/// Gives a complete file its name, for good.
+/// Renames a complete file to its name, and syncs the folder.
 pub(super) fn put_in_place(unfinished: &Path, path: &Path) -> io::Result<()> {
     fs::rename(unfinished, path)?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -335,7 +335,7 @@ pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Fills in names that a store of an earlier version has not.
+/// Adds names that a store of an earlier version lacks.
 fn complete_names(database: &Database) -> Result<(), Failure> {
     let view = database.begin_read()?;
     let snapshots = view.open_table(SNAPSHOTS)?;
@@ -362,7 +362,7 @@ fn complete_names(database: &Database) -> Result<(), Failure> {
     Ok(transaction.commit()?)
 }
 
-/// The error with the file's name, and with what to do.
+/// Adds the file's name and a remedy to the error.
 fn explain(path: &Path, error: &io::Error) -> io::Error {
     let remedy = match error.kind() {
         io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {

@@ -1,4 +1,5 @@
-//! The documents of a file as lines of JSON: for backups, for moving them elsewhere, and to save what can be saved.
+//! Exports and imports the documents of a file as lines of JSON: for backups, for moves to another place, and to salvage a
+//! damaged file.
 
 use std::collections::BTreeSet;
 use std::io::{self, BufRead, Write};
@@ -16,7 +17,7 @@ use super::disk::{Disk, Failure, LOG, NAMES, SNAPSHOTS, caught, load, load_snaps
 use super::record::{Of, damaged, name_sum, unverified};
 use super::restore::{self, Restored};
 
-/// The file of a store, for programs that work on it while no server has it open.
+/// Opens the file of a store, for programs that work on it while no server has it open.
 ///
 /// ```no_run
 /// use manysocket_server::state::StoreFile;
@@ -34,29 +35,29 @@ pub struct StoreFile {
     disk: Disk,
 }
 
-/// What was found in a store.
+/// The result of reading a store.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Report {
-    /// Documents that were read, those included of which only an earlier version can be.
+    /// The number of documents read, including those of which only an earlier version was readable.
     pub documents: usize,
-    /// Documents that cannot be read, or not as they were acknowledged.
+    /// The documents that could not be read, or only in an earlier version than the acknowledged one.
     pub damaged: Vec<Damage>,
 }
 
-/// What is wrong with a document.
+/// The damage to a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Damage {
-    /// The collection.
+    /// The document's collection.
     pub collection: String,
-    /// The name in it.
+    /// The document's name in the collection.
     pub name: String,
-    /// What is wrong, and what was saved.
+    /// The damage, and the version that was saved, if any.
     pub reason: String,
 }
 
-/// A document in a line.
+/// A document as a line.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line {
@@ -64,30 +65,30 @@ struct Line {
     name: String,
     #[serde(default = "first_version")]
     version: u64,
-    /// Why this may not be the document as it was acknowledged.
+    /// The reason why this may differ from the acknowledged document.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     damaged: Option<String>,
     data: Box<RawValue>,
 }
 
-/// The version of a document that another program has written.
+/// Returns the version of a document that another program has written.
 fn first_version() -> u64 {
     1
 }
 
 impl StoreFile {
-    /// Opens a file that is there.
+    /// Opens an existing file.
     ///
     /// # Errors
-    /// The file cannot be opened, a process has it open, or it is no store.
+    /// Returns an error if the file cannot be opened, if a process has it open, or if it is not a store.
     pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
         Ok(Self { disk: Disk::open_to_read(path.as_ref())? })
     }
 
-    /// Opens a file, or makes it where there is none.
+    /// Opens a file, and creates it if it does not exist.
     ///
     /// # Errors
-    /// As with [`Self::open`], or it cannot be made.
+    /// Returns an error as [`Self::open`] does, or if the file cannot be created.
     pub fn create(path: impl AsRef<Path>) -> io::Result<Self> {
         Ok(Self { disk: Disk::open(path.as_ref())? })
     }
@@ -95,40 +96,40 @@ impl StoreFile {
     /// Reads all documents, and reports those that are damaged.
     ///
     /// # Errors
-    /// The file cannot be read at all.
+    /// Returns an error if the file cannot be read at all.
     pub fn check(&mut self) -> io::Result<Report> {
         self.export(io::sink())
     }
 
-    /// Writes all documents as lines of JSON, each with its collection, name, version and data. Of a damaged document it writes what
-    /// can be read, and marks it.
+    /// Writes all documents as lines of JSON, each with its collection, name, version and data. It writes the readable part
+    /// of a damaged document, and marks it.
     ///
     /// # Errors
-    /// `to` cannot be written, or the file not be read at all.
+    /// Returns an error if `to` cannot be written, or if the file cannot be read at all.
     pub fn export(&mut self, to: impl Write) -> io::Result<Report> {
         export(&self.disk.view()?, to)
     }
 
-    /// Reads lines of JSON and puts the documents into the file: all of them, or none if there is an error. Pages that have
-    /// had them open get them anew. Returns how many documents there were.
+    /// Reads lines of JSON and writes the documents to the file: all of them, or none if there is an error. Pages that had
+    /// one of them open get it anew. Returns the number of documents read.
     ///
     /// # Errors
-    /// A line is none of those that [`Self::export`] writes, or is marked as damaged; the message names it. Or the file has documents,
-    /// and `overwrite` is false; or it cannot be written.
+    /// Returns an error that names the line if [`Self::export`] would not write it, or if it is marked as damaged. Returns
+    /// an error, too, if the file has documents and `overwrite` is false, or if the file cannot be written.
     pub fn import(&mut self, from: impl BufRead, overwrite: bool) -> io::Result<usize> {
         self.disk.using(|database| import(database, from, overwrite))
     }
 
-    /// Returns how many documents there are.
+    /// Returns the number of documents.
     ///
     /// # Errors
-    /// The file cannot be read.
+    /// Returns an error if the file cannot be read.
     pub fn documents(&mut self) -> io::Result<usize> {
         self.disk.count()
     }
 }
 
-/// Writes the documents of a view.
+/// Writes the documents of a view as lines of JSON.
 pub(crate) fn export(view: &ReadTransaction, to: impl Write) -> io::Result<Report> {
     let mut to = io::BufWriter::new(to);
     let mut report = Report::default();
@@ -157,7 +158,8 @@ pub(crate) fn export(view: &ReadTransaction, to: impl Write) -> io::Result<Repor
     Ok(report)
 }
 
-/// All keys that can be found. Where redb cannot read on, it is asked from the other end, and the tables have the same names.
+/// Returns all keys that can be found. If redb cannot read on, the search continues from the other end, and in the other
+/// tables.
 fn keys(view: &ReadTransaction) -> BTreeSet<String> {
     let mut keys = BTreeSet::new();
     macro_rules! collect {
@@ -169,7 +171,7 @@ fn keys(view: &ReadTransaction) -> BTreeSet<String> {
                 Ok(())
             });
             if forward.is_err() {
-                // What it finds before it comes to the same place is what counts.
+                // The keys before the damaged place count; the error is known already.
                 let _ = caught(|| {
                     for row in view.open_table($table)?.iter()?.rev() {
                         keys.insert($key(&row?.0));
@@ -185,7 +187,7 @@ fn keys(view: &ReadTransaction) -> BTreeSet<String> {
     keys
 }
 
-/// Reads a document as far as it can be read, and what is wrong with it.
+/// Reads a document as far as possible, and returns the problem, if there is one.
 fn read(view: &ReadTransaction, key: &str) -> io::Result<(Restored, Option<io::Error>)> {
     let (stored, mut problem) = match caught(|| load(view, key)) {
         Ok(stored) => (stored, None),
@@ -204,7 +206,7 @@ fn read(view: &ReadTransaction, key: &str) -> io::Result<(Restored, Option<io::E
             let problem = problem.or(restored.problem.take());
             Ok((restored, problem))
         }
-        // What is valid and cannot be read, or not valid in the first place.
+        // The record may be valid but unreadable, or invalid: the earlier problem is the better reason.
         (Err(error), problem) => Err(problem.unwrap_or(error)),
     }
 }
@@ -242,9 +244,9 @@ fn import(database: &Database, from: impl BufRead, overwrite: bool) -> Result<us
                     at(&format!("a name has 1 to {MAX_NAME} bytes, and versions begin with 1")).into()
                 );
             }
-            // As the server will read it.
+            // The server reads the data in this way, so the import checks it.
             serde_json::from_str::<Json>(data.get()).map_err(|error| at(&error))?;
-            // Pages that know an earlier document of the name get this one as a whole.
+            // Pages that know an earlier document of this name get the whole of this one.
             let document = format!("{:016x}", getrandom::u64().map_err(io::Error::from)?);
             let snapshot =
                 serde_json::to_vec(&Snapshot { document, version, data }).map_err(io::Error::from)?;
@@ -259,12 +261,12 @@ fn import(database: &Database, from: impl BufRead, overwrite: bool) -> Result<us
     Ok(count)
 }
 
-/// The key of a document: see [`Documents::new`](crate::state::Documents::new).
+/// Returns the key of a document: see [`Documents::new`](crate::state::Documents::new).
 fn join(collection: &str, name: &str) -> String {
     format!("{}/{name}", collection.replace('%', "%25").replace('/', "%2F"))
 }
 
-/// The collection and name of a key.
+/// Returns the collection and name of a key.
 fn split(key: &str) -> (String, String) {
     let (collection, name) = key.split_once('/').unwrap_or(("", key));
     (collection.replace("%2F", "/").replace("%25", "%"), name.to_owned())

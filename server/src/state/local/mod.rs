@@ -1,8 +1,8 @@
 //! Documents of this process alone, on disk or in memory, and the thread that commits to them.
 //!
-//! One thread is the simplest way to have commits serialised, and the fastest: it applies what waits, whatever the documents,
-//! and writes it in one transaction. While the disk syncs, the next commits gather. Links take turns at it. What is
-//! expensive is done in the store's [`Lane`](crate::lane::Lane); meanwhile further commits to that document wait, and no others.
+//! A single thread is the simplest way to serialise commits, and the fastest. It applies all waiting commits, of any
+//! documents, and writes them in one transaction. While the disk syncs, further commits queue up. Links take turns.
+//! Expensive work runs in the store's [`Lane`](crate::lane::Lane); meanwhile only commits to that document wait.
 
 mod apply;
 mod disk;
@@ -38,28 +38,29 @@ use disk::{Change, Disk, Stored};
 use loaded::{Loaded, Wrote, restore};
 use round::{Busy, Round};
 
-/// So many loaded documents are let be, before those that nobody has open are looked for.
+/// The number of loaded documents from which on the store looks for those that nobody has open, and unloads them.
 const SWEEP_AT: usize = 1024;
 
-/// Bytes of snapshots in one transaction beyond which further ones wait for the next: a few milliseconds of work.
+/// The most bytes of snapshots in one transaction; the others wait for the next: this is a few milliseconds of work.
 const MAX_SNAPSHOTS: usize = 1 << 20;
 
-/// The way to the thread, which ends with this.
+/// A handle to the thread. The thread ends when this is dropped.
 pub(super) struct Local(Arc<Turns<Job>>);
 
-/// What the thread is asked to do.
+/// A job for the thread.
 enum Job {
     Open(Wanted, Reply),
-    /// A document has been read that others may wait for, too.
+    /// The lane has read a document. Several sockets may wait for it.
     Restored(String, io::Result<Loaded>),
     Commit(Submission),
-    /// Large commits have been applied, none if they were given up; there was no time for the rest.
+    /// The lane has applied large commits; `None` if it dropped them after a panic. The last field has those for which there
+    /// was no time.
     Applied(Arc<Document>, Option<Batch>, Vec<Submission>),
-    /// Give a view of the file as it is now.
+    /// Return a view of the file as it is now.
     View(oneshot::Sender<io::Result<ReadTransaction>>),
-    /// Close the file in order.
+    /// Close the file cleanly.
     Close(oneshot::Sender<()>),
-    /// Fill the listing with the names of the documents whose keys begin with `prefix`, and keep it up.
+    /// Fill the listing with the names of the documents whose keys begin with `prefix`, and keep it up to date.
     List {
         prefix: String,
         listing: Listing,
@@ -109,18 +110,18 @@ impl Local {
         answer.await.map_err(|_| io::Error::other("the store failed to open it"))?
     }
 
-    /// Gives a view of the file as it is now, with all that has been acknowledged.
+    /// Returns a view of the file as it is now, with all acknowledged commits.
     pub(super) async fn view(&self) -> io::Result<ReadTransaction> {
         let (reply, view) = oneshot::channel();
         self.0.push(SERVER, Job::View(reply));
         view.await.map_err(|_| io::Error::other("the store failed to read the file"))?
     }
 
-    /// Closes the file in order; returns when that is done.
+    /// Closes the file cleanly, and returns when that is done.
     pub(super) async fn close(&self) {
         let (reply, closed) = oneshot::channel();
         self.0.push(SERVER, Job::Close(reply));
-        // It is answered in any case.
+        // The thread answers in any case.
         let _ = closed.await;
     }
 
@@ -137,26 +138,26 @@ impl Drop for Local {
     }
 }
 
-/// What the thread has.
+/// The state of the thread.
 struct Worker {
     turns: Arc<Turns<Job>>,
     tools: Tools,
     /// `None`: documents are in memory only, or the file has been closed.
     disk: Option<Disk>,
     is_closed: bool,
-    /// Those that are open, and some that nobody has open any longer.
+    /// The open documents, and some that nobody has open any longer.
     documents: HashMap<String, Loaded>,
-    /// Documents that large commits are under way to.
+    /// The documents whose large commits the lane applies.
     busy: HashMap<String, Busy>,
-    /// Documents that are being read, and who waits for them.
+    /// The documents that the lane reads, with the requests that wait for them.
     opening: HashMap<String, Vec<(Wanted, Reply)>>,
-    /// How many documents there are, open or not.
+    /// The number of documents, open or not.
     count: usize,
-    /// How many more there may be once the large commits under way are kept.
+    /// The number of new documents that the large commits in the lane may create.
     reserved: usize,
-    /// At so many loaded documents, those that nobody has open are let go.
+    /// The number of loaded documents at which the next sweep runs.
     sweep_at: usize,
-    /// Who wants to know of new documents, and with which keys.
+    /// The listings to update with new documents, each with its key prefix.
     listings: Vec<(String, Listing)>,
 }
 
@@ -165,9 +166,9 @@ impl Worker {
         while let Some(mut job) = self.turns.take(!self.busy.is_empty()) {
             let mut round = Round::new();
             loop {
-                // Whoever waits for the job is answered when it is dropped.
+                // Dropping the job answers its caller.
                 if catch_unwind(AssertUnwindSafe(|| self.act(job, &mut round))).is_err() {
-                    error!("the store panicked; it goes on without that job");
+                    error!("the store panicked; it dropped this job and continues");
                 }
                 if round.is_over() {
                     break;
@@ -214,7 +215,7 @@ impl Worker {
         });
     }
 
-    /// Looks for a document in memory, then on disk; makes it if it is nowhere.
+    /// Looks for a document in memory, then on disk, and creates it if it is in neither.
     fn find(&mut self, wanted: &Wanted) -> io::Result<Found> {
         let Wanted { key, initial, must_exist, .. } = wanted;
         if let Some(loaded) = self.documents.get(key) {
@@ -244,7 +245,7 @@ impl Worker {
         Ok(Found::Opened(opened))
     }
 
-    /// A document has been read.
+    /// Answers the requests for a document that the lane has read.
     fn restored(&mut self, key: &str, restored: io::Result<Loaded>) {
         let waiting = self.opening.remove(key).unwrap_or_default();
         match restored {
@@ -262,7 +263,7 @@ impl Worker {
         }
     }
 
-    /// Lets go of documents that nobody has open and that are on disk, or were never committed to.
+    /// Unloads documents that nobody has open, if they are on disk or have no commits.
     fn sweep(&mut self) {
         let is_durable = self.disk.is_some();
         self.documents.retain(|_, loaded| {
@@ -271,7 +272,7 @@ impl Worker {
         self.sweep_at = (self.documents.len() * 2).max(SWEEP_AT);
     }
 
-    /// Frees what documents can spare, if memory is full.
+    /// Frees memory that documents can spare, if memory is full.
     fn relieve(&self) {
         relieve(&self.tools.memory, &self.documents.values().map(|loaded| &loaded.document));
     }
@@ -295,7 +296,7 @@ impl Worker {
         self.listings.push((prefix, listing));
     }
 
-    /// Writes what passed in one transaction, then tells everybody.
+    /// Writes the round's commits in one transaction, then answers them and wakes the sockets.
     fn finish(&mut self, round: Round) {
         let Round { batches, next, closing, .. } = round;
         if !batches.is_empty() {
@@ -304,16 +305,16 @@ impl Worker {
         next.into_iter().for_each(|document| self.apply_large(document));
         if !closing.is_empty() {
             self.is_closed |= self.disk.is_some();
-            // It is closed when it is dropped.
+            // Dropping the disk closes the file.
             self.disk = None;
             for reply in closing {
-                // Whoever asked may be gone.
+                // The caller may have stopped waiting.
                 let _ = reply.send(());
             }
         }
     }
 
-    /// Writes what passed, and makes it visible.
+    /// Writes the round's commits, and makes them visible.
     fn keep(&mut self, batches: HashMap<String, Batch>) {
         let written = catch_unwind(AssertUnwindSafe(|| self.write(&batches)));
         match written.unwrap_or_else(|_| Err(io::Error::other("the store panicked"))) {
@@ -321,12 +322,12 @@ impl Worker {
                 for (key, batch) in batches {
                     let change = written.get(&key).copied();
                     if catch_unwind(AssertUnwindSafe(|| self.publish(batch, change))).is_err() {
-                        error!(key, "the store panicked; the document is read again");
+                        error!(key, "the store panicked; it reads the document again");
                         self.reload(&key);
                     }
                 }
             }
-            // Where one document is damaged, the others go on.
+            // If one document is damaged, the store writes the others one by one.
             Err(error) if error.kind() == io::ErrorKind::InvalidData && batches.len() > 1 => {
                 for (key, batch) in batches {
                     self.keep(HashMap::from([(key, batch)]));
@@ -348,7 +349,7 @@ impl Worker {
         }
     }
 
-    /// Lets go of a document that may not be what is on disk: its sockets connect again, and commits are sent again.
+    /// Unloads a document that may differ from the file. Its sockets connect again, and pages resend their commits.
     fn reload(&mut self, key: &str) {
         if self.disk.is_some()
             && let Some(loaded) = self.documents.remove(key)
@@ -357,7 +358,7 @@ impl Worker {
         }
     }
 
-    /// Writes batches. Returns what was written of each document; nothing where documents are in memory only.
+    /// Writes batches. Returns what it wrote of each document; a store in memory writes nothing.
     fn write(&mut self, batches: &HashMap<String, Batch>) -> io::Result<HashMap<String, Wrote>> {
         if self.is_closed {
             return Err(closed());
@@ -407,7 +408,7 @@ impl Worker {
             }
         }
         loaded.wrote(&batch, wrote);
-        // What is not in use any more may be large.
+        // Dropping a large value takes time, so the lane does it.
         if let Some(old) = batch.publish()
             && old.size().memory > LIGHT as u64
         {
@@ -416,7 +417,7 @@ impl Worker {
     }
 }
 
-/// Where a document was found.
+/// The place where the store found a document.
 enum Found {
     Opened(Opened),
     Stored(Stored),
@@ -427,6 +428,6 @@ fn closed() -> io::Error {
 }
 
 fn answer(reply: Reply, opened: io::Result<Opened>) {
-    // Whoever asked may be gone.
+    // The caller may have stopped waiting.
     let _ = reply.send(opened);
 }

@@ -1,17 +1,17 @@
-//! How a record stands in the file: a mark, a sum that tells whether it is still what was written, then JSON.
+//! The form of a record in the file: a mark, a checksum, then JSON.
 //!
-//! redb verifies its own sums only when it repairs a file. A bit that flips in the text of a document can leave JSON that
+//! redb verifies its own checksums only when it repairs a file. A flipped bit in the text of a document can leave JSON that
 //! is well-formed and wrong.
 
 use std::io;
 
-/// The first byte of a record. It differs from `{`, with which records without a sum begin, by more than one bit.
+/// The first byte of a record. It differs by more than one bit from `{`, the first byte of records without a checksum.
 const MARK: u8 = b'1';
 
-/// The bytes of the mark and the sum.
+/// The bytes of the mark and the checksum.
 const HEAD: usize = 9;
 
-/// What a record is of. It is part of the sum: a record that stands under another key than its own is not valid.
+/// The content of a record. The checksum covers it: a record under another key is not valid.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Of<'a> {
     Snapshot(&'a str),
@@ -28,7 +28,7 @@ impl Of<'_> {
         }
     }
 
-    /// Returns the record of JSON.
+    /// Returns the record for some JSON.
     pub(super) fn seal(self, json: &[u8]) -> Vec<u8> {
         let mut record = Vec::with_capacity(HEAD + json.len());
         record.push(MARK);
@@ -40,11 +40,11 @@ impl Of<'_> {
     /// Returns the JSON of a record.
     ///
     /// # Errors
-    /// The record is not what was written under this key.
+    /// Returns an error if this record was not written under this key, or was changed since.
     pub(super) fn unseal(self, record: &[u8]) -> io::Result<&[u8]> {
         match record.split_first_chunk::<HEAD>() {
             Some(([MARK, sum @ ..], json)) if self.sum(json).to_le_bytes() == *sum => Ok(json),
-            // Of a version of the server that wrote no sums.
+            // Earlier versions of the server wrote no checksums.
             _ if record.first() == Some(&b'{') => Ok(record),
             _ => Err(damaged(match self {
                 Self::Snapshot(_) => "its last snapshot is not what was written".into(),
@@ -56,23 +56,24 @@ impl Of<'_> {
     }
 }
 
-/// Returns what may be the JSON of a record that is not what was written.
+/// Returns the bytes that may be the JSON of a damaged record.
 pub(super) fn unverified(record: &[u8]) -> &[u8] {
     record.get(HEAD..).unwrap_or_default()
 }
 
-/// The sum of a name, which stands beside it.
+/// Returns the checksum of a name, which the file has beside it.
 pub(super) fn name_sum(key: &str) -> u64 {
     sum([b"name ", key.as_bytes()])
 }
 
-/// Returns an error about damage to what is stored.
+/// Returns an error about damage to the stored data.
 pub(super) fn damaged(what: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
-/// A sum of 64 bits, like FNV-1a, but of eight bytes at a time: a snapshot of 1 MiB takes a fraction of a millisecond. Each
-/// step is reversible, so that one word that differs always makes another sum; the rotation spreads it over all bits.
+/// Computes a checksum of 64 bits, like FNV-1a, but over eight bytes at a time: a snapshot of 1 MiB takes a fraction of a
+/// millisecond. Each step is reversible, so one differing word always makes another checksum; the rotation spreads it over
+/// all bits.
 fn sum<const N: usize>(parts: [&[u8]; N]) -> u64 {
     let step = |sum: u64, word: u64| (sum ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(29);
     let mut sum = 0xcbf2_9ce4_8422_2325;

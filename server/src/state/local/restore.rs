@@ -1,4 +1,4 @@
-//! A document as it was written, put together: its snapshot, and the commits since.
+//! Rebuilds a document from its snapshot and the commits since.
 
 use std::fmt;
 use std::io;
@@ -13,24 +13,25 @@ use crate::state::tree::Json;
 use super::disk::{Record, Stored};
 use super::record::damaged;
 
-/// A document as far as it can be read.
+/// A document, as far as the store can read it.
 pub(super) struct Restored {
     pub(super) incarnation: String,
     pub(super) version: u64,
     pub(super) value: Json,
     /// The last commits, without a gap.
     pub(super) log: Vec<Arc<Entry>>,
-    /// The version of its snapshot, and the bytes of the commits since.
+    /// The version of its snapshot.
     pub(super) snapshot: u64,
+    /// The bytes of the commits since that snapshot.
     pub(super) unsaved: usize,
-    /// Why later commits cannot be read: this is an earlier version than the last that was acknowledged.
+    /// The reason why the store cannot read later commits. `version` is then older than the last acknowledged one.
     pub(super) problem: Option<io::Error>,
 }
 
-/// Puts a document together.
+/// Rebuilds a document.
 ///
 /// # Errors
-/// Its snapshot is damaged.
+/// Returns an error if its snapshot is damaged.
 pub(super) fn read(stored: Stored) -> io::Result<Restored> {
     let json = stored.snapshot.map_err(|(_, error)| error)?;
     let Object(Snapshot { document: incarnation, version: snapshot, data: mut value }): Object<
@@ -40,12 +41,12 @@ pub(super) fn read(stored: Stored) -> io::Result<Restored> {
     let mut log: Vec<Arc<Entry>> = Vec::new();
     for (number, record) in stored.commits {
         if log.last().is_some_and(|last| last.version + 1 != number) {
-            // What lies behind a hole is of no use.
+            // Commits before a gap are useless.
             log.clear();
         }
         let entry = match commit(number, record) {
             Ok(entry) => entry,
-            // Commits before the snapshot are there only for pages that come back.
+            // Commits before the snapshot only serve returning pages.
             Err(_) if number <= snapshot => {
                 log.clear();
                 continue;
@@ -60,7 +61,7 @@ pub(super) fn read(stored: Stored) -> io::Result<Restored> {
                 problem = Some(damaged(format!("its commit of version {} is missing", version + 1)));
                 break;
             }
-            // Values share what is the same: this is no copy.
+            // Values share their nodes, so this copies nothing.
             let before = value.clone();
             if let Err(error) = replay(&mut value, entry.delta()) {
                 value = before;

@@ -1,4 +1,4 @@
-//! The commits that the thread applies and writes together, and the documents that large commits are under way to.
+//! The commits that the thread applies and writes together, and the documents whose large commits are in the lane.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,26 +11,26 @@ use crate::state::batch::Batch;
 use crate::state::document::Document;
 use crate::state::submission::{MAX_BATCH, MAX_BATCH_BYTES, MAX_ROUND, Submission};
 
-/// A document that large commits are under way to.
+/// A document whose large commits the lane applies.
 pub(super) struct Busy {
     /// Whether a place is reserved for it as a new document.
     pub(super) is_reserved: bool,
-    /// Commits that wait for these. Those who share the document take turns.
+    /// Commits that wait for those in the lane. Peers that share the document take turns.
     pub(super) waiting: Rounds<Submission>,
 }
 
-/// Commits that are applied and written together.
+/// Commits that the thread applies and writes together.
 pub(super) struct Round {
     pub(super) begun: Instant,
     pub(super) batches: HashMap<String, Batch>,
     pub(super) commits: usize,
     pub(super) bytes: usize,
-    /// Documents that these commits make.
+    /// The number of documents that these commits create.
     pub(super) created: usize,
-    /// Busy documents whose next commits are to be applied once these are kept.
+    /// Busy documents whose next commits the lane applies once this round is written.
     pub(super) next: Vec<Arc<Document>>,
     pub(super) has_relieved: bool,
-    /// Who waits until the file is closed.
+    /// The callers that wait until the file is closed.
     pub(super) closing: Vec<oneshot::Sender<()>>,
 }
 

@@ -1,4 +1,4 @@
-//! Who waits for whose commits. The thread, or the lane, is held up by a hook while commits queue up behind it.
+//! Tests which commits delay which others. A hook blocks the thread, or the lane, while commits queue up behind it.
 
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -11,11 +11,11 @@ use crate::state::commit::{Check, Commit, Rules};
 use crate::state::memory::Memory;
 use crate::state::submission::{Reached, Reply};
 
-/// A link that floods, and a link beside it.
+/// A link that floods, and another link.
 const FLOOD: u64 = 1;
 const OTHER: u64 = 2;
 
-/// A hook that says when it is called first, and then waits.
+/// Returns a hook that reports its first call, and then blocks until it is released.
 fn gate() -> (Arc<Check>, Receiver<()>, Sender<()>) {
     let ((called, is_called), (open, opened)) = (channel(), channel());
     let once = Mutex::new(Some((called, opened)));
@@ -48,7 +48,7 @@ impl World {
         self.local.document(wanted).await.unwrap().unwrap()
     }
 
-    /// Commits an element; where the answer comes to.
+    /// Commits an element, and returns the receiver for the answer.
     fn append(&self, peer: u64, document: &Arc<Document>, element: &Value) -> UnboundedReceiver<Reached> {
         let delta = json!([{"op": "add", "path": "/-", "value": element}]);
         let id = getrandom::u64().unwrap().to_string();
@@ -76,7 +76,7 @@ async fn a_link_that_floods_a_document_does_not_keep_others_waiting() {
     let other = world.append(OTHER, &document, &json!("other"));
     open.send(()).unwrap();
     assert_eq!(version(first).await, 1);
-    // One of the flood may have its turn before.
+    // One commit of the flood may have its turn earlier.
     assert!(version(other).await <= 3);
     for (at, answer) in flood.into_iter().enumerate() {
         assert!(version(answer).await >= at as u64 + 2, "in their order");
@@ -84,8 +84,7 @@ async fn a_link_that_floods_a_document_does_not_keep_others_waiting() {
 }
 
 #[tokio::test]
-async fn large_commits_keep_nobody_waiting_who_commits_to_other_documents_and_take_turns_with_who_shares_theirs()
- {
+async fn large_commits_do_not_delay_other_documents_and_take_turns_with_others_on_theirs() {
     let (check, is_called, open) = gate();
     let world = World::new(Some(check));
     let (document, elsewhere) = (world.open("a").await, world.open("b").await);
@@ -94,7 +93,7 @@ async fn large_commits_keep_nobody_waiting_who_commits_to_other_documents_and_ta
     is_called.recv().unwrap();
     let flood: Vec<_> = (0..20).map(|_| world.append(FLOOD, &document, &large)).collect();
     let other = world.append(OTHER, &document, &json!("other"));
-    // While the first large one is under way.
+    // The first large commit is still in the lane.
     assert_eq!(version(world.append(OTHER, &elsewhere, &json!("other"))).await, 1);
     open.send(()).unwrap();
     assert_eq!(version(first).await, 1);
@@ -102,12 +101,12 @@ async fn large_commits_keep_nobody_waiting_who_commits_to_other_documents_and_ta
     for answer in flood {
         version(answer).await;
     }
-    // It is a document like others again.
+    // The document is no longer busy.
     assert_eq!(version(world.append(OTHER, &document, &json!("more"))).await, 23);
 }
 
 #[tokio::test]
-async fn a_document_that_is_read_keeps_nobody_waiting() {
+async fn reading_a_large_document_delays_no_other() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.redb");
     let rules = Rules { checks: Vec::new(), max_bytes: 1 << 20, max_documents: 100 };
@@ -116,7 +115,7 @@ async fn a_document_that_is_read_keeps_nobody_waiting() {
     let large = json!("x".repeat(2 * LIGHT));
     version(world.append(FLOOD, &world.open("large").await, &large)).await;
     drop(world);
-    // The thread of the one before closes the file.
+    // The thread of the previous store closes the file.
     let tools = Tools::new().unwrap();
     let local = loop {
         match Local::on_disk(&path, tools.clone()) {
@@ -131,7 +130,7 @@ async fn a_document_that_is_read_keeps_nobody_waiting() {
     });
     let mut reading = Box::pin(world.open("large"));
     assert!(futures_util::poll!(&mut reading).is_pending());
-    // Asked for later, and served while the large one is not.
+    // This document is requested later, and served while the large one still waits.
     version(world.append(OTHER, &world.open("small").await, &json!(1))).await;
     assert!(futures_util::poll!(&mut reading).is_pending());
     open.send(()).unwrap();
@@ -157,7 +156,7 @@ async fn a_place_is_kept_for_a_new_document_whose_commit_is_large() {
 }
 
 #[test]
-fn commits_that_memory_is_too_short_to_remember_are_taken_off_the_disk_in_parts() {
+fn commits_forgotten_for_memory_are_deleted_from_disk_in_parts() {
     let memory = Memory::default();
     let document = Arc::new(Document::new("a".into(), State::new("i".into(), 0, json_null()), &memory));
     let mut loaded = Loaded::unwritten(Arc::clone(&document));

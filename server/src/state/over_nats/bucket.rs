@@ -1,6 +1,6 @@
-//! A key-value bucket of NATS' JetStream: what is in it, what is written where nobody else has written, what changes.
+//! A key-value bucket of NATS' JetStream: reads, conditional writes, and a stream of changes.
 //!
-//! It is a stream with a message for each key, as other programs that know such buckets expect it.
+//! The bucket is a stream with one message for each key, in the format that other programs expect of such buckets.
 
 use std::collections::HashMap;
 use std::io;
@@ -19,39 +19,39 @@ use tokio::time::timeout;
 
 use crate::nats::{Nats, path, subject};
 
-/// How long NATS may take for one request. It answers in milliseconds unless it is electing a leader, which takes seconds.
+/// The timeout of one request to NATS. It answers in milliseconds unless it is electing a leader, which takes seconds.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What the header of a write takes of the room of its message, and some to spare.
+/// The bytes reserved for the header of a write, with some to spare.
 const HEADER_BYTES: usize = 256;
 
-/// Stands on a message that says that a key has been deleted.
+/// The header of a message that marks a key as deleted.
 const OPERATION: &str = "KV-Operation";
 
 pub(super) struct Bucket {
     nats: Nats,
     context: Context,
     stream: Stream,
-    /// The first tokens of the subjects of its keys.
+    /// The first tokens of the subjects of the bucket's keys.
     prefix: String,
 }
 
-/// What became of a write.
+/// The outcome of a write.
 pub(super) enum Written {
-    /// It is kept, under this revision.
+    /// NATS stored it, under this revision.
     Kept(u64),
-    /// Somebody else has written since the revision that it was for.
+    /// Another process has written since the given revision.
     Late,
-    /// NATS has not taken it, for this reason.
+    /// NATS refused it, for this reason.
     Refused(String),
-    /// It may be kept or not.
+    /// NATS may have stored it or not.
     Unknown,
 }
 
-/// A key that has been written, and its revision; `None` if it was deleted.
+/// A written key and its revision; `None` if the key was deleted.
 pub(super) type Change = (String, Option<u64>);
 
-/// What happens in a bucket, in its order.
+/// The changes of a bucket, in order.
 pub(super) struct Changes {
     messages: Ordered,
     prefix: String,
@@ -71,7 +71,8 @@ impl Bucket {
             num_replicas: 1,
             allow_rollup: true,
             deny_delete: true,
-            // Reading what one has just been told of must not give what was there before: the leader knows, others may not yet.
+            // A read after an announced change must not return the earlier value: the leader has the new one, replicas may
+            // not have it yet.
             allow_direct: false,
             ..Config::default()
         };
@@ -81,12 +82,12 @@ impl Bucket {
         Ok(Self { nats: nats.clone(), context, stream, prefix })
     }
 
-    /// The largest value that NATS takes.
+    /// Returns the largest value that NATS accepts.
     pub(super) fn max_value(&self) -> usize {
         self.nats.client().server_info().max_payload.saturating_sub(HEADER_BYTES)
     }
 
-    /// The newest value of a key, if there is one, and the revision that a write has to name.
+    /// Returns the revision that a write must name, and the newest value of a key, if there is one.
     pub(super) async fn get(&self, key: &str) -> io::Result<(u64, Option<Bytes>)> {
         let subject = self.subject(key)?;
         self.check()?;
@@ -98,7 +99,7 @@ impl Bucket {
         }
     }
 
-    /// Writes a value, unless somebody has written since `revision`.
+    /// Writes a value, unless another process has written since `revision`.
     pub(super) async fn put(&self, key: &str, value: Vec<u8>, revision: u64) -> Written {
         let subject = match self.check().and_then(|()| self.subject(key)) {
             Ok(subject) => subject,
@@ -122,7 +123,7 @@ impl Bucket {
         }
     }
 
-    /// All keys with their revisions, and what happens after.
+    /// Returns all keys with their revisions, and the stream of later changes.
     pub(super) async fn follow(&self) -> io::Result<(HashMap<String, u64>, Changes)> {
         self.check()?;
         self.ask(self.begin_to_follow()).await?.map_err(|error| io::Error::other(format!("NATS: {error}")))
@@ -133,7 +134,7 @@ impl Bucket {
         let consumer = self.stream.create_consumer(OrderedConfig {
             deliver_subject: self.nats.client().new_inbox(),
             filter_subject: format!("{}.>", self.prefix),
-            // Of each key there is only the newest message.
+            // The stream has only the newest message of each key.
             deliver_policy: DeliverPolicy::All,
             replay_policy: ReplayPolicy::Instant,
             headers_only: true,
@@ -141,8 +142,8 @@ impl Bucket {
         });
         let messages = consumer.await?.messages().await?;
         let (mut keys, mut changes) = (HashMap::new(), Changes { messages, prefix: self.prefix.clone() });
-        // The last message is there, or a later one of the same key. What the consumer says is pending counts those, too, that
-        // are replaced before they come.
+        // The stream has the last message, or a later one of the same key. The consumer's count of pending messages includes
+        // those that are replaced before they arrive, so it is no measure.
         let mut reached = if state.messages == 0 { state.last_sequence } else { 0 };
         while reached < state.last_sequence {
             let next = timeout(PATIENCE, changes.next()).await?;
@@ -157,7 +158,7 @@ impl Bucket {
         Ok((keys, changes))
     }
 
-    /// Waits for an answer, unless that was for a connection that is no more.
+    /// Waits for an answer, or fails when the connection to NATS is lost.
     async fn ask<T>(&self, request: impl Future<Output = T>) -> io::Result<T> {
         let mut gaps = self.nats.gaps();
         gaps.mark_unchanged();
@@ -173,15 +174,15 @@ impl Bucket {
         Ok(subject.ok_or_else(too_long)?.into_string())
     }
 
-    /// What is sent while NATS is away waits in the client, and comes as a surprise later.
+    /// Returns an error while NATS is disconnected: the client would buffer the request, and send it unexpectedly later.
     fn check(&self) -> io::Result<()> {
         if self.nats.is_connected() { Ok(()) } else { Err(io::Error::other("NATS is away")) }
     }
 }
 
 impl Changes {
-    /// The next one, and its place in the bucket's order; `None` when it is not certain that all will come. A change of a key
-    /// that is none of ours is empty.
+    /// Returns the next change and its sequence number; `None` once changes may be missing. The change is empty if its key
+    /// is not one of ours.
     pub(super) async fn next(&mut self) -> Option<(Option<Change>, u64)> {
         let message = self.messages.next().await?.ok()?;
         let sequence = message.info().ok()?.stream_sequence;

@@ -1,4 +1,4 @@
-//! The one who commits to a document on NATS, and takes up what other processes have committed.
+//! The task that commits to a document on NATS, and adopts the commits of other processes.
 
 use std::future::pending;
 use std::io;
@@ -24,15 +24,15 @@ use crate::state::submission::{Submission, next_batch, put_back};
 use crate::state::tree::Json;
 use crate::ws::peer::SERVER;
 
-/// Bytes of commits that are written along with a document, about: from them another process tells whether a commit that was sent
-/// again has been applied, whether one conflicts, and what its sockets have to hear. Some hundred commits; each write has
-/// them all, so more would cost more than they give.
+/// The approximate bytes of commits stored with a document. From them another process sees whether it has applied a resent
+/// commit, whether a commit conflicts, and which commits its sockets lack. These are some hundred commits. Each write has
+/// all of them, so more would cost more than they are worth.
 const LOG_BYTES: usize = 64 << 10;
 
-/// How long to wait before NATS is asked again whether a commit is kept.
+/// The delay before the task asks NATS again whether it has stored a commit.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// In place of a revision: something may have been written.
+/// Stands for an unknown revision: the document may have changed.
 pub(super) const LOOK: u64 = 0;
 
 pub(super) struct Keeper {
@@ -40,31 +40,31 @@ pub(super) struct Keeper {
     names: Arc<Names>,
     tools: Tools,
     document: Arc<Document>,
-    /// Commits that wait. Those who share the document take turns.
+    /// The waiting commits. Peers that share the document take turns.
     waiting: Rounds<Submission>,
-    /// The last message of its key that is known.
+    /// The last known revision of its key.
     revision: u64,
 }
 
-/// The value of a document's key.
+/// The stored value of a document's key.
 #[derive(Deserialize)]
 struct Stored<V, R> {
-    /// Tells it from one of the same name that is gone.
+    /// Distinguishes it from an earlier document of the same name.
     document: String,
     version: u64,
     data: V,
-    /// Its last commits, as many as there is room for; the last one made this version.
+    /// Its last commits, as many as fit. The last one made this version.
     log: Vec<R>,
 }
 
-/// A document as it was read.
+/// A document as read from NATS.
 type Read = Stored<Json, Arc<Entry>>;
 
-/// Commits that have been applied, and what is to be written of it.
+/// Applied commits, and the value to write.
 struct Prepared {
     batch: Batch,
     value: Encoded,
-    /// Commits for which there was no time.
+    /// The commits for which there was no time.
     rest: Vec<Submission>,
 }
 
@@ -72,12 +72,12 @@ enum Encoded {
     /// There is nothing to write.
     Nothing,
     Value(Vec<u8>),
-    /// It has so many bytes, which is more than NATS takes.
+    /// The value has this many bytes, which is more than NATS accepts.
     TooLarge(usize),
 }
 
 impl Keeper {
-    /// Reads a document, or makes one where there is none and that may be.
+    /// Reads a document. If it does not exist, creates it with the `initial` value, or returns `None` without one.
     pub(super) async fn load(
         bucket: Arc<Bucket>,
         names: Arc<Names>,
@@ -106,7 +106,7 @@ impl Keeper {
         self.revision
     }
 
-    /// Serves the document until nobody has it open, or it is no more.
+    /// Serves the document until nobody has it open, or until it is deleted.
     pub(super) async fn run(
         mut self,
         mut commits: mpsc::UnboundedReceiver<Submission>,
@@ -131,15 +131,15 @@ impl Keeper {
                     if (newest == LOOK || newest > self.revision)
                         && let Err(error) = self.refresh().await
                     {
-                        // Read again when NATS is back, or with the next commit.
-                        warn!(%error, key = self.document.key, "cannot read what others have committed");
+                        // The task reads again when NATS is back, or with the next commit.
+                        warn!(%error, key = self.document.key, "cannot read the commits of other servers");
                     }
                 }
             }
         }
     }
 
-    /// Commits in their order, together if NATS takes that much in one message.
+    /// Commits the submissions in their order, together if NATS accepts that much in one message.
     async fn commit(
         &mut self,
         submissions: Vec<Submission>,
@@ -150,13 +150,13 @@ impl Keeper {
         }
     }
 
-    /// Commits, and gives back several that together are too large.
+    /// Commits the submissions together. Returns them if there are several and the value is too large.
     async fn commit_together(
         &mut self,
         mut submissions: Vec<Submission>,
         queue: &mut mpsc::UnboundedReceiver<Submission>,
     ) -> Vec<Submission> {
-        // Whether an attempt may have been kept though nobody has said so.
+        // Whether NATS may have stored an attempt without an acknowledgement.
         let mut is_in_doubt = false;
         while !self.document.has_ended() {
             let (document, count, max) =
@@ -164,8 +164,8 @@ impl Keeper {
             let peer = submissions.first().map_or(SERVER, |submission| submission.peer);
             let preparing = move || prepare(&document, submissions, count, max);
             let Some(Prepared { batch, value, rest }) = self.tools.lane.run(peer, preparing).await else {
-                // A defect of ours. Their answers have been sent when they were dropped.
-                error!(key = self.document.key, "commits were given up");
+                // This is a bug in the server. Dropping the commits has answered them.
+                error!(key = self.document.key, "commits were dropped after a panic");
                 break;
             };
             put_back(&mut self.waiting, rest);
@@ -190,21 +190,25 @@ impl Keeper {
                     break;
                 }
                 Written::Refused(reason) if !is_in_doubt => {
-                    warn!(reason, key = self.document.key, "NATS does not take commits; they are refused");
+                    warn!(
+                        reason,
+                        key = self.document.key,
+                        "NATS refused commits; the server refuses them, too"
+                    );
                     batch.refuse("storage", &format!("the server cannot write it: {reason}"));
                     break;
                 }
                 Written::Unknown => is_in_doubt = true,
                 Written::Refused(_) | Written::Late => {}
             }
-            // Others have written; or we have, and NATS could not say so. In what is there now, the commits are found, or
-            // they are applied to it.
+            // Another process has written, or NATS stored our write without an acknowledgement. The new value contains the
+            // commits, or the next attempt applies them to it.
             while let Err(error) = self.refresh().await {
                 if !is_in_doubt || error.kind() == io::ErrorKind::InvalidData {
                     batch.refuse("storage", &format!("the server cannot write it: {error}"));
                     return Vec::new();
                 }
-                debug!(%error, key = self.document.key, "whether commits are kept cannot be told yet");
+                debug!(%error, key = self.document.key, "cannot find out yet whether NATS stored the commits");
                 while let Some(Submission { reply, .. }) = self.waiting.pop() {
                     reply.refuse(away());
                 }
@@ -215,7 +219,7 @@ impl Keeper {
         Vec::new()
     }
 
-    /// Takes up what others have committed.
+    /// Adopts the commits of other processes.
     async fn refresh(&mut self) -> io::Result<()> {
         let (revision, stored) = read(&self.bucket, &self.tools, &self.document.key, SERVER).await?;
         if revision == self.revision {
@@ -225,12 +229,12 @@ impl Keeper {
         let incarnation = self.document.state().incarnation.clone();
         let initial = (version == 0).then_some(value);
         match (stored, initial) {
-            // Deleted, before anybody has committed.
+            // The key was deleted before anybody committed.
             (None, Some(_)) => {}
-            // Others were the first to commit, and the document is theirs.
+            // Another process was the first to commit, so its document replaces ours.
             (Some(mut stored), Some(initial)) => {
                 if !is_start(&initial, &stored) {
-                    // Pages that have our initial value then get the whole.
+                    // Pages that have our initial value then get the whole document.
                     stored.log.retain(|entry| entry.version > 1);
                 }
                 let mut state = self.document.state();
@@ -240,7 +244,7 @@ impl Keeper {
             (Some(stored), None) if stored.document == incarnation && stored.version >= version => {
                 self.document.state().catch_up(stored.version, stored.data, stored.log);
             }
-            // Deleted, made anew, or put back to what it was before.
+            // The document was deleted, created anew, or restored to an earlier state.
             (_, None) => {
                 self.document.end();
                 return Ok(());
@@ -264,7 +268,7 @@ async fn read(bucket: &Bucket, tools: &Tools, key: &str, peer: u64) -> io::Resul
 }
 
 impl Stored<Json, Object<Record>> {
-    /// The same with the version of each commit.
+    /// Adds the version to each commit.
     fn numbered(self) -> Read {
         let Self { document, version, data, log } = self;
         let first = version.saturating_sub(log.len() as u64) + 1;
@@ -274,7 +278,7 @@ impl Stored<Json, Object<Record>> {
     }
 }
 
-/// Whether a document was that value before anybody committed to it, as far as its commits tell.
+/// Returns whether a document had this value before its first commit, as far as its commits show.
 fn is_start(initial: &Json, stored: &Read) -> bool {
     let mut value = initial.clone();
     let mut apply = |entry: &Arc<Entry>| replay(&mut value, entry.delta()).is_ok();
@@ -283,8 +287,8 @@ fn is_start(initial: &Json, stored: &Read) -> bool {
         && value.to_string() == stored.data.to_string()
 }
 
-/// Applies commits, and encodes the document that they make. `count` is how many documents there are, `max` the bytes of the
-/// largest value.
+/// Applies commits, and encodes the document that they make. `count` is the number of documents, `max` the largest value in
+/// bytes.
 fn prepare(document: &Arc<Document>, submissions: Vec<Submission>, count: usize, max: usize) -> Prepared {
     let mut batch = Batch::new(document);
     let refuse = |batch: &Batch, submission: &Submission| {
@@ -295,7 +299,7 @@ fn prepare(document: &Arc<Document>, submissions: Vec<Submission>, count: usize,
     Prepared { batch, value, rest }
 }
 
-/// The value of a document with a batch, and with as many of its last commits as there is room for.
+/// Encodes a document after a batch, with as many of its last commits as fit.
 fn encode(batch: &Batch, max: usize) -> Encoded {
     let state = batch.document().state();
     let (incarnation, before) =
@@ -305,7 +309,7 @@ fn encode(batch: &Batch, max: usize) -> Encoded {
     let mut room = max.saturating_sub(value_bytes);
     let mut bytes = 0;
     let mut log = Vec::new();
-    // Those of the batch even beyond the limit: nobody else has them yet.
+    // The batch's commits may exceed the limit: no other process has them yet.
     for (entry, is_new) in
         batch.entries().rev().map(|entry| (entry, true)).chain(before.iter().map(|entry| (entry, false)))
     {
@@ -316,7 +320,7 @@ fn encode(batch: &Batch, max: usize) -> Encoded {
         log.push(entry);
     }
     log.reverse();
-    // Their size was an estimate: strings with many escapes take more.
+    // The sizes were estimates: strings with many escapes take more.
     for log in [log, Vec::new()] {
         let value = write(&incarnation, batch, &log);
         if value.len() <= max {
@@ -331,16 +335,16 @@ fn away() -> Refusal {
     Refusal::new("storage", "the server cannot write it: NATS is away")
 }
 
-/// A [`Stored`] document.
+/// Writes a [`Stored`] document as JSON.
 fn write(incarnation: &str, batch: &Batch, log: &[&Arc<Entry>]) -> String {
-    // A string: nothing that could fail.
+    // A string always serialises.
     let document = serde_json::to_string(incarnation).unwrap_or_default();
     let log: Vec<String> = log.iter().map(|entry| entry.to_record()).collect();
     let (version, data, log) = (batch.version(), batch.value(), log.join(","));
     format!(r#"{{"document":{document},"version":{version},"data":{data},"log":[{log}]}}"#)
 }
 
-/// Refuses the commits that come within a time.
+/// Refuses the commits that arrive within `time`.
 async fn refuse_for(time: Duration, queue: &mut mpsc::UnboundedReceiver<Submission>) {
     let refuse = async {
         while let Some(Submission { reply, .. }) = queue.recv().await {
@@ -348,7 +352,7 @@ async fn refuse_for(time: Duration, queue: &mut mpsc::UnboundedReceiver<Submissi
         }
         pending::<()>().await;
     };
-    // That the time is over.
+    // The timeout always ends this.
     let _ = timeout(time, refuse).await;
 }
 
@@ -373,7 +377,7 @@ mod tests {
             let base = batch.version();
             for _ in 0..count {
                 let version = batch.version();
-                // With an id that takes six times as much as it seems.
+                // This id takes six times as many bytes as its length.
                 let id = "\u{1}".repeat(40) + &version.to_string();
                 let delta = json!([{"op": "add", "path": "/list/-", "value": version}]);
                 let message = json!({"id": id, "base": base, "delta": delta}).to_string();

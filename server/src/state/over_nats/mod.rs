@@ -1,9 +1,9 @@
 //! Documents that several processes share, in a key-value bucket of NATS.
 //!
-//! A document is one value: its data, its version, its last commits. Each open document has a task that commits to it: it
-//! applies what waits, and writes the value for the revision that it knows. Where another process was faster, it reads
-//! what is there now, and applies the same commits to that. All processes hear which keys have been written, and read those
-//! that they have open.
+//! A document is one value: its data, its version, its last commits. Each open document has a task that commits to it. The
+//! task applies the waiting commits, and writes the value on the condition that the key still has the revision that it
+//! knows. If another process was faster, it reads the new value, and applies the same commits to that. All processes follow
+//! the keys that change, and read those that they have open.
 
 mod bucket;
 mod committer;
@@ -30,13 +30,13 @@ use bucket::{Bucket, Changes};
 use committer::{Keeper, LOOK};
 use names::Names;
 
-/// So many loaded documents are let be, before those that nobody has open are looked for.
+/// The number of loaded documents from which on the store looks for those that nobody has open, and unloads them.
 const SWEEP_AT: usize = 1024;
 
-/// Who has a document that nobody has open: the table and its keeper.
+/// The references to a document that nobody has open: the table's and its keeper's.
 const HOLDERS: usize = 2;
 
-/// How long to wait before the bucket is followed again, if that failed: NATS may be starting.
+/// The delay before the store follows the bucket again after a failure: NATS may be starting.
 const RETRY: Duration = Duration::from_millis(200);
 
 pub(super) struct Shared {
@@ -51,11 +51,11 @@ struct Tables {
     open: Mutex<HashMap<String, Open>>,
 }
 
-/// An open document, and the way to its keeper, which ends with this.
+/// An open document, and the channel to its keeper. The keeper ends when this is dropped.
 struct Open {
     document: Arc<Document>,
     commits: mpsc::UnboundedSender<Submission>,
-    /// The newest revision that has been heard of, or [`LOOK`].
+    /// The newest revision that the bucket announced, or [`LOOK`].
     newest: watch::Sender<u64>,
 }
 
@@ -72,13 +72,14 @@ impl Shared {
         Ok(Self { tables, _follower: AbortOnDropHandle::new(follower) })
     }
 
-    /// How many wait for a document is bounded by what each peer may have waiting.
+    /// Passes a commit to its document's keeper. [`Admission`](super::submission::Admission) limits the commits that wait,
+    /// by peer.
     pub(super) fn submit(&self, submission: Submission) {
         if self.tables.is_full() {
             return submission.reply.refuse(Refusal::new("storage", FULL));
         }
         if let Some(open) = self.tables.open().get(&submission.document.key) {
-            // The keeper ends before its document's sockets only if the document is no more; they then close.
+            // The keeper ends before its document's sockets only if the document was deleted; they then close.
             let _ = open.commits.send(submission);
         }
     }
@@ -100,7 +101,7 @@ impl Shared {
         let loaded = Keeper::load(bucket, ours, tools.clone(), &key, initial, peer).await?;
         let Some((keeper, document)) = loaded else { return Ok(None) };
         let document = self.tables.insert(key.clone(), keeper, document);
-        // What was heard of before the document was in the table has been told to nobody.
+        // Changes announced before the document was in the table have reached no keeper.
         if let Some(revision) = names.revision(&key) {
             self.tables.tell(&key, revision);
         }
@@ -119,7 +120,7 @@ impl Open {
 }
 
 impl Tables {
-    /// Whether memory is full, and nothing more can be spared.
+    /// Frees memory if it is full, and returns whether it is full still.
     fn is_full(&self) -> bool {
         let memory = &self.tools.memory;
         if memory.is_full() {
@@ -140,13 +141,13 @@ impl Tables {
         (!document.has_ended()).then(|| Arc::clone(document))
     }
 
-    /// Starts the keeper of a document, unless somebody else has opened that meanwhile; the document that is open.
+    /// Starts the keeper of a document, unless another request has opened the document meanwhile. Returns the open document.
     fn insert(&self, key: String, keeper: Keeper, document: Arc<Document>) -> Arc<Document> {
         let mut open = self.open();
         if let Some(open) = open.get(&key).filter(|open| !open.document.has_ended()) {
             return Arc::clone(&open.document);
         }
-        // Each time that there are twice as many.
+        // This runs each time the number has doubled, so that the cost stays small per document.
         if open.len() >= SWEEP_AT && open.len().is_power_of_two() {
             open.retain(|_, open| open.is_in_use());
         }
@@ -157,7 +158,7 @@ impl Tables {
         document
     }
 
-    /// Tells a keeper the newest revision of its document, or lets go of a document that nobody has open.
+    /// Sends a keeper the newest revision of its document, or unloads a document that nobody has open.
     fn tell(&self, key: &str, revision: u64) {
         let mut open = self.open();
         let Some(entry) = open.get(key) else { return };
@@ -168,7 +169,7 @@ impl Tables {
         }
     }
 
-    /// Has all keepers look: what has been written may not have been heard of.
+    /// Makes all keepers read their documents: the store may have missed changes.
     fn tell_all(&self) {
         for open in self.open().values() {
             open.newest.send_replace(LOOK);
@@ -176,7 +177,7 @@ impl Tables {
     }
 }
 
-/// Hears what is written in the bucket, and tells it, until the store ends.
+/// Follows the bucket's changes and passes them to the keepers, until the store ends.
 async fn follow(tables: Arc<Tables>, mut changes: Changes, mut gaps: watch::Receiver<()>) {
     loop {
         loop {
@@ -199,7 +200,7 @@ async fn follow(tables: Arc<Tables>, mut changes: Changes, mut gaps: watch::Rece
                     break changes;
                 }
                 Err(error) => {
-                    warn!(%error, "documents of other servers are not followed yet");
+                    warn!(%error, "cannot follow other servers' documents yet");
                     sleep(RETRY).await;
                 }
             }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::site::listing::Listing;
 
-/// The documents that there are, as far as this process has heard.
+/// The documents in the bucket, as far as this process knows.
 #[derive(Default)]
 pub(super) struct Names {
     state: Mutex<NamesState>,
@@ -13,9 +13,9 @@ pub(super) struct Names {
 
 #[derive(Default)]
 struct NamesState {
-    /// Their newest revisions.
+    /// The newest revision of each document.
     revisions: HashMap<String, u64>,
-    /// Who wants to know of them, and with which keys.
+    /// The listings to update, each with its key prefix.
     listings: Vec<(String, Listing)>,
 }
 
@@ -24,7 +24,7 @@ impl Names {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many documents there are.
+    /// Returns the number of documents.
     pub(super) fn count(&self) -> usize {
         self.state().revisions.len()
     }
@@ -33,7 +33,7 @@ impl Names {
         self.state().revisions.get(key).copied()
     }
 
-    /// A document was written, or deleted.
+    /// Records that a document was written, or deleted (`None`).
     pub(super) fn note(&self, key: &str, revision: Option<u64>) {
         let NamesState { revisions, listings } = &mut *self.state();
         let of_key =
@@ -55,7 +55,7 @@ impl Names {
         }
     }
 
-    /// These are all.
+    /// Replaces all documents by `keys`.
     pub(super) fn replace(&self, keys: &HashMap<String, u64>) {
         let gone: Vec<String> = {
             let known = self.state();
