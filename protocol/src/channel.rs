@@ -58,3 +58,13 @@ pub(crate) enum Receiving {
     /// The terminal frame has arrived.
     Ended,
 }
+
+impl Receiving {
+    /// Changes to a state that has no window. Returns by how many units the window had grown.
+    pub(crate) fn close_window(&mut self, next: Self) -> u32 {
+        match std::mem::replace(self, next) {
+            Self::Open(window) => window.growth(),
+            _ => 0,
+        }
+    }
+}

@@ -147,6 +147,35 @@ fn a_window_grows_with_a_long_path() {
     assert!((5_300..7_000).contains(&took), "{took} ms of at least 5,369");
 }
 
+/// The growth of a channel is free for others once it has ended: closed by the client, or given up by the server.
+#[test]
+fn the_growth_of_a_channel_that_has_ended_is_free_again() {
+    let mut pair = open(1);
+    (pair.latency, pair.bandwidth) = (400, None);
+    for round in 0..8 {
+        let took = transfer(&mut pair, 1024);
+        assert!(took < 30_000, "{took} ms in round {round}");
+        if round % 2 == 0 {
+            pair.client.close(1, None, "");
+            pair.settle();
+            pair.server.close(1, None, "");
+        } else {
+            pair.server.abort(1);
+            pair.settle();
+            pair.client.close(1, None, "");
+        }
+        pair.settle();
+        while pair.client.poll_event().is_some() {}
+        while pair.server.poll_event().is_some() {}
+        assert_eq!(pair.client.open("/", ""), Some(1));
+        pair.settle();
+        assert!(matches!(pair.server.poll_event(), Some(Event::Open { channel: 1, .. })));
+        pair.server.accept(1, "");
+        pair.settle();
+        while pair.client.poll_event().is_some() {}
+    }
+}
+
 #[test]
 fn a_window_does_not_grow_into_a_queue() {
     let mut pair = open(2);

@@ -61,6 +61,8 @@ pub struct Connection<P> {
     events: VecDeque<ConnectionEvent>,
     keepalive: Keepalive,
     rtt: RttEstimator,
+    /// Units by which all open windows together have grown. A sum over the channels for each GRANT would cost 16,384 steps.
+    growth: u32,
     aborted_opens: AbortedOpenLimiter,
     refusals: Refusals,
     hello_due: bool,
@@ -92,6 +94,7 @@ impl<P: Payload> Connection<P> {
             events: VecDeque::new(),
             keepalive: Keepalive::new(settings.ping_interval, now),
             rtt: RttEstimator::default(),
+            growth: 0,
             aborted_opens: AbortedOpenLimiter::new(settings.max_churn, now),
             refusals: Refusals::default(),
             hello_due: true,
@@ -257,8 +260,11 @@ impl<P: Payload> Connection<P> {
                 return self.refuse(channel, 500, P::default());
             }
             Receiving::Ended => {}
-            _ => state.receiving = Receiving::Discarding,
+            _ => self.close_window(channel, Receiving::Discarding),
         }
+        let Some(state) = self.get(channel) else {
+            return;
+        };
         match &mut state.sending {
             // The answer to this open is REFUSE. A CLOSE would precede any ACCEPT.
             Sending::Ended | Sending::Ending(_, End::Refuse { .. }) => return,
@@ -347,6 +353,13 @@ impl<P: Payload> Connection<P> {
         self.first_free = self.first_free.min(channel as usize - 1);
     }
 
+    /// Ends the receiving of messages on a channel, and returns the growth of its window to the other channels.
+    fn close_window(&mut self, channel: Channel, next: Receiving) {
+        if let Some(state) = self.get(channel) {
+            self.growth -= state.receiving.close_window(next);
+        }
+    }
+
     /// Sends `end` behind the queue.
     fn end(&mut self, channel: Channel, end: End<P>) {
         let Some(state) = self.get(channel) else {
@@ -408,24 +421,18 @@ impl<P: Payload> Connection<P> {
         if wanted.is_none() && self.settings.window_growth > 0 && self.rtt.needs_ping() {
             self.ping(now);
         }
-        let growth = wanted.map_or(0, |wanted| wanted.saturating_sub(size).min(self.growth_left()));
+        let growth_left = self.settings.window_growth.saturating_sub(self.growth);
+        let growth = wanted.map_or(0, |wanted| wanted.saturating_sub(size).min(growth_left));
         let Some(window) = granting(&mut self.channels, channel) else { return false };
         if let Some(wanted) = wanted {
+            let before = window.growth();
             window.resize(wanted.min(size + growth));
+            self.growth = self.growth - before + window.growth();
         }
         if window.grant() {
             self.control.push_back(Control::Grant { channel });
         }
         true
-    }
-
-    /// Returns by how many units the windows may still grow.
-    fn growth_left(&self) -> u32 {
-        let windows = self.channels.iter().flatten().filter_map(|state| match &state.receiving {
-            Receiving::Open(window) => Some(window.growth()),
-            _ => None,
-        });
-        self.settings.window_growth.saturating_sub(windows.sum())
     }
 }
 

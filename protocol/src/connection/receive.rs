@@ -270,7 +270,8 @@ impl<P: Payload> Connection<P> {
                 return Err(Rule::DataMixed.on(channel));
             }
             Err(Rejected::Oversize) => {
-                state.receiving = Receiving::Discarding;
+                self.close_window(channel, Receiving::Discarding);
+                let state = self.expect(channel)?;
                 // The queue would wait for credit that never arrives, if the peer has given up for the same reason. A close
                 // behind it would claim that everything arrived.
                 let unsent = state.sending.discard();
@@ -292,10 +293,10 @@ impl<P: Payload> Connection<P> {
         if self.raw_in.is_some_and(|(raw, _)| raw == channel) {
             self.raw_in = None;
         }
+        self.close_window(channel, Receiving::Ended);
         let Some(state) = self.get(channel) else {
             return;
         };
-        state.receiving = Receiving::Ended;
         state.sending.discard();
         match &state.sending {
             Sending::Ending(..) => self.schedule(channel),

@@ -114,13 +114,8 @@ async fn an_upstream_whose_pings_are_answered_in_vain() {
     let before = binary.memory("VmRSS");
     let mut link = Link::dial(&binary.server).await;
     let channel = link.open("/up").await;
-    let news = loop {
-        match link.news().await {
-            manysocket_protocol::Event::Message { message, .. } => break message,
-            other => panic!("{other:?}"),
-        }
-    };
-    assert_eq!(news, Message::text("done"));
+    let done = manysocket_protocol::Event::Message { channel, message: Message::text("done") };
+    assert_eq!(link.news().await, done);
     let most = binary.memory("VmHWM") - before;
     assert!(most <= MOST, "{most} kB for channel {channel}");
 }
@@ -154,7 +149,7 @@ async fn settle(link: &mut Link) {
         match link.wire.next().await.expect("a message").expect("a message") {
             ts::Message::Pong(_) => break,
             ts::Message::Text(text) => {
-                link.endpoint.receive(0, Physical::Text(text.into())).expect("correct")
+                link.endpoint.receive(0, Physical::Text(text.into())).expect("correct");
             }
             ts::Message::Binary(bytes) => link.endpoint.receive(0, Physical::Binary(bytes)).expect("correct"),
             other => panic!("{other:?}"),

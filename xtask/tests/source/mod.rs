@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use syn::visit::{self, Visit};
 use syn::{Attribute, Item, ItemMod, ItemUse, UseTree, Visibility};
@@ -31,12 +31,12 @@ impl Crate {
     /// Reads the library whose `lib.rs` is in `folder`. Modules for tests and fuzzing alone are left out.
     pub(crate) fn read(folder: &Path) -> Self {
         let mut this = Self { modules: HashMap::new() };
-        this.read_file(folder, PathBuf::from("lib.rs"), Vec::new());
+        this.read_file(folder, Path::new("lib.rs"), Vec::new());
         this
     }
 
-    fn read_file(&mut self, folder: &Path, file: PathBuf, path: Vec<String>) {
-        let text = fs::read_to_string(folder.join(&file)).unwrap_or_else(|error| panic!("{file:?}: {error}"));
+    fn read_file(&mut self, folder: &Path, file: &Path, path: Vec<String>) {
+        let text = fs::read_to_string(folder.join(file)).unwrap_or_else(|error| panic!("{file:?}: {error}"));
         let parsed = syn::parse_file(&text).unwrap_or_else(|error| panic!("{file:?}: {error}"));
         let children_folder = match file.file_name().and_then(|name| name.to_str()) {
             Some("lib.rs" | "mod.rs") => file.parent().expect("a folder").to_owned(),
@@ -55,7 +55,7 @@ impl Crate {
             let mut child_path = path.clone();
             child_path.push(name.clone());
             children.insert(name);
-            self.read_file(folder, child, child_path);
+            self.read_file(folder, &child, child_path);
         }
         let mut module = Module {
             file: file.to_string_lossy().into_owned(),
