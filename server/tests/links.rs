@@ -140,6 +140,40 @@ async fn bad_input_ends_its_link_with_a_code_and_no_other() {
     assert_eq!(server.stats.links(), 1, "only the neighbour is left");
 }
 
+/// Links and native sockets answer a breach of RFC 6455 with its code (§7.1.7).
+#[tokio::test]
+async fn breaches_of_rfc_6455_are_answered_with_a_code() {
+    use tokio::io::AsyncWriteExt;
+
+    let echo = async |upgrade: WebSocketUpgrade| {
+        upgrade.on_upgrade(async |mut socket| while let Some(Ok(_)) = socket.recv().await {})
+    };
+    let server = Server::start(Router::new().route("/native", any(echo))).await;
+    let origin = format!("http://{}", server.address);
+    let breaches: [(&str, &[u8], u16); 4] = [
+        ("a reserved bit", &[0xc2, 0x80, 0, 0, 0, 0], 1002),
+        ("a frame without a mask", &[0x82, 0], 1002),
+        ("a close reason that is not UTF-8", &[0x88, 0x83, 0, 0, 0, 0, 3, 232, 0xff], 1007),
+        ("a message too large", &[0x82, 0xff, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0], 1009),
+    ];
+    for (what, bytes, code) in breaches {
+        for (path, protocol) in [("/multiplexer", SUBPROTOCOL), ("/native", "")] {
+            let headers = [("origin", origin.as_str()), ("sec-websocket-protocol", protocol)];
+            let headers = if protocol.is_empty() { &headers[..1] } else { &headers[..] };
+            let mut wire = dial(&server, path, headers).await.expect("a 101");
+            wire.get_mut().write_all(bytes).await.expect("a connection");
+            let frame = loop {
+                match wire.next().await {
+                    Some(Ok(ts::Message::Close(Some(frame)))) => break frame,
+                    Some(Ok(_)) => {}
+                    other => panic!("{what} at {path}: {other:?}"),
+                }
+            };
+            assert_eq!(u16::from(frame.code), code, "{what} at {path}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_handshake_with_a_bad_first_batch_ends_the_link() {
     let server = Server::start(app()).await;

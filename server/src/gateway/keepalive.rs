@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep};
 use tracing::warn;
 
 use crate::gateway::upstream::{Upstream, Wire};
-use crate::ws::frames::Broken;
+use crate::ws::frame::Broken;
 
 /// The silence after which the gateway sends a ping, and the interval until the second ping. It equals the interval
 /// for a link's peer (docs/protocol.md §8), and is below the time after which proxies in between drop a silent

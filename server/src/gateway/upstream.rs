@@ -29,7 +29,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::spelling;
 use crate::access::tokens::{has_token, members};
-use crate::ws::frames::{Config, FramedSocket};
+use crate::ws::frame::Config;
+use crate::ws::frames::FramedSocket;
 
 /// The timeout for reaching the upstream and completing the handshake. Reverse proxies allow the same, and a live
 /// server needs much less.

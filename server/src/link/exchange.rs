@@ -8,7 +8,8 @@ use tracing::debug;
 use super::limits_watch::LimitExceeded;
 use super::turn::Turn;
 use super::{Ended, Task};
-use crate::ws::frames::{Broken, Received, opcode};
+use crate::ws::frame::{Broken, opcode};
+use crate::ws::frames::Received;
 
 /// The number of physical messages to read before writing the answers: enough to gather answers into batches, and few
 /// enough that a flood from one page does not delay its answers.
@@ -40,6 +41,9 @@ impl Task {
                 Poll::Ready(None) => return Err(Ended::Lost),
                 Poll::Ready(Some(Err(Broken::TooLarge))) => {
                     return Err(Ended::Limit(LimitExceeded::PHYSICAL_MESSAGE));
+                }
+                Poll::Ready(Some(Err(broken))) if broken.code().is_some() => {
+                    return Err(Ended::Broken(broken));
                 }
                 Poll::Ready(Some(Err(broken))) => {
                     // Pages that are closed end like this, so it is a debug line. A flood must not fill the log.

@@ -37,7 +37,8 @@ use crate::link::limits_watch::{LimitExceeded, LinkLimits};
 use crate::link::registry::Registered;
 use crate::link::turn::{STRIDE, Turn};
 use crate::metrics::stats::{Counted, Stats, Traffic};
-use crate::ws::frames::{Broken, FramedSocket};
+use crate::ws::frame::Broken;
+use crate::ws::frames::FramedSocket;
 use crate::ws::pipe::{Incoming, Pipe, Signals, content};
 
 /// The number of read and write rounds before the task yields. tokio's own budget counts reads of the connection, and
@@ -79,6 +80,8 @@ enum Ended {
     Closed,
     /// The client broke the protocol, or was silent for too long.
     Violation(Violation),
+    /// The client broke RFC 6455.
+    Broken(Broken),
     /// The client exceeded one of the server's limits.
     Limit(LimitExceeded),
     /// The server shuts down or the application has ended the link, and all channels are closed or the drain time is
@@ -140,6 +143,7 @@ impl Link {
             Ended::Lost => (1006, "the connection was lost"),
             Ended::Closed => (1000, "the client closed the link"),
             Ended::Violation(violation) => (violation.code(), violation.reason()),
+            Ended::Broken(broken) => (broken.code().unwrap_or(1002), "the client broke RFC 6455"),
             Ended::Limit(crossed) => (crossed.code, crossed.reason),
             Ended::Departed(CloseFrame { code: 1001, .. }) => (1001, "the server is shutting down"),
             Ended::Departed(close) => (close.code, "the application ended the link"),
@@ -148,6 +152,11 @@ impl Link {
         let frame = match ended {
             Ended::Lost => return debug!("link lost"),
             Ended::Closed => None,
+            Ended::Broken(broken) => {
+                // A flood of this must not become one of log lines.
+                debug!("link closed: {broken}");
+                Some(CloseFrame { code, reason: reason.into() })
+            }
             Ended::Violation(violation) => {
                 let limit = violation.limit();
                 warn!(limit, "link closed: {violation}");

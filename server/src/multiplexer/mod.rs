@@ -36,7 +36,8 @@ use crate::link::registry::{Links, Revalidation};
 use crate::link::{Link, head};
 use crate::metrics::stats::Stats;
 use crate::net::serve::Serving;
-use crate::ws::frames::{Config, FramedSocket};
+use crate::ws::frame::Config;
+use crate::ws::frames::FramedSocket;
 use crate::ws::upgrade::{Offer, switching_protocols};
 
 /// The bytes by which a batch may exceed its content, for headers and lengths. A batch of 4-byte messages is twice as

@@ -3,12 +3,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::extract::ws::{CloseCode, CloseFrame, Message, close_code};
+use axum::extract::ws::{CloseCode, CloseFrame, Message};
 use futures_util::future::{Either, select};
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use tokio::time::timeout;
 
-use crate::ws::frames::Broken;
+use crate::ws::frame::Broken;
 use crate::ws::socket::WebSocket;
 
 /// What the other side has to answer a close, as in Chromium; then the page sees 1006.
@@ -102,11 +102,7 @@ trait Fault {
 
 impl Fault for Broken {
     fn code(&self) -> Option<CloseCode> {
-        match self {
-            Self::Protocol(_) => Some(close_code::PROTOCOL),
-            Self::NotUtf8 => Some(close_code::INVALID),
-            _ => None,
-        }
+        self.code()
     }
 }
 

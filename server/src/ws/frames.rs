@@ -5,7 +5,6 @@
 //! nothing, only the answer to its latest ping is kept (RFC 6455 §5.5.3).
 
 use std::cell::RefCell;
-use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -15,9 +14,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
 use crate::budget::compact;
-
-use super::mask::mask;
-use super::output::Output;
+use crate::ws::frame::opcode::{BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT};
+use crate::ws::frame::{Broken, Config, Frame, parse_close};
+use crate::ws::output::Output;
 
 /// Bytes that one read of small messages takes: 400 messages of 32 bytes.
 const READ: usize = 16 * 1024;
@@ -29,6 +28,9 @@ const DIRECT: usize = 8 * 1024;
 /// Bytes that are read for one message before other tasks have their turn, and at once: 256 KiB take 0.1 ms. Pieces without
 /// content may never make a message.
 const TURN: usize = 256 * 1024;
+
+/// Memory that is reserved for a frame before any of it has arrived: a piece of a large message of a link.
+const ANNOUNCED: usize = 1 << 20;
 
 /// Pings are answered one by one while less than this waits to be written: 128 of the largest answers.
 const ANSWERS: usize = 16 * 1024;
@@ -54,65 +56,6 @@ pub(crate) enum Received {
     Close(Option<(u16, String)>),
 }
 
-/// Why a socket cannot be used any more.
-#[derive(Debug)]
-pub(crate) enum Broken {
-    Io(io::Error),
-    /// The connection ended without a closing handshake.
-    Lost,
-    /// This side or the peer has closed.
-    Closed,
-    /// The peer broke RFC 6455.
-    Protocol(&'static str),
-    /// The peer's text is not UTF-8.
-    NotUtf8,
-    /// The peer's message is larger than allowed.
-    TooLarge,
-}
-
-impl fmt::Display for Broken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(error) => error.fmt(f),
-            Self::Lost => f.write_str("the connection ended without a closing handshake"),
-            Self::Closed => f.write_str("the WebSocket is closed"),
-            Self::Protocol(why) => write!(f, "the peer broke RFC 6455: {why}"),
-            Self::NotUtf8 => f.write_str("the peer sent a text that is not UTF-8"),
-            Self::TooLarge => f.write_str("the peer's message is larger than allowed"),
-        }
-    }
-}
-
-impl std::error::Error for Broken {}
-
-impl From<io::Error> for Broken {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-/// Which side of the connection a socket is, and what it accepts.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Config {
-    /// A client masks what it sends (RFC 6455 §5.3).
-    pub(crate) is_client: bool,
-    pub(crate) max_message: usize,
-    pub(crate) max_frame: usize,
-    /// Frames of a client that are not masked.
-    pub(crate) accept_unmasked: bool,
-}
-
-impl Config {
-    /// A server that accepts messages of at most so many bytes, however they are cut.
-    pub(crate) fn server(max_message: usize) -> Self {
-        Self { is_client: false, max_message, max_frame: max_message, accept_unmasked: false }
-    }
-
-    pub(crate) fn client(max_message: usize) -> Self {
-        Self { is_client: true, ..Self::server(max_message) }
-    }
-}
-
 /// The closing handshake (RFC 6455 §7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -121,17 +64,6 @@ enum State {
     Closing,
     /// The peer's Close has come; the answer is queued.
     Closed,
-}
-
-/// A frame whose payload is arriving.
-#[derive(Debug, Clone, Copy)]
-struct Frame {
-    opcode: u8,
-    fin: bool,
-    mask: [u8; 4],
-    /// Bytes of the payload that have come, and that are still to come.
-    done: usize,
-    left: usize,
 }
 
 /// A message of which a part has come.
@@ -148,6 +80,8 @@ pub(crate) struct FramedSocket<S> {
     config: Config,
     /// What has been read and belongs to no message yet: the beginning of a frame, or several whole ones.
     input: BytesMut,
+    /// The capacity of the allocation of `input`: its own capacity shrinks when its beginning is taken.
+    input_held: usize,
     frame: Option<Frame>,
     partial: Option<Partial>,
     output: Output,
@@ -160,24 +94,13 @@ pub(crate) struct FramedSocket<S> {
     ended: bool,
 }
 
-/// Kinds of frames (RFC 6455 §5.2).
-pub(crate) mod opcode {
-    pub(crate) const CONTINUATION: u8 = 0;
-    pub(crate) const TEXT: u8 = 1;
-    pub(crate) const BINARY: u8 = 2;
-    pub(crate) const CLOSE: u8 = 8;
-    pub(crate) const PING: u8 = 9;
-    pub(crate) const PONG: u8 = 10;
-}
-
-use opcode::{BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT};
-
 impl<S: AsyncRead + AsyncWrite + Unpin> FramedSocket<S> {
     pub(crate) fn new(io: S, config: Config) -> Self {
         Self {
             io,
             config,
             input: BytesMut::new(),
+            input_held: 0,
             frame: None,
             partial: None,
             output: Output::new(config.is_client),
@@ -200,7 +123,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FramedSocket<S> {
 
     /// Bytes that the buffers hold.
     pub(crate) fn held(&self) -> usize {
-        self.input.capacity() + self.unfinished() + self.output.held()
+        self.input_held + self.unfinished() + self.output.held()
     }
 
     /// Bytes of a message that is not complete. Its allocation may be larger; memory that nothing was written to costs
@@ -215,8 +138,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FramedSocket<S> {
             return Poll::Ready(None);
         }
         let received = match self.state {
-            // The answer to the Close is the last thing that is written.
-            State::Closed => ready!(self.poll_flush(cx)).map(|()| None).map_err(Broken::Io),
+            // The answer to the Close is the last thing that is written. A peer that does not wait for it has closed all
+            // the same.
+            State::Closed => {
+                let _ = ready!(self.poll_flush(cx));
+                Ok(None)
+            }
             State::Open | State::Closing => ready!(self.poll_received(cx)).map(Some),
         };
         self.ended = !matches!(received, Ok(Some(_)));
@@ -230,9 +157,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FramedSocket<S> {
                 return Poll::Ready(Ok(received));
             }
             if self.answered
-                && let Poll::Ready(written) = self.poll_flush(cx)
+                && let Poll::Ready(Err(_)) = self.poll_flush(cx)
             {
-                written?;
+                // The peer reads no answers any more. Reading shows what it sent before that, and how it ended.
+                self.answered = false;
             }
             match ready!(self.poll_read(cx))? {
                 0 => return Poll::Ready(Err(Broken::Lost)),
@@ -253,21 +181,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FramedSocket<S> {
     /// Queues a message, a ping or a pong.
     ///
     /// # Errors
-    /// This side or the peer has closed.
+    /// This side or the peer has closed, or the content is more than a ping or a pong carries.
     pub(crate) fn start_send(&mut self, opcode: u8, content: Bytes) -> Result<(), Broken> {
         if self.state != State::Open {
             return Err(Broken::Closed);
+        }
+        if opcode >= CLOSE && content.len() > MAX_CONTROL {
+            let why = "a ping or a pong carries at most 125 bytes";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why).into());
         }
         self.output.push(opcode, content);
         Ok(())
     }
 
-    /// Queues a Close behind what has been sent, with a code and a reason.
+    /// Queues a Close behind what has been sent, with a code and as much of a reason as fits.
     ///
     /// # Errors
     /// This side or the peer has closed.
     pub(crate) fn start_close(&mut self, close: Option<(u16, &str)>) -> Result<(), Broken> {
-        let content = close.map(|(code, reason)| [&code.to_be_bytes(), reason.as_bytes()].concat());
+        let content = close.map(|(code, reason)| {
+            let mut end = reason.len().min(MAX_CONTROL - size_of_val(&code));
+            while !reason.is_char_boundary(end) {
+                end -= 1;
+            }
+            [&code.to_be_bytes(), &reason.as_bytes()[..end]].concat()
+        });
         self.start_send(CLOSE, content.unwrap_or_default().into())?;
         self.state = State::Closing;
         // Nothing follows a Close.
@@ -296,6 +234,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FramedSocket<S> {
             && frame.left >= DIRECT
         {
             let start = partial.content.len();
+            partial.reserve(frame.left);
             let mut rest = (&mut partial.content).limit(frame.left.min(TURN));
             let read = ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut rest))?;
             frame.unmask(&mut partial.content[start..]);
@@ -305,6 +244,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FramedSocket<S> {
             let mut scratch = ReadBuf::new(scratch);
             ready!(Pin::new(&mut self.io).poll_read(cx, &mut scratch))?;
             self.input.extend_from_slice(scratch.filled());
+            self.input_held = self.input.capacity();
             Poll::Ready(Ok(scratch.filled().len()))
         })
     }
@@ -312,8 +252,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FramedSocket<S> {
     /// The next message of what has been read.
     fn parse(&mut self) -> Result<Option<Received>, Broken> {
         let received = self.parse_frames();
-        if self.input.is_empty() {
+        if self.input.is_empty() || self.state == State::Closed {
             self.input = BytesMut::new();
+            self.input_held = 0;
+        } else if matches!(received, Ok(None)) && self.input_held > 2 * MAX_CONTROL {
+            // The beginning of a frame would keep what was read with it.
+            self.input = BytesMut::from(&self.input[..]);
+            self.input_held = self.input.capacity();
         }
         received
     }
@@ -345,13 +290,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FramedSocket<S> {
             } else if is_control {
                 return Ok(None);
             } else {
-                let partial = self.partial.get_or_insert_with(|| Partial {
-                    is_text: frame.opcode == TEXT,
-                    content: Vec::with_capacity(frame.left),
-                });
+                let partial = self
+                    .partial
+                    .get_or_insert_with(|| Partial { is_text: frame.opcode == TEXT, content: Vec::new() });
                 let (start, here) = (partial.content.len(), frame.left.min(self.input.len()));
-                // All of this frame: no reallocation while it arrives.
-                partial.content.reserve(frame.left);
+                partial.reserve(frame.left);
                 partial.content.extend_from_slice(&self.input[..here]);
                 self.input.advance(here);
                 frame.unmask(&mut partial.content[start..]);
@@ -394,6 +337,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FramedSocket<S> {
                 if self.state == State::Open {
                     self.answered = true;
                     if self.output.len() < ANSWERS {
+                        // An older answer would follow a newer one.
+                        self.pong = None;
                         self.output.push(PONG, payload.clone());
                     } else {
                         self.pong = Some(payload.clone());
@@ -409,6 +354,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FramedSocket<S> {
                     self.output.push(CLOSE, payload);
                 }
                 self.pong = None;
+                // The rest of the message can never arrive.
+                self.partial = None;
                 self.state = State::Closed;
                 Ok(Received::Close(close))
             }
@@ -420,22 +367,13 @@ fn data(is_text: bool, content: Bytes) -> Received {
     if is_text { Received::Text(content) } else { Received::Binary(content) }
 }
 
-fn parse_close(payload: &[u8]) -> Result<Option<(u16, String)>, Broken> {
-    let Some((code, reason)) = payload.split_first_chunk() else {
-        return if payload.is_empty() { Ok(None) } else { Err(Broken::Protocol("half a close code")) };
-    };
-    let code = u16::from_be_bytes(*code);
-    // RFC 6455 §7.4; 1012 to 1014 are registered since.
-    if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
-        return Err(Broken::Protocol("a close code that may not be sent"));
-    }
-    match str::from_utf8(reason) {
-        Ok(reason) => Ok(Some((code, reason.to_owned()))),
-        Err(_) => Err(Broken::Protocol("a close reason that is not UTF-8")),
-    }
-}
-
 impl Partial {
+    /// Makes room for the rest of a frame, up to a megabyte or as much as has arrived: a head costs its sender a few bytes,
+    /// whatever length it announces.
+    fn reserve(&mut self, rest: usize) {
+        self.content.reserve(rest.min(self.content.len().max(ANNOUNCED)));
+    }
+
     fn complete(mut self) -> Received {
         // What was reserved for pieces that did not come; without it, nothing is moved.
         self.content.shrink_to_fit();
@@ -443,50 +381,7 @@ impl Partial {
     }
 }
 
-impl Frame {
-    /// Reads the head of a frame (RFC 6455 §5.2), if it has come, and its length.
-    fn parse(input: &[u8], config: &Config) -> Result<Option<(Self, usize)>, Broken> {
-        let Some(&[first, second]) = input.first_chunk() else { return Ok(None) };
-        if first & 0x70 != 0 {
-            return Err(Broken::Protocol("a reserved bit is set"));
-        }
-        let is_masked = second & 0x80 != 0;
-        match (is_masked, config.is_client) {
-            (false, false) if !config.accept_unmasked => {
-                return Err(Broken::Protocol("a client's frame is not masked"));
-            }
-            (true, true) => return Err(Broken::Protocol("a server's frame is masked")),
-            _ => {}
-        }
-        let rest = &input[2..];
-        let (length, rest, head) = match second & 0x7f {
-            126 => match rest.split_first_chunk() {
-                Some((length, rest)) => (u64::from(u16::from_be_bytes(*length)), rest, 4),
-                None => return Ok(None),
-            },
-            127 => match rest.split_first_chunk() {
-                Some((length, rest)) => (u64::from_be_bytes(*length), rest, 10),
-                None => return Ok(None),
-            },
-            length => (length.into(), rest, 2),
-        };
-        let (mask, head) = match rest.first_chunk() {
-            _ if !is_masked => ([0; 4], head),
-            Some(mask) => (*mask, head + mask.len()),
-            None => return Ok(None),
-        };
-        // No address space holds more: it is refused as too large.
-        let left = usize::try_from(length).unwrap_or(usize::MAX);
-        Ok(Some((Self { opcode: first & 0x0f, fin: first & 0x80 != 0, mask, done: 0, left }, head)))
-    }
-
-    /// Unmasks the next bytes of the payload (RFC 6455 §5.3).
-    fn unmask(&mut self, bytes: &mut [u8]) {
-        mask(bytes, self.mask, self.done);
-        self.done = self.done.wrapping_add(bytes.len());
-        self.left -= bytes.len();
-    }
-}
-
+#[cfg(test)]
+mod differential;
 #[cfg(test)]
 mod tests;

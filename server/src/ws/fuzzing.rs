@@ -8,7 +8,8 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::frames::{Broken, Config, FramedSocket, Received, opcode};
+use super::frame::{Broken, Config, opcode};
+use super::frames::{FramedSocket, Received};
 use super::mask::mask;
 
 /// A connection in memory, and the peer at its other end.
@@ -20,6 +21,8 @@ pub(crate) struct Peer {
     /// What it has read, and how much more it reads.
     pub(crate) read: Vec<u8>,
     pub(crate) room: usize,
+    /// Writing to it fails.
+    pub(crate) is_gone: bool,
 }
 
 impl AsyncRead for Peer {
@@ -48,6 +51,9 @@ impl AsyncWrite for Peer {
         _: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.is_gone {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
         let before = self.read.len();
         for slice in slices {
             let length = slice.len().min(self.room);

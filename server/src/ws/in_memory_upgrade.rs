@@ -21,7 +21,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::sync::oneshot;
 
 use crate::ws::bridge::bridge;
-use crate::ws::frames::{Config, FramedSocket};
+use crate::ws::frame::Config;
+use crate::ws::frames::FramedSocket;
 use crate::ws::socket::WebSocket;
 
 /// What is buffered in each direction: one large batch. Memory is taken as it is needed.

@@ -8,7 +8,8 @@ use axum::extract::ws::{CloseFrame, Message, Utf8Bytes};
 use futures_util::{Sink, Stream};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::ws::frames::{Broken, FramedSocket, Received, opcode};
+use crate::ws::frame::{Broken, opcode};
+use crate::ws::frames::{FramedSocket, Received};
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Stream for FramedSocket<S> {
     type Item = Result<Message, Broken>;

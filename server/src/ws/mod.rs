@@ -1,6 +1,7 @@
 //! WebSockets as handlers see them, native and virtual.
 
 pub(crate) mod bridge;
+pub(crate) mod frame;
 pub(crate) mod frames;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;

@@ -33,14 +33,16 @@ pub(crate) struct Output {
     /// Small frames, behind the parts, and how much of them has been written.
     tail: Vec<u8>,
     written: usize,
-    /// Bytes of the parts.
+    /// Bytes of the parts that are not written.
     shared: usize,
+    /// Bytes of the first part that are written: it is held until all of it is.
+    begun: usize,
 }
 
 impl Output {
     /// `masks`: the frames are a client's.
     pub(crate) fn new(masks: bool) -> Self {
-        Self { masks, parts: VecDeque::new(), tail: Vec::new(), written: 0, shared: 0 }
+        Self { masks, parts: VecDeque::new(), tail: Vec::new(), written: 0, shared: 0, begun: 0 }
     }
 
     /// Bytes that wait to be written.
@@ -50,7 +52,7 @@ impl Output {
 
     /// Bytes of memory that they take.
     pub(crate) fn held(&self) -> usize {
-        self.shared + self.tail.capacity() + self.parts.capacity() * size_of::<Bytes>()
+        self.shared + self.begun + self.tail.capacity() + self.parts.capacity() * size_of::<Bytes>()
     }
 
     /// Adds a frame (RFC 6455 §5.2).
@@ -136,10 +138,12 @@ impl Output {
             part.advance(length);
             written -= length;
             self.shared -= length;
+            self.begun += length;
             if !part.is_empty() {
                 return;
             }
             self.parts.pop_front();
+            self.begun = 0;
         }
         self.written += written;
         if self.written == self.tail.len() {

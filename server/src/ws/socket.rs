@@ -14,7 +14,8 @@ use hyper_util::rt::TokioIo;
 use manysocket_protocol::{self as protocol, Close};
 
 use crate::budget::Reservation;
-use crate::ws::frames::{Broken, FramedSocket};
+use crate::ws::frame::Broken;
+use crate::ws::frames::FramedSocket;
 use crate::ws::pipe::{Incoming, Pipe};
 
 /// A WebSocket, native or virtual, with the interface and the behaviour of [axum's own](axum::extract::ws::WebSocket).
@@ -37,7 +38,14 @@ impl WebSocket {
     pub(crate) fn native(socket: FramedSocket<TokioIo<Upgraded>>, protocol: Option<HeaderValue>) -> Self {
         let halves = Arc::new(Halves::default());
         let waker = Arc::clone(&halves).into();
-        Self(Inner::Native(Native { socket: Box::new(socket), protocol, halves, waker, owes_answer: false }))
+        Self(Inner::Native(Native {
+            socket: Box::new(socket),
+            protocol,
+            halves,
+            waker,
+            owes_answer: false,
+            breach: None,
+        }))
     }
 
     pub(crate) fn virtual_(
@@ -72,7 +80,7 @@ impl WebSocket {
     /// Leaves a close of the page's without an answer: to the page, the connection is lost.
     pub(crate) fn lose(&mut self) {
         match &mut self.0 {
-            Inner::Native(native) => native.owes_answer = false,
+            Inner::Native(native) => (native.owes_answer, native.breach) = (false, None),
             Inner::Virtual(socket) => socket.answer = None,
         }
     }
@@ -95,6 +103,9 @@ impl Stream for WebSocket {
                 native.halves.reader.register(cx.waker());
                 let polled = native.socket.poll_next_unpin(&mut Context::from_waker(&native.waker));
                 native.owes_answer = matches!(polled, Poll::Ready(Some(Ok(Message::Close(_)))));
+                if let Poll::Ready(Some(Err(broken))) = &polled {
+                    native.breach = broken.code();
+                }
                 polled.map_err(Error::new)
             }
             Inner::Virtual(socket) => socket.poll_next(cx),
@@ -154,6 +165,8 @@ struct Native {
     waker: Waker,
     /// The page's close has been read last: the socket writes its answer when it is used again.
     owes_answer: bool,
+    /// The page broke RFC 6455, or has sent a message that is too large: the code that it gets if the handler gives none.
+    breach: Option<CloseCode>,
 }
 
 impl Native {
@@ -188,6 +201,10 @@ impl Wake for Halves {
 
 impl Drop for Native {
     fn drop(&mut self) {
+        if let Some(code) = self.breach {
+            // RFC 6455 §7.1.7. The handler may have closed before.
+            self.owes_answer |= self.socket.start_close(Some((code, ""))).is_ok();
+        }
         if self.owes_answer {
             // RFC 6455 §5.5.1. Where there is no room for it, the page sees 1006, as it would without this.
             let _ = self.socket.poll_flush_unpin(&mut Context::from_waker(Waker::noop()));

@@ -132,7 +132,8 @@ fn breaches_of_the_protocol_are_named() {
         (masked(0x88, &[3, 232, 0xff]), "a close reason that is not UTF-8"),
         (masked(0x82, &vec![0; LARGEST + 1])[..14].to_vec(), "larger than allowed"),
         ([&masked(0x02, &vec![0; LARGEST])[..], &masked(0x00, b"x")[..]].concat(), "larger than allowed"),
-        ([&[0x82, 0xff], &u64::MAX.to_be_bytes()[..], &[0; 4]].concat(), "larger than allowed"),
+        ([&[0x82, 0xff], &u64::MAX.to_be_bytes()[..], &[0; 4]].concat(), "the first bit of a length"),
+        ([&[0x82, 0xff], &(u64::MAX / 2).to_be_bytes()[..], &[0; 4]].concat(), "larger than allowed"),
     ] {
         let mut socket = server();
         socket.io_mut().sent.extend(&bytes);
@@ -163,4 +164,108 @@ fn what_is_only_announced_is_not_counted() {
     socket.io_mut().sent.extend(&frame(0x82, &vec![0; LARGEST], true)[..20_000]);
     assert!(received(&mut socket).is_empty());
     assert!((19_900..=40_000).contains(&socket.held()), "{}", socket.held());
+}
+
+/// Browsers refuse lengths that are not in their shortest form; servers accept them.
+#[test]
+fn only_a_client_insists_on_the_shortest_length() {
+    let lengths: [&[u8]; 3] =
+        [&[126, 0, 5], &[127, 0, 0, 0, 0, 0, 0, 0, 5], &[127, 0, 0, 0, 0, 0, 0, 0xff, 0xff]];
+    for length in lengths {
+        let content =
+            vec![0; usize::from(length[length.len() - 1]) | usize::from(length[length.len() - 2]) << 8];
+        let mut server = server();
+        let mut masked = [&[0x82], length, &[0; 4], &content[..]].concat();
+        masked[1] |= 0x80;
+        server.io_mut().sent.extend(masked);
+        assert_eq!(received(&mut server), [Ok(Received::Binary(content.clone().into()))]);
+        let peer = Peer { per_read: usize::MAX, ..Peer::default() };
+        let mut client = FramedSocket::new(peer, Config::client(LARGEST));
+        client.io_mut().sent.extend([&[0x82], length, &content[..]].concat());
+        assert!(matches!(&received(&mut client)[..], [Err(why)] if why.contains("shortest")));
+    }
+}
+
+#[test]
+fn an_older_answer_never_follows_a_newer_one() {
+    let mut socket = server();
+    let ping = |number: u16| frame(0x89, &[&number.to_be_bytes()[..], &[0; 120]].concat(), true);
+    for number in 0..1000 {
+        socket.io_mut().sent.extend(ping(number));
+        assert_eq!(received(&mut socket).len(), 1);
+        // Some is read, now and then: not all that waits.
+        socket.io_mut().room += if number % 100 == 0 { 5000 } else { 0 };
+    }
+    socket.io_mut().room = usize::MAX;
+    assert!(flushed(&mut socket));
+    let pongs = frames(&socket.io_mut().read);
+    let numbers: Vec<_> =
+        pongs.iter().map(|(_, content)| u16::from_be_bytes([content[0], content[1]])).collect();
+    assert!(numbers.is_sorted(), "{numbers:?}");
+    assert_eq!(numbers.last(), Some(&999));
+}
+
+/// The whole allocation of a message is held until its last byte is written.
+#[test]
+fn a_message_that_is_partly_written_is_counted_whole() {
+    let mut socket = server();
+    socket.io_mut().room = LARGEST - 1000;
+    assert!(socket.start_send(BINARY, vec![7; LARGEST].into()).is_ok());
+    assert!(!flushed(&mut socket));
+    assert!(socket.queued() <= 1100);
+    assert!(socket.held() >= LARGEST, "{}", socket.held());
+    socket.io_mut().room = usize::MAX;
+    assert!(flushed(&mut socket));
+    assert!(socket.held() <= 256, "{}", socket.held());
+}
+
+/// What was read together with the beginning of a frame, or is not yet taken, is counted.
+#[test]
+fn the_beginning_of_a_frame_keeps_nothing_but_itself() {
+    let mut socket = server();
+    socket.io_mut().sent.extend(frame(0x82, b"", true).repeat(2000));
+    socket.io_mut().sent.extend([0x82]);
+    let first = socket.poll_next(&mut Context::from_waker(Waker::noop()));
+    assert!(matches!(first, Poll::Ready(Some(Ok(Received::Binary(_))))));
+    assert!(socket.held() >= 12_000, "{}", socket.held());
+    assert_eq!(received(&mut socket).len(), 1999);
+    assert!((1..=64).contains(&socket.held()), "{}", socket.held());
+}
+
+#[test]
+fn a_close_ends_an_unfinished_message() {
+    let mut socket = server();
+    socket.io_mut().sent.extend(frame(0x02, &[1; 50_000], true));
+    socket.io_mut().sent.extend(frame(0x88, b"", true));
+    socket.io_mut().sent.extend(frame(0x80, b"the rest", true));
+    assert!(matches!(received(&mut socket)[..], [Ok(Received::Close(None))]));
+    assert!(socket.held() <= 256, "{}", socket.held());
+}
+
+/// A peer that sends its last words and leaves, without reading the answers.
+#[test]
+fn what_a_peer_sent_before_it_left_is_received() {
+    let mut socket = server();
+    socket.io_mut().is_gone = true;
+    for content in [frame(0x89, b"?", true), frame(0x81, b"the last", true), frame(0x88, b"", true)] {
+        socket.io_mut().sent.extend(content);
+        socket.io_mut().per_read = 8;
+    }
+    let received = received(&mut socket);
+    let [Ok(Received::Ping(_)), Ok(Received::Text(text)), Ok(Received::Close(None))] = &received[..] else {
+        panic!("{received:?}")
+    };
+    assert_eq!(text, "the last");
+}
+
+#[test]
+fn frames_that_the_peer_would_refuse_are_not_sent() {
+    let mut socket = server();
+    assert!(matches!(socket.start_send(PING, vec![0; 126].into()), Err(Broken::Io(_))));
+    assert!(socket.start_send(PONG, vec![0; 125].into()).is_ok());
+    assert!(socket.start_close(Some((1000, &"ä".repeat(100)))).is_ok());
+    socket.io_mut().room = usize::MAX;
+    assert!(flushed(&mut socket));
+    let close = [&1000_u16.to_be_bytes()[..], "ä".repeat(61).as_bytes()].concat();
+    assert_eq!(frames(&socket.io_mut().read)[1..], [(0x88, close)]);
 }
