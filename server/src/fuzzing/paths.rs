@@ -12,7 +12,7 @@ use crate::access::scope::Scope;
 use crate::access::web_origin::WebOrigin;
 use crate::nats::{path, subject};
 
-/// What is checked of a target without a parser of URLs is what one would have found.
+/// Checks that the parts of a target that our code reads without a URL parser equal those that a URL parser reads.
 pub(crate) fn is_as_the_parser_has_it(target: &str) {
     let path = target.split('?').next().unwrap_or_default();
     let lower = path.to_ascii_lowercase();
@@ -102,8 +102,8 @@ pub fn origins(input: &[u8]) {
             }
         }
     }
-    // What is read as an origin without a parser of URLs is what one would leave unchanged. Names that cannot be decoded are
-    // an exception, which no browser has.
+    // An origin that our code accepts without a URL parser is one that a URL parser leaves unchanged. The exception
+    // are names that cannot be decoded; no browser sends one.
     if WebOrigin::parse(origin).is_some() && !origin.contains("xn--") {
         let url = Url::parse(origin).expect("a URL");
         assert_eq!(url.origin().ascii_serialization(), origin);

@@ -282,7 +282,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_behind_the_prefix_is_passed_on_byte_for_byte() {
+    fn the_path_after_the_prefix_is_forwarded_byte_for_byte() {
         for (prefix, upstream, asked, expected) in [
             ("/chat", "ws://h:1/rooms", "/chat", "ws://h:1/rooms"),
             ("/chat", "ws://h:1/rooms", "/chat/", "ws://h:1/rooms/"),
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_upstream_could_take_for_another_path_is_not_forwarded() {
+    fn an_ambiguous_path_is_not_forwarded() {
         for (prefix, upstream, asked, is_right) in [
             ("/chat", "ws://h/rooms", "/chat/a", true),
             ("/chat", "ws://h/rooms", "/chat//a", true),
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_forwarded_to_is_refused_with_a_reason() {
+    fn an_invalid_prefix_or_upstream_is_refused_with_a_reason() {
         for (prefix, upstream, reason) in [
             ("chat", "ws://h", "begins with a slash"),
             ("/{x}", "ws://h", "begins with a slash"),

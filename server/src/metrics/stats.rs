@@ -23,7 +23,7 @@ pub struct Stats {
 /// anything; above the last, a user has noticed the delay.
 pub const OPEN_LATENCY_BUCKETS: [f64; 5] = [0.001, 0.01, 0.1, 1.0, 10.0];
 
-/// What a multiplexer has done since it started.
+/// The totals of a multiplexer since its start.
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Totals {

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_an_address_is_refused_without_its_password() {
+    fn an_invalid_address_is_refused_without_its_password() {
         for (urls, reason) in [
             ("", "no host"),
             ("nats://a:s3cret@", "address 1"),

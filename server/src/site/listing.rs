@@ -26,7 +26,7 @@ const REMEMBERED: usize = 1024;
 ///
 /// let rooms = Listing::new();
 /// assert!(rooms.insert("blue"));
-/// assert!(!rooms.insert("blue"), "it is there");
+/// assert!(!rooms.insert("blue"), "it is present already");
 /// rooms.insert("Grüner Raum / 2");
 /// assert!(rooms.remove("blue"));
 /// assert_eq!(rooms.snapshot(), ["Grüner Raum / 2".into()]);
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_comes_and_goes_in_between_is_not_told() {
+    async fn a_name_added_and_removed_in_between_is_not_reported() {
         let listing = Listing::new();
         let mut changes = listing.changes();
         assert_eq!(changes.next().await, Change::All(vec![]));
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_is_far_behind_gets_all_again() {
+    async fn a_follower_far_behind_gets_all_names_again() {
         let listing = Listing::new();
         let mut changes = listing.changes();
         changes.next().await;

@@ -505,7 +505,7 @@ mod tests {
         );
     }
 
-    /// Slow readers hold a bounded number of bytes while the list changes.
+    /// Checks that slow readers hold a bounded number of bytes while the list changes.
     #[tokio::test(start_paused = true)]
     async fn lists_of_before_are_bounded() {
         let listing = large();
@@ -525,7 +525,7 @@ mod tests {
         assert!(view.list().await.is_ok(), "there is room again");
     }
 
-    /// A long list is copied once a second, however fast names change.
+    /// Checks that a long list is copied once a second, however fast names change.
     #[tokio::test(start_paused = true)]
     async fn a_long_list_is_not_copied_for_each_change() {
         let listing = large();

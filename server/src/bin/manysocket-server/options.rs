@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_served_is_refused_with_a_reason() {
+    fn invalid_options_are_refused_with_a_reason() {
         for (arguments, reason) in [
             ("--upstream /a=ws://h --upstream /a/=ws://h", "two values of --upstream"),
             ("--nats nats://h --data d", "cannot be used with"),
