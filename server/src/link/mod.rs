@@ -39,6 +39,7 @@ use crate::link::turn::{STRIDE, Turn};
 use crate::metrics::stats::{Counted, Stats, Traffic};
 use crate::ws::frame::Broken;
 use crate::ws::frames::FramedSocket;
+use crate::ws::linger::linger;
 use crate::ws::pipe::{Incoming, Pipe, Signals, content};
 
 /// The number of read and write rounds before the task yields. tokio's own budget counts reads of the connection, and
@@ -53,8 +54,8 @@ const IDLE: usize = 8 * 1024;
 /// The timeout for the peer's answer to the physical Close frame; a peer that broke the protocol may never answer.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// If a link ends partway through a physical message larger than this, it skips the closing handshake: the peer's
-/// Close can only arrive after the rest, and the buffered part costs memory. Twice the size of one read.
+/// If a link ends partway through a physical message larger than this, it discards further input in place of the closing
+/// handshake: the peer's Close can only arrive after the rest, and the buffered part costs memory. Twice the size of one read.
 const KEPT: usize = 64 * 1024;
 
 /// The memory of an open while the application handles it: its request, its task, and hyper's upgrade, 10 KiB. Through
@@ -175,18 +176,21 @@ impl Link {
                 Some(close)
             }
         };
-        let socket = &mut task.link.socket;
-        let closing = async {
+        let mut socket = task.link.socket;
+        let closing = async move {
             if let Some(CloseFrame { code, reason }) = frame {
                 socket.start_close(Some((code, &reason)))?;
                 poll_fn(|cx| socket.poll_flush(cx)).await?;
             }
-            if socket.unfinished() > KEPT {
-                return Ok(());
+            if socket.unfinished() <= KEPT {
+                // Complete the closing handshake (RFC 6455 §7.1.1): the Close frame of one side is in flight and would be
+                // lost if the connection ended now.
+                while let Some(Ok(_)) = poll_fn(|cx| socket.poll_next(cx)).await {}
             }
-            // Complete the closing handshake (RFC 6455 §7.1.1): the Close frame of one side is in flight and would be
-            // lost if the connection ended now.
-            while let Some(Ok(_)) = poll_fn(|cx| socket.poll_next(cx)).await {}
+            if socket.is_closing() {
+                // The link has ended, and counts no longer.
+                tokio::spawn(linger(socket));
+            }
             Ok::<(), Broken>(())
         };
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;

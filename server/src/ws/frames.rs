@@ -111,6 +111,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FramedSocket<S> {
         }
     }
 
+    /// Returns the connection, and drops what is buffered.
+    pub(crate) fn into_io(self) -> S {
+        self.io
+    }
+
+    /// Returns whether this side has sent its Close and the peer's has not arrived.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.state == State::Closing
+    }
+
     #[cfg(any(test, fuzzing))]
     pub(crate) fn io_mut(&mut self) -> &mut S {
         &mut self.io

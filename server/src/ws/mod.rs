@@ -6,6 +6,7 @@ pub(crate) mod frames;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 pub(crate) mod in_memory_upgrade;
+pub(crate) mod linger;
 mod mask;
 mod messages;
 mod output;

@@ -16,6 +16,7 @@ use manysocket_protocol::{self as protocol, Close};
 use crate::budget::Reservation;
 use crate::ws::frame::Broken;
 use crate::ws::frames::FramedSocket;
+use crate::ws::linger::linger;
 use crate::ws::pipe::{Incoming, Pipe};
 
 /// A WebSocket, native or virtual, with the interface and the behaviour of [axum's own](axum::extract::ws::WebSocket).
@@ -39,7 +40,7 @@ impl WebSocket {
         let halves = Arc::new(Halves::default());
         let waker = Arc::clone(&halves).into();
         Self(Inner::Native(Native {
-            socket: Box::new(socket),
+            socket: Some(Box::new(socket)),
             protocol,
             halves,
             waker,
@@ -101,7 +102,8 @@ impl Stream for WebSocket {
         match &mut self.0 {
             Inner::Native(native) => {
                 native.halves.reader.register(cx.waker());
-                let polled = native.socket.poll_next_unpin(&mut Context::from_waker(&native.waker));
+                let Some(socket) = &mut native.socket else { return Poll::Ready(None) };
+                let polled = socket.poll_next_unpin(&mut Context::from_waker(&native.waker));
                 native.owes_answer = matches!(polled, Poll::Ready(Some(Ok(Message::Close(_)))));
                 if let Poll::Ready(Some(Err(broken))) = &polled {
                     native.breach = broken.code();
@@ -128,7 +130,10 @@ impl Sink<Message> for WebSocket {
 
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
         match &mut self.0 {
-            Inner::Native(native) => native.socket.start_send_unpin(message).map_err(Error::new),
+            Inner::Native(Native { socket: Some(socket), .. }) => {
+                socket.start_send_unpin(message).map_err(Error::new)
+            }
+            Inner::Native(_) => Err(Error::new(Broken::Closed)),
             Inner::Virtual(socket) => socket.start_send(message),
         }
     }
@@ -158,7 +163,8 @@ impl Sink<Message> for WebSocket {
 
 #[derive(Debug)]
 struct Native {
-    socket: Box<FramedSocket<TokioIo<Upgraded>>>,
+    /// Taken when the socket is dropped.
+    socket: Option<Box<FramedSocket<TokioIo<Upgraded>>>>,
     protocol: Option<HeaderValue>,
     halves: Arc<Halves>,
     /// Wakes both halves.
@@ -176,7 +182,8 @@ impl Native {
         poll: impl FnOnce(&mut FramedSocket<TokioIo<Upgraded>>, &mut Context<'_>) -> Poll<Result<(), Broken>>,
     ) -> Poll<Result<(), Error>> {
         self.halves.writer.register(cx.waker());
-        poll(&mut self.socket, &mut Context::from_waker(&self.waker)).map_err(Error::new)
+        let Some(socket) = &mut self.socket else { return Poll::Ready(Err(Error::new(Broken::Closed))) };
+        poll(socket, &mut Context::from_waker(&self.waker)).map_err(Error::new)
     }
 }
 
@@ -201,13 +208,20 @@ impl Wake for Halves {
 
 impl Drop for Native {
     fn drop(&mut self) {
+        let Some(mut socket) = self.socket.take() else { return };
         if let Some(code) = self.breach {
             // RFC 6455 §7.1.7. The handler may have closed before.
-            self.owes_answer |= self.socket.start_close(Some((code, ""))).is_ok();
+            self.owes_answer |= socket.start_close(Some((code, ""))).is_ok();
         }
         if self.owes_answer {
             // RFC 6455 §5.5.1. Where there is no room for it, the page sees 1006, as it would without this.
-            let _ = self.socket.poll_flush_unpin(&mut Context::from_waker(Waker::noop()));
+            let _ = socket.poll_flush_unpin(&mut Context::from_waker(Waker::noop()));
+        }
+        // The page would lose the Close with a connection that is reset.
+        if socket.is_closing()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(linger(*socket));
         }
     }
 }
