@@ -1,9 +1,11 @@
 //! Memory accounting: what the process holds for one link and for all links.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Waker;
 
 use bytes::Bytes;
+use futures_util::task::AtomicWaker;
 
 /// The bytes of an allocation besides its content: the allocator's overhead and a reference count.
 pub(crate) const ALLOCATION: usize = 32;
@@ -18,16 +20,83 @@ pub(crate) fn compact(content: &[u8]) -> Bytes {
     Bytes::copy_from_slice(content)
 }
 
+/// The budgets of all links.
+///
+/// A link checks its memory only when something happens on it. When a small link finds that the memory of all links is
+/// full, it wakes the largest, which may have been idle for hours.
+#[derive(Debug, Default)]
+pub(crate) struct Budgets {
+    budgets: Mutex<Vec<Weak<Budget>>>,
+    /// The largest link has been woken, and has neither ended nor found that the memory is sufficient again. Without this
+    /// flag, each message of each link would cause a search through all links.
+    is_woken: AtomicBool,
+}
+
+impl Budgets {
+    /// Returns the budget of a new link.
+    pub(crate) fn open(&self, total: Arc<AtomicUsize>) -> Arc<Budget> {
+        let budget = Budget {
+            link: AtomicUsize::new(0),
+            total,
+            task: AtomicWaker::new(),
+            has_ended: AtomicBool::new(false),
+        };
+        let budget = Arc::new(budget);
+        let mut budgets = self.lock();
+        if budgets.len() == budgets.capacity() {
+            // Before the list grows, so that the cost is constant for each link.
+            budgets.retain(|budget| budget.strong_count() > 0);
+        }
+        budgets.push(Arc::downgrade(&budget));
+        budget
+    }
+
+    /// Wakes the link that holds most, so that it checks its memory; not again before [`Budgets::relieve`].
+    pub(crate) fn wake_largest(&self) {
+        if self.is_woken.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let budgets = self.lock();
+        let open = budgets.iter().filter_map(Weak::upgrade);
+        let running = open.filter(|budget| !budget.has_ended.load(Ordering::Relaxed));
+        if let Some(largest) = running.max_by_key(|budget| budget.link.load(Ordering::Relaxed)) {
+            largest.task.wake();
+        }
+    }
+
+    /// The memory of all links is sufficient again, or a link has ended.
+    pub(crate) fn relieve(&self) {
+        // A read first: all links write to the flag otherwise.
+        if self.is_woken.load(Ordering::Relaxed) {
+            self.is_woken.store(false, Ordering::Relaxed);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Budget>>> {
+        self.budgets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The memory that the server holds for a link, and for all links.
 #[derive(Debug)]
 pub(crate) struct Budget {
     link: AtomicUsize,
     total: Arc<AtomicUsize>,
+    /// The task of the link.
+    task: AtomicWaker,
+    /// The link has ended; its handlers may still hold something.
+    has_ended: AtomicBool,
 }
 
 impl Budget {
-    pub(crate) fn new(total: Arc<AtomicUsize>) -> Self {
-        Self { link: AtomicUsize::new(0), total }
+    /// Sets the task that [`Budgets::wake_largest`] wakes.
+    pub(crate) fn watch(&self, task: &Waker) {
+        self.task.register(task);
+    }
+
+    /// Excludes the link from those that [`Budgets::wake_largest`] considers, because it has ended.
+    pub(crate) fn end(&self) {
+        self.has_ended.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn take(&self, bytes: usize) {

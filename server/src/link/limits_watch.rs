@@ -64,10 +64,26 @@ impl LinkLimits {
         if link > self.limits.link_memory {
             return Err(LimitExceeded::LINK_MEMORY);
         }
-        if total > self.limits.total_memory && link >= total / self.stats.links().max(1) {
-            return Err(LimitExceeded::TOTAL_MEMORY);
+        if total > self.limits.total_memory {
+            if link >= total / self.stats.links().max(1) {
+                return Err(LimitExceeded::TOTAL_MEMORY);
+            }
+            self.stats.budgets().wake_largest();
+        } else {
+            self.stats.budgets().relieve();
         }
         Ok(())
+    }
+
+    /// Sets the task to wake when the memory of all links is full and this link holds most of it.
+    pub(crate) fn watch(&self, cx: &Context<'_>) {
+        self.budget.watch(cx.waker());
+    }
+
+    /// Excludes the link from those that are woken, because it has ended.
+    pub(crate) fn end(&self) {
+        self.budget.end();
+        self.stats.budgets().relieve();
     }
 
     /// Resets the stall timer, because the peer has accepted bytes.

@@ -112,7 +112,7 @@ impl Link {
     /// Runs the link to its end.
     pub(crate) async fn run(self, query: Option<String>) {
         debug!("link up");
-        let budget = Arc::new(self.stats.budget());
+        let budget = self.stats.budget();
         let mut task = Task {
             timer: Box::pin(tokio::time::sleep_until(self.started)),
             entries: HashMap::new(),
@@ -138,6 +138,7 @@ impl Link {
             Ok(()) => poll_fn(|cx| task.poll_counted(cx)).await,
             Err(violation) => Ended::Violation(violation),
         };
+        task.spending.end();
         task.fail_all().await;
         let stats = &task.link.stats;
         let (code, reason) = match &ended {
@@ -241,6 +242,7 @@ impl Task {
 
     /// Does all work that is possible now, and updates the metrics. Ready once the link has ended.
     fn poll_counted(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        self.spending.watch(cx);
         let polled = self.poll(cx);
         self.link.stats.exchanged(&mut self.received, &mut self.sent);
         let Refusals { too_many, too_long } = self.link.endpoint.take_refusals();

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use crate::budget::Budget;
+use crate::budget::{Budget, Budgets};
 
 /// Metrics of a [`Multiplexer`](crate::Multiplexer): the current counts, and [totals](Stats::totals). Clones share
 /// them.
@@ -14,6 +14,7 @@ pub struct Stats {
     links: Arc<AtomicUsize>,
     channels: Arc<AtomicUsize>,
     memory: Arc<AtomicUsize>,
+    budgets: Arc<Budgets>,
     /// The bytes that the topics of each hub hold.
     topics: Arc<Mutex<Vec<Weak<AtomicUsize>>>>,
     counters: Arc<Counters>,
@@ -124,8 +125,12 @@ impl Stats {
     }
 
     /// Returns a budget for a new link.
-    pub(crate) fn budget(&self) -> Budget {
-        Budget::new(Arc::clone(&self.memory))
+    pub(crate) fn budget(&self) -> Arc<Budget> {
+        self.budgets.open(Arc::clone(&self.memory))
+    }
+
+    pub(crate) fn budgets(&self) -> &Budgets {
+        &self.budgets
     }
 
     /// Counts a link until the returned guard is dropped.

@@ -252,6 +252,30 @@ async fn total_memory() {
     settled(&mut less).await;
 }
 
+/// The link that holds most is idle, so the growth of others must make the server check it.
+#[tokio::test]
+async fn total_memory_of_an_idle_link() {
+    let limits = Limits { total_memory: 400_000, ..Limits::default() };
+    // No ping is due that would have the server look at the link.
+    let settings = Settings { ping_interval: 600_000, ..Settings::default() };
+    let mut limited = Limited::start(settings, limits, app()).await;
+    let mut idle = opened(&limited.server, "/echo").await;
+    let mut others = Vec::new();
+    for _ in 0..8 {
+        others.push(opened(&limited.server, "/echo").await);
+    }
+    idle.send(unfinished(250_000)).await.expect("an open link");
+    settled(&mut idle).await;
+    for other in &mut others {
+        other.send(unfinished(12_000)).await.expect("an open link");
+        settled(other).await;
+    }
+    limited.ended(&mut idle, "total_memory", 1013, "the server's memory is full").await;
+    for other in &mut others {
+        settled(other).await;
+    }
+}
+
 #[tokio::test]
 async fn ping_interval() {
     let settings = Settings { ping_interval: 1000, ..Settings::default() };
