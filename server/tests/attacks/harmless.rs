@@ -27,7 +27,8 @@ use Load::{Commits, Dials, Echoes, Gets, Opens};
 /// The bytes that may be on their way on a channel before their echoes are read: below the window.
 const IN_FLIGHT: usize = 128 * 1024;
 
-/// The traffic that is as large as an attack, by the attack's name: as many messages, bytes, opens, links or requests.
+/// The traffic that is as large as an attack, by the attack's name: as many messages, bytes, opens, links or requests. It
+/// stays below the limits that the attack crosses.
 const LOADS: &[(&str, Load)] = &[
     ("a million pieces of one byte", echoes(1, 1, 1000, 4000)),
     ("200,000 empty messages", echoes(1, 1, 200_000, 0)),
@@ -43,11 +44,11 @@ const LOADS: &[(&str, Load)] = &[
     ("3,000 links that only sit", Dials(3000)),
     ("1,000 links with heads of 30 KB", Dials(1000)),
     ("35 lies about limits, credit and channels", Dials(35)),
-    ("messages that never end", echoes(1, 4, 1, 60 << 20)),
-    ("links that together fill the memory (100 MB)", echoes(8, 2, 1, 6 << 20)),
+    ("messages that never end", echoes(1, 4, 60, 1 << 20)),
+    ("links that together fill the memory (100 MB)", echoes(8, 2, 6, 1 << 20)),
     ("a physical message of 1 GiB, announced", echoes(1, 1, 3, 1 << 20)),
-    ("100 physical messages of 3 MiB without their last byte (100 MB)", echoes(100, 1, 3, 1 << 20)),
-    ("a page that never grants (100 MB a link)", echoes(1, 1000, 2, 60_000)),
+    ("100 physical messages of 3 MiB without their last byte (100 MB)", echoes(10, 1, 30, 1 << 20)),
+    ("a page that never grants (100 MB a link)", echoes(1, 100, 20, 60_000)),
     ("1,000 pages that never read", echoes(1000, 1, 4, 60_000)),
     ("small messages that keep large buffers", echoes(1, 200, 10, 64_000)),
     ("opens taken back at once", Opens(16_384)),
