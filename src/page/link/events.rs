@@ -26,7 +26,7 @@ pub(super) fn tell(link: u32) -> bool {
         any = true;
         match event {
             SocketEvent::Message { key, message: Message::Text(text) } => {
-                glue::arrived_text(link, key, &text)
+                glue::arrived_text(link, key, &text);
             }
             SocketEvent::Message { key, message: Message::Binary { buffer, start, length } } => {
                 glue::arrived_binary(link, key, &buffer, start, length);
