@@ -3,6 +3,7 @@
 //!
 //! `manysocket-test-server --listen ADDRESS --static DIR [--ping-interval MILLISECONDS] [--isolated]`
 
+mod handlers;
 mod topics;
 mod values;
 
@@ -344,6 +345,7 @@ async fn main() -> std::io::Result<()> {
     let files = ServeDir::new(files);
     let site = Site::new().nest("/test/site", site()).route("/", get_service(files.clone()));
     let app = routes()
+        .merge(handlers::routes())
         .merge(topics::routes())
         .merge(values::routes()?)
         .merge(site.into_router())
