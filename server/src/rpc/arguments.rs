@@ -46,7 +46,7 @@ pub(super) struct Caller {
     /// The link, or the native socket.
     peer: u64,
     stats: Option<Stats>,
-    /// What the link holds for the call under way.
+    /// What the link holds for the call under way: its arguments, and then its answer.
     reservation: Option<Reservation>,
     /// What the peer may still hold, once it has made a large call.
     room: Option<Arc<Semaphore>>,
@@ -104,7 +104,12 @@ impl Caller {
         }
     }
 
-    /// Gives back what the link holds for a call.
+    /// Counts an answer in place of the arguments, until [`done`](Self::done): it may wait for a page that does not read.
+    pub(super) fn hold(&mut self, answer: &str) {
+        self.reserve(Reservation::cost(answer.len()));
+    }
+
+    /// Gives back what the link holds for a call, once its answer is queued.
     pub(super) fn done(&mut self) {
         self.reserve(0);
     }

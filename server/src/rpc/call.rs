@@ -17,13 +17,13 @@ use crate::access::excerpt::excerpt;
 use super::arguments::{Caller, SMALL, lane};
 use super::{Error, Function};
 
-/// A function of any type: arguments in, JSON or an error out.
-pub(super) type Call = dyn Fn(&[&RawValue], &[String]) -> Result<Running, Error> + Send + Sync;
+/// A function of any type: from the arguments, their names and the number of the peer to the answer or an error.
+pub(super) type Call = dyn Fn(&[&RawValue], &[String], u64) -> Result<Running, Error> + Send + Sync;
 
-type Running = BoxFuture<'static, Result<Box<RawValue>, Error>>;
+type Running = BoxFuture<'static, Result<String, Error>>;
 
 pub(super) fn erase<F: Function<A, M>, A, M>(function: F) -> Arc<Call> {
-    Arc::new(move |arguments: &[&RawValue], names: &[String]| {
+    Arc::new(move |arguments: &[&RawValue], names: &[String], peer: u64| {
         let (given, wanted) = (arguments.len(), F::COUNT);
         if given != wanted {
             let takes = match wanted {
@@ -37,7 +37,7 @@ pub(super) fn erase<F: Function<A, M>, A, M>(function: F) -> Arc<Call> {
             };
             return Err(argument(given.min(wanted), names, format!("{what}: {takes}, and {given} came")));
         }
-        match function.call(arguments) {
+        match function.call(arguments, peer) {
             Ok(running) => Ok(running.boxed()),
             Err((position, error)) => Err(argument(
                 position,
@@ -76,21 +76,21 @@ pub(super) async fn answer(
     text: Utf8Bytes,
 ) -> String {
     let Some(_share) = caller.admit(&text).await else {
-        caller.done();
         let why = "the server holds as much for calls as it may: call again when others have been answered";
         return Error::new("busy", why).into_answer();
     };
+    let peer = caller.peer();
     let begun = match lane().filter(|_| text.len() > SMALL) {
-        None => begin(call, names, &text),
+        None => begin(call, names, peer, &text),
         Some(lane) => {
             let (call, names, runtime) = (Arc::clone(call), Arc::clone(names), Handle::try_current());
             let span = Span::current();
             let read = move || {
                 let _runtime = runtime.as_ref().map(Handle::enter);
-                span.in_scope(|| begin(&call, &names, &text))
+                span.in_scope(|| begin(&call, &names, peer, &text))
             };
             // The thread outlives every call: that it ended would be a bug.
-            lane.run(caller.peer(), read)
+            lane.run(peer, read)
                 .await
                 .unwrap_or(Err(Failure::Panic(Box::new("the thread of large calls ended"))))
         }
@@ -99,9 +99,8 @@ pub(super) async fn answer(
         Ok(running) => AssertUnwindSafe(running).catch_unwind().await.map_err(Failure::Panic),
         Err(failure) => Err(failure),
     };
-    caller.done();
     match answered {
-        Ok(Ok(result)) => format!(r#"{{"result":{result}}}"#),
+        Ok(Ok(answer)) => answer,
         Ok(Err(error)) | Err(Failure::Error(error)) => error.into_answer(),
         Err(Failure::Panic(panic)) => {
             let why = panic_message(&*panic);
@@ -117,7 +116,7 @@ enum Failure {
 }
 
 /// Reads the arguments of a call, and begins it.
-fn begin(call: &Arc<Call>, names: &[String], text: &str) -> Result<Running, Failure> {
+fn begin(call: &Arc<Call>, names: &[String], peer: u64, text: &str) -> Result<Running, Failure> {
     let no_call = |why: &str| Err(Failure::Error(Error::new("call", why)));
     let arguments = match serde_json::from_str::<Vec<&RawValue>>(text) {
         Ok(arguments) => arguments,
@@ -127,7 +126,7 @@ fn begin(call: &Arc<Call>, names: &[String], text: &str) -> Result<Running, Fail
         }
     };
     // What a panic may leave behind is the function's to keep in order, as in every handler of a server.
-    let begun = catch_unwind(AssertUnwindSafe(|| call(&arguments, names)));
+    let begun = catch_unwind(AssertUnwindSafe(|| call(&arguments, names, peer)));
     begun.map_err(Failure::Panic)?.map_err(Failure::Error)
 }
 

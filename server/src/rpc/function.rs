@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 
 use super::Error;
+use super::result::write;
 
 /// Marks functions that return a value.
 #[derive(Debug)]
@@ -14,24 +15,31 @@ pub enum Plain {}
 #[derive(Debug)]
 pub enum Fallible {}
 
-/// What a function returns.
+/// The return type of a function: a value, or a `Result` of one.
 pub trait Answer<M> {
-    /// Writes it as JSON, as serde_json writes the value.
+    /// The value. serde_json writes it, on another thread if it is large.
+    type Value: Serialize + Send + 'static;
+
+    /// Returns the value.
     ///
     /// # Errors
-    /// The function's own, or it has no form in JSON.
-    fn into_json(self) -> Result<Box<RawValue>, Error>;
+    /// Returns the function's own error.
+    fn into_result(self) -> Result<Self::Value, Error>;
 }
 
-impl<T: Serialize> Answer<Plain> for T {
-    fn into_json(self) -> Result<Box<RawValue>, Error> {
-        Ok(to_raw_value(&self)?)
+impl<T: Serialize + Send + 'static> Answer<Plain> for T {
+    type Value = T;
+
+    fn into_result(self) -> Result<T, Error> {
+        Ok(self)
     }
 }
 
-impl<T: Serialize, E: Into<Error>> Answer<Fallible> for Result<T, E> {
-    fn into_json(self) -> Result<Box<RawValue>, Error> {
-        Ok(to_raw_value(&self.map_err(Into::into)?)?)
+impl<T: Serialize + Send + 'static, E: Into<Error>> Answer<Fallible> for Result<T, E> {
+    type Value = T;
+
+    fn into_result(self) -> Result<T, Error> {
+        self.map_err(Into::into)
     }
 }
 
@@ -40,14 +48,15 @@ pub trait Function<A, M>: Send + Sync + 'static {
     /// How many arguments it takes.
     const COUNT: usize;
 
-    /// Calls it.
+    /// Calls the function for a peer, and writes the answer to the page.
     ///
     /// # Errors
-    /// The position of the argument that cannot be what the function takes, counted from 0, and why.
+    /// Returns the position, counted from 0, of the argument that does not have the function's type, and the reason.
     fn call(
         &self,
         arguments: &[&RawValue],
-    ) -> Result<impl Future<Output = Result<Box<RawValue>, Error>> + Send + 'static, (usize, serde_json::Error)>;
+        peer: u64,
+    ) -> Result<impl Future<Output = Result<String, Error>> + Send + 'static, (usize, serde_json::Error)>;
 }
 
 macro_rules! function {
@@ -64,8 +73,9 @@ macro_rules! function {
             fn call(
                 &self,
                 arguments: &[&RawValue],
+                peer: u64,
             ) -> Result<
-                impl Future<Output = Result<Box<RawValue>, Error>> + Send + 'static,
+                impl Future<Output = Result<String, Error>> + Send + 'static,
                 (usize, serde_json::Error),
             > {
                 let mut values = arguments.iter().copied().enumerate();
@@ -77,7 +87,10 @@ macro_rules! function {
                 )*
                 let _ = &mut next;
                 let answer = self($($argument),*);
-                Ok(async move { answer.await.into_json() })
+                Ok(async move {
+                    let value = answer.await.into_result()?;
+                    write(value, peer).await
+                })
             }
         }
     };

@@ -49,6 +49,7 @@ mod function;
 pub(crate) mod fuzzing;
 #[cfg(feature = "nats")]
 mod over_nats;
+mod result;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -223,9 +224,12 @@ impl Rpc {
                     return;
                 }
             };
+            caller.hold(&answer);
+            turns.spend(answer.len()).await;
             if socket.send(Message::Text(answer.into())).await.is_err() {
                 return;
             }
+            caller.done();
         }
     }
 }

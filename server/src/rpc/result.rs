@@ -1,0 +1,55 @@
+//! Writes the results of calls as JSON: small ones where the socket is served, larger ones on the thread of large calls.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::Error;
+use super::arguments::lane;
+
+/// The bytes of an answer that are written where the socket is served. Escaping costs at most 5 ns a byte, so this takes a
+/// third of a millisecond. A serialiser cannot stop halfway: the answer that turns out longer is begun again on the thread.
+const IN_PLACE: usize = 64 * 1024;
+
+/// A buffer that refuses to grow beyond a limit.
+struct Bounded {
+    bytes: Vec<u8>,
+    limit: usize,
+}
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.bytes.len() + bytes.len() > self.limit {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes the answer to a call of this peer, or returns an error if the value has no form in JSON.
+pub(super) async fn write<T: Serialize + Send + 'static>(value: T, peer: u64) -> Result<String, Error> {
+    let lane = lane();
+    let limit = if lane.is_some() { IN_PLACE } else { usize::MAX };
+    match (write_up_to(limit, &value), lane) {
+        (Err(error), Some(lane)) if error.is_io() => {
+            let written = lane.run(peer, move || write_up_to(usize::MAX, &value)).await;
+            written.ok_or_else(|| Error::internal("writing the result panicked"))?.map_err(Error::from)
+        }
+        (written, _) => Ok(written?),
+    }
+}
+
+fn write_up_to<T: Serialize>(limit: usize, value: &T) -> serde_json::Result<String> {
+    let mut buffer = Bounded { bytes: br#"{"result":"#.to_vec(), limit };
+    serde_json::to_writer(&mut buffer, value)?;
+    let mut bytes = buffer.bytes;
+    bytes.push(b'}');
+    // Queued until the page has taken it.
+    bytes.shrink_to_fit();
+    String::from_utf8(bytes).map_err(|error| serde::ser::Error::custom(error.utf8_error()))
+}
