@@ -17,3 +17,11 @@ export function memoryBytes() {
   if (bytes === null || bytes.buffer !== core.memory.buffer) bytes = new Uint8Array(core.memory.buffer);
   return bytes;
 }
+
+/** Why the wasm did not start, if that was tried. */
+export let failure;
+
+/** Notes that the wasm did not start. */
+export function failed(error) {
+  failure = error;
+}

@@ -7,8 +7,7 @@ import { closeEvent } from "./events.js";
 import { defineJson } from "./json.js";
 import { Link } from "./link.js";
 import { defineRelative, resolve } from "./relative.js";
-import { core } from "./core.js";
-import { failure } from "./wasm.js";
+import { core, failure } from "./core.js";
 
 /** How long a link without sockets is kept: long enough for a page that closes one to open the next. */
 const IDLE_TIMEOUT = 10_000;

@@ -7,8 +7,10 @@ import {
   CLOSE_CHANNEL, CONSUMED, FAIL, FALLBACK, HELLO, LARGE, LINK_CLOSED, LINK_OPEN, OPEN_CHANNEL, SEND, SENT,
 } from "./messages.js";
 import { utf8Length } from "./utf8.js";
-// For nothing of its: what this file and the entries need is then one chunk, and a page without a bundler has no further request.
+// Imported for their place only: the code that this file and the entries share is then one chunk, and a page without a bundler makes
+// no further request.
 import "./multiwebsocket.js";
+import "./wasm.js";
 
 /** A message is not kept waiting for the task to end once it holds this much. */
 const ENOUGH = 32 * 1024;

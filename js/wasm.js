@@ -1,9 +1,6 @@
 // Compiles and starts the wasm.
-import { core } from "./core.js";
+import { core, failed } from "./core.js";
 import { initSync } from "./manysocket.js";
-
-/** Why the wasm did not start, if that was tried. */
-export let failure;
 
 /** Compiles and starts the wasm, once. @param {BufferSource | WebAssembly.Module} module */
 export function initialise(module) {
@@ -15,6 +12,6 @@ export function tryToInitialise(module) {
   try {
     initialise(module);
   } catch (error) {
-    failure = error;
+    failed(error);
   }
 }

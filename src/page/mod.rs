@@ -4,6 +4,7 @@
 //! made of. `js/` has what only JavaScript can do: the objects that a page sees, events, and UTF-8.
 
 mod exports;
+mod faces;
 mod glue;
 mod link;
 mod payload;

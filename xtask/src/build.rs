@@ -132,12 +132,16 @@ export function initSync({ module }) {
 
 /// The JavaScript that wasm-bindgen wrote, with its imports of `./snippets/CRATE/js/NAME.js` as imports of `./NAME.js`, and
 /// [`START`] at its end. It imports each file several times, and names it by several keys; all but the first are left out.
+/// The classes are left out, too: the entries export them, and the shared worker has no use for them.
 fn without_snippets(text: &str) -> Result<String> {
     const END: &str = "\nlet wasmModule, wasmInstance, wasm;\n";
     let (text, _) = text.split_once(END).context("manysocket.js does not end as wasm-bindgen's files did")?;
     let mut seen = std::collections::HashSet::new();
     let mut out = String::new();
     for line in text.lines() {
+        if line.starts_with("import {") || line.starts_with("export {") {
+            continue;
+        }
         let path = line.split('"').nth(1).filter(|path| path.starts_with("./snippets/"));
         let is_import = line.starts_with("import ");
         if path.is_some_and(|path| !seen.insert((is_import, path))) {
