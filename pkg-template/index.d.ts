@@ -99,7 +99,7 @@ export interface MultiWebSocket extends EventTarget {
 export interface Frame {
   /** The channel's number; 0 for frames that concern the link. */
   readonly channel: number;
-  /** The kind: `TEXT`, `OPEN`, `GRANT` and so on; `HELLO`, `PING`, `PONG`; `PAYLOAD` for a large binary message. */
+  /** The kind: `TEXT`, `OPEN`, `GRANT` and so on; `HELLO`, `PING`, `PONG`, `PATH`; `PAYLOAD` for a large binary message. */
   readonly kind: string;
   /** The length of a message, or a piece of one: UTF-16 code units or bytes. */
   readonly units?: number;

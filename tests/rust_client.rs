@@ -382,3 +382,14 @@ async fn opens_beyond_the_servers_limit_fail() {
     let socket = server.client().open("/echo").expect("a socket");
     assert_eq!(in_time(socket.opened()).await, Err(Error::Failed(Failure::Link)));
 }
+
+#[tokio::test]
+async fn sockets_open_below_a_prefix_that_the_server_does_not_know() {
+    let inner = Multiplexer::new("/multiplexer").serve(Router::new().route("/echo", any(echo)));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(serve(listener, Router::new().nest("/app", inner)).into_future());
+    let client = MultiWebSocket::new(&format!("ws://{address}/app/multiplexer")).expect("a URL");
+    client.open("/app/echo").expect("a URL").opened().await.expect("open below the prefix");
+    client.open("/echo").expect("a URL").opened().await.expect_err("outside of the prefix");
+}

@@ -2,7 +2,7 @@
 
 /** By number (docs/protocol.md §5). */
 const KINDS = ["TEXT", "TEXT_PART", "BINARY", "BINARY_PART", "RAW", "RAW_PART", "OPEN", "ACCEPT", "REFUSE", "CLOSE", "GRANT", "LINK"];
-const LINK_TYPES = ["HELLO", "PING", "PONG"];
+const LINK_TYPES = ["HELLO", "PING", "PONG", "PATH"];
 /** Shorter binary messages are batches (§2.4). */
 const LEAST_PAYLOAD = 4096;
 /** The key of `window` in a HELLO (§3.1). */
@@ -13,10 +13,10 @@ const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 /**
  * @typedef {object} Frame
  * @property {number} channel 0 for what concerns the link
- * @property {string} kind as in docs/protocol.md §5; `HELLO`, `PING`, `PONG` in place of `LINK`; `PAYLOAD` and `PAYLOAD_PART` for
+ * @property {string} kind as in docs/protocol.md §5; `HELLO`, `PING`, `PONG`, `PATH` in place of `LINK`; `PAYLOAD` and `PAYLOAD_PART` for
  *   the binary messages behind a RAW
  * @property {number} [units] of a message's piece
- * @property {string} [text] of a text, a target, a subprotocol, a reason
+ * @property {string} [text] of a text, a target, a subprotocol, a reason, a path
  * @property {string} [protocols] that an OPEN offers
  * @property {number} [code] of CLOSE, or the status of REFUSE
  * @property {number} [credit] that a GRANT gives
@@ -102,8 +102,10 @@ export class Decoder {
       case "LINK": {
         frame.kind = LINK_TYPES[channel] ?? `LINK ${channel}`;
         frame.channel = 0;
-        const body = new Reader(headers.take(headers.integer()));
+        const bytes = headers.take(headers.integer());
+        if (frame.kind === "PATH") frame.text = decoder.decode(bytes);
         if (frame.kind !== "HELLO") break;
+        const body = new Reader(bytes);
         while (!body.isAtEnd) {
           const [key, value] = [body.integer(), body.integer()];
           if (key === WINDOW) frame.window = value;

@@ -199,6 +199,17 @@ impl Endpoint {
         self.connection.consumed(channel, messages, units);
     }
 
+    /// On a client, sets the path of the URL that the host dials, to be called before anything is sent. The server learns from it
+    /// what proxies change in paths.
+    pub fn set_dialled_path(&mut self, path: &str) {
+        self.connection.set_dialled_path(path);
+    }
+
+    /// On a server, returns the path that the client dialled, if it has sent that: proxies may have changed it.
+    pub fn dialled_path(&self) -> Option<&str> {
+        self.connection.dialled_path()
+    }
+
     /// On a client, the value of [`HANDSHAKE_PARAMETER`](crate::HANDSHAKE_PARAMETER): the first
     /// batch. To be called once, before anything else is sent.
     pub fn handshake(&mut self) -> String {

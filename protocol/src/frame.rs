@@ -37,6 +37,7 @@ mod link {
     pub(super) const HELLO: u32 = 0;
     pub(super) const PING: u32 = 1;
     pub(super) const PONG: u32 = 2;
+    pub(super) const PATH: u32 = 3;
 }
 
 /// A frame header. Strings and payloads are lengths here: their content is in the batch's runs,
@@ -81,6 +82,8 @@ pub(crate) enum Frame<'a> {
     Hello(&'a [u8]),
     Ping,
     Pong,
+    /// The path that the client dialled (§3.2).
+    Path(&'a [u8]),
     /// A LINK frame of a later version: passed over.
     Unknown,
 }
@@ -110,12 +113,8 @@ impl<'a> Frame<'a> {
             }
             Frame::Close { channel, code, reason } => (kind::CLOSE, channel, [Some(code), Some(reason)]),
             Frame::Grant { channel, units } => (kind::GRANT, channel, [Some(units), None]),
-            Frame::Hello(body) => {
-                varint::write(out, link::HELLO << KIND_BITS | kind::LINK);
-                varint::write(out, body.len() as u32);
-                out.extend_from_slice(body);
-                return;
-            }
+            Frame::Hello(body) => return encode_link(out, link::HELLO, body),
+            Frame::Path(path) => return encode_link(out, link::PATH, path),
             Frame::Ping => (kind::LINK, link::PING, [Some(0), None]),
             Frame::Pong => (kind::LINK, link::PONG, [Some(0), None]),
             Frame::Unknown => return,
@@ -156,6 +155,7 @@ impl<'a> Frame<'a> {
                     link::HELLO => Frame::Hello(body),
                     link::PING => Frame::Ping,
                     link::PONG => Frame::Pong,
+                    link::PATH => Frame::Path(body),
                     _ => Frame::Unknown,
                 });
             }
@@ -163,6 +163,13 @@ impl<'a> Frame<'a> {
         };
         Ok(frame)
     }
+}
+
+/// Appends a LINK frame with a body.
+fn encode_link(out: &mut Vec<u8>, link_type: u32, body: &[u8]) {
+    varint::write(out, link_type << KIND_BITS | kind::LINK);
+    varint::write(out, body.len() as u32);
+    out.extend_from_slice(body);
 }
 
 #[cfg(test)]
@@ -200,6 +207,7 @@ mod tests {
             }
             "GRANT" => Frame::Grant { channel: number("channel"), units: number("units") },
             "HELLO" => Frame::Hello(body),
+            "PATH" => Frame::Path(body),
             "PING" => Frame::Ping,
             "PONG" => Frame::Pong,
             other => panic!("no kind is called {other}"),

@@ -114,6 +114,9 @@ impl Replay {
             std::iter::from_fn(|| self.endpoint.poll_event()).filter_map(event).collect();
         let wanted: Vec<Value> = step["events"].as_array().into_iter().flatten().map(expected).collect();
         assert_eq!(events, wanted, "{at}: events");
+        if let Some(dialled) = step.get("dialled") {
+            assert_eq!(self.endpoint.dialled_path(), dialled.as_str(), "{at}: dialled");
+        }
         if let Some(channels) = step["channels"].as_u64() {
             assert_eq!(u64::from(self.endpoint.channels()), channels, "{at}: channels");
         }
@@ -121,7 +124,7 @@ impl Replay {
 
     /// Does the step's thing.
     fn act(&mut self, at: &str, step: &Value) -> Result<(), Violation> {
-        const OUTCOMES: [&str; 4] = ["events", "sends", "channels", "violation"];
+        const OUTCOMES: [&str; 5] = ["dialled", "events", "sends", "channels", "violation"];
         let mut things = step.as_object().expect("a step").iter();
         let (thing, what) =
             things.find(|(name, _)| !OUTCOMES.contains(&name.as_str())).expect("a thing to do");
@@ -173,7 +176,10 @@ fn every_session_goes_as_written() {
             Some("server") => Side::Server,
             other => panic!("{name}: no side is called {other:?}"),
         };
-        let endpoint = Endpoint::new(side, settings(&first["settings"]), 0);
+        let mut endpoint = Endpoint::new(side, settings(&first["settings"]), 0);
+        if side == Side::Client {
+            endpoint.set_dialled_path("/multiplexer");
+        }
         let mut replay = Replay { endpoint, now: 0 };
         for session in before.into_iter().chain([session]) {
             for (at, step) in session["steps"].as_array().expect("steps").iter().enumerate() {

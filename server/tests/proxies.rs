@@ -9,8 +9,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use axum::extract::ws::Message as WsMessage;
-use axum::http::HeaderMap;
 use axum::http::uri::Scheme;
+use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use axum::routing::any;
 use axum::{Extension, Router};
@@ -18,9 +18,10 @@ use common::program::{self, free_address, is_installed};
 use common::tls::{Files, Link, dial};
 use common::{PATIENCE, Server};
 use futures_util::StreamExt;
-use manysocket_protocol::{Event, Message, SUBPROTOCOL, Settings};
+use manysocket_protocol::{Endpoint, Event, HANDSHAKE_PARAMETER, Message, SUBPROTOCOL, Settings, Side};
 use manysocket_server::{Forwarded, Multiplexer, WebSocketUpgrade};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite as ts;
@@ -81,8 +82,12 @@ impl Proxy {
     }
 
     async fn link(&self, path: &str) -> Link {
+        self.link_below("", path).await
+    }
+
+    async fn link_below(&self, prefix: &str, path: &str) -> Link {
         let stream = self.files.connect(self.address).await.expect("TLS");
-        Link::over(stream, self.address.port(), path).await
+        Link::below(prefix, stream, self.address.port(), path).await
     }
 
     /// The status of a link's handshake from a page of an origin, by a client that claims to be a proxy as well.
@@ -148,6 +153,13 @@ async fn behind(program: &str) {
     let first = native.next().await.expect("open").expect("a message");
     assert_eq!(first, ts::Message::text(expected));
 
+    // Below a prefix that the proxy removes, the same URLs open.
+    let mut below = proxy.link_below("/app", "/app/who").await;
+    let message = Message::text(expected);
+    assert_eq!(below.event().await, Event::Message { channel: 1, message });
+    let first = proxy.native("/app/who").await.next().await.expect("open").expect("a message");
+    assert_eq!(first, ts::Message::text(expected));
+
     // The scheme counts: the proxy says which it was. So does what it says of the host.
     for (origin, expected) in [
         (format!("https://localhost:{}", proxy.address.port()), "101"),
@@ -166,6 +178,79 @@ async fn behind(program: &str) {
     link.assert_echo("still here").await;
     let ended = timeout(PATIENCE, native.next()).await.expect("the proxy has cut it");
     assert!(!matches!(ended, Some(Ok(ts::Message::Text(_) | ts::Message::Binary(_)))), "{ended:?}");
+}
+
+/// Sends the path that a request has here.
+async fn path(uri: Uri, upgrade: WebSocketUpgrade) -> Response {
+    upgrade.on_upgrade(async move |mut socket| {
+        let _ = socket.send(WsMessage::Text(uri.to_string().into())).await;
+    })
+}
+
+/// Opens a target on a link whose client dialled a path. Returns the path that the handler has seen, or the status.
+async fn opened(server: &Server, dialled: &str, prefix: Option<&str>, target: &str) -> Result<String, u16> {
+    let headers: Vec<_> = prefix.map(|prefix| ("x-forwarded-prefix", prefix)).into_iter().collect();
+    let mut link = common::Link::dial_with(server, &headers, |endpoint| {
+        endpoint.set_dialled_path(dialled);
+        endpoint.open(target, "");
+    })
+    .await
+    .expect("a link");
+    loop {
+        match link.news().await {
+            Event::Accepted { .. } => {}
+            Event::Message { message: Message::Text(text), .. } => {
+                return Ok(String::from_utf8(text.to_vec()).expect("text"));
+            }
+            Event::Refused { status, .. } => return Err(status),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn targets_change_as_the_path_of_the_multiplexer() {
+    let inner = Router::new().route("/ws", any(path)).route("/app/ws", any(path));
+    let trusting = Multiplexer::new("/multiplexer").trust_forwarded(["loopback".parse().expect("proxies")]);
+    let server = Server::with(trusting, inner).await;
+    let seen = |path: &str| Ok(path.to_owned());
+    for (dialled, prefix, target, expected) in [
+        ("/app/multiplexer", None, "/app/ws?a=/app/", seen("/ws?a=/app/")),
+        ("/app/multiplexer", None, "/ws", Err(403)),
+        ("/app/multiplexer", None, "/app/multiplexer", Err(400)),
+        ("/app/multiplexer", None, "/app/../ws", Err(400)),
+        // The client knows better than the proxy's header.
+        ("/multiplexer", Some("/app"), "/app/ws", seen("/app/ws")),
+        ("/app/multiplexer", Some("/other"), "/app/ws", seen("/ws")),
+        // A client that sends no path.
+        ("", Some("/app"), "/app/ws", seen("/ws")),
+        ("", Some("/app"), "/ws", Err(403)),
+        ("", None, "/app/ws", seen("/app/ws")),
+    ] {
+        let case = format!("{dialled} {prefix:?} {target}");
+        assert_eq!(opened(&server, dialled, prefix, target).await, expected, "{case}");
+    }
+}
+
+#[tokio::test]
+async fn a_router_that_is_nested_removes_a_prefix_too() {
+    let inner = Multiplexer::new("/multiplexer").serve(Router::new().route("/ws", any(path)));
+    let outer = Router::new().nest("/app", inner);
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let server = Server::at(listener.local_addr().expect("an address"));
+    tokio::spawn(async move { axum::serve(listener, outer).await });
+    let mut endpoint = Endpoint::new(Side::Client, Settings::default(), 0);
+    endpoint.set_dialled_path("/app/multiplexer");
+    endpoint.open("/app/ws", "");
+    let url = format!("/app/multiplexer?{HANDSHAKE_PARAMETER}={}", endpoint.handshake());
+    let origin = format!("http://{}", server.address);
+    let headers = [("sec-websocket-protocol", SUBPROTOCOL), ("origin", origin.as_str())];
+    let wire = common::dial(&server, &url, &headers).await.expect("a link");
+    let mut link = common::Link { wire, endpoint };
+    assert!(matches!(link.news().await, Event::Accepted { .. }));
+    assert_eq!(link.news().await, Event::Message { channel: 1, message: Message::text("/ws") });
+    let mut native = common::dial(&server, "/app/ws", &[]).await.expect("a socket");
+    assert_eq!(native.next().await.expect("open").expect("a message"), ts::Message::text("/ws"));
 }
 
 #[tokio::test]

@@ -111,7 +111,11 @@ impl MultiWebSocket {
 async fn run(url: Url, headers: HeaderMap, link: Arc<Link>) {
     // The program may open further sockets at once: all of them ride in the handshake.
     tokio::task::yield_now().await;
-    let first_batch = link.lock().client.handshake();
+    let first_batch = {
+        let client = &mut link.lock().client;
+        client.set_dialled_path(url.path());
+        client.handshake()
+    };
     match dial::dial(&url, &headers, &first_batch).await {
         Ok(wire) => driver::drive(link, wire).await,
         Err(error) => {

@@ -60,7 +60,7 @@ test("it counts messages, frames and credit, and spells out the frames", async (
     await closed;
     return { log, channel, later, sent, received, left: inspector.channels, same: (await M.inspect()) === inspector };
   });
-  assert.deepEqual(seen.log.slice(0, 1), ["sent batch HELLO 0,OPEN 1 /demo/echo"]);
+  assert.deepEqual(seen.log.slice(0, 1), ["sent batch HELLO 0,PATH 0 /multiplexer,OPEN 1 /demo/echo"]);
   for (const line of ["sent text TEXT 1 hello", "received text TEXT 1 hello", "sent batch TEXT 1 zwölf,BINARY 1", "sent payload PAYLOAD 1", "received payload PAYLOAD 1"]) {
     assert.ok(seen.log.includes(line), `${line} in\n${seen.log.join("\n")}`);
   }

@@ -125,6 +125,12 @@ impl<K: Clone> Client<K> {
         self.link.buffered_amount(channel, sent)
     }
 
+    /// Sets the path of the URL that the host dials, before anything is sent. The server learns from it what proxies change in
+    /// paths (docs/protocol.md §3.2).
+    pub fn set_dialled_path(&mut self, path: &str) {
+        self.link.set_dialled_path(path);
+    }
+
     /// The value of [`HANDSHAKE_PARAMETER`](crate::HANDSHAKE_PARAMETER): the first batch. To be called once, before
     /// anything else is sent.
     pub fn handshake(&mut self) -> String {

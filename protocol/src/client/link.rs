@@ -184,6 +184,12 @@ impl<H: Host> Link<H> {
 
     // ---- the physical WebSocket ----
 
+    /// Sets the path of the URL that the host dials, before anything is sent. The server learns from it what proxies change in
+    /// paths (docs/protocol.md §3.2).
+    pub fn set_dialled_path(&mut self, path: &str) {
+        self.connection.set_dialled_path(path);
+    }
+
     /// The first batch, for the query of the physical handshake (docs/protocol.md §3). To be called once, before anything
     /// else is sent.
     pub fn handshake(&mut self, max_bytes: u32, batch: &mut Batch<H::Payload>) {

@@ -65,6 +65,8 @@ pub struct Connection<P> {
     growth: u32,
     aborted_opens: AbortedOpenLimiter,
     refusals: Refusals,
+    /// The path of the URL that the client dialled (§3.2): a client sends it with its HELLO, a server has received it.
+    dialled_path: String,
     hello_due: bool,
     ping_due: bool,
     pong_due: bool,
@@ -97,6 +99,7 @@ impl<P: Payload> Connection<P> {
             growth: 0,
             aborted_opens: AbortedOpenLimiter::new(settings.max_churn, now),
             refusals: Refusals::default(),
+            dialled_path: String::new(),
             hello_due: true,
             ping_due: false,
             pong_due: false,
@@ -121,6 +124,17 @@ impl<P: Payload> Connection<P> {
     /// Returns whether the peer's HELLO has arrived.
     pub(crate) fn is_established(&self) -> bool {
         self.peer.is_some()
+    }
+
+    /// Sets the path of the URL that a client dials; the HELLO takes it along (§3.2). The host calls this before anything is
+    /// sent.
+    pub fn set_dialled_path(&mut self, path: &str) {
+        self.dialled_path = path.into();
+    }
+
+    /// Returns the path that the client dialled, once it has sent that.
+    pub(crate) fn dialled_path(&self) -> Option<&str> {
+        Some(&*self.dialled_path).filter(|path| !path.is_empty())
     }
 
     // ---- commands ----
@@ -227,6 +241,7 @@ impl<P: Payload> Connection<P> {
             + self.control.capacity() * size_of::<Control<P>>()
             + self.events.capacity() * size_of::<ConnectionEvent>()
             + self.ready.capacity() * size_of::<Channel>()
+            + self.dialled_path.capacity()
     }
 
     /// Closes this direction behind everything queued, with a code (`None`: 1005) and a reason. A channel that has not

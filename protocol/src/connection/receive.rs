@@ -13,6 +13,9 @@ use crate::{Channel, Millis, Violation};
 /// The longest reason of a close, in bytes (RFC 6455 §5.5: 125 less the code).
 pub(crate) const MAX_REASON: u32 = 123;
 
+/// The longest path of a PATH, in bytes (§3.2): as long as a first batch in a URL may be.
+const MAX_PATH: usize = 4000;
+
 impl<P: Payload> Connection<P> {
     /// Returns whether a physical binary message of `length` bytes is a payload and not a batch. The host then calls
     /// [`Connection::receive_raw`].
@@ -83,6 +86,7 @@ impl<P: Payload> Connection<P> {
                 Frame::Hello(body) => self.on_hello(body)?,
                 Frame::Ping => self.pong_due = true,
                 Frame::Pong => self.rtt.pong_received(now),
+                Frame::Path(path) => self.on_path(path),
                 Frame::Unknown => {}
             }
         }
@@ -126,6 +130,18 @@ impl<P: Payload> Connection<P> {
         self.keepalive.peer_promises(peer.ping_interval);
         self.peer = Some(peer);
         Ok(())
+    }
+
+    /// Takes the path that the client dialled, unless it is late, a second one, or longer than any URL (§3.2).
+    fn on_path(&mut self, path: &[u8]) {
+        if self.side() == Side::Server
+            && self.channels.is_empty()
+            && self.dialled_path.is_empty()
+            && path.len() <= MAX_PATH
+            && let Ok(path) = str::from_utf8(path)
+        {
+            self.dialled_path = path.into();
+        }
     }
 
     fn on_open(&mut self, channel: Channel, target: Span, protocols: Span) -> Result<(), Violation> {

@@ -81,6 +81,9 @@ impl<P: Payload> Connection<P> {
             let mut body = Vec::new();
             self.settings.encode(&mut body);
             Frame::Hello(&body).encode(&mut batch.headers);
+            if !self.dialled_path.is_empty() {
+                Frame::Path(self.dialled_path.as_bytes()).encode(&mut batch.headers);
+            }
         }
         if std::mem::take(&mut self.pong_due) {
             Frame::Pong.encode(&mut batch.headers);

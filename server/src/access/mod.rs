@@ -11,6 +11,7 @@ pub(crate) mod origin;
 pub(crate) mod path_form;
 pub(crate) mod proxies;
 pub(crate) mod reader;
+pub(crate) mod rewrite;
 pub(crate) mod scope;
 pub(crate) mod tokens;
 pub(crate) mod web_origin;

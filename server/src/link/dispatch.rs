@@ -89,6 +89,11 @@ impl Dispatcher {
         head::entries(&self.headers)
     }
 
+    /// Returns the beginning of paths that trusted proxies have removed; empty: none.
+    pub(crate) fn prefix(&self) -> &str {
+        self.forwarded.prefix().unwrap_or_default()
+    }
+
     /// Builds the request to the application. Returns `None` if the target or the subprotocols are invalid in a
     /// request.
     pub(crate) fn request(&self, target: &str, protocols: &str) -> Option<(Request<Body>, Offer)> {

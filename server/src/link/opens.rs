@@ -13,6 +13,7 @@ use tracing::{Instrument, debug, debug_span, warn};
 use super::turn::Turn;
 use super::{Entry, Task};
 use crate::access::excerpt::excerpt;
+use crate::access::rewrite::Rewrite;
 use crate::budget::{ALLOCATION, Reservation};
 use crate::link::dispatch::Answer;
 use crate::ws::pipe::Pipe;
@@ -34,15 +35,23 @@ impl Task {
 
     /// Calls the application for an open.
     fn ask(&mut self, channel: Channel, target: &str, protocols: &str) {
-        let path = target.split('?').next().unwrap_or_default();
+        // Proxies change the paths of native requests; a target has not passed them.
+        let rewrite = match self.link.endpoint.dialled_path() {
+            Some(dialled) => Rewrite::between(dialled, &self.link.path),
+            None => Rewrite::removing(self.link.dispatcher.prefix()),
+        };
+        let changed = rewrite.apply(target);
+        let path = changed.as_deref().unwrap_or(target).split('?').next().unwrap_or_default();
         let allowed = if let Some(refusal) = self.link.departure.refusal() {
             Err(refusal)
         } else if path == &*self.link.path {
             Err((400, "a multiplexer inside a multiplexer"))
+        } else if let Some(target) = &changed {
+            self.link.scope.check(target).map(|()| target)
         } else {
-            self.link.scope.check(target)
+            Err((403, "the proxy in front does not send this path here"))
         };
-        let request = allowed.and_then(|()| {
+        let request = allowed.and_then(|target| {
             let request = self.link.dispatcher.request(target, protocols);
             request.ok_or((400, "the target or the subprotocols cannot stand in a request"))
         });

@@ -72,9 +72,16 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) async fn over(stream: TlsStream<TcpStream>, port: u16, path: &str) -> Self {
+        Self::below("", stream, port, path).await
+    }
+
+    /// The same, where a proxy serves the multiplexer below a prefix.
+    pub(crate) async fn below(prefix: &str, stream: TlsStream<TcpStream>, port: u16, path: &str) -> Self {
+        let multiplexer = format!("{prefix}/multiplexer");
         let mut endpoint = Endpoint::new(Side::Client, Settings::default(), 0);
+        endpoint.set_dialled_path(&multiplexer);
         endpoint.open(path, "");
-        let wire = dial(stream, port, "/multiplexer", Some(SUBPROTOCOL)).await;
+        let wire = dial(stream, port, &multiplexer, Some(SUBPROTOCOL)).await;
         let mut link = Self { wire, endpoint };
         assert!(matches!(link.event().await, Event::Accepted { .. }));
         link
