@@ -84,7 +84,7 @@ test("the module's types are those of the npm package", async () => {
   await writeFile(
     program,
     `import init, { JsonWebSocket, MultiWebSocket, RelativeWebSocket } from "./manysocket.js";
-    await init();
+    await init({ module_or_path: "/module/manysocket_bg.wasm" });
     const M = new MultiWebSocket("/multiplexer", { idleTimeout: 1000 });
     const socket: WebSocket = new M.WebSocket("/demo/echo");
     new JsonWebSocket<{ a: number }>("/demo/echo").send({ a: 1 });
