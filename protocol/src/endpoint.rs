@@ -353,6 +353,16 @@ impl Endpoint {
         self.connection.handle_timeout(now)
     }
 
+    /// Counts a sign of life of the peer that is no message: bytes of one that is still arriving, or a pong of RFC 6455 (§8).
+    pub fn heard(&mut self, now: Millis) {
+        self.connection.heard(now);
+    }
+
+    /// Returns whether the peer has been silent for so long that the link is dead without a sign of life soon (§8).
+    pub fn is_suspected(&self) -> bool {
+        self.connection.is_suspected()
+    }
+
     fn start_batch(&mut self, now: Millis, bytes: &Bytes) -> Result<(), Violation> {
         let Columns { headers, text, binary } = Columns::of(bytes)?;
         let mut rest = headers;

@@ -16,7 +16,9 @@ pub(crate) struct Keepalive {
     /// How often something must arrive; 0 for never. This side's interval, since each of its PINGs
     /// is answered, whatever the peer claims; the peer's only where this side has none.
     expected: Millis,
+    /// When the last message arrived, and when the last sign of life.
     last_received: Millis,
+    last_heard: Millis,
     suspected_until: Option<Millis>,
     /// When it was last looked at while it was suspected.
     checked: Millis,
@@ -37,6 +39,7 @@ impl Keepalive {
             next_ping: now + interval,
             expected: interval,
             last_received: now,
+            last_heard: now,
             suspected_until: None,
             checked: now,
         }
@@ -50,7 +53,17 @@ impl Keepalive {
 
     pub(crate) fn received(&mut self, now: Millis) {
         self.last_received = now;
+        self.heard(now);
+    }
+
+    /// A sign of life that is no message.
+    pub(crate) fn heard(&mut self, now: Millis) {
+        self.last_heard = now;
         self.suspected_until = None;
+    }
+
+    pub(crate) fn is_suspected(&self) -> bool {
+        self.suspected_until.is_some()
     }
 
     pub(crate) fn last_received(&self) -> Millis {
@@ -59,7 +72,7 @@ impl Keepalive {
 
     /// Two intervals without a sign: one may be lost to a busy peer.
     fn suspect_at(&self) -> Option<Millis> {
-        (self.expected > 0).then_some(self.last_received + 2 * self.expected)
+        (self.expected > 0).then_some(self.last_heard + 2 * self.expected)
     }
 
     pub(crate) fn next(&self) -> Option<Millis> {

@@ -290,6 +290,32 @@ async fn a_close_waits_for_the_upstreams_answer() {
 }
 
 #[tokio::test]
+async fn an_upstream_sees_a_page_that_leaves() {
+    let (tell, mut heard) = mpsc::unbounded_channel();
+    let upstream = upstream(move |stream, head| {
+        let tell = tell.clone();
+        async move {
+            let mut wire = accepted(stream, &head).await;
+            while let Some(Ok(message)) = wire.next().await {
+                let _ = match message {
+                    ts::Message::Close(frame) => tell.send(frame.map_or(1005, |frame| frame.code.into())),
+                    message => tell.send(message.len().try_into().expect("short")),
+                };
+            }
+            let _ = tell.send(0);
+        }
+    })
+    .await;
+    for kind in KINDS {
+        let mut socket = dial_through(kind, upstream, "").await.expect("open");
+        socket.send(Message::text("last")).await;
+        socket.leave(1001).await;
+        let seen = [told(&mut heard).await, told(&mut heard).await, told(&mut heard).await];
+        assert_eq!(seen, [4, 1001, 0], "{kind:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_close_that_is_never_answered_is_a_loss() {
     for kind in KINDS {
         let (tell, mut heard) = mpsc::unbounded_channel();

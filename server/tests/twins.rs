@@ -10,7 +10,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use axum::{Router, extract::ws::Message as WsMessage};
-use common::{KINDS, Kind, Received, Server, Socket, told};
+use common::{KINDS, Kind, Link, Received, Server, Socket, told};
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use manysocket_protocol::Message;
 use manysocket_server::WebSocketUpgrade;
@@ -249,6 +249,49 @@ async fn the_page_vanishes() {
         assert_eq!(told(heard).await, "end");
     })
     .await;
+}
+
+#[tokio::test]
+async fn the_page_leaves() {
+    everywhere(async |kind, form, server, heard| {
+        let mut socket = open(kind, form, server, "echo").await;
+        socket.send(Message::text("x")).await;
+        assert_eq!(socket.receive().await, text("x"));
+        // What it sends last arrives, however the handler answers.
+        socket.send(Message::text("last")).await;
+        socket.leave(1001).await;
+        assert_eq!(told(heard).await, "close Some(\"1001 \")");
+        assert_eq!(told(heard).await, "end");
+    })
+    .await;
+}
+
+/// A link's client closes it with 1000 or 1001 if nothing is wrong (docs/protocol.md §7).
+#[tokio::test]
+async fn a_link_that_is_closed_in_good_order_closes_its_sockets() {
+    for (code, expected) in
+        [(1000, "close Some(\"1001 \")"), (1001, "close Some(\"1001 \")"), (4002, "error")]
+    {
+        for form in ["ours", "axums"] {
+            let (app, mut heard) = app();
+            let server = Server::start(app).await;
+            let mut link = Link::dial(&server).await;
+            let (first, second) = (format!("/{form}/echo"), format!("/{form}/mute"));
+            let channels = [link.open(&first).await, link.open(&second).await];
+            link.endpoint.send(channels[1], Message::text("unread"));
+            link.flush().await;
+            let mut socket = Socket::Virtual(Box::new(link), channels[0]);
+            socket.leave(code).await;
+            let mut words = Vec::new();
+            for _ in 0..4 {
+                words.push(told(&mut heard).await);
+            }
+            words.sort();
+            let mut all = [expected, expected, "end", "end"];
+            all.sort_unstable();
+            assert_eq!(words, all, "{code} {form}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -332,6 +332,17 @@ impl<P: Payload> Connection<P> {
         }
     }
 
+    /// Counts a sign of life of the peer that is no message: bytes of one that is still arriving, or a pong of RFC 6455 (§8).
+    pub fn heard(&mut self, now: Millis) {
+        self.keepalive.heard(now);
+    }
+
+    /// Returns whether the peer has been silent for so long that the link is dead without a sign of life soon (§8). A host
+    /// whose connection has pings sends one.
+    pub fn is_suspected(&self) -> bool {
+        self.keepalive.is_suspected()
+    }
+
     fn side(&self) -> Side {
         P::SIDE.unwrap_or(self.side)
     }

@@ -151,7 +151,7 @@ impl Upstream {
         }
         verify(response.headers(), &key, &offered)?;
         let upgraded = hyper::upgrade::on(&mut response).await?;
-        let wire = FramedSocket::new(TokioIo::new(upgraded), Config::client(max_message));
+        let wire = FramedSocket::new(TokioIo::new(upgraded), Config::bridged(max_message));
         Ok(Answer::Open(Box::new(wire), response.into_parts().0.headers))
     }
 

@@ -33,10 +33,12 @@ impl Task {
                     progress = true;
                     continue;
                 }
-                Poll::Ready(Some(Ok(Received::Pong(_)))) => {
+                Poll::Ready(Some(Ok(Received::Pong(payload)))) => {
+                    self.pings.answered(&payload);
                     progress = true;
                     continue;
                 }
+                Poll::Ready(Some(Ok(Received::Close(Some((1000 | 1001, _)))))) => return Err(Ended::Left),
                 Poll::Ready(Some(Ok(Received::Close(_)))) => return Err(Ended::Closed),
                 Poll::Ready(None) => return Err(Ended::Lost),
                 Poll::Ready(Some(Err(Broken::TooLarge))) => {
@@ -56,6 +58,12 @@ impl Task {
             let now = self.now();
             let received = self.link.endpoint.start_receive(now, message);
             self.received(received, turn)?;
+        }
+        let heard = self.link.socket.received_bytes();
+        if heard != self.heard {
+            // The rest of a message may take minutes on a slow line, and a browser answers pings while its page is busy.
+            self.heard = heard;
+            self.link.endpoint.heard(self.now());
         }
         Ok(progress)
     }
@@ -93,12 +101,15 @@ impl Task {
                 Poll::Ready(Err(_)) => return Err(Ended::Lost),
                 Poll::Pending => return Ok(progress),
             }
-            let Some(message) = self.link.endpoint.poll_transmit() else { break };
-            match message {
-                Physical::Binary(bytes) => self.link.socket.start_send(opcode::BINARY, bytes),
-                Physical::Text(bytes) => self.link.socket.start_send(opcode::TEXT, bytes),
-            }
-            .map_err(|_| Ended::Lost)?;
+            let (opcode, bytes) = match self.link.endpoint.poll_transmit() {
+                Some(Physical::Binary(bytes)) => (opcode::BINARY, bytes),
+                Some(Physical::Text(bytes)) => (opcode::TEXT, bytes),
+                None => match self.pings.next() {
+                    Some(payload) => (opcode::PING, payload),
+                    None => break,
+                },
+            };
+            self.link.socket.start_send(opcode, bytes).map_err(|_| Ended::Lost)?;
             self.needs_flush = true;
             progress = true;
             if turn.is_over() {

@@ -9,6 +9,7 @@ mod exchange;
 pub(crate) mod head;
 mod limits_watch;
 mod opens;
+mod pings;
 pub(crate) mod registry;
 mod turn;
 
@@ -34,6 +35,7 @@ use crate::limits::Limits;
 use crate::link::dispatch::{Answer, Dispatcher};
 use crate::link::drain::Departure;
 use crate::link::limits_watch::{LimitExceeded, LinkLimits};
+use crate::link::pings::Pings;
 use crate::link::registry::Registered;
 use crate::link::turn::{STRIDE, Turn};
 use crate::metrics::stats::{Counted, Stats, Traffic};
@@ -77,7 +79,9 @@ enum Entry {
 enum Ended {
     /// The physical connection is gone.
     Lost,
-    /// The client closed it.
+    /// The client closed it, because its page goes away or has no sockets.
+    Left,
+    /// The client closed it, because something is wrong.
     Closed,
     /// The client broke the protocol, or was silent for too long.
     Violation(Violation),
@@ -124,6 +128,8 @@ impl Link {
             spending: LinkLimits::new(self.limits, self.stats.clone(), Arc::clone(&budget)),
             budget,
             signals: Arc::default(),
+            pings: Pings::default(),
+            heard: 0,
             needs_flush: false,
             turns: Turns { round: 1, ..Turns::default() },
             received: Traffic::default(),
@@ -139,11 +145,11 @@ impl Link {
             Err(violation) => Ended::Violation(violation),
         };
         task.spending.end();
-        task.fail_all().await;
+        task.end_all(matches!(ended, Ended::Left)).await;
         let stats = &task.link.stats;
         let (code, reason) = match &ended {
             Ended::Lost => (1006, "the connection was lost"),
-            Ended::Closed => (1000, "the client closed the link"),
+            Ended::Left | Ended::Closed => (1000, "the client closed the link"),
             Ended::Violation(violation) => (violation.code(), violation.reason()),
             Ended::Broken(broken) => (broken.code().unwrap_or(1002), "the client broke RFC 6455"),
             Ended::Limit(crossed) => (crossed.code, crossed.reason),
@@ -153,7 +159,7 @@ impl Link {
         stats.link_closed(code, reason);
         let frame = match ended {
             Ended::Lost => return debug!("link lost"),
-            Ended::Closed => None,
+            Ended::Left | Ended::Closed => None,
             Ended::Broken(broken) => {
                 // A flood of this must not become one of log lines.
                 debug!("link closed: {broken}");
@@ -215,6 +221,9 @@ struct Task {
     spending: LinkLimits,
     signals: Arc<Signals>,
     timer: Pin<Box<Sleep>>,
+    pings: Pings,
+    /// The bytes of the connection that counted as a sign of life.
+    heard: u64,
     needs_flush: bool,
     turns: Turns,
     /// Traffic that is not in the metrics yet.
@@ -341,6 +350,9 @@ impl Task {
             }
             let now = self.now();
             self.link.endpoint.handle_timeout(now)?;
+            if self.link.endpoint.is_suspected() {
+                self.pings.probe();
+            }
         }
         Ok(())
     }
@@ -460,6 +472,9 @@ impl Task {
         if messages > 0 {
             self.link.endpoint.consumed(channel, messages, units);
         }
+        for payload in outgoing.pings {
+            self.pings.ask(pipe, payload);
+        }
         for message in outgoing.messages {
             self.sent.add(content(&message));
             self.link.endpoint.send(channel, message);
@@ -473,17 +488,24 @@ impl Task {
         }
     }
 
-    /// Reports the end of the link to all handlers.
-    async fn fail_all(&mut self) {
+    /// Reports the end of the link to all handlers. A page that has left has closed its sockets, as a browser closes native
+    /// ones then (HTML, "make disappear"); otherwise they are lost.
+    async fn end_all(&mut self, has_left: bool) {
+        let end = || if has_left { Incoming::Close(going_away()) } else { Incoming::Lost };
         for (count, (_, entry)) in mem::take(&mut self.entries).into_iter().enumerate() {
             if count % STRIDE == STRIDE - 1 {
                 tokio::task::yield_now().await;
             }
             match entry {
-                Entry::Open { pipe, closed_by_page: false, .. } => pipe.push(Incoming::Lost),
+                Entry::Open { pipe, closed_by_page: false, .. } => pipe.push(end()),
                 Entry::Open { .. } | Entry::Waiting { .. } => {}
                 Entry::Opening(handle) => handle.abort(),
             }
         }
     }
+}
+
+/// The close of a page that goes away (RFC 6455 §7.4.1).
+fn going_away() -> Close {
+    Close { code: Some(1001), reason: String::new() }
 }

@@ -1,4 +1,5 @@
-//! Joins a WebSocket that speaks frames to a virtual one: messages, closes and losses pass in both directions.
+//! Joins a WebSocket that speaks frames to a page's: messages, closes and losses pass in both directions, pings to the page,
+//! and pongs from it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -24,8 +25,10 @@ where
     let closing = AtomicBool::new(false);
     let ended = {
         // Each direction waits for its own receiver only: together they could wait for each other.
-        let up = std::pin::pin!(forward(&mut from_page, &mut to_wire, &closing));
-        let down = std::pin::pin!(forward(&mut from_wire, &mut to_page, &closing));
+        // The page's browser answers the pings of the other side; each connection answers those of its page.
+        let (is_pong, is_ping) = (is_pong as fn(&Message) -> bool, is_ping as fn(&Message) -> bool);
+        let up = std::pin::pin!(forward(&mut from_page, &mut to_wire, &closing, is_pong));
+        let down = std::pin::pin!(forward(&mut from_wire, &mut to_page, &closing, is_ping));
         match select(up, down).await {
             // A close has passed in one direction: the answer passes in the other. After a loss nothing does.
             Either::Left((Ok(()), down)) => timeout(CLOSE_TIMEOUT, down).await.unwrap_or(Err(None)),
@@ -59,12 +62,21 @@ fn is_message(next: &Result<Message, axum::Error>) -> bool {
     matches!(next, Ok(message) if !matches!(message, Message::Close(_)))
 }
 
-/// Forwards up to a close, whose answer is left to the other direction: the virtual socket would answer by itself if
+fn is_pong(message: &Message) -> bool {
+    matches!(message, Message::Pong(_))
+}
+
+fn is_ping(message: &Message) -> bool {
+    matches!(message, Message::Ping(_))
+}
+
+/// Forwards messages and the control frames that `passes` selects, up to a close, whose answer is left to the other direction: the virtual socket would answer by itself if
 /// it were read again. An error if a side is lost, with the code to close with if it broke the protocol.
 async fn forward<From, To, E>(
     from: &mut From,
     to: &mut To,
     closing: &AtomicBool,
+    passes: impl Fn(&Message) -> bool,
 ) -> Result<(), Option<CloseCode>>
 where
     From: Stream<Item = Result<Message, E>> + Unpin,
@@ -88,8 +100,12 @@ where
                 }
                 return Ok(());
             }
-            // They concern one connection.
-            Message::Ping(_) | Message::Pong(_) => {}
+            Message::Ping(_) | Message::Pong(_) => {
+                // Once the receiver has closed, nobody waits for it.
+                if passes(&message) {
+                    let _ = to.send(message).await;
+                }
+            }
         }
     }
 }

@@ -73,16 +73,29 @@ pub(crate) struct Config {
     pub(crate) max_frame: usize,
     /// Frames of a client that are not masked.
     pub(crate) accept_unmasked: bool,
+    /// Whether the socket itself answers pings.
+    pub(crate) answers_pings: bool,
 }
 
 impl Config {
     /// A server that accepts messages of at most so many bytes, however they are cut.
     pub(crate) fn server(max_message: usize) -> Self {
-        Self { is_client: false, max_message, max_frame: max_message, accept_unmasked: false }
+        Self {
+            is_client: false,
+            max_message,
+            max_frame: max_message,
+            accept_unmasked: false,
+            answers_pings: true,
+        }
     }
 
     pub(crate) fn client(max_message: usize) -> Self {
         Self { is_client: true, ..Self::server(max_message) }
+    }
+
+    /// A client whose user answers pings: a bridge passes them on to the page.
+    pub(crate) fn bridged(max_message: usize) -> Self {
+        Self { answers_pings: false, ..Self::client(max_message) }
     }
 }
 

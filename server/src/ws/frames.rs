@@ -49,7 +49,7 @@ pub(crate) enum Received {
     /// The content has not been checked to be UTF-8.
     Text(Bytes),
     Binary(Bytes),
-    /// The socket answers it.
+    /// The socket answers it if its configuration says so.
     Ping(Bytes),
     Pong(Bytes),
     /// The socket answers it. `None`: without a code.
@@ -90,6 +90,8 @@ pub(crate) struct FramedSocket<S> {
     /// An answer is in `output`, and nobody else may come to write it.
     answered: bool,
     state: State,
+    /// Bytes that have been read.
+    received: u64,
     /// Nothing more can be read; a peer that broke the protocol can still be sent a Close.
     ended: bool,
 }
@@ -107,6 +109,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FramedSocket<S> {
             pong: None,
             answered: false,
             state: State::Open,
+            received: 0,
             ended: false,
         }
     }
@@ -129,6 +132,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FramedSocket<S> {
     #[cfg(any(test, fuzzing))]
     pub(crate) fn queued(&self) -> usize {
         self.output.len()
+    }
+
+    /// Returns the number of bytes that have been read from the connection.
+    pub(crate) fn received_bytes(&self) -> u64 {
+        self.received
     }
 
     /// Bytes that the buffers hold.
@@ -174,7 +182,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FramedSocket<S> {
             }
             match ready!(self.poll_read(cx))? {
                 0 => return Poll::Ready(Err(Broken::Lost)),
-                bytes => read += bytes,
+                bytes => {
+                    read += bytes;
+                    self.received += bytes as u64;
+                }
             }
         }
         cx.waker().wake_by_ref();
@@ -344,7 +355,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FramedSocket<S> {
     fn control(&mut self, opcode: u8, payload: Bytes) -> Result<Received, Broken> {
         match opcode {
             PING => {
-                if self.state == State::Open {
+                if self.state == State::Open && self.config.answers_pings {
                     self.answered = true;
                     if self.output.len() < ANSWERS {
                         // An older answer would follow a newer one.

@@ -142,7 +142,7 @@ impl Minted {
         let bridged = async move {
             if skip_response(&mut wire).await {
                 // The handler's limits are the application's.
-                bridge(socket, FramedSocket::new(wire, Config::client(usize::MAX))).await;
+                bridge(socket, FramedSocket::new(wire, Config::bridged(usize::MAX))).await;
             }
         };
         tokio::join!(connection, bridged);

@@ -8,6 +8,7 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use manysocket_protocol::{Channel, Close, MESSAGE_OVERHEAD, Message};
 
@@ -28,6 +29,13 @@ const CHANNEL: usize = 1024;
 
 /// Places that the queue of a reader keeps, so that a reader in step with its page allocates nothing.
 const KEPT_PLACES: usize = 16;
+
+/// The unanswered pings and the unread pongs of a channel. Further pings get no answer, and of further pongs the latest is kept
+/// (RFC 6455 §5.5.3): a handler may ping for days and never read.
+const KEPT_PONGS: usize = 128;
+
+/// What a ping costs: its largest payload (RFC 6455 §5.5), and places in two queues.
+const PING: usize = 125 + ALLOCATION + 128;
 
 /// The pipes of a link that have something for its task.
 #[derive(Debug, Default)]
@@ -58,6 +66,8 @@ impl Signals {
 #[derive(Debug)]
 pub(crate) enum Incoming {
     Message(Message),
+    /// The browser's answer to a ping of the handler.
+    Pong(Bytes),
     /// The page closed; the answer is still to be sent if this side has not closed.
     Close(Close),
     /// The channel or its link ended without a closing handshake.
@@ -85,9 +95,14 @@ struct State {
     /// Bytes of the messages that wait for the reader, and what the one costs that it works at.
     incoming_bytes: usize,
     reading_cost: usize,
+    unread_pongs: usize,
 
     outgoing: VecDeque<Message>,
     outgoing_units: u32,
+    /// The handler's pings, each with the number of outgoing messages before it.
+    pings: VecDeque<(usize, Bytes)>,
+    /// Pings that the link has taken and that have no pong.
+    unanswered_pings: usize,
     /// What this pipe holds, and of that: what is outgoing, and what the link has taken and may still keep.
     share: Reservation,
     outgoing_cost: usize,
@@ -102,11 +117,17 @@ struct State {
 }
 
 impl State {
+    /// Whether the handler may send.
+    fn is_open(&self) -> bool {
+        !self.end_delivered && matches!(self.end, End::No)
+    }
+
     /// Counts what the pipe holds.
     fn account(&mut self) {
         let places = self.incoming.capacity() * size_of::<Incoming>() + self.incoming.len() * ALLOCATION;
         let incoming = self.incoming_bytes + places + self.reading_cost;
-        self.share.set(CHANNEL + incoming + self.outgoing_cost + self.taken_cost);
+        let pings = (self.pings.len() + self.unanswered_pings) * PING;
+        self.share.set(CHANNEL + incoming + self.outgoing_cost + self.taken_cost + pings);
     }
 }
 
@@ -121,6 +142,8 @@ pub(crate) struct Pipe {
 
 /// What a pipe has for its link.
 pub(crate) struct Outgoing {
+    /// Pings for which the link has sent all that the handler had sent before.
+    pub(crate) pings: Vec<Bytes>,
     pub(crate) messages: VecDeque<Message>,
     /// How many messages the handler has read, and their units.
     pub(crate) consumed: (u32, u32),
@@ -141,8 +164,11 @@ impl Pipe {
             read_units: 0,
             incoming_bytes: 0,
             reading_cost: 0,
+            unread_pongs: 0,
             outgoing: VecDeque::new(),
             outgoing_units: 0,
+            pings: VecDeque::new(),
+            unanswered_pings: 0,
             share: Reservation::new(budget),
             outgoing_cost: 0,
             taken_cost: 0,
@@ -179,21 +205,27 @@ impl Pipe {
         } else if capacity > KEPT_PLACES && length < capacity / 4 {
             state.incoming.shrink_to(capacity / 2);
         }
-        if let Incoming::Message(message) = &incoming {
-            if state.peer_closed {
-                // It is on its way to the close.
-                state.outgoing_units = 0;
+        match &incoming {
+            Incoming::Message(message) => {
+                if state.peer_closed {
+                    // It is on its way to the close.
+                    state.outgoing_units = 0;
+                }
+                state.incoming_bytes -= content(message);
+                state.reading_cost = Reservation::cost(content(message));
+                state.account();
+                state.read_messages += 1;
+                state.read_units = state.read_units.saturating_add(message.units());
+                if state.read_units.saturating_add(MESSAGE_OVERHEAD * state.read_messages) >= REPORT {
+                    self.signal(state);
+                }
             }
-            state.incoming_bytes -= content(message);
-            state.reading_cost = Reservation::cost(content(message));
-            state.account();
-            state.read_messages += 1;
-            state.read_units = state.read_units.saturating_add(message.units());
-            if state.read_units.saturating_add(MESSAGE_OVERHEAD * state.read_messages) >= REPORT {
-                self.signal(state);
+            Incoming::Pong(payload) => {
+                state.unread_pongs -= 1;
+                state.incoming_bytes -= payload.len();
+                state.account();
             }
-        } else {
-            state.end_delivered = true;
+            Incoming::Close(_) | Incoming::Lost | Incoming::Oversize => state.end_delivered = true,
         }
         Poll::Ready(incoming)
     }
@@ -212,7 +244,7 @@ impl Pipe {
     /// Sends a message; false if the channel has closed.
     pub(crate) fn write(&self, message: Message) -> bool {
         let mut state = lock(&self.state);
-        if state.end_delivered || !matches!(state.end, End::No) {
+        if !state.is_open() {
             return false;
         }
         let has_room = state.outgoing_units < SEND_LIMIT;
@@ -228,6 +260,27 @@ impl Pipe {
         state.outgoing.push_back(message);
         state.account();
         self.signal(state);
+        true
+    }
+
+    /// Returns whether the handler may send.
+    pub(crate) fn is_open(&self) -> bool {
+        lock(&self.state).is_open()
+    }
+
+    /// Sends a ping after what has been sent; false if the channel has closed.
+    pub(crate) fn ping(&self, payload: Bytes) -> bool {
+        let mut state = lock(&self.state);
+        if !state.is_open() {
+            return false;
+        }
+        state.outgoing_units = state.outgoing_units.saturating_add(MESSAGE_OVERHEAD);
+        if !state.peer_closed {
+            let place = state.outgoing.len();
+            state.pings.push_back((place, payload));
+            state.account();
+            self.signal(state);
+        }
         true
     }
 
@@ -257,6 +310,7 @@ impl Pipe {
             state.outgoing = VecDeque::new();
             state.outgoing_units = 0;
             state.outgoing_cost = 0;
+            state.pings = VecDeque::new();
             writer = state.writer.take();
         }
         state.incoming.push_back(incoming);
@@ -268,33 +322,76 @@ impl Pipe {
         }
     }
 
-    /// Takes what the handler has for the link: messages only if `room` says that the link can take them.
+    /// Hands the browser's answer to a ping to the reader.
+    pub(crate) fn pong(&self, payload: Bytes) {
+        let mut guard = lock(&self.state);
+        let state = &mut *guard;
+        state.unanswered_pings -= 1;
+        if !state.peer_closed {
+            state.incoming_bytes += payload.len();
+            match state.incoming.back_mut() {
+                Some(Incoming::Pong(last)) if state.unread_pongs >= KEPT_PONGS => {
+                    state.incoming_bytes -= mem::replace(last, payload).len();
+                }
+                _ => {
+                    state.unread_pongs += 1;
+                    state.incoming.push_back(Incoming::Pong(payload));
+                }
+            }
+        }
+        state.account();
+        let reader = state.reader.take();
+        drop(guard);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    /// Takes what the handler has for the link: messages and pings only if `room` says that the link has sent what it took
+    /// before.
     pub(crate) fn take(&self, room: bool) -> Outgoing {
-        let mut state = lock(&self.state);
+        let mut guard = lock(&self.state);
+        let state = &mut *guard;
         state.signalled = false;
-        let messages = if room {
+        let (mut pings, mut messages) = (Vec::new(), VecDeque::new());
+        if room {
+            let due = state.pings.iter().take_while(|(place, _)| *place == 0).count();
+            let answerable = KEPT_PONGS - state.unanswered_pings;
+            pings.extend(state.pings.drain(..due).take(answerable).map(|(_, payload)| payload));
+            state.unanswered_pings += pings.len();
             // What was taken before has been sent.
             state.taken_cost = mem::take(&mut state.outgoing_cost);
-            state.account();
             state.outgoing_units = 0;
-            mem::take(&mut state.outgoing)
-        } else {
-            VecDeque::new()
-        };
+            messages = mem::take(&mut state.outgoing);
+            if let Some(&(place, _)) = state.pings.front() {
+                state.outgoing = messages.split_off(place);
+                state.pings.iter_mut().for_each(|(other, _)| *other -= place);
+                let rest = state.outgoing.iter();
+                let (units, cost) = rest.fold((0, 0), |(units, cost), message| {
+                    (
+                        units + message.units().max(MESSAGE_OVERHEAD),
+                        cost + Reservation::cost(content(message)),
+                    )
+                });
+                state.outgoing_units = units + MESSAGE_OVERHEAD * state.pings.len() as u32;
+                (state.outgoing_cost, state.taken_cost) = (cost, state.taken_cost - cost);
+            }
+            state.account();
+        }
         let consumed = (mem::take(&mut state.read_messages), mem::take(&mut state.read_units));
         let close = match mem::replace(&mut state.end, End::Passed) {
-            End::Close(close) if state.outgoing.is_empty() => Some(close),
+            End::Close(close) if state.outgoing.is_empty() && state.pings.is_empty() => Some(close),
             other => {
                 state.end = other;
                 None
             }
         };
         let writer = if room { state.writer.take() } else { None };
-        drop(state);
+        drop(guard);
         if let Some(writer) = writer {
             writer.wake();
         }
-        Outgoing { messages, consumed, close }
+        Outgoing { pings, messages, consumed, close }
     }
 
     fn signal(&self, mut state: MutexGuard<'_, State>) {

@@ -26,6 +26,7 @@ use crate::ws::pipe::{Incoming, Pipe};
 /// - A page or network that goes away without a closing handshake gives an error once, then `None`.
 /// - A socket that is dropped without a close looks to the page like a lost connection (1006).
 /// - [`send`](WebSocket::send) waits while the page is slow to read.
+/// - The browser answers a [`Message::Ping`] with a [`Message::Pong`] of the same payload, once it has what was sent before.
 #[derive(Debug)]
 pub struct WebSocket(Inner);
 
@@ -244,7 +245,7 @@ impl Virtual {
             return Poll::Ready(None);
         }
         let incoming = ready!(self.pipe.poll_read(cx));
-        if !matches!(incoming, Incoming::Message(_)) {
+        if !matches!(incoming, Incoming::Message(_) | Incoming::Pong(_)) {
             self.ended = true;
         }
         Poll::Ready(Some(match incoming {
@@ -254,6 +255,7 @@ impl Virtual {
                 Err(Error::new("the message is larger than this handler's max_message_size"))
             }
             Incoming::Message(message) => from_protocol(message),
+            Incoming::Pong(payload) => Ok(Message::Pong(payload)),
             Incoming::Close(close) => {
                 let frame = close
                     .code
@@ -270,8 +272,11 @@ impl Virtual {
         let sent = match message {
             Message::Text(text) => self.pipe.write(protocol::Message::Text(text.into())),
             Message::Binary(bytes) => self.pipe.write(protocol::Message::Binary(bytes)),
-            // The link has pings of its own; a page sees none either way.
-            Message::Ping(_) | Message::Pong(_) => true,
+            Message::Ping(payload) if payload.len() > MAX_CONTROL => return Err(too_long()),
+            Message::Ping(payload) => self.pipe.ping(payload),
+            Message::Pong(payload) if payload.len() > MAX_CONTROL => return Err(too_long()),
+            // A browser ignores it.
+            Message::Pong(_) => self.pipe.is_open(),
             Message::Close(frame) => {
                 self.answer = None;
                 self.pipe.close(match frame {
@@ -306,6 +311,11 @@ impl Drop for Virtual {
     }
 }
 
+/// The error of a native socket, too.
+fn too_long() -> Error {
+    Error::new("a ping or a pong carries at most 125 bytes")
+}
+
 fn from_protocol(message: protocol::Message) -> Result<Message, Error> {
     Ok(match message {
         protocol::Message::Text(bytes) => Message::Text(Utf8Bytes::try_from(bytes).map_err(Error::new)?),
@@ -313,8 +323,11 @@ fn from_protocol(message: protocol::Message) -> Result<Message, Error> {
     })
 }
 
-/// The largest reason of a Close frame, in bytes (RFC 6455 §5.5: 125 less the code).
-const MAX_REASON: usize = 123;
+/// The largest payload of a ping or a pong, in bytes (RFC 6455 §5.5).
+const MAX_CONTROL: usize = 125;
+
+/// The largest reason of a Close frame, in bytes: the payload less the code.
+const MAX_REASON: usize = MAX_CONTROL - size_of::<CloseCode>();
 
 /// A close by the endpoint, with as much of the reason as there is room for.
 pub(crate) fn close(code: CloseCode, reason: impl Into<String>) -> Message {

@@ -31,8 +31,13 @@ use crate::ws::pipe::Pipe;
 use crate::ws::socket::WebSocket;
 
 /// What axum's own extractor accepts.
-const NATIVE: Config =
-    Config { is_client: false, max_message: 64 << 20, max_frame: 16 << 20, accept_unmasked: false };
+const NATIVE: Config = Config {
+    is_client: false,
+    max_message: 64 << 20,
+    max_frame: 16 << 20,
+    accept_unmasked: false,
+    answers_pings: true,
+};
 
 /// What a virtual open offers to the handler it is routed to, as an extension of the request. Whoever takes it gets
 /// the pipe once the response has come back through all layers as 101.

@@ -289,6 +289,16 @@ impl Socket {
         }
     }
 
+    /// Closes the connection with a code, as a browser closes those of a page that goes away.
+    pub(crate) async fn leave(&mut self, code: u16) {
+        let wire = match self {
+            Self::Native(wire) => wire,
+            Self::Virtual(link, _) => &mut link.wire,
+        };
+        let frame = ts::protocol::CloseFrame { code: code.into(), reason: "".into() };
+        wire.send(ts::Message::Close(Some(frame))).await.expect("an open connection");
+    }
+
     /// Goes away without a closing handshake.
     pub(crate) fn vanish(self) {
         drop(self);

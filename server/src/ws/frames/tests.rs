@@ -269,3 +269,28 @@ fn frames_that_the_peer_would_refuse_are_not_sent() {
     let close = [&1000_u16.to_be_bytes()[..], "ä".repeat(61).as_bytes()].concat();
     assert_eq!(frames(&socket.io_mut().read)[1..], [(0x88, close)]);
 }
+
+#[test]
+fn each_byte_of_an_unfinished_message_is_counted() {
+    let mut socket = server();
+    let message = frame(0x80 | BINARY, &[1; 40_000], true);
+    let mut sent = 0;
+    for part in [1, 5, 100, 20_000, 1] {
+        socket.io_mut().sent.extend(&message[sent..sent + part]);
+        sent += part;
+        assert_eq!(received(&mut socket), []);
+        assert_eq!(socket.received_bytes(), sent as u64);
+    }
+}
+
+#[test]
+fn a_bridged_socket_leaves_pings_to_its_user() {
+    for (config, answers) in [(Config::client(LARGEST), true), (Config::bridged(LARGEST), false)] {
+        let peer = Peer { per_read: usize::MAX, room: usize::MAX, ..Peer::default() };
+        let mut socket = FramedSocket::new(peer, config);
+        socket.io_mut().sent.extend(frame(0x80 | PING, b"a", false));
+        assert_eq!(received(&mut socket), [Ok(Received::Ping("a".into()))]);
+        assert!(flushed(&mut socket));
+        assert_eq!(!socket.io_mut().read.is_empty(), answers);
+    }
+}
