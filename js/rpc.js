@@ -1,8 +1,9 @@
 // The entry "manysocket/rpc": functions of a server, over any WebSocket. docs/rpc.md has the protocol.
+import { setDefault, socketClass, socketUrl } from "./default.js";
 import { Connection } from "./rpc/connection.js";
 import { RpcError } from "./rpc/error.js";
 
-export { RpcError };
+export { RpcError, setDefault };
 
 // Long enough for a person who pauses, short enough that a page with many functions does not keep a native socket for each.
 const IDLE_TIMEOUT = 10_000;
@@ -13,27 +14,52 @@ const NO_METHODS = new Set(["then", "toString", "valueOf", "toJSON"]);
 /** What is behind a function that `rpc` made. */
 const behind = new WeakMap();
 
-/** A place below which there are functions, and which may itself be one. Its sockets are shared by all that is made of it. */
+/** Places that are called over the same class, each once while somebody has it: who asks for a URL twice gets one socket. */
+class Scope {
+  #places = new Map();
+  #forget = new FinalizationRegistry((url) => this.#places.get(url)?.deref() ?? this.#places.delete(url));
+
+  constructor(WebSocket, idleTimeout) {
+    Object.assign(this, { WebSocket, idleTimeout });
+  }
+
+  at(url) {
+    let place = this.#places.get(url.href)?.deref();
+    if (place === undefined) {
+      place = new Place(url, this);
+      this.#places.set(url.href, new WeakRef(place));
+      this.#forget.register(place, url.href);
+    }
+    return place;
+  }
+}
+
+/** The scopes that all share, by their options. */
+const scopes = [];
+
+function scopeOf(WebSocket, idleTimeout) {
+  let scope = scopes.find((scope) => scope.WebSocket === WebSocket && scope.idleTimeout === idleTimeout);
+  if (scope === undefined) scopes.push((scope = new Scope(WebSocket, idleTimeout)));
+  return scope;
+}
+
+/** A place below which there are functions, and which may itself be one. */
 class Place {
   #connection = null;
-  #below = new Map();
 
-  constructor(url, Socket, idleTimeout) {
-    Object.assign(this, { url, Socket, idleTimeout });
+  constructor(url, scope) {
+    Object.assign(this, { url, scope });
   }
 
   get connection() {
-    return (this.#connection ??= new Connection(this.url, this.Socket ?? globalThis.WebSocket, this.idleTimeout));
+    const { WebSocket, idleTimeout } = this.scope;
+    return (this.#connection ??= new Connection(this.url, () => socketClass(WebSocket), idleTimeout));
   }
 
   below(name) {
-    let place = this.#below.get(name);
-    if (place === undefined) {
-      const url = new URL(this.url);
-      url.pathname = `${url.pathname.replace(/\/$/, "")}/${encodeURIComponent(name)}`;
-      this.#below.set(name, (place = new Place(url, this.Socket, this.idleTimeout)));
-    }
-    return place;
+    const url = new URL(this.url);
+    url.pathname = `${url.pathname.replace(/\/$/, "")}/${encodeURIComponent(name.toWellFormed())}`;
+    return this.scope.at(url);
   }
 }
 
@@ -62,12 +88,11 @@ function face(place, options) {
  * other options.
  *
  * @param {string | URL | Function} url relative to the page's base URL
- * @param {{ WebSocket?: typeof WebSocket, timeout?: number, signal?: AbortSignal, idleTimeout?: number }} [options]
+ * @param {{ WebSocket?: typeof WebSocket, timeout?: number, signal?: AbortSignal, idleTimeout?: number, separate?: boolean }} [options]
  */
-export function rpc(url, { WebSocket, idleTimeout = IDLE_TIMEOUT, ...options } = {}) {
+export function rpc(url, { WebSocket, idleTimeout = IDLE_TIMEOUT, separate = false, ...options } = {}) {
   const earlier = behind.get(url);
   if (earlier !== undefined) return face(earlier.place, { ...earlier.options, ...options });
-  const absolute = new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href);
-  absolute.protocol = absolute.protocol.replace(/^http/, "ws");
-  return face(new Place(absolute, WebSocket, idleTimeout), options);
+  const scope = separate ? new Scope(WebSocket, idleTimeout) : scopeOf(WebSocket, idleTimeout);
+  return face(scope.at(socketUrl(url)), options);
 }

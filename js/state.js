@@ -1,9 +1,10 @@
 // The entry "manysocket/state": a JSON document that pages share, over any WebSocket. docs/state-wire.md has the protocol.
-import { Connection } from "./state/connection.js";
+import { setDefault, socketClass, socketUrl, withQuery } from "./default.js";
+import { Reconnecting } from "./reconnecting.js";
 import { Replica, StateError } from "./state/replica.js";
-import { overlaps, toPlain, valueAt } from "./state/tree.js";
+import { isPointer, overlaps, toPlain, valueAt } from "./state/tree.js";
 
-export { StateError };
+export { setDefault, StateError };
 
 // RFC 6455 §7.4.1: of these a commit is the cause, and would be again.
 const REFUSALS = { 1003: "invalid", 1007: "invalid", 1008: "invalid", 1009: "too-large" };
@@ -19,9 +20,9 @@ class State extends EventTarget {
 
   constructor(url, WebSocket, opened) {
     super();
-    this.#url = webSocketUrl(url);
+    this.#url = socketUrl(url);
     this.#opened = opened;
-    this.#connection = new Connection(WebSocket, () => this.#resumption(), {
+    this.#connection = new Reconnecting(WebSocket, () => this.#resumption(), {
       onmessage: (message) => this.#receive(message),
       onclose: (event) => this.#lose(event),
     });
@@ -64,6 +65,10 @@ class State extends EventTarget {
   /** Calls back with what others change: `watch(callback)`, or `watch(path, callback)`. Returns a function that ends it. */
   watch(path, callback) {
     const watcher = typeof path === "function" ? { path: null, callback: path } : { path, callback };
+    if (watcher.path !== null && !isPointer(watcher.path)) {
+      throw new TypeError(`'${watcher.path}' is no path: a JSON Pointer is empty or begins with a slash, and has "~" as "~0" (RFC 6901)`);
+    }
+    if (typeof watcher.callback !== "function") throw new TypeError("watch() calls a function, and this is none");
     this.#watchers.add(watcher);
     return () => void this.#watchers.delete(watcher);
   }
@@ -78,12 +83,9 @@ class State extends EventTarget {
 
   /** Where to connect: from the second time on, the server is told what is there already. */
   #resumption() {
-    const url = new URL(this.#url);
-    if (this.#replica.document !== null) {
-      url.searchParams.set("document", this.#replica.document);
-      url.searchParams.set("since", this.version);
-    }
-    return url;
+    const { document } = this.#replica;
+    if (document === null) return this.url;
+    return withQuery(this.#url, `document=${encodeURIComponent(document)}&since=${this.version}`);
   }
 
   #receive(message) {
@@ -104,7 +106,7 @@ class State extends EventTarget {
     this.#readyState = 1;
     this.#connection.settle();
     const { unanswered } = this.#replica;
-    if (unanswered !== null) this.#connection.send(unanswered);
+    if (unanswered !== null) this.#connection.send(JSON.stringify(unanswered));
     this.#opened.resolve(this);
     this.dispatchEvent(new Event("open"));
   }
@@ -120,7 +122,7 @@ class State extends EventTarget {
       this.#fail(reason || (code === 1006 ? "no connection, or the server refuses" : `closed with ${code}`));
       return false;
     }
-    if (Object.hasOwn(REFUSALS, code)) this.#replica.refuse(new StateError(REFUSALS[code], reason));
+    if (Object.hasOwn(REFUSALS, code)) this.#replica.withhold(REFUSALS[code], reason);
     if (this.#readyState === 1) {
       this.#readyState = 0;
       this.dispatchEvent(Object.assign(new Event("close"), { code, reason, wasClean }));
@@ -132,7 +134,7 @@ class State extends EventTarget {
   #send() {
     if (this.#readyState !== 1) return;
     const message = this.#replica.next();
-    if (message !== null) this.#connection.send(message);
+    if (message !== null) this.#connection.send(JSON.stringify(message));
   }
 
   #tell(delta) {
@@ -161,20 +163,14 @@ function concerns({ op, path, from }, watched) {
   return places.some((place) => overlaps(isArrayPlace(place) ? place.slice(0, place.lastIndexOf("/")) : place, watched));
 }
 
-function webSocketUrl(given) {
-  const url = new URL(given, globalThis.document?.baseURI ?? globalThis.location?.href);
-  url.protocol = url.protocol.replace(/^http/, "ws");
-  return url;
-}
-
 /**
  * Connects to a document.
  *
  * @param {string | URL} url relative to the document's base URL
- * @param {{ WebSocket?: typeof WebSocket }} [options] `WebSocket`: the class to connect with, such as that of a
- *   `MultiWebSocket`
+ * @param {{ WebSocket?: typeof WebSocket }} [options] `WebSocket`: the class to connect with; default: that of the page's
+ *   default `MultiWebSocket`, else the native one
  * @returns {Promise<State>} once the document is there
  */
-export async function state(url, { WebSocket = globalThis.WebSocket } = {}) {
-  return new Promise((resolve, reject) => new State(url, WebSocket, { resolve, reject }));
+export async function state(url, { WebSocket } = {}) {
+  return new Promise((resolve, reject) => new State(url, socketClass(WebSocket), { resolve, reject }));
 }

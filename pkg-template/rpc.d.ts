@@ -1,3 +1,13 @@
+import type { MultiWebSocket } from "./index.js";
+
+/**
+ * Makes `rpc`, `state` and `topic` connect over this multiplexer, unless the option `WebSocket` says otherwise. It holds for all of
+ * the page, whichever entry it is imported from.
+ *
+ * @param multiplexer `null`: over native sockets, as at first; the console then says so once
+ */
+export function setDefault(multiplexer: MultiWebSocket | null): void;
+
 /**
  * Why a call has no result.
  *
@@ -41,10 +51,12 @@ export interface CallOptions {
 
 /** Options of {@link rpc}. */
 export interface RpcOptions extends CallOptions {
-  /** The class to connect with, for example `M.WebSocket`. Default: the native one. */
+  /** The class to connect with, for example `M.WebSocket`. Default: that of {@link setDefault}. */
   WebSocket?: typeof WebSocket;
   /** Milliseconds without a call after which a socket closes; the next call opens another. Default: 10,000. */
   idleTimeout?: number;
+  /** Whether it has sockets of its own. Default: false: who asks for the same URL gets the same socket. */
+  separate?: boolean;
 }
 
 /**

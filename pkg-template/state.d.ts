@@ -1,3 +1,13 @@
+import type { MultiWebSocket } from "./index.js";
+
+/**
+ * Makes `rpc`, `state` and `topic` connect over this multiplexer, unless the option `WebSocket` says otherwise. It holds for all of
+ * the page, whichever entry it is imported from.
+ *
+ * @param multiplexer `null`: over native sockets, as at first; the console then says so once
+ */
+export function setDefault(multiplexer: MultiWebSocket | null): void;
+
 /** An operation of a JSON Patch (RFC 6902). Paths are JSON Pointers (RFC 6901): `/cells/A1`. */
 export type Operation =
   | { op: "add" | "replace" | "test"; path: string; value: unknown }
@@ -48,6 +58,11 @@ export class StateError extends Error {
     | (string & {});
   /** Both sides, where the code is `conflict`. */
   readonly conflicts: Conflict[];
+  /**
+   * Where the edits are that the server does not accept, for `invalid` and `too-large`. Later commits leave them out until the page
+   * changes them; a commit of nothing else tries them again.
+   */
+  readonly paths: string[];
 }
 
 /** Fires when a {@link State} has lost its connection. */
@@ -70,7 +85,10 @@ export interface StateEventMap {
 
 /** A JSON document that pages share. */
 export interface State<T = any> extends EventTarget {
-  /** The document: read it, edit it in place, or assign another; then `commit()`. Changes by others appear in it. */
+  /**
+   * The document: read it, edit it in place, or assign another; then `commit()`. Changes by others appear in it, in place where the
+   * page has not frozen it.
+   */
   data: T;
   /** The version of the document that `data` is based on. */
   readonly version: number;
@@ -83,12 +101,16 @@ export interface State<T = any> extends EventTarget {
    * Commits `data` as it is now, as a whole or not at all. Without a connection it waits for the next.
    * @returns the new version, once the server has stored it
    * @throws {StateError}
+   * @throws {TypeError} if the data is no JSON
    */
   commit(): Promise<number>;
 
   /** Calls back for each change by others, once it is in `data`. Returns a function that stops it. */
   watch(callback: (delta: Operation[]) => unknown): () => void;
-  /** Calls back with the value at `path`, a JSON Pointer such as `/cells/A1`, when others change it, or anything inside or around it. */
+  /**
+   * Calls back with the value at `path`, a JSON Pointer such as `/cells/A1`, when others change it, or anything inside or around it.
+   * @throws {TypeError} if `path` is no JSON Pointer
+   */
   watch(path: string, callback: (value: any, delta: Operation[]) => unknown): () => void;
 
   /** Closes it for good; unanswered commits reject. */
@@ -110,7 +132,7 @@ export interface State<T = any> extends EventTarget {
 
 /** Options of {@link state}. */
 export interface StateOptions {
-  /** The class to connect with, for example `M.WebSocket`. Default: the native one. */
+  /** The class to connect with, for example `M.WebSocket`. Default: that of {@link setDefault}. */
   WebSocket?: typeof WebSocket;
 }
 

@@ -3,16 +3,17 @@ import { RpcError } from "./error.js";
 
 export class Connection {
   #url;
-  #Socket;
+  #socketClass;
   #idleTimeout;
   #idle;
   #socket = null;
   /** Calls without an answer, in order. Those that were given up have their place until the answer comes. */
   #calls = [];
 
-  constructor(url, Socket, idleTimeout) {
+  /** @param {() => typeof WebSocket} socketClass asked for each socket */
+  constructor(url, socketClass, idleTimeout) {
     this.#url = url;
-    this.#Socket = Socket;
+    this.#socketClass = socketClass;
     this.#idleTimeout = idleTimeout;
   }
 
@@ -45,7 +46,8 @@ export class Connection {
     // A socket that is closing takes no calls any more, and its end is its own.
     if (this.#socket !== null && this.#socket.readyState < 2) return this.#socket;
     this.#lose(this.#socket);
-    const socket = new this.#Socket(this.#url.href);
+    const Socket = this.#socketClass();
+    const socket = new Socket(this.#url.href);
     this.#socket = socket;
     socket.onopen = () => this.#send();
     socket.onmessage = ({ data }) => this.#receive(socket, data);

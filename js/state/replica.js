@@ -5,22 +5,36 @@
 //   base → commit under way → commits that wait → data
 //
 // A change of somebody else's moves the base, and the others are rebased: each merges what the one before it became.
-import { conform, diff, isSame, merge, patched, snapshot, toPlain, toTree, valueAt } from "./tree.js";
+import { diff } from "./diff.js";
+import { merge, trees } from "./merge.js";
+import { conform, page } from "./page.js";
+import { patched } from "./patch.js";
+import { isSame, snapshot, toPlain, toTree, valueAt } from "./tree.js";
+import { largest, Withheld } from "./withheld.js";
 
 /** Why a commit was refused, or could not be made. What it would have committed is still in the data. */
 export class StateError extends Error {
   name = "StateError";
 
-  /** @param {string} code @param {string} message @param {{ path: string, mine: unknown, theirs: unknown }[]} [conflicts] */
-  constructor(code, message, conflicts = []) {
+  /**
+   * @param {string} code
+   * @param {string} message
+   * @param {{ path: string, mine: unknown, theirs: unknown }[]} [conflicts]
+   * @param {string[]} [paths] where the edits are that the server does not accept
+   */
+  constructor(code, message, conflicts = [], paths = []) {
     super(message);
     this.code = code;
     this.conflicts = conflicts;
+    this.paths = paths;
   }
 }
 
 const conflictError = (conflicts) =>
   new StateError("conflict", `others have changed ${conflicts.map(({ path }) => path || "the document").join(", ")}`, conflicts);
+
+/** These would be the answer again, whatever others do. */
+const LASTING = new Set(["invalid", "too-large"]);
 
 /** Enough that no two are ever the same: the server takes a commit with a known id for one that is sent again. */
 const newId = () => Array.from(crypto.getRandomValues(new Uint32Array(4)), (number) => number.toString(36)).join("");
@@ -37,6 +51,7 @@ export class Replica {
   #commits = [];
   /** Where the data has edits of the page's that others have changed since. */
   #conflicts = [];
+  #withheld = new Withheld();
 
   /**
    * Takes in what the server tells of the document.
@@ -68,11 +83,14 @@ export class Replica {
   commit() {
     const after = snapshot(this.data);
     this.data = conform(this.data, after);
+    const before = this.#commits.at(-1)?.after ?? this.#base;
+    const rest = this.#withheld.without(after, before);
     const conflicts = this.#conflicts.filter(({ path }) => !isSame(valueAt(after, path), valueAt(this.#base, path)));
     this.#conflicts = [];
     if (conflicts.length > 0) throw conflictError(conflicts);
     return new Promise((resolve, reject) => {
-      this.#commits.push({ after, resolve, reject, conflicts: [], message: null });
+      // With nothing else to commit, the page means what was refused.
+      this.#commits.push({ after: isSame(rest, before) ? after : rest, resolve, reject, conflicts: [], message: null });
     });
   }
 
@@ -102,10 +120,14 @@ export class Replica {
   }
 
   /** Takes in the answer to a commit. */
-  answer({ id, version, error, message, conflicts = [] }) {
+  answer({ id, version, error, message, conflicts = [], path }) {
     const commit = this.#commits[0];
     if (commit?.message?.id !== id) return;
     if (error !== undefined) {
+      if (LASTING.has(error)) {
+        this.withhold(error, message, path);
+        return;
+      }
       const sides = conflicts.map(({ path, yours, theirs }) => ({ path, mine: yours, theirs }));
       this.refuse(new StateError(error, message, commit.conflicts.length > 0 ? commit.conflicts : sides));
       return;
@@ -125,15 +147,42 @@ export class Replica {
     for (const { reject } of this.#commits.splice(0)) reject(error);
   }
 
+  /**
+   * Gives up the commit that is under way for its size or its form: for the edit at `path`, or for the largest ones. The later commits
+   * go on without them.
+   */
+  withhold(code, message, path) {
+    const commit = this.#commits[0];
+    const delta = commit?.message?.delta ?? [];
+    const named = delta.filter((operation) => operation.path === path);
+    const paths = this.#withheld.add(named.length > 0 ? named : largest(delta), this.#base, commit?.after);
+    const error = new StateError(code, `${paths.map((place) => place || "the document").join(", ")}: ${message}`, [], paths);
+    commit?.reject(error);
+    let before = this.#base;
+    this.#commits = this.#commits.slice(1).filter((later) => {
+      later.after = this.#withheld.without(later.after, before);
+      const isEmpty = isSame(later.after, before);
+      if (isEmpty) later.reject(error);
+      else before = later.after;
+      return !isEmpty;
+    });
+  }
+
   /** Moves the base and rebases what is on top of it. */
   #move(base) {
     let [before, after] = [this.#base, base];
     for (const commit of this.#commits) {
       const mine = commit.after;
-      commit.after = merge(before, toTree(mine), after, toTree, commit.conflicts);
+      commit.after = merge(before, mine, after, trees, commit.conflicts);
       [before, after] = [mine, commit.after];
     }
-    this.data = merge(before, this.data, after, toPlain, this.#conflicts);
     this.#base = base;
+    try {
+      this.data = merge(before, this.data, after, page, this.#conflicts);
+    } catch (error) {
+      // The page has put something there that throws when it is read. It could not be committed either.
+      console.error("manysocket: the data of the page cannot be read, and was replaced by the document:", error);
+      this.data = toPlain(after);
+    }
   }
 }

@@ -94,6 +94,7 @@ async fn start(backend: &Backend) -> (Server, Vec<Registration>) {
         .endpoint("/signed", place.put("/signed", rpc(async |n: i128| n)).await.endpoint())
         .endpoint("/any", place.put("/any", rpc(async |n: Box<RawValue>| n)).await.endpoint())
         .endpoint("/keys", place.put("/keys", rpc(keys)).await.endpoint())
+        .endpoint("/text", place.put("/text", rpc(async |text: String| text)).await.endpoint())
         .endpoint("/nan", place.put("/nan", rpc(async || [f64::NAN])).await.endpoint())
         .nest("/object", object)
         .into_router();
@@ -163,6 +164,9 @@ async fn numbers_come_out_as_serde_writes_the_value_directly() {
             ("/any", "[[1.0, 1e400, 12345678901234567890123]]", "[1.0, 1e400, 12345678901234567890123]"),
             ("/keys", "[]", r#"{"18446744073709551615":{"true":0.1}}"#),
             ("/nan", "[]", "[null]"),
+            ("/text", r#"["a\ud83d"]"#, "\"a\u{fffd}\""),
+            ("/text", r#"["\udE00\ud83d\uDE00\\ud83d"]"#, "\"\u{fffd}\u{1f600}\\\\ud83d\""),
+            ("/any", r#"[{"\ud83d":1}]"#, r#"{"\ufffd":1}"#),
         ] {
             let mut socket = connect(Kind::Virtual, &server, path).await;
             socket.send(Message::text(arguments)).await;
@@ -170,6 +174,38 @@ async fn numbers_come_out_as_serde_writes_the_value_directly() {
             let text = String::from_utf8(text.to_vec()).expect("UTF-8");
             assert_eq!(text, format!(r#"{{"result":{expected}}}"#), "{path}");
         }
+    }
+}
+
+/// Numbers of random bits, as JavaScript writes them: in the shortest form that reads as the same.
+#[tokio::test]
+async fn random_numbers_come_back_with_all_their_bits() {
+    let Some(backend) = backends().await.into_iter().next() else { panic!("there is always one") };
+    let (server, _offers) = start(&backend).await;
+    let mut socket = connect(Kind::Virtual, &server, "/double").await;
+    // xorshift64*, Vigna 2016.
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut tried = 0;
+    while tried < 5000 {
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        let bits = state.wrapping_mul(0x2545_f491_4f6c_dd1d);
+        let number = match tried % 3 {
+            0 => f64::from_bits(bits),
+            1 => (bits >> 11) as f64 / 9_007_199_254_740_992.0 * 10_f64.powi((bits % 7) as i32),
+            _ => bits as f64,
+        };
+        if !number.is_finite() {
+            continue;
+        }
+        tried += 1;
+        socket.send(Message::text(format!("[{number:e}]"))).await;
+        let Received::Message(Message::Text(text)) = socket.receive().await else { panic!("no answer") };
+        let text = String::from_utf8(text.to_vec()).expect("UTF-8");
+        let result = text.strip_prefix(r#"{"result":"#).and_then(|rest| rest.strip_suffix('}'));
+        let back: f64 = result.and_then(|result| result.parse().ok()).unwrap_or_else(|| panic!("{text}"));
+        assert_eq!(back.to_bits(), number.to_bits(), "{number:e} came back as {text}");
     }
 }
 

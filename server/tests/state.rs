@@ -379,6 +379,42 @@ async fn numbers_come_out_as_they_came_in() {
     }
 }
 
+/// As a WebSocket does with text: half a surrogate pair, which JSON can hide in an escape, becomes U+FFFD.
+#[tokio::test]
+async fn halves_of_surrogate_pairs_are_replaced_and_a_refusal_names_its_operation() {
+    for (backend, kind) in cases(&backends().await) {
+        let server = start(documents(backend, kind).await).await;
+        let (mut page, mut other) =
+            (Page::open(kind, &server, "/any/a").await, Page::open(kind, &server, "/any/a").await);
+        page.whole().await;
+        other.whole().await;
+        let text = r#"{"id":"a","base":0,"delta":[{"op":"add","path":"/\ud83d","value":["\uDE00x","\ud83d\ude00"]}]}"#;
+        page.0.send(Message::text(text)).await;
+        assert_eq!(page.receive().await, json!({"id": "a", "version": 1}), "{kind:?}");
+        let value = json!({"\u{fffd}": ["\u{fffd}x", "\u{1f600}"]});
+        let message = other.receive().await;
+        let delta = json!([{"op": "add", "path": "/\u{fffd}", "value": value["\u{fffd}"]}]);
+        assert!(message["delta"] == delta || message["data"] == value, "{kind:?}: {message}");
+
+        let deep = format!("{}1{}", "[".repeat(101), "]".repeat(101));
+        for (operation, path, error) in [
+            (r#"{"op":"remove","path":"/none"}"#.to_owned(), "/none", "invalid"),
+            (r#"{"op":"add","path":"/x~1y"}"#.to_owned(), "/x~1y", "invalid"),
+            (format!(r#"{{"op":"add","path":"/deep","value":{deep}}}"#), "/deep", "too-large"),
+        ] {
+            let good = r#"{"op":"add","path":"/good","value":1}"#;
+            let commit = format!(r#"{{"id":"{path}","base":1,"delta":[{good},{operation},{good}]}}"#);
+            page.0.send(Message::text(commit)).await;
+            let answer = page.receive().await;
+            assert_eq!(
+                (&answer["path"], &answer["error"]),
+                (&json!(path), &json!(error)),
+                "{kind:?}: {answer}"
+            );
+        }
+    }
+}
+
 /// `serde_json` with `arbitrary_precision` breaks types of the application that are tagged, flattened or untagged.
 #[tokio::test]
 async fn a_validated_type_may_be_tagged_and_flattened() {

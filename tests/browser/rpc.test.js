@@ -142,6 +142,50 @@ for (const kind of ["native", "virtual"]) {
   });
 }
 
+test("who asks for a URL twice gets one socket; the default is set once for all entries, and native sockets are told of once", async () => {
+  const page = await world.openPage();
+  const lines = [];
+  page.on("console", (message) => lines.push(message.text()));
+  const seen = await runInPage(page, async () => {
+    const { MultiWebSocket } = await import("/pkg/index.js");
+    const { rpc, setDefault } = await import("/pkg/rpc.js");
+    const { state } = await import("/pkg/state.js");
+    const M = new MultiWebSocket("/multiplexer");
+    const Native = globalThis.WebSocket;
+    const made = [];
+    globalThis.WebSocket = class extends Native {
+      constructor(url) {
+        super(url);
+        made.push(new URL(url).pathname);
+      }
+    };
+    const sums = [await rpc("/demo/rpc/add")(1, 2), await rpc("/demo/rpc/add")(3, 4)];
+    await rpc("/demo/rpc").tank65.look();
+    await rpc(new URL("/demo/rpc/tank65/look#hash", location.href))();
+    const shared = made.splice(0);
+    await Promise.all([rpc("/demo/rpc/add", { separate: true })(1, 2), rpc("/demo/rpc/add", { separate: true })(1, 2)]);
+    const separate = made.splice(0);
+    (await state("/demo/state/default-native")).close();
+    setDefault(M);
+    sums.push(await rpc("/demo/rpc/add")(5, 6));
+    sums.push((await rpc("/demo/rpc/tank65/").turn(0)) !== undefined);
+    const sheet = await state("/demo/state/default");
+    const virtual = M.size;
+    setDefault(null);
+    const explicit = await rpc("/demo/rpc/add", { WebSocket: Native })(7, 8);
+    sheet.close();
+    return { sums, shared, separate, virtual, explicit, native: made };
+  });
+  assert.deepEqual(seen.sums, [3, 7, 11, true]);
+  assert.deepEqual(seen.shared, ["/demo/rpc/add", "/demo/rpc/tank65/look"]);
+  assert.deepEqual(seen.separate, ["/demo/rpc/add", "/demo/rpc/add"]);
+  // The first function still has its native socket from before the default was set.
+  assert.equal(seen.virtual, 2);
+  assert.deepEqual([seen.explicit, seen.native], [15, ["/demo/state/default-native"]]);
+  assert.equal(lines.filter((line) => line.includes("setDefault(M)")).length, 1);
+  await page.close();
+});
+
 test("a lost connection rejects what was in flight, sends nothing again, and the next call connects anew", async () => {
   const { port } = new URL(world.server.origin);
   for (const kind of ["native", "virtual"]) {

@@ -245,8 +245,6 @@ for (const kind of ["native", "virtual"]) {
       results.push((await failure(s.commit())).name);
       s.data = undefined;
       results.push((await failure(s.commit())).name);
-      s.data = "\ud800";
-      results.push((await failure(s.commit())).code);
       s.data = { when: new Date(0), missing: undefined };
       const version = await s.commit();
       results.push(s.data.when);
@@ -257,9 +255,171 @@ for (const kind of ["native", "virtual"]) {
       return { results, version, other: other.code, data: again.data };
     }, name("errors"));
     assert.equal(seen.results[0].code, "too-large");
-    assert.deepEqual(seen.results.slice(1), ["TypeError", "TypeError", "invalid", "1970-01-01T00:00:00.000Z", "closed", 3]);
+    assert.deepEqual(seen.results.slice(1), ["TypeError", "TypeError", "1970-01-01T00:00:00.000Z", "closed", 3]);
     assert.deepEqual([seen.version, seen.other], [1, "unreachable"]);
     assert.deepEqual(seen.data, { when: "1970-01-01T00:00:00.000Z" });
+  });
+
+  test(`${kind}: a page that freezes or replaces the data gets what others commit`, async () => {
+    const seen = await inPage(kind, async (name) => {
+      const freeze = (value) => {
+        if (value !== null && typeof value === "object") Object.values(Object.freeze(value)).forEach(freeze);
+        return value;
+      };
+      const [ada, bob] = [await open(name), await open(name)];
+      const padding = "long enough that deltas are shorter than the whole document, which is sent otherwise".repeat(3);
+      ada.data = { cells: { a: 1, b: 1 }, rows: [{ id: 1 }, { id: 2 }, { id: 3 }], padding };
+      await ada.commit();
+      await reaches(bob, 1);
+      const closes = [];
+      bob.addEventListener("close", ({ reason }) => closes.push(reason));
+      const frozen = bob.data = freeze(bob.data);
+      const heard = [];
+      bob.watch("/cells/a", (value) => heard.push(value));
+      ada.data.cells.a = 2;
+      ada.data.rows.shift();
+      await ada.commit();
+      await reaches(bob, 2);
+      const after = [bob.data.cells.a, bob.data.rows, frozen.cells.a, ...heard];
+      // As with a reducer: a new object, with the old parts in it.
+      bob.data = freeze({ ...bob.data, cells: { ...bob.data.cells, b: "bob" }, when: new Date(0) });
+      Object.seal(ada.data);
+      Object.preventExtensions(ada.data.cells);
+      await reaches(ada, await bob.commit());
+      const second = [ada.data.cells, ada.data.when, bob.data.when];
+      // One is not told of what it has not.
+      ada.data = Object.freeze({ ...ada.data, cells: Object.freeze({ a: 4 }) });
+      bob.data = { ...bob.data, cells: { a: 5, b: "bob" } };
+      const outcomes = await Promise.all([failure(ada.commit()), failure(bob.commit())]);
+      return { after, second, closes, outcomes: outcomes.map((error) => error && [error.code, error.conflicts.length]) };
+    }, name("frozen"));
+    assert.deepEqual(seen.after, [2, [{ id: 2 }, { id: 3 }], 1, 2]);
+    assert.deepEqual(seen.second, [{ a: 2, b: "bob" }, "1970-01-01T00:00:00.000Z", "1970-01-01T00:00:00.000Z"]);
+    assert.deepEqual(seen.closes, []);
+    assert.deepEqual(seen.outcomes.filter(Array.isArray), [["conflict", 1]]);
+  });
+
+  test(`${kind}: the first of 2,500 rows is removed by a short message`, async () => {
+    const seen = await inPage(kind, async (name) => {
+      const sent = [];
+      class Counted extends Socket {
+        send(text) {
+          sent.push(text.length);
+          super.send(text);
+        }
+      }
+      const s = await open(name, Counted);
+      s.data.rows = [];
+      for (let from = 0; from < 2500; from += 500) {
+        for (let n = from; n < from + 500; n++) s.data.rows.push({ id: n, name: `name ${n}`, at: 1e12 + n });
+        await s.commit();
+      }
+      const other = await open(name);
+      const [, second] = other.data.rows;
+      s.data.rows.shift();
+      const versions = [await s.commit()];
+      const length = sent.at(-1);
+      await reaches(other, versions[0]);
+      const { data: { rows } } = other;
+      return { length, rows: rows.length, same: rows[0] === second };
+    }, name("rows"));
+    assert.ok(seen.length < 200, `${seen.length} characters`);
+    assert.deepEqual([seen.rows, seen.same], [2499, true]);
+  });
+
+  test(`${kind}: what is too large or malformed is refused once, with its path, and other edits are committed`, async () => {
+    const seen = await inPage(kind, async (name) => {
+      const [s, other] = [await open(name), await open(name)];
+      const results = [];
+      const commit = async () => {
+        const error = await failure(s.commit());
+        results.push(error === null ? s.version : `${error.code} ${error.message.split(" ")[0]}`);
+      };
+      s.data.big = "x".repeat(300_000);
+      s.data.title = "a";
+      // The second is made before the first is answered.
+      const first = commit();
+      s.data.note = "b";
+      await Promise.all([first, commit()]);
+      await reaches(other, s.version);
+      results.push(Object.keys(other.data).sort().join());
+      s.data.list = [1];
+      await commit();
+      results.push(s.data.big.length);
+      // Nothing else: it is meant.
+      await commit();
+      let deep = {};
+      for (let n = 0; n < 120; n++) deep = { deep };
+      s.data.deep = { there: deep };
+      s.data.more = 1;
+      await commit();
+      s.data.more = 2;
+      await commit();
+      s.data.big = "short";
+      delete s.data.deep;
+      await commit();
+      await reaches(other, s.version);
+      return { results, other: other.data };
+    }, name("lasting"));
+    assert.deepEqual(seen.results, [
+      "too-large /big:", 1, "note,title", 2, 300_000, "too-large /big:", "too-large /deep:", 3, 4,
+    ]);
+    assert.deepEqual(seen.other, { big: "short", list: [1], more: 2, note: "b", title: "a" });
+  });
+
+  test(`${kind}: half an emoji becomes U+FFFD, in values and in names`, async () => {
+    const seen = await inPage(kind, async (name) => {
+      const half = "😀".slice(0, 1);
+      const [s, other] = [await open(name), await open(name)];
+      s.data.text = half;
+      s.data[half] = [`a${"😀".slice(1)}😀`];
+      const versions = [await s.commit()];
+      s.data.more = 1;
+      versions.push(await s.commit(), await s.commit());
+      await reaches(other, 2);
+      // A client that knows nothing of it.
+      const bare = new Socket(`/demo/state/${name}`);
+      const next = async () => JSON.parse((await event(bare, "message")).data);
+      await next();
+      bare.send(JSON.stringify({ id: "bare", base: 2, delta: [{ op: "add", path: `/x${half}`, value: { [half]: half } }] }));
+      const answer = await next();
+      await reaches(s, 3);
+      return { versions, own: s.data, other: other.data, answer };
+    }, name("half"));
+    assert.deepEqual(seen.versions, [1, 2, 2]);
+    const expected = { text: "\ufffd", "\ufffd": ["a\ufffd😀"], more: 1, "x\ufffd": { "\ufffd": "\ufffd" } };
+    assert.deepEqual(seen.own, expected);
+    assert.deepEqual(seen.answer, { id: "bare", version: 3 });
+  });
+
+  test(`${kind}: what would be lost without a word throws`, async () => {
+    const seen = await inPage(kind, async (name) => {
+      const s = await open(name);
+      s.data = { x: {}, y: 1 };
+      await s.commit();
+      const thrown = (work) => {
+        try {
+          return work() && "nothing";
+        } catch ({ name, message }) {
+          return `${name}: ${message.split(":")[0]}`;
+        }
+      };
+      const watches = [
+        thrown(() => s.watch("cells/A1", () => {})),
+        thrown(() => s.watch("/a~2", () => {})),
+        thrown(() => s.watch("/a")),
+        thrown(() => s.watch(undefined, () => {})),
+        thrown(() => s.watch("/a~0~1", () => {})),
+      ];
+      s.data.x["__proto__"] = { admin: true };
+      const error = await failure(s.commit());
+      return { watches, error: [error.name, error.message.split(" ")[0]] };
+    }, name("silent"));
+    assert.deepEqual(seen.watches, [
+      "TypeError: 'cells/A1' is no path", "TypeError: '/a~2' is no path", "TypeError: watch() calls a function, and this is none",
+      "TypeError: 'undefined' is no path", "nothing",
+    ]);
+    assert.deepEqual(seen.error, ["TypeError", "/x"]);
   });
 
   test(`${kind}: pages that edit at random end with the same document`, async () => {

@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use tracing::Span;
 
 use crate::access::excerpt::excerpt;
+use crate::json::well_formed;
 
 use super::arguments::{Caller, SMALL, lane};
 use super::{Error, Function};
@@ -118,6 +119,7 @@ enum Failure {
 /// Reads the arguments of a call, and begins it.
 fn begin(call: &Arc<Call>, names: &[String], peer: u64, text: &str) -> Result<Running, Failure> {
     let no_call = |why: &str| Err(Failure::Error(Error::new("call", why)));
+    let text = &*well_formed(text);
     let arguments = match serde_json::from_str::<Vec<&RawValue>>(text) {
         Ok(arguments) => arguments,
         Err(error) if error.is_data() => return no_call("a call is a JSON array of arguments"),

@@ -24,6 +24,9 @@ pub(super) struct Answer {
 pub(super) struct Refusal {
     error: &'static str,
     message: String,
+    /// The path of the operation that the server does not accept, where one of them is the reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<Box<str>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     conflicts: Vec<Conflict>,
 }
@@ -57,7 +60,12 @@ impl Conflict {
 
 impl Refusal {
     pub(super) fn new(error: &'static str, message: impl Into<String>) -> Self {
-        Self { error, message: message.into(), conflicts: Vec::new() }
+        Self { error, message: message.into(), path: None, conflicts: Vec::new() }
+    }
+
+    /// Returns the bytes of its message and its path.
+    fn text_bytes(&self) -> usize {
+        self.message.len() + self.path.as_ref().map_or(0, |path| path.len())
     }
 
     pub(super) fn invalid(message: impl Into<String>) -> Self {
@@ -65,7 +73,12 @@ impl Refusal {
     }
 
     pub(super) fn conflict(message: impl Into<String>, conflicts: Vec<Conflict>) -> Self {
-        Self { error: "conflict", message: message.into(), conflicts }
+        Self { conflicts, ..Self::new("conflict", message) }
+    }
+
+    /// Names the operation that is the reason.
+    pub(super) fn at(self, path: Option<Box<str>>) -> Self {
+        Self { path, ..self }
     }
 }
 
@@ -93,7 +106,7 @@ impl Answer {
                 size_of::<Conflict>() + conflict.path.len() + text(&conflict.yours) + text(&conflict.theirs)
             })
             .sum();
-        size_of::<Self>() + self.id.len() + refusal.map_or(0, |refusal| refusal.message.len()) + shown
+        size_of::<Self>() + self.id.len() + refusal.map_or(0, Refusal::text_bytes) + shown
     }
 
     pub(super) fn to_message(&self) -> Utf8Bytes {

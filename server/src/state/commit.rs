@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tracing::error;
 
-use crate::json::Object;
+use crate::json::{Object, well_formed};
 
 use super::answer::{Answer, Conflict, MAX_SHOWN, Refusal};
 use super::log::Entry;
@@ -68,6 +68,7 @@ pub(super) enum Unreadable {
 impl Commit {
     /// Parses a message.
     pub(super) fn read(text: &str) -> Result<Self, Unreadable> {
+        let text = &*well_formed(text);
         let Object(message) = serde_json::from_str::<Object<Message>>(text).map_err(|error| {
             #[derive(Deserialize)]
             struct Id {
@@ -102,7 +103,8 @@ impl Commit {
         let Self { id, base, delta: text } = self;
         let refuse = |refusal| Answer::refused(id.clone(), refusal);
         let delta: Vec<Operation> = serde_json::from_str(text).map_err(|error| {
-            refuse(Refusal::invalid(format!("the delta is no JSON Patch (RFC 6902): {error}")))
+            let message = format!("the delta is no JSON Patch (RFC 6902): {error}");
+            refuse(Refusal::invalid(message).at(first_invalid(text)))
         })?;
         if delta.is_empty() {
             return Err(refuse(Refusal::invalid("the delta is empty")));
@@ -122,21 +124,22 @@ impl Commit {
         }
         let (mut next, mut touches) = (value.clone(), Vec::new());
         let result = apply(&mut next, &delta, rules.max_bytes as u64, &mut touches);
-        if let Err(Misfit::Refused(reason)) = result {
-            return Err(refuse(Refusal::new("too-large", reason)));
+        let path = |operation: usize| Some(delta[operation].path.clone());
+        if let Err(Misfit::Refused(operation, reason)) = result {
+            return Err(refuse(Refusal::new("too-large", reason).at(path(operation))));
         }
         let conflicts = conflicts(&delta, &touches, &since, value);
         if !conflicts.is_empty() {
             let message = format!("others have changed the same since version {base}");
             return Err(refuse(Refusal::conflict(message, conflicts)));
         }
-        if let Err(Misfit::Failed(operation, reason)) = result {
-            let operation = &delta[operation];
+        if let Err(Misfit::Failed(number, reason)) = result {
+            let operation = &delta[number];
             if let Action::Test(_) = operation.action {
                 let conflicts = vec![Conflict::new(operation, value, &mut { MAX_SHOWN })];
                 return Err(refuse(Refusal::conflict(reason, conflicts)));
             }
-            return Err(refuse(Refusal::invalid(reason)));
+            return Err(refuse(Refusal::invalid(reason).at(path(number))));
         }
         let bytes = next.size().bytes;
         if bytes > rules.max_bytes as u64 {
@@ -150,6 +153,19 @@ impl Commit {
         let entry = Entry::new(version + 1, id, text, wrote);
         Ok(Applied { entry: Arc::new(entry), value: next })
     }
+}
+
+/// Returns the path of the first operation of a delta that is none. The paths of the others are of no use to a page.
+fn first_invalid(delta: &str) -> Option<Box<str>> {
+    #[derive(Deserialize)]
+    struct Path {
+        path: Box<str>,
+    }
+    let operations: Vec<&RawValue> = serde_json::from_str(delta).ok()?;
+    let invalid =
+        operations.iter().find(|operation| serde_json::from_str::<Operation>(operation.get()).is_err())?;
+    let Object(Path { path }) = serde_json::from_str(invalid.get()).ok()?;
+    Some(path)
 }
 
 /// Returns the reason of the first hook that refuses the document. A hook that panics refuses it; the page gets no details.

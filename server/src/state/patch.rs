@@ -55,8 +55,8 @@ const END: &str = "/~-";
 /// The reason why a delta does not fit the document.
 #[derive(Debug)]
 pub(super) enum Misfit {
-    /// The server would refuse the delta whatever others had committed.
-    Refused(String),
+    /// The server would refuse the delta whatever others had committed, because of this operation.
+    Refused(usize, String),
     /// This operation failed, perhaps because of commits since the base.
     Failed(usize, String),
 }
@@ -175,7 +175,10 @@ pub(super) fn apply(
         let named = [Some(path), operation.from()].into_iter().flatten();
         // This check is first: the following code looks at each place above these.
         if named.clone().any(|path| depth_of(path) > MAX_DEPTH) {
-            return Err(Misfit::Refused(format!("operation {number}: a path more than {MAX_DEPTH} deep")));
+            return Err(Misfit::Refused(
+                number,
+                format!("operation {number}: a path more than {MAX_DEPTH} deep"),
+            ));
         }
         let mut touch =
             |path: &str, writes| touches.push(Touch { operation: number, path: path.into(), writes });
@@ -215,15 +218,18 @@ pub(super) fn apply(
             }
         }
         if depth > MAX_DEPTH {
-            return Err(Misfit::Refused(format!("{path}: nested more than {MAX_DEPTH} deep")));
+            return Err(Misfit::Refused(number, format!("{path}: nested more than {MAX_DEPTH} deep")));
         }
         operation
             .apply(document)
             .map_err(|reason| Misfit::Failed(number, format!("operation {number} at {path:?}: {reason}")))?;
         if document.size().bytes > max_bytes.saturating_mul(MAX_SURPLUS) {
-            return Err(Misfit::Refused(format!(
-                "{path}: the values in the document would have more than {MAX_SURPLUS} times the {max_bytes} bytes that it may have"
-            )));
+            return Err(Misfit::Refused(
+                number,
+                format!(
+                    "{path}: the values in the document would have more than {MAX_SURPLUS} times the {max_bytes} bytes that it may have"
+                ),
+            ));
         }
     }
     Ok(())
@@ -426,7 +432,7 @@ mod tests {
         assert!(touched(json!({}), &json!([{"op": "add", "path": deep, "value": 1}])).is_err());
         let copies: Vec<Value> =
             (0..40).map(|n| json!({"op": "copy", "from": "", "path": format!("/{n}")})).collect();
-        let Err(Misfit::Refused(reason)) = touched(json!({"a": [1, 2]}), &json!(copies)) else {
+        let Err(Misfit::Refused(_, reason)) = touched(json!({"a": [1, 2]}), &json!(copies)) else {
             panic!("copied a terabyte");
         };
         assert!(reason.contains("deep") || reason.contains("values"), "{reason}");
@@ -474,7 +480,10 @@ mod tests {
             json!({"op": "copy", "from": deep, "path": "/a"}),
         ] {
             let misfit = touched(json!({"list": []}), &json!([append, operation]));
-            assert!(matches!(&misfit, Err(Misfit::Refused(reason)) if reason.contains("deep")), "{misfit:?}");
+            assert!(
+                matches!(&misfit, Err(Misfit::Refused(_, reason)) if reason.contains("deep")),
+                "{misfit:?}"
+            );
         }
     }
 }

@@ -1,4 +1,4 @@
-// A socket that is opened again when it is lost.
+// A socket whose server speaks first, in JSON, and which is opened again when it is lost.
 
 // Milliseconds before the first new attempt, and the most that it doubles to: soon enough not to be noticed, and rare enough
 // that a thousand pages do not keep a server down. The actual time is random, so that they do not come all at once.
@@ -8,14 +8,14 @@ const LAST_DELAY = 10_000;
 /** A page may not send 1002, "protocol error", itself; a link is given up with the same. */
 const GIVEN_UP = 4002;
 
-export class Connection {
+export class Reconnecting {
   #socket = null;
   #timer;
   #delay = FIRST_DELAY;
 
   /**
    * @param {typeof WebSocket} WebSocket
-   * @param {() => URL} url of the next attempt
+   * @param {() => string} url of the next attempt
    * @param {{ onmessage(message: object): void, onclose(event: CloseEvent): boolean }} handlers `onclose` says whether to
    *   try again
    */
@@ -25,7 +25,7 @@ export class Connection {
   }
 
   #open() {
-    const socket = new this.WebSocket(this.url().href);
+    const socket = new this.WebSocket(this.url());
     this.#socket = socket;
     socket.onmessage = ({ data }) => {
       if (this.#socket !== socket) return;
@@ -34,7 +34,7 @@ export class Connection {
       } catch (error) {
         // It would say the same again soon.
         this.#delay = LAST_DELAY;
-        const reason = "what the server sends is no document, or no change of one";
+        const reason = "what the server sends is not what is spoken here";
         console.error(`manysocket: the connection to ${socket.url} was given up: ${reason}: ${error}`);
         socket.close(GIVEN_UP, reason);
         this.#lose(socket, { code: GIVEN_UP, reason, wasClean: false });
@@ -57,7 +57,7 @@ export class Connection {
   }
 
   send(message) {
-    this.#socket?.send(JSON.stringify(message));
+    this.#socket?.send(message);
   }
 
   /** Ends it; nothing is heard of it any more. */

@@ -1,0 +1,64 @@
+// Changes in the page's own data. The page may have frozen it, sealed it or put something of its own in its place: what cannot be
+// changed is replaced by a copy, and so is what contains it.
+import { ABSENT, get, isObject, isSame, put, toPlain } from "./tree.js";
+
+/** Changes one member; whether it is so afterwards. */
+function change(container, key, value) {
+  try {
+    if (value === ABSENT) return Reflect.deleteProperty(container, key);
+    put(container, key, value);
+    return isSame(get(container, key), value);
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Changes members of an object.
+ * @param {Map<string, unknown>} changes `ABSENT` removes one
+ * @returns the object, or what is to be in its place
+ */
+function object(data, changes) {
+  if (changes.size === 0) return data;
+  // What was sealed would take a part of them.
+  if (Object.isExtensible(data) && [...changes].every(([key, value]) => change(data, key, value))) return data;
+  const members = new Map(Object.entries(data));
+  for (const [key, value] of changes) {
+    if (value === ABSENT) members.delete(key);
+    else members.set(key, value);
+  }
+  return Object.fromEntries(members);
+}
+
+/** Makes an array have these elements. @returns the array, or what is to be in its place */
+function array(data, elements) {
+  const { length } = elements;
+  if (data.length === length && elements.every((element, at) => element === data[at])) return data;
+  if (!Object.isExtensible(data)) return elements;
+  try {
+    for (let at = 0; at < length; at++) if (data[at] !== elements[at]) data[at] = elements[at];
+    if (data.length !== length) data.length = length;
+    return isSame(data, elements) ? data : elements;
+  } catch {
+    return elements;
+  }
+}
+
+/** What `merge` does with the page's data. */
+export const page = { object, array, copy: toPlain };
+
+/** Makes of the page's data what its snapshot says: dates are strings now, and `undefined` is not there. */
+export function conform(data, tree) {
+  if (isObject(data) && isObject(tree) && typeof data.toJSON !== "function") {
+    const changes = new Map();
+    for (const key of Object.keys(data)) if (!Object.hasOwn(tree, key)) changes.set(key, ABSENT);
+    for (const key of Object.keys(tree)) {
+      const before = get(data, key);
+      const after = conform(before, tree[key]);
+      if (before !== after) changes.set(key, after);
+    }
+    return object(data, changes);
+  }
+  if (Array.isArray(data) && Array.isArray(tree)) return array(data, tree.map((element, at) => conform(data[at], element)));
+  return data === tree ? data : toPlain(tree);
+}
