@@ -9,11 +9,13 @@ use data_encoding::BASE64URL_NOPAD;
 use crate::connection::{Connection, ConnectionEvent, KEPT_EVENTS, MAX_REASON, Refusals, Runs};
 use crate::content::{Columns, Contents, LoneText, Place};
 use crate::frame::Kind;
+use crate::frame::Resume;
 use crate::message::{Data, Message, Physical, encode_batch};
 use crate::physical::HANDSHAKE_BYTES;
 use crate::settings::Settings;
 use crate::side::Side;
 use crate::text::utf16_len;
+use crate::token::Token;
 use crate::transmit::Batch;
 use crate::violation::Rule;
 use crate::{Channel, HANDSHAKE_PARAMETER, Millis, Violation};
@@ -337,7 +339,64 @@ impl Endpoint {
                 _ => {}
             }
         }
-        transmit.map(|transmit| Physical::encode(transmit, &batch))
+        let message = Physical::encode(transmit?, &batch);
+        self.connection.keep(message.bytes().len() as u32, || message.clone());
+        Some(message)
+    }
+
+    /// On a server, lets the client resume the link with this token for [`Settings::resume_timeout`]. To be called before
+    /// anything else.
+    pub fn allow_resumption(&mut self, token: Token) {
+        self.connection.allow_resumption(token);
+    }
+
+    /// Ends the link with its connection from now on, and lets the peer know. What was kept for another connection is
+    /// dropped.
+    pub fn forbid_resumption(&mut self) {
+        self.connection.forbid_resumption();
+    }
+
+    /// Returns whether the link outlives the loss of its connection.
+    pub fn can_resume(&self) -> bool {
+        self.connection.can_resume()
+    }
+
+    /// Takes in that the connection is lost. Returns whether the link waits for another one, until
+    /// [`Endpoint::can_resume`] returns false.
+    pub fn carrier_lost(&mut self, now: Millis) -> bool {
+        self.connection.carrier_lost(now)
+    }
+
+    /// On a client, takes in that another connection is open.
+    pub fn redialled(&mut self, now: Millis) {
+        self.connection.redialled(now);
+    }
+
+    /// On a server, returns whether a client that sends RESUME may resume the link. What has arrived must have been
+    /// handled: [`Endpoint::is_receiving`] returns false.
+    pub fn accepts(&self, resume: &Resume) -> bool {
+        self.connection.accepts(resume)
+    }
+
+    /// On a server, takes a connection that [`Endpoint::accepts`]. The client gets `token` for the next time.
+    pub fn resume(&mut self, now: Millis, resume: &Resume, token: Token) {
+        self.connection.resume(now, resume, token);
+    }
+
+    /// On a server, returns the tokens that resume the link.
+    pub fn tokens(&self) -> [Option<Token>; 2] {
+        self.connection.tokens()
+    }
+
+    /// Returns whether the link has lost its connection, or waits for the answer to RESUME.
+    pub fn is_interrupted(&self) -> bool {
+        self.connection.is_interrupted()
+    }
+
+    /// Returns the bytes of sent messages that the peer has not acknowledged. A host that bounds the memory of a link must
+    /// count them.
+    pub fn held_bytes(&self) -> usize {
+        self.connection.held_bytes()
     }
 
     /// Returns the time to call [`Endpoint::handle_timeout`]. It only moves later while the peer is alive.

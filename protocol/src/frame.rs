@@ -1,5 +1,6 @@
 //! Frame headers: their encoding and nothing else (§5).
 
+use crate::token::Token;
 use crate::varint;
 use crate::violation::Rule;
 use crate::{Channel, Violation};
@@ -38,6 +39,12 @@ mod link {
     pub(super) const PING: u32 = 1;
     pub(super) const PONG: u32 = 2;
     pub(super) const PATH: u32 = 3;
+    pub(super) const ACK: u32 = 8;
+    pub(super) const TOKEN: u32 = 9;
+    pub(super) const RESUME: u32 = 10;
+    pub(super) const RESUMED: u32 = 11;
+    /// The last of the types, from 8 on, that concern one carrier, as HELLO, PING and PONG do (§8.1).
+    pub(super) const LAST_OF_CARRIER: u32 = 15;
 }
 
 /// A frame header. Strings and payloads are lengths here: their content is in the batch's runs,
@@ -84,11 +91,63 @@ pub(crate) enum Frame<'a> {
     Pong,
     /// The path that the client dialled (§3.2).
     Path(&'a [u8]),
-    /// A LINK frame of a later version: passed over.
-    Unknown,
+    /// The count of messages that the sender has received.
+    Ack(u32),
+    /// What resumes the link from now on; `None`: nothing does.
+    Token(Option<Token>),
+    Resume(Resume),
+    /// The count of messages that the server has received, and the next token.
+    Resumed(u32, Token),
+    /// A LINK frame of a later version: passed over. It may concern the carrier or the link.
+    Unknown {
+        of_carrier: bool,
+    },
+}
+
+/// The first frame of a carrier that resumes a link (§8.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resume {
+    /// The number of the carrier: higher than those of the link's earlier carriers.
+    pub carrier: u32,
+    /// The count of messages that the client has received.
+    pub received: u32,
+    /// The token that the server sent last, as far as the client knows.
+    pub token: Token,
+}
+
+impl Resume {
+    /// Reads the first physical message of a carrier that resumes a link: a batch with the frame RESUME and no other.
+    ///
+    /// # Errors
+    /// Returns a [`Violation`] if it is anything else.
+    pub fn read(batch: &[u8]) -> Result<Self, Violation> {
+        let length = u32::try_from(batch.len()).map_err(|_| Rule::Huge.broken())?;
+        let [headers, text, end] = crate::physical::read_lengths(batch, length)?;
+        let mut headers = batch.get(headers as usize..text as usize).unwrap_or_default();
+        match Frame::decode(&mut headers) {
+            Ok(Frame::Resume(resume)) if headers.is_empty() && text == end && end == length => Ok(resume),
+            Err(violation) => Err(violation),
+            Ok(_) => Err(Rule::Resumption.broken()),
+        }
+    }
 }
 
 impl<'a> Frame<'a> {
+    /// Returns whether a physical message with this frame is counted, and sent again over the next carrier (§8.1).
+    pub(crate) fn counts(&self) -> bool {
+        !matches!(
+            self,
+            Frame::Hello(_)
+                | Frame::Ping
+                | Frame::Pong
+                | Frame::Ack(_)
+                | Frame::Token(_)
+                | Frame::Resume(_)
+                | Frame::Resumed(..)
+                | Frame::Unknown { of_carrier: true }
+        )
+    }
+
     /// Appends the header to `out`.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let (kind, channel, arguments) = match *self {
@@ -117,7 +176,13 @@ impl<'a> Frame<'a> {
             Frame::Path(path) => return encode_link(out, link::PATH, path),
             Frame::Ping => (kind::LINK, link::PING, [Some(0), None]),
             Frame::Pong => (kind::LINK, link::PONG, [Some(0), None]),
-            Frame::Unknown => return,
+            Frame::Ack(count) => return write_link(out, link::ACK, &[count], None),
+            Frame::Token(token) => return write_link(out, link::TOKEN, &[], token.as_ref()),
+            Frame::Resume(Resume { carrier, received, token }) => {
+                return write_link(out, link::RESUME, &[carrier, received], Some(&token));
+            }
+            Frame::Resumed(count, token) => return write_link(out, link::RESUMED, &[count], Some(&token)),
+            Frame::Unknown { .. } => return,
         };
         varint::write(out, channel << KIND_BITS | kind);
         for argument in arguments.into_iter().flatten() {
@@ -156,7 +221,8 @@ impl<'a> Frame<'a> {
                     link::PING => Frame::Ping,
                     link::PONG => Frame::Pong,
                     link::PATH => Frame::Path(body),
-                    _ => Frame::Unknown,
+                    link::ACK..=link::RESUMED => decode_resumption(channel, body).ok_or(CUT)?,
+                    of => Frame::Unknown { of_carrier: of > link::RESUMED && of <= link::LAST_OF_CARRIER },
                 });
             }
             _ => return Err(Rule::UnknownKind.broken()),
@@ -170,6 +236,28 @@ fn encode_link(out: &mut Vec<u8>, link_type: u32, body: &[u8]) {
     varint::write(out, link_type << KIND_BITS | kind::LINK);
     varint::write(out, body.len() as u32);
     out.extend_from_slice(body);
+}
+
+/// Appends a LINK frame of integers, and a token behind them.
+fn write_link(out: &mut Vec<u8>, of: u32, integers: &[u32], token: Option<&Token>) {
+    let mut body = Vec::new();
+    integers.iter().for_each(|&integer| varint::write(&mut body, integer));
+    body.extend(token.iter().flat_map(|token| token.bytes()));
+    encode_link(out, of, &body);
+}
+
+/// Reads the body of ACK, TOKEN, RESUME or RESUMED. A later version may add to it.
+fn decode_resumption(of: u32, mut body: &[u8]) -> Option<Frame<'_>> {
+    Some(match of {
+        link::ACK => Frame::Ack(varint::read(&mut body)?),
+        link::TOKEN if body.is_empty() => Frame::Token(None),
+        link::TOKEN => Frame::Token(Some(Token::read(body)?)),
+        link::RESUME => {
+            let (carrier, received) = (varint::read(&mut body)?, varint::read(&mut body)?);
+            Frame::Resume(Resume { carrier, received, token: Token::read(body)? })
+        }
+        _ => Frame::Resumed(varint::read(&mut body)?, Token::read(body)?),
+    })
 }
 
 #[cfg(test)]
@@ -210,8 +298,20 @@ mod tests {
             "PATH" => Frame::Path(body),
             "PING" => Frame::Ping,
             "PONG" => Frame::Pong,
+            "ACK" => Frame::Ack(number("count")),
+            "TOKEN" => Frame::Token(vector.get("token").map(token)),
+            "RESUME" => Frame::Resume(Resume {
+                carrier: number("carrier"),
+                received: number("count"),
+                token: token(&vector["token"]),
+            }),
+            "RESUMED" => Frame::Resumed(number("count"), token(&vector["token"])),
             other => panic!("no kind is called {other}"),
         }
+    }
+
+    fn token(hex: &Value) -> Token {
+        Token::read(&unhex(hex)).expect("16 bytes")
     }
 
     #[test]
@@ -236,7 +336,7 @@ mod tests {
         for vector in vectors("passed_over") {
             let bytes = unhex(&vector);
             let mut rest = bytes.as_slice();
-            assert_eq!(Frame::decode(&mut rest), Ok(Frame::Unknown), "{vector}");
+            assert!(matches!(Frame::decode(&mut rest), Ok(Frame::Unknown { .. })), "{vector}");
             assert!(rest.is_empty(), "{vector}");
         }
     }

@@ -51,6 +51,12 @@ impl Keepalive {
         }
     }
 
+    /// Begins anew, with another connection.
+    pub(crate) fn restart(&mut self, now: Millis) {
+        self.next_ping = now + self.interval;
+        self.received(now);
+    }
+
     pub(crate) fn received(&mut self, now: Millis) {
         self.last_received = now;
         self.heard(now);

@@ -44,9 +44,11 @@ mod keepalive;
 mod message;
 mod open_limiter;
 pub mod physical;
+mod resumption;
 mod settings;
 mod side;
 mod text;
+mod token;
 mod transmit;
 mod varint;
 mod violation;
@@ -54,10 +56,11 @@ mod window_tuning;
 
 pub use connection::{Connection, Refusals};
 pub use endpoint::{Close, Endpoint, Event};
-pub use frame::Kind;
+pub use frame::{Kind, Resume};
 pub use message::{Message, Physical};
 pub use settings::{MESSAGE_OVERHEAD, Settings};
 pub use side::Side;
+pub use token::Token;
 pub use transmit::{Batch, LARGE, Part, Payload, Transmit};
 pub use violation::Violation;
 
@@ -66,6 +69,15 @@ pub const SUBPROTOCOL: &str = "manysocket.v1";
 
 /// The query parameter of the physical handshake that carries the first batch (§3).
 pub const HANDSHAKE_PARAMETER: &str = "manysocket";
+
+/// The query parameter of a physical handshake whose connection resumes a link: the server's node number (§8.1).
+pub const RESUME_PARAMETER: &str = "manysocket-resume";
+
+/// The close code for a connection that resumes no link: the server does not know the token, or the link is not the client's.
+pub const NOT_RESUMED: u16 = 4404;
+
+/// The close code for a connection that the client gives up, and not the link over it.
+pub const ABANDONED: u16 = 4003;
 
 /// The number of a channel within its link. The client picks it, from 1 up (§4).
 pub type Channel = u32;

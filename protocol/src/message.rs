@@ -90,6 +90,8 @@ impl Data {
 }
 
 impl Payload for Data {
+    type Held = Physical;
+
     fn units(&self) -> u32 {
         self.units
     }
@@ -128,6 +130,7 @@ impl Physical {
             }
             Transmit::Batch => Physical::Binary(encode_batch(batch)),
             Transmit::Raw { payload, .. } => Physical::Binary(payload.bytes),
+            Transmit::Again(message) => message,
         }
     }
 }

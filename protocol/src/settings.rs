@@ -50,6 +50,11 @@ pub struct Settings {
     /// This side lets no longer time pass without sending something; 0: it makes no promise (§8).
     /// 25 s is below the 30 and 60 s after which common proxies drop a silent connection.
     pub ping_interval: Millis,
+    /// How long the server keeps a link that has lost its connection, for the client to resume it (§8.1). On a client, any
+    /// time but 0 says that it may resume. 0, the default: the link ends with its connection.
+    pub resume_timeout: Millis,
+    /// A number by which proxies can find the server again when the client resumes a link; 0: none (§8.1).
+    pub node: u32,
 }
 
 impl Default for Settings {
@@ -63,6 +68,8 @@ impl Default for Settings {
             max_message: 64 * 1024 * 1024,
             max_fragment: 1024 * 1024,
             ping_interval: 25_000,
+            resume_timeout: 0,
+            node: 0,
         }
     }
 }
@@ -74,21 +81,28 @@ mod key {
     pub(super) const MAX_MESSAGE: u32 = 3;
     pub(super) const MAX_FRAGMENT: u32 = 4;
     pub(super) const PING_INTERVAL: u32 = 5;
+    pub(super) const RESUME_TIMEOUT: u32 = 6;
+    pub(super) const NODE: u32 = 7;
 }
 
 impl Settings {
     /// Writes the body of a HELLO.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        let ping_interval = u32::try_from(self.ping_interval).unwrap_or(u32::MAX);
+        let millis = |time: Millis| u32::try_from(time).unwrap_or(u32::MAX);
         for (key, value) in [
             (key::MAX_CHANNELS, self.max_channels),
             (key::WINDOW, self.window),
             (key::MAX_MESSAGE, self.max_message),
             (key::MAX_FRAGMENT, self.max_fragment),
-            (key::PING_INTERVAL, ping_interval),
+            (key::PING_INTERVAL, millis(self.ping_interval)),
+            (key::RESUME_TIMEOUT, millis(self.resume_timeout)),
+            (key::NODE, self.node),
         ] {
-            varint::write(out, key);
-            varint::write(out, value);
+            // 0 is the default of what the first version did not know.
+            if value > 0 || key <= key::PING_INTERVAL {
+                varint::write(out, key);
+                varint::write(out, value);
+            }
         }
     }
 
@@ -106,6 +120,8 @@ impl Settings {
                 key::MAX_MESSAGE => settings.max_message = value,
                 key::MAX_FRAGMENT => settings.max_fragment = value,
                 key::PING_INTERVAL => settings.ping_interval = Millis::from(value),
+                key::RESUME_TIMEOUT => settings.resume_timeout = Millis::from(value),
+                key::NODE => settings.node = value,
                 _ => {}
             }
         }

@@ -26,6 +26,9 @@ pub trait Payload: Default {
     /// then left out of the program. It makes the wasm client smaller by a thirtieth.
     const SIDE: Option<Side> = None;
 
+    /// A physical message as the host keeps it until the peer has acknowledged it (§8.1).
+    type Held: Clone;
+
     /// Its length: UTF-16 code units of text, bytes of binary.
     fn units(&self) -> u32;
 
@@ -39,7 +42,7 @@ pub trait Payload: Default {
 
 /// One physical WebSocket message to send, in the order in which they are given out.
 #[derive(Debug)]
-pub enum Transmit<P> {
+pub enum Transmit<P: Payload> {
     /// A physical text message: the channel number, `:` or `+`, then the text (§2.2).
     Text {
         /// The channel.
@@ -58,6 +61,8 @@ pub enum Transmit<P> {
         /// The payload.
         payload: P,
     },
+    /// A physical message that an earlier carrier may have lost, as the host kept it ([`Connection::keep`](crate::Connection::keep)).
+    Again(P::Held),
 }
 
 /// A string or payload in one of a batch's runs.

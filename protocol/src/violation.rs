@@ -79,6 +79,8 @@ rules! {
     Huge 1008 "a message past 4 GiB";
     Outside 1002 "a message lies outside its batch";
     HandshakeTwice 1002 "the handshake holds two first batches";
+    AckBeyond 1002 "ACK or RESUMED of messages that were never sent";
+    Resumption 1002 "TOKEN, RESUME or RESUMED where none is due";
 }
 
 impl Rule {

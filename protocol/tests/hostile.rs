@@ -32,6 +32,9 @@ fn random_messages_do_not_panic() {
             }
             given += 1;
             alive = host.receive(random_message(&mut rng), &mut rng) && host.act(&mut rng);
+            if alive && rng.one_in(20) {
+                alive = host.reconnect(&mut rng);
+            }
             host.transmit();
         }
     }

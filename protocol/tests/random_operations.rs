@@ -14,7 +14,7 @@ wasm_bindgen_test::wasm_bindgen_test_configure!(run_in_browser);
 
 #[test]
 fn nothing_is_lost_and_everything_ends() {
-    let (mut runs, mut opens, mut messages, mut cuts) = (0, 0, 0, 0);
+    let (mut runs, mut opens, mut messages, mut cuts, mut resumptions) = (0, 0, 0, 0, 0);
     for seed in support::seeds(2000, 200) {
         // Shown if the test fails: the last one is to be replayed.
         println!("seed {seed}");
@@ -23,7 +23,11 @@ fn nothing_is_lost_and_everything_ends() {
         opens += counts.opens;
         messages += counts.messages;
         cuts += counts.cuts;
+        resumptions += counts.resumptions;
     }
-    println!("{runs} runs, {opens} channels, {messages} messages, {cuts} cuts");
-    assert!(runs == 1 || (opens > runs && messages > runs && cuts > 0), "the runs did something");
+    println!("{runs} runs, {opens} channels, {messages} messages, {cuts} cuts, {resumptions} resumptions");
+    assert!(
+        runs == 1 || (opens > runs && messages > runs && cuts > resumptions && resumptions > 0),
+        "the runs did something"
+    );
 }

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use manysocket_protocol::client::{self, Client, Timeout};
-use manysocket_protocol::{Channel, Endpoint, Event, Message, Millis, Physical, Settings, Side, Violation};
+use manysocket_protocol::{
+    Channel, Endpoint, Event, Message, Millis, Physical, Resume, Settings, Side, Token, Violation,
+};
 use serde_json::{Value, json};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -53,6 +55,8 @@ fn settings(value: &Value) -> Settings {
         max_open: defaults.max_open,
         max_churn: defaults.max_churn,
         ping_interval: or("ping_interval", defaults.ping_interval as u32).into(),
+        resume_timeout: or("resume_timeout", 0).into(),
+        node: or("node", 0),
     }
 }
 
@@ -91,6 +95,10 @@ fn expected(value: &Value) -> Value {
         }
     }
     value
+}
+
+fn token(value: &Value) -> Token {
+    Token::new(unhex(value).try_into().expect("16 bytes"))
 }
 
 /// One end, as a session goes.
@@ -150,6 +158,21 @@ impl Replay {
             "consumed" => endpoint.consumed(channel(), number(&what["messages"]), number(&what["units"])),
             "handshake" => assert_eq!(endpoint.handshake(), string(what), "{at}: handshake"),
             "receive_handshake" => return endpoint.receive_handshake(self.now, &string(what)),
+            "allow_resumption" => endpoint.allow_resumption(token(what)),
+            "forbid_resumption" => endpoint.forbid_resumption(),
+            "carrier_lost" => {
+                let waits = endpoint.carrier_lost(self.now);
+                assert_eq!(json!(waits), *what, "{at}: can be resumed");
+            }
+            "redialled" => endpoint.redialled(self.now),
+            "resume" => {
+                let resume = Resume::read(&unhex(&what["first"]));
+                let accepted = resume.ok().filter(|resume| endpoint.accepts(resume));
+                assert_eq!(json!(accepted.is_some()), what["accepted"], "{at}: accepted");
+                if let Some(resume) = accepted {
+                    endpoint.resume(self.now, &resume, token(&what["token"]));
+                }
+            }
             "receive" => return endpoint.receive(self.now, physical(what)),
             "time" => {
                 self.now = number(what).into();

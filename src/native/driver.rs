@@ -148,7 +148,7 @@ impl Driver {
         });
         match timeout {
             Ok(Timeout::Idle) => Err(End::Idle),
-            Ok(Timeout::Drain) => Ok(true),
+            Ok(Timeout::Drain | Timeout::Dial | Timeout::Lost) => Ok(true),
             Err(violation) => Err(End::Violation(violation)),
         }
     }

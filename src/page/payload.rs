@@ -126,6 +126,9 @@ impl Text {
 impl Payload for Content {
     const SIDE: Option<Side> = Some(Side::Client);
 
+    /// A page's links end with their connection: it keeps nothing.
+    type Held = ();
+
     fn units(&self) -> u32 {
         match self {
             Content::Empty => 0,

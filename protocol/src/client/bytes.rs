@@ -174,14 +174,16 @@ impl<K: Clone> Client<K> {
             Transmit::Text { channel, text: payload, .. } | Transmit::Raw { channel, payload } => {
                 Some((*channel, payload.bytes()))
             }
-            Transmit::Batch => None,
+            Transmit::Batch | Transmit::Again(_) => None,
         };
+        let is_batch = matches!(transmit, Transmit::Batch);
         let message = Physical::encode(transmit, &self.batch);
+        self.link.keep(message.bytes().len() as u32, || message.clone());
         let sent = self.link.sent(buffered);
         self.link.handed_over(message.bytes().len() as u64);
         if let Some((channel, bytes)) = lone {
             self.link.handed_over_part(channel, bytes, sent);
-        } else {
+        } else if is_batch {
             for part in self.batch.text.iter().chain(&self.batch.binary) {
                 if let Some(channel) = part.channel {
                     self.link.handed_over_part(channel, part.payload.bytes(), sent);
@@ -195,6 +197,38 @@ impl<K: Clone> Client<K> {
     /// cannot be reached; then open sockets fail, too.
     pub fn lost(&mut self, failed: bool) {
         self.link.lost(failed);
+    }
+
+    /// Takes in that the connection is lost, or that a connection could not be made. Returns whether the link waits for
+    /// another one: [`Timeout::Dial`] says when. If it does not, the host calls [`Client::lost`]. `random` is any random
+    /// number.
+    pub fn carrier_lost(&mut self, now: Millis, random: u32) -> bool {
+        self.link.carrier_lost(now, random)
+    }
+
+    /// Returns what to add to the query of the link's URL for a connection that resumes the link.
+    pub fn resume_query(&self) -> String {
+        self.link.resume_query()
+    }
+
+    /// Takes in that a connection which is to resume the link is open.
+    pub fn redialled(&mut self, now: Millis) {
+        self.link.redialled(now);
+    }
+
+    /// Returns whether the link has lost its connection and waits for another one.
+    pub fn is_interrupted(&self) -> bool {
+        self.link.is_interrupted()
+    }
+
+    /// Returns whether the link outlives the loss of its connection.
+    pub fn can_resume(&self) -> bool {
+        self.link.can_resume()
+    }
+
+    /// Ends the link with its connection from now on, because the host is about to end it.
+    pub fn forbid_resumption(&mut self) {
+        self.link.forbid_resumption();
     }
 
     /// The next event, oldest first.

@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 
+use super::redial::Redial;
 use super::{Failure, Host, SocketClose, SocketEvent, Source, Unsent};
 use crate::connection::{Connection, ConnectionEvent, MAX_REASON, Span};
 use crate::side::Side;
-use crate::transmit::{Batch, Transmit};
+use crate::transmit::{Batch, Payload, Transmit};
 use crate::violation::Rule;
 use crate::{Channel, Kind, Millis, Settings, Violation};
 
@@ -31,12 +32,16 @@ pub enum Timeout {
     Drain,
     /// Close the physical WebSocket with 1000: no socket has used the link for its idle timeout.
     Idle,
+    /// Give the physical WebSocket up, if there still is one, and dial another one, which resumes the link: with
+    /// [`Link::resume_query`] in place of the first batch, and [`Link::redialled`] once it is open.
+    Dial,
+    /// Call [`Link::lost`]: the server no longer keeps the link.
+    Lost,
 }
 
 /// One connection and the sockets over it. See the [module](super) for how to drive it.
-#[derive(Debug)]
 pub struct Link<H: Host> {
-    connection: Connection<H::Payload>,
+    pub(super) connection: Connection<H::Payload>,
     /// The socket of channel `n` is at `n - 1`.
     entries: Vec<Option<Entry<H>>>,
     sockets: usize,
@@ -48,10 +53,11 @@ pub struct Link<H: Host> {
     idle_since: Option<Millis>,
     /// Bytes ever handed to the physical WebSocket.
     handed: u64,
+    /// While the link waits for another connection.
+    pub(super) redial: Option<Redial>,
 }
 
 /// A socket that has not ended.
-#[derive(Debug)]
 struct Entry<H: Host> {
     key: H::Key,
     /// The offered subprotocols, separated by commas.
@@ -77,6 +83,7 @@ impl<H: Host> Link<H> {
             idle_timeout,
             idle_since: Some(now),
             handed: 0,
+            redial: None,
         }
     }
 
@@ -214,6 +221,7 @@ impl<H: Host> Link<H> {
         contents: &impl Source<H::Message>,
     ) -> Result<(), Violation> {
         let received = self.connection.receive_batch(now, headers, text_units, binary_bytes);
+        self.check_resumed();
         self.take_events(now, contents)?;
         received
     }
@@ -271,6 +279,12 @@ impl<H: Host> Link<H> {
         transmit
     }
 
+    /// Keeps the physical message that was given out last for another connection, if it may have to be sent again. The host
+    /// calls this after each [`Link::poll_transmit`], with the message's bytes.
+    pub fn keep(&mut self, bytes: u32, held: impl FnOnce() -> <H::Payload as Payload>::Held) {
+        self.connection.keep(bytes, held);
+    }
+
     /// The host gave a physical message of so many bytes to the physical WebSocket. Only a host that reports
     /// `bufferedAmount` has to call this, and [`Link::handed_over_part`] for each message in it.
     pub fn handed_over(&mut self, bytes: u64) {
@@ -308,7 +322,9 @@ impl<H: Host> Link<H> {
 
     /// When to call [`Link::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<Millis> {
-        earlier(earlier(self.connection.poll_timeout(), self.earliest_deadline), self.idle_at())
+        let redial = self.redial.as_ref().map(|redial| redial.at);
+        let sockets = earlier(self.earliest_deadline, self.idle_at());
+        earlier(earlier(self.connection.poll_timeout(), sockets), redial)
     }
 
     /// Does what is due by `now`: sockets whose server has not answered in time end.
@@ -316,13 +332,26 @@ impl<H: Host> Link<H> {
     /// # Errors
     /// Returns a [`Violation`] if the server has shown no sign of life for too long: the link is dead.
     pub fn handle_timeout(&mut self, now: Millis) -> Result<Timeout, Violation> {
-        self.connection.handle_timeout(now)?;
+        match self.connection.handle_timeout(now) {
+            // Another connection may work.
+            Err(_) if self.carrier_lost(now, 0) => {}
+            handled => handled?,
+        }
         if self.earliest_deadline.is_some_and(|at| at <= now) {
             self.expire(now);
         }
         if self.idle_at().is_some_and(|at| at <= now) {
             self.idle_since = None;
             return Ok(Timeout::Idle);
+        }
+        if let Some(redial) = &mut self.redial {
+            if !self.connection.can_resume() {
+                return Ok(Timeout::Lost);
+            }
+            if redial.at <= now {
+                redial.dialled(now);
+                return Ok(Timeout::Dial);
+            }
         }
         Ok(Timeout::Drain)
     }

@@ -40,9 +40,11 @@
 //! ```
 
 mod bytes;
+mod carrier;
 mod event;
 mod host;
 mod link;
+mod redial;
 mod socket;
 mod unsent;
 

@@ -7,6 +7,7 @@ use crate::flow_control::{Queue, Window};
 use crate::frame::Kind;
 use crate::keepalive::{Due, Keepalive};
 use crate::open_limiter::AbortedOpenLimiter;
+use crate::resumption::Resumption;
 use crate::settings::{MESSAGE_OVERHEAD, Settings};
 pub use crate::side::Side;
 use crate::transmit::{Batch, Payload};
@@ -16,6 +17,7 @@ use crate::{Channel, Millis, Violation};
 
 mod event;
 mod receive;
+mod resume;
 mod write;
 
 pub use event::{ConnectionEvent, Refusals, Span};
@@ -34,6 +36,16 @@ fn is_close_code(code: u32) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
+/// The physical message that is arriving, as far as it has been taken in.
+#[derive(Debug, Default)]
+struct Arriving {
+    bytes: u32,
+    /// Whether it has a frame that belongs to the link and not to the carrier.
+    has_frames: bool,
+    /// Whether it has the HELLO.
+    has_hello: bool,
+}
+
 /// Frames that need no credit. The connection sends them before any channel's data or end.
 #[derive(Debug)]
 enum Control<P> {
@@ -44,7 +56,7 @@ enum Control<P> {
 
 /// One end of a link. See the [crate] documentation for how to drive it.
 #[derive(Debug)]
-pub struct Connection<P> {
+pub struct Connection<P: Payload> {
     side: Side,
     settings: Settings,
     /// The peer's settings, once its HELLO has arrived.
@@ -78,6 +90,13 @@ pub struct Connection<P> {
     /// A batch that must follow the end of raw mode.
     staged: Option<Batch<P>>,
     report_drained: bool,
+    /// What the link needs to outlive its carrier; `None` if it ends with it.
+    resumption: Option<Box<Resumption<P::Held>>>,
+    /// The peer must learn that the link ends with its carrier.
+    farewell_due: bool,
+    /// Whether the last message that was given out counts, so that the host has to keep it.
+    last_counts: bool,
+    arriving: Arriving,
 }
 
 impl<P: Payload> Connection<P> {
@@ -108,6 +127,11 @@ impl<P: Payload> Connection<P> {
             last_bulk_channel: 0,
             staged: None,
             report_drained,
+            resumption: (side == Side::Client && settings.resume_timeout > 0)
+                .then(|| Box::new(Resumption::new(None))),
+            farewell_due: false,
+            last_counts: false,
+            arriving: Arriving::default(),
         }
     }
 
@@ -314,7 +338,10 @@ impl<P: Payload> Connection<P> {
     /// Returns the time to call [`Connection::handle_timeout`]. While the peer is alive this time only moves later, so a
     /// host may leave an earlier timer running and ask again when it fires.
     pub fn poll_timeout(&self) -> Option<Millis> {
-        self.keepalive.next()
+        match self.lost_until() {
+            None => self.keepalive.next(),
+            until => until,
+        }
     }
 
     /// Handles the timers that are due at `now`.
@@ -322,6 +349,12 @@ impl<P: Payload> Connection<P> {
     /// # Errors
     /// Returns a [`Violation`] if the peer has been silent for too long: the link is dead.
     pub fn handle_timeout(&mut self, now: Millis) -> Result<(), Violation> {
+        if let Some(until) = self.lost_until() {
+            if now >= until {
+                self.resumption = None;
+            }
+            return Ok(());
+        }
         match self.keepalive.handle_timeout(now) {
             Due::Nothing => Ok(()),
             Due::Ping => {

@@ -1,6 +1,6 @@
 //! Receiving: how the peer's frames change the state.
 
-use super::{ABORTED, Connection, ConnectionEvent, Span, is_close_code};
+use super::{ABORTED, Arriving, Connection, ConnectionEvent, Span, is_close_code};
 use crate::channel::{End, Receiving, Sending};
 use crate::flow_control::{Queue, Rejected, Window};
 use crate::frame::{Frame, Kind};
@@ -49,11 +49,17 @@ impl<P: Payload> Connection<P> {
     ) -> Result<(), Violation> {
         self.keepalive.received(now);
         let Runs { text, binary } = runs;
+        let header_bytes = headers.len();
         for _ in 0..most {
             if headers.is_empty() {
                 break;
             }
             let frame = Frame::decode(headers)?;
+            if self.is_resuming() && !matches!(frame, Frame::Resumed(..)) {
+                return Err(Rule::Resumption.broken());
+            }
+            self.arriving.has_frames |= frame.counts();
+            self.arriving.has_hello |= matches!(frame, Frame::Hello(_));
             if self.peer.is_none() && !matches!(frame, Frame::Hello(_)) {
                 return Err(Rule::NoHello.broken());
             }
@@ -85,16 +91,30 @@ impl<P: Payload> Connection<P> {
                 Frame::Grant { channel, units } => self.on_grant(channel, units)?,
                 Frame::Hello(body) => self.on_hello(body)?,
                 Frame::Ping => self.pong_due = true,
-                Frame::Pong => self.rtt.pong_received(now),
                 Frame::Path(path) => self.on_path(path),
-                Frame::Unknown => {}
+                Frame::Pong => {
+                    self.rtt.pong_received(now);
+                    self.on_pong(now);
+                }
+                Frame::Ack(count) => self.on_ack(count)?,
+                Frame::Token(token) => self.on_token(token)?,
+                Frame::Resume(_) => return Err(Rule::Resumption.broken()),
+                Frame::Resumed(received, token) => self.on_resumed(now, received, token)?,
+                Frame::Unknown { .. } => {}
             }
         }
-        if !headers.is_empty() || (text.is_exhausted() && binary.is_exhausted()) {
-            Ok(())
-        } else {
-            Err(Rule::BatchLeftOver.broken())
+        self.arriving.bytes += (header_bytes - headers.len()) as u32;
+        if !headers.is_empty() {
+            return Ok(());
         }
+        if !(text.is_exhausted() && binary.is_exhausted()) {
+            return Err(Rule::BatchLeftOver.broken());
+        }
+        let Arriving { bytes, has_frames, has_hello } = std::mem::take(&mut self.arriving);
+        if has_frames && !has_hello {
+            self.count_received(bytes.saturating_add(text.end).saturating_add(binary.end));
+        }
+        Ok(())
     }
 
     /// Receives a physical text message: the number and sign in front of it, and the length of the rest.
@@ -109,7 +129,7 @@ impl<P: Payload> Connection<P> {
         units: u32,
     ) -> Result<(), Violation> {
         self.keepalive.received(now);
-        self.on_data(channel, Kind::Text, fin, Span { start: 0, units })
+        self.on_lone(channel, Kind::Text, fin, units)
     }
 
     /// Receives a physical binary message for which [`Connection::expects_raw`] returned true.
@@ -119,7 +139,17 @@ impl<P: Payload> Connection<P> {
     pub fn receive_raw(&mut self, now: Millis, length: u32) -> Result<(), Violation> {
         self.keepalive.received(now);
         let (channel, fin) = self.raw_in.ok_or(Rule::NoRaw.broken())?;
-        self.on_data(channel, Kind::Binary, fin, Span { start: 0, units: length })
+        self.on_lone(channel, Kind::Binary, fin, length)
+    }
+
+    /// Handles a physical message that is a message of a channel or a piece of one.
+    fn on_lone(&mut self, channel: Channel, kind: Kind, fin: bool, units: u32) -> Result<(), Violation> {
+        if self.is_resuming() {
+            return Err(Rule::Resumption.broken());
+        }
+        self.on_data(channel, kind, fin, Span { start: 0, units })?;
+        self.count_received(units);
+        Ok(())
     }
 
     fn on_hello(&mut self, body: &[u8]) -> Result<(), Violation> {
@@ -128,6 +158,9 @@ impl<P: Payload> Connection<P> {
         }
         let peer = Settings::decode(body)?;
         self.keepalive.peer_promises(peer.ping_interval);
+        if peer.resume_timeout == 0 {
+            self.resumption = None;
+        }
         self.peer = Some(peer);
         Ok(())
     }

@@ -7,7 +7,7 @@ use crate::Channel;
 use crate::channel::{End, Receiving, Sending};
 use crate::flow_control::{Piece, Queue};
 use crate::frame::{Frame, Kind};
-use crate::settings::CHANNEL_SLACK;
+use crate::settings::{CHANNEL_SLACK, Settings};
 use crate::side::Side;
 use crate::transmit::{ALONE, ALONE_AMONG_MANY, Batch, LARGE, Payload, Transmit};
 
@@ -38,20 +38,41 @@ impl<P: Payload> Connection<P> {
         self.hello_due
             || self.ping_due
             || self.pong_due
-            || self.staged.is_some()
-            || !self.control.is_empty()
-            || !self.ready.is_empty()
+            || self.wants_resumption_frames()
+            || (!self.is_held_up()
+                && (self.staged.is_some() || !self.control.is_empty() || !self.ready.is_empty()))
     }
 
     /// Returns the next physical message to send; `batch` receives the content of a [`Transmit::Batch`]. Returns `None` if
     /// there is nothing to send. A client sends only its HELLO before the server's HELLO has arrived.
     pub fn poll_transmit(&mut self, batch: &mut Batch<P>) -> Option<Transmit<P>> {
+        batch.clear();
+        self.last_counts = false;
+        let has_hello = self.hello_due;
+        if !has_hello {
+            self.write_carrier_frames(batch);
+            if !batch.is_empty() {
+                return Some(Transmit::Batch);
+            }
+            if let Some(held) = self.next_again() {
+                return Some(Transmit::Again(held));
+            }
+            if self.is_held_up() {
+                return None;
+            }
+        }
+        let transmit = self.next_transmit(batch);
+        // A client knows the server's HELLO once it has a token, so that nobody needs one again.
+        self.last_counts = transmit.is_some() && !has_hello;
+        transmit
+    }
+
+    fn next_transmit(&mut self, batch: &mut Batch<P>) -> Option<Transmit<P>> {
         if let Some(staged) = self.staged.take() {
             *batch = staged;
             return Some(Transmit::Batch);
         }
         let raw_before = self.raw_out;
-        batch.clear();
         self.write_link_frames(batch);
         if self.peer.is_some() {
             self.write_control(batch);
@@ -64,6 +85,7 @@ impl<P: Payload> Connection<P> {
         if batch.is_empty() {
             return None;
         }
+        self.write_ack_along(batch);
         if raw_before.is_some() && batch.max_bytes() >= LARGE {
             // In raw mode only a binary message below LARGE is a batch, so leave raw mode first.
             if self.raw_out == raw_before {
@@ -79,11 +101,16 @@ impl<P: Payload> Connection<P> {
     fn write_link_frames(&mut self, batch: &mut Batch<P>) {
         if std::mem::take(&mut self.hello_due) {
             let mut body = Vec::new();
-            self.settings.encode(&mut body);
+            let resume_timeout = if self.resumption.is_some() { self.settings.resume_timeout } else { 0 };
+            Settings { resume_timeout, ..self.settings }.encode(&mut body);
             Frame::Hello(&body).encode(&mut batch.headers);
             if !self.dialled_path.is_empty() {
                 Frame::Path(self.dialled_path.as_bytes()).encode(&mut batch.headers);
             }
+            self.write_carrier_frames(batch);
+        }
+        if self.peer.is_some() && std::mem::take(&mut self.farewell_due) {
+            Frame::Token(None).encode(&mut batch.headers);
         }
         if std::mem::take(&mut self.pong_due) {
             Frame::Pong.encode(&mut batch.headers);

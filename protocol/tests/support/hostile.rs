@@ -1,6 +1,6 @@
 //! A host whose peer sends anything it likes, and such peers.
 
-use manysocket_protocol::{Endpoint, Event, Message, Physical, Settings, Side};
+use manysocket_protocol::{Endpoint, Event, Message, Physical, Resume, Settings, Side, Token};
 
 use super::pair::SIDES;
 use super::rng::Rng;
@@ -14,10 +14,16 @@ pub(crate) const SETTINGS: Settings = Settings {
     max_message: 40_000,
     max_fragment: 5_000,
     ping_interval: 1_000,
+    resume_timeout: 3_000,
+    node: 0,
 };
+
+/// The token of all links.
+const TOKEN: Token = Token::new([7; 16]);
 
 /// What a host does with an endpoint: by turns what it should, and what it might.
 pub(crate) struct Host {
+    side: Side,
     endpoint: Endpoint,
     channels: Vec<u32>,
     now: u64,
@@ -26,11 +32,12 @@ pub(crate) struct Host {
 impl Host {
     pub(crate) fn new(side: Side) -> Self {
         let mut endpoint = Endpoint::new(side, SETTINGS, 0);
+        endpoint.allow_resumption(TOKEN);
         for _ in 0..5 {
             // Nothing on a server.
             endpoint.open("/path?query", "a, b");
         }
-        Self { endpoint, channels: vec![], now: 0 }
+        Self { side, endpoint, channels: vec![], now: 0 }
     }
 
     /// Gives a message to the endpoint and does something with what comes of it; false once the link has ended.
@@ -61,6 +68,24 @@ impl Host {
             }
             _ => {}
         }
+        true
+    }
+
+    /// Loses its connection, if it can, and gets another one; false once the link has ended.
+    pub(crate) fn reconnect(&mut self, rng: &mut Rng) -> bool {
+        if !self.endpoint.carrier_lost(self.now) {
+            return !self.endpoint.is_interrupted();
+        }
+        if self.side == Side::Server {
+            let resume = Resume { carrier: rng.below(5) as u32, received: rng.below(5) as u32, token: TOKEN };
+            if self.endpoint.accepts(&resume) {
+                self.endpoint.resume(self.now, &resume, TOKEN);
+            }
+            return !self.endpoint.is_interrupted();
+        }
+        self.endpoint.redialled(self.now);
+        let Some(Physical::Binary(first)) = self.endpoint.poll_transmit() else { panic!("RESUME") };
+        assert!(Resume::read(&first).is_ok());
         true
     }
 
@@ -126,7 +151,13 @@ pub(crate) fn decode(input: &[u8]) {
         rest = after;
         let bytes = message.to_vec().into();
         let message = if *high < 0x80 { Physical::Binary(bytes) } else { Physical::Text(bytes) };
-        let alive = host.receive(message, &mut rng) && host.act(&mut rng);
+        if let Physical::Binary(bytes) = &message {
+            let _ = Resume::read(bytes);
+        }
+        let mut alive = host.receive(message, &mut rng) && host.act(&mut rng);
+        if alive && rng.one_in(10) {
+            alive = host.reconnect(&mut rng);
+        }
         host.transmit();
         if !alive {
             return;
@@ -171,8 +202,8 @@ fn append(input: &mut Vec<u8>, message: &Physical) {
     input.extend(bytes);
 }
 
-/// A batch of a HELLO without parameters.
-pub(crate) const HELLO: Physical = Physical::Binary(bytes::Bytes::from_static(&[2, 0, 0x0b, 0]));
+/// A batch of a HELLO that allows resumption.
+pub(crate) const HELLO: Physical = Physical::Binary(bytes::Bytes::from_static(&[4, 0, 0x0b, 2, 6, 1]));
 
 /// A message that might be correct.
 pub(crate) fn random_message(rng: &mut Rng) -> Physical {
@@ -229,7 +260,14 @@ fn random_frame(rng: &mut Rng, headers: &mut Vec<u8>, text: &mut String, binary:
             string(headers, rng);
         }
         10 => integer(headers, if rng.one_in(10) { u32::MAX as usize } else { rng.below(10_000) }),
-        11 => integer(headers, 0),
+        11 => {
+            // Any type takes any body, but ACK and those behind it look into theirs.
+            headers.pop();
+            integer(headers, rng.below(14) << 4 | 11);
+            let body = [0, 1, 2, 16, 17, 18][rng.below(6)];
+            integer(headers, body);
+            headers.extend((0..body).map(|_| if rng.one_in(3) { rng.below(4) as u8 } else { 7 }));
+        }
         _ => {}
     }
 }

@@ -2,7 +2,9 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use manysocket_protocol::{Channel, Close, Endpoint, Event, MESSAGE_OVERHEAD, Message, Settings, Side};
+use manysocket_protocol::{
+    Channel, Close, Endpoint, Event, MESSAGE_OVERHEAD, Message, Physical, Resume, Settings, Side, Token,
+};
 
 use super::pair::{Pair, SIDES};
 use super::rng::Rng;
@@ -36,6 +38,7 @@ pub(crate) struct Counts {
     pub(crate) opens: usize,
     pub(crate) messages: usize,
     pub(crate) cuts: usize,
+    pub(crate) resumptions: usize,
 }
 
 /// A run: the peers, and the model.
@@ -51,6 +54,10 @@ pub(crate) struct Run {
     /// The most channels that were ever open at once on this link.
     peak: u32,
     counts: Counts,
+    /// Whether links outlive cuts.
+    resumes: bool,
+    /// Tokens that the server has given out.
+    tokens: u64,
 }
 
 /// A whole run. Panics where the peers do not what the model tells.
@@ -93,10 +100,17 @@ fn message(rng: &mut Rng, window: u32) -> Message {
 
 impl Run {
     fn new(mut rng: Rng) -> Self {
-        let settings = [settings(&mut rng), settings(&mut rng)];
+        let mut settings = [settings(&mut rng), settings(&mut rng)];
+        let resumes = rng.one_in(2);
+        if resumes {
+            settings[0].resume_timeout = 1;
+            settings[1].resume_timeout = 1_000_000;
+        }
         let mut run = Self {
             pair: Pair::new(Endpoint::new(Side::Client, settings[0], 0), settings[1]),
             settings,
+            resumes,
+            tokens: 0,
             lives: Vec::new(),
             serials: Default::default(),
             peak: 0,
@@ -109,6 +123,8 @@ impl Run {
 
     fn dial(&mut self) {
         self.peak = 0;
+        let token = self.token();
+        self.pair.server.allow_resumption(token);
         self.pair.latency = self.rng.below(30) as u64;
         for _ in 0..self.rng.below(30) {
             self.open();
@@ -136,7 +152,7 @@ impl Run {
                     self.pair.end(side).handle_timeout(now).expect("nobody is silent for ten seconds");
                 }
             }
-            11 if self.rng.one_in(30) => self.cut(),
+            11 if self.rng.one_in(if self.resumes { 5 } else { 30 }) => self.cut(),
             _ => {
                 self.pair.deliver(side);
                 self.events(side);
@@ -221,11 +237,74 @@ impl Run {
             self.pair.lose(side, kept);
             self.events(side);
         }
+        self.counts.cuts += 1;
+        if self.resume() {
+            return;
+        }
         self.serials = Default::default();
         let now = self.pair.now;
         self.pair = Pair::at(now, Endpoint::new(Side::Client, self.settings[0], now), self.settings[1]);
         self.dial();
-        self.counts.cuts += 1;
+    }
+
+    fn token(&mut self) -> Token {
+        self.tokens += 1;
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.tokens.to_be_bytes());
+        Token::new(bytes)
+    }
+
+    /// The link that was cut goes on over other connections, of which some are cut, too. Returns false if it cannot.
+    fn resume(&mut self) -> bool {
+        let now = self.pair.now;
+        // Either side may notice later, or not at all, and go on.
+        if self.rng.one_in(2) {
+            self.pair.server.carrier_lost(now);
+        }
+        loop {
+            if !self.pair.client.carrier_lost(now) {
+                return false;
+            }
+            for _ in 0..self.rng.below(4) {
+                self.open();
+                let side = SIDES[self.rng.below(2)];
+                self.send(side);
+            }
+            for side in SIDES {
+                self.pair.transmit(side);
+                self.events(side);
+            }
+            SIDES.into_iter().for_each(|side| self.pair.lose(side, 0));
+            self.pair.client.redialled(now);
+            let Some(Physical::Binary(first)) = self.pair.client.poll_transmit() else {
+                panic!("RESUME is the first message")
+            };
+            assert_eq!(self.pair.client.poll_transmit(), None, "nothing before the answer");
+            if self.rng.one_in(4) {
+                continue;
+            }
+            let resume = Resume::read(&first).expect("RESUME");
+            if !self.pair.server.can_resume() {
+                return false;
+            }
+            assert!(self.pair.server.accepts(&resume));
+            let token = self.token();
+            assert!(
+                !self.pair.server.accepts(&Resume { token, ..resume }),
+                "a token that was never given out"
+            );
+            self.pair.server.resume(now, &resume, token);
+            assert!(!self.pair.server.accepts(&resume), "a connection resumes once");
+            self.pair.transmit(Side::Server);
+            self.counts.resumptions += 1;
+            if !self.rng.one_in(4) {
+                return true;
+            }
+            // The answer is lost, or what follows it.
+            let kept = self.rng.below(3);
+            self.pair.lose(Side::Client, kept);
+            self.events(Side::Client);
+        }
     }
 
     fn events(&mut self, side: Side) {

@@ -44,7 +44,7 @@ pub(crate) fn handle_timeout(link: u32) {
     tell_later(link);
     match due {
         Some(Ok(Timeout::Idle)) => glue::close_idle(link),
-        Some(Ok(Timeout::Drain)) => flush(link),
+        Some(Ok(Timeout::Drain | Timeout::Dial | Timeout::Lost)) => flush(link),
         Some(Err(violation)) => broke(link, violation),
         None => {}
     }

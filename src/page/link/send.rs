@@ -173,6 +173,7 @@ impl PageLink {
                 Outgoing::Batch(std::mem::take(&mut self.out), self.out_start, is_ascii)
             }
             Transmit::Raw { channel, payload } => Outgoing::Raw(channel, payload),
+            Transmit::Again(()) => return None,
         })
     }
 
