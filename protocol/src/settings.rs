@@ -34,7 +34,7 @@ pub struct Settings {
     /// beyond its windows. Not told to the peer.
     pub window_growth: u32,
     /// The longest target and subprotocols of an OPEN, together, in units; a longer one is refused with
-    /// 431. 16 KiB is what HTTP servers commonly take for the head of a request. Not told to the peer.
+    /// 431. 32 KiB is what this project's server takes for the head of a native request. Not told to the peer.
     pub max_open: u32,
     /// Opens that may come to nothing in ten seconds: taken back, refused, or closed by a message past
     /// `max_message`. A further OPEN ends the link with 1008: each cost the server a request, and the
@@ -63,7 +63,7 @@ impl Default for Settings {
             max_channels: 16_384,
             window: 256 * 1024,
             window_growth: 8 * 1024 * 1024,
-            max_open: 16 * 1024,
+            max_open: 32 * 1024,
             max_churn: 16_384,
             max_message: 64 * 1024 * 1024,
             max_fragment: 1024 * 1024,

@@ -93,7 +93,7 @@ async fn limits_that_are_crossed_are_counted_by_name() {
     assert_eq!(refused.err(), Some(503));
     counted("max_links").await;
     // Its own settings are larger than the server's; it only learns of these with the first message.
-    link.endpoint.open(&format!("/demo/{}", "x".repeat(17 << 10)), "");
+    link.endpoint.open(&format!("/demo/{}", "x".repeat(33 << 10)), "");
     assert!(matches!(link.news().await, Event::Refused { status: 431, .. }));
     counted("max_open").await;
     let channel = link.open("/demo/echo").await;

@@ -376,3 +376,18 @@ async fn a_message_past_the_handlers_limit_is_an_error() {
         assert_eq!((told(&mut heard).await, told(&mut heard).await), (true, false), "{kind:?}");
     }
 }
+
+#[tokio::test]
+async fn a_long_token_may_stand_in_the_subprotocols_or_the_query() {
+    let (app, _heard) = app();
+    let server = Server::start(app).await;
+    for kind in KINDS {
+        for length in [5_000, 17 << 10, 31 << 10] {
+            let token = "t".repeat(length);
+            let opened = Socket::open(kind, &server, "/about/x", "", &format!("v2, {token}")).await;
+            assert!(opened.is_ok(), "{kind:?} subprotocols of {length}");
+            let opened = Socket::open(kind, &server, &format!("/about/x?q={token}"), "", "").await;
+            assert!(opened.is_ok(), "{kind:?} query of {length}");
+        }
+    }
+}

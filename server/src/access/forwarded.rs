@@ -11,7 +11,7 @@ use tracing::warn;
 
 use super::host::Host;
 use super::path_form::is_normal_path;
-use super::proxies::Proxies;
+use super::proxies::{Proxies, is_private};
 use super::tokens::members;
 
 const FOR: &str = "x-forwarded-for";
@@ -44,6 +44,7 @@ pub struct Forwarded {
     client: Option<IpAddr>,
     prefix: Option<String>,
     by_proxy: bool,
+    identifies: bool,
 }
 
 impl Forwarded {
@@ -71,6 +72,12 @@ impl Forwarded {
     /// Returns whether the request came from a trusted proxy, whose other headers can be believed, too.
     pub(crate) fn is_by_proxy(&self) -> bool {
         self.by_proxy
+    }
+
+    /// Returns whether the peer's word on users counts: it is a trusted proxy or, if the server knows no proxies, at an address
+    /// of a private network.
+    pub(crate) fn identifies(&self) -> bool {
+        self.identifies
     }
 
     /// Returns the host that a trusted proxy names, or that of the header.
@@ -107,7 +114,8 @@ impl Trusted {
         let peer = parts.extensions.get().map(|ConnectInfo::<SocketAddr>(peer)| peer.ip().to_canonical());
         let direct = Forwarded { client: peer, ..Forwarded::default() };
         if self.proxies.is_empty() {
-            return Forwarded { scheme: own_tls(parts), ..direct };
+            let identifies = peer.is_some_and(is_private);
+            return Forwarded { scheme: own_tls(parts), identifies, ..direct };
         }
         let Some(peer) = peer else {
             self.told.call_once(|| {
@@ -151,6 +159,7 @@ impl Trusted {
                 .collect::<Option<String>>()
                 .filter(|all| !all.is_empty()),
             by_proxy: true,
+            identifies: true,
         }
     }
 
@@ -173,6 +182,7 @@ impl Trusted {
             client,
             prefix: None,
             by_proxy: true,
+            identifies: true,
         }
     }
 

@@ -101,6 +101,11 @@ fn bits(address: IpAddr) -> u128 {
     .to_bits()
 }
 
+/// Returns whether an address is one of a private network, or of this machine.
+pub(crate) fn is_private(address: IpAddr) -> bool {
+    PRIVATE.iter().filter_map(|range| Range::parse(range)).any(|range| range.contains(address))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -20,6 +20,7 @@ use tracing::{debug, warn};
 
 use crate::access::excerpt::excerpt;
 use crate::access::forwarded::Forwarded;
+use crate::access::inherited::{Inherited, is_of_trace};
 use crate::access::tokens::members;
 use crate::access::{path_form, plain};
 use crate::gateway::keepalive::Watched;
@@ -28,6 +29,8 @@ use crate::ws::bridge::bridge;
 use crate::ws::upgrade::WebSocketUpgrade;
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
+
+const REAL_IP: &str = "x-real-ip";
 
 /// The default for the largest forwarded message, in bytes: equal to the default of the protocol's `max_message` for
 /// virtual sockets.
@@ -53,6 +56,20 @@ const OF_THE_CONNECTION: [HeaderName; 8] = [
     header::SEC_WEBSOCKET_ACCEPT,
     header::SEC_WEBSOCKET_EXTENSIONS,
     header::SEC_WEBSOCKET_PROTOCOL,
+];
+
+/// The headers that describe the way of a request. Of a client that is no trusted proxy, the gateway passes none on.
+const FORWARDING: [&str; 10] = [
+    "forwarded",
+    FORWARDED_FOR,
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-proto",
+    "x-forwarded-scheme",
+    "x-forwarded-server",
+    "x-forwarded-ssl",
+    REAL_IP,
 ];
 
 /// Forwards the sockets at a path to an upstream WebSocket server.
@@ -228,6 +245,17 @@ impl Gateway {
                 headers.append(&name, value.clone());
             }
         }
+        let (inherited, known) = (Inherited::of(parts), Forwarded::of(parts));
+        for (name, value) in &parts.headers {
+            let is_passed = if FORWARDING.contains(&name.as_str()) {
+                known.is_by_proxy()
+            } else {
+                is_of_trace(name) || (known.identifies() && inherited.is_by_proxy(name))
+            };
+            if is_passed {
+                headers.append(name, value.clone());
+            }
+        }
         forwarded(parts, &mut headers);
         headers
     }
@@ -245,7 +273,8 @@ fn check(requested: &Uri, target: &PathAndQuery) -> Result<(), &'static str> {
 }
 
 /// Adds the client's address, host and scheme in the headers that servers behind proxies read. The gateway discards
-/// the client's own values of these headers and keeps a trusted proxy's.
+/// the client's own values of these headers and keeps a trusted proxy's. `X-Real-IP` and `Forwarded` are not added to
+/// a request that has none.
 fn forwarded(parts: &Parts, headers: &mut HeaderMap) {
     let known = Forwarded::of(parts);
     let remote = parts.extensions.get().map(|ConnectInfo::<SocketAddr>(address)| address.ip());
@@ -259,13 +288,23 @@ fn forwarded(parts: &Parts, headers: &mut HeaderMap) {
     by_way_of.extend(remote.map(|address| address.to_canonical().to_string()));
     let host = known.host_or_header(&parts.headers).map(|host| host.to_string()).unwrap_or_default();
     let scheme = known.scheme().or(parts.extensions.get()).map_or("http", Scheme::as_str);
-    for (name, value) in [
-        (FORWARDED_FOR, by_way_of.join(", ").as_str()),
-        ("x-forwarded-host", &host),
-        ("x-forwarded-proto", scheme),
-    ] {
+    let mut set = |name: &'static str, value: &str| {
         if let (false, Ok(value)) = (value.is_empty(), HeaderValue::from_str(value)) {
             headers.insert(HeaderName::from_static(name), value);
+        }
+    };
+    set(FORWARDED_FOR, &by_way_of.join(", "));
+    set("x-forwarded-host", &host);
+    set("x-forwarded-proto", scheme);
+    if !known.is_by_proxy()
+        && let Some(remote) = remote.map(|address| address.to_canonical())
+    {
+        if parts.headers.contains_key(REAL_IP) {
+            set(REAL_IP, &remote.to_string());
+        }
+        if parts.headers.contains_key(header::FORWARDED) {
+            let node = if remote.is_ipv6() { format!("\"[{remote}]\"") } else { remote.to_string() };
+            set("forwarded", &format!("for={node};host=\"{host}\";proto={scheme}"));
         }
     }
 }

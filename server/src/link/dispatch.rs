@@ -8,41 +8,33 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::request::Parts;
 use axum::http::uri::Scheme;
-use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
+use axum::http::{Extensions, HeaderMap, HeaderValue, Request, StatusCode, header};
 use tokio::sync::oneshot;
 use tower::ServiceExt;
 
 use crate::access::forwarded::Forwarded;
+use crate::access::inherited::Inherited;
 use crate::link::head;
 use crate::ws::in_memory_upgrade::Minted;
 use crate::ws::peer;
 use crate::ws::pipe::Pipe;
 use crate::ws::upgrade::Offer;
 
-/// Headers of the physical handshake that describe the page and its user, and so apply to each virtual open. All
-/// others describe the physical connection.
-const INHERITED: [HeaderName; 8] = [
-    header::HOST,
-    header::ORIGIN,
-    header::COOKIE,
-    header::AUTHORIZATION,
-    header::USER_AGENT,
-    header::ACCEPT_LANGUAGE,
-    header::FORWARDED,
-    HeaderName::from_static("x-real-ip"),
-];
+/// Copies an extension of the handshake's request to those of virtual opens.
+pub(crate) type InheritExtension = fn(&Extensions, &mut Extensions);
 
-/// The prefix of headers that a proxy adds: `X-Forwarded-For`, `-Proto`, `-Host` and others.
-const FORWARDED_PREFIX: &str = "x-forwarded-";
+pub(crate) fn inherit_extension<T: Clone + Send + Sync + 'static>(from: &Extensions, to: &mut Extensions) {
+    if let Some(extension) = from.get::<T>() {
+        to.insert(extension.clone());
+    }
+}
 
 /// The state that all virtual opens of a link share.
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
     app: Router,
     headers: HeaderMap,
-    remote: Option<ConnectInfo<SocketAddr>>,
-    /// The scheme of the connection, if this server terminates its TLS.
-    scheme: Option<Scheme>,
+    extensions: Extensions,
     /// The forwarding headers of the handshake's proxies.
     forwarded: Forwarded,
     /// The number of the link.
@@ -61,11 +53,16 @@ pub(crate) struct Answer {
 
 impl Dispatcher {
     /// Creates a dispatcher from the physical handshake.
-    pub(crate) fn new(app: Router, handshake: &Parts) -> Self {
+    pub(crate) fn new(
+        app: Router,
+        handshake: &Parts,
+        inherited: &Inherited,
+        inherit: &[InheritExtension],
+    ) -> Self {
         let mut headers: HeaderMap = handshake
             .headers
             .iter()
-            .filter(|(name, _)| INHERITED.contains(name) || name.as_str().starts_with(FORWARDED_PREFIX))
+            .filter(|(name, _)| inherited.has(name))
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
         for (name, value) in [
@@ -78,10 +75,16 @@ impl Dispatcher {
             headers.insert(name, HeaderValue::from_static(value));
         }
         // Other extensions belong to the multiplexer's own route, such as its path parameters.
-        let remote = handshake.extensions.get().copied();
-        let scheme = handshake.extensions.get().cloned();
+        let mut extensions = Extensions::new();
         let forwarded = Forwarded::of(handshake);
-        Self { app, headers, remote, scheme, forwarded, peer: peer::number() }
+        extensions.insert(forwarded.clone());
+        // The scheme is known if this server terminates the connection's TLS.
+        let always =
+            [inherit_extension::<ConnectInfo<SocketAddr>> as InheritExtension, inherit_extension::<Scheme>];
+        for inherit in always.iter().chain(inherit) {
+            inherit(&handshake.extensions, &mut extensions);
+        }
+        Self { app, headers, extensions, forwarded, peer: peer::number() }
     }
 
     /// Returns the bytes it holds besides the handshake, with which it shares the header values.
@@ -105,15 +108,8 @@ impl Dispatcher {
         let mut request = Request::builder().uri(target).body(Body::empty()).ok()?;
         *request.headers_mut() = headers;
         let offer = Offer::new(self.peer);
-        let extensions: &mut Extensions = request.extensions_mut();
-        extensions.insert(offer.clone());
-        extensions.insert(self.forwarded.clone());
-        if let Some(remote) = self.remote {
-            extensions.insert(remote);
-        }
-        if let Some(scheme) = &self.scheme {
-            extensions.insert(scheme.clone());
-        }
+        *request.extensions_mut() = self.extensions.clone();
+        request.extensions_mut().insert(offer.clone());
         Some((request, offer))
     }
 

@@ -59,7 +59,10 @@ impl Task {
             Ok((request, offer)) => {
                 let answer = Arc::clone(&self.link.dispatcher).call(request, offer);
                 let (begun, stats) = (Instant::now(), self.link.stats.clone());
+                let mut share = Reservation::new(Arc::clone(&self.budget));
+                share.set(target.len() + protocols.len());
                 let answered = async move {
+                    let _share = share;
                     let answer = answer.await;
                     stats.open_latency(begun.elapsed());
                     (channel, answer)

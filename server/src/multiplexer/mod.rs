@@ -10,7 +10,7 @@ use axum::Router;
 use axum::extract::ws::{CloseFrame, WebSocketUpgrade};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
@@ -25,12 +25,13 @@ use tracing::{Instrument, debug, info_span, warn};
 
 use crate::access::entry::enter;
 use crate::access::forwarded::{Forwarded, Trusted};
+use crate::access::inherited::Inherited;
 use crate::access::origin::{Origin, Origins};
 use crate::access::proxies::Proxies;
 use crate::access::scope::Scope;
 use crate::access::{as_declared, plain};
 use crate::limits::Limits;
-use crate::link::dispatch::Dispatcher;
+use crate::link::dispatch::{Dispatcher, InheritExtension, inherit_extension};
 use crate::link::drain::Departure;
 use crate::link::registry::{Links, Revalidation};
 use crate::link::{Link, head};
@@ -67,6 +68,8 @@ pub struct Multiplexer {
     scope: Scope,
     origins: Origins,
     proxies: Vec<Proxies>,
+    inherited: Inherited,
+    inherit_extensions: Vec<InheritExtension>,
     settings: Settings,
     limits: Limits,
     stats: Stats,
@@ -84,6 +87,8 @@ impl Multiplexer {
             scope: Scope::around(path),
             origins: Origins::default(),
             proxies: Vec::new(),
+            inherited: Inherited::default(),
+            inherit_extensions: Vec::new(),
             settings: Settings::default(),
             limits: Limits::default(),
             stats: Stats::default(),
@@ -135,6 +140,44 @@ impl Multiplexer {
     #[must_use]
     pub fn trust_forwarded(mut self, proxies: impl IntoIterator<Item = Proxies>) -> Self {
         self.proxies.extend(proxies);
+        self
+    }
+
+    /// Adds headers that virtual opens inherit from the handshake of their link, such as one by which a proxy names the user.
+    ///
+    /// A page cannot set headers of a WebSocket handshake, so the values are those of the proxies in front. Virtual opens
+    /// inherit the well-known headers without this setting: cookies, identities (`X-User`, `Remote-User`,
+    /// `X-Auth-Request-Email` …), addresses of clients and traces. [`Gateway`](crate::Gateway)s pass these and the added
+    /// ones to upstreams.
+    ///
+    /// ```
+    /// use axum::http::HeaderName;
+    /// use manysocket_server::Multiplexer;
+    ///
+    /// let multiplexer = Multiplexer::new("/multiplexer").inherit_headers([HeaderName::from_static("x-tenant")]);
+    /// ```
+    #[must_use]
+    pub fn inherit_headers(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
+        self.inherited.add(names);
+        self
+    }
+
+    /// Has virtual opens inherit the extension of type `T` that a layer around the multiplexer has put on the request of the
+    /// link's handshake, such as the user of a session.
+    ///
+    /// ```
+    /// use axum::{Extension, Router};
+    /// use manysocket_server::Multiplexer;
+    ///
+    /// #[derive(Clone)]
+    /// struct User(String);
+    ///
+    /// let multiplexer = Multiplexer::new("/multiplexer").inherit_extension::<User>();
+    /// let app = multiplexer.serve(Router::new()).layer(Extension(User("ada".into())));
+    /// ```
+    #[must_use]
+    pub fn inherit_extension<T: Clone + Send + Sync + 'static>(mut self) -> Self {
+        self.inherit_extensions.push(inherit_extension::<T>);
         self
     }
 
@@ -233,6 +276,7 @@ impl Multiplexer {
     pub fn serve(self, app: Router) -> Router {
         let path = self.path.to_string();
         let app = if self.origins.is_empty() { app } else { app.layer(Extension(self.origins.clone())) };
+        let app = if self.inherited.is_empty() { app } else { app.layer(Extension(self.inherited.clone())) };
         // Topics register their memory in these metrics.
         let app = app.layer(Extension(self.stats.clone()));
         let trusted = Arc::new(Trusted::new(self.proxies.clone()));
@@ -325,7 +369,12 @@ async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     let id = shared.next_link.fetch_add(1, Ordering::Relaxed);
     let serving = parts.extensions.remove::<Serving>();
     head::compact(&mut parts);
-    let dispatcher = Arc::new(Dispatcher::new(shared.app.clone(), &parts));
+    let dispatcher = Arc::new(Dispatcher::new(
+        shared.app.clone(),
+        &parts,
+        &multiplexer.inherited,
+        &multiplexer.inherit_extensions,
+    ));
     let head = head::held(&parts) + dispatcher.held();
     let (scope, path) = (multiplexer.scope.clone(), Arc::clone(&multiplexer.path));
     let stats = multiplexer.stats.clone();

@@ -52,7 +52,8 @@ async fn run(options: Options) -> io::Result<()> {
         .limits(options.limits())
         .shutdown(shutdown.clone())
         .drain(Duration::from_secs(options.drain.into()))
-        .trust_forwarded(options.trust_forwarded.iter().cloned());
+        .trust_forwarded(options.trust_forwarded.iter().cloned())
+        .inherit_headers(options.inherit_header.iter().cloned());
     if let Some(scope) = &options.scope {
         multiplexer = multiplexer.scope(scope);
     }

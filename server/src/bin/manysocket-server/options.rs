@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use axum::http::HeaderName;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand, value_parser};
 use manysocket_server::{Gateway, Limits, Origin, Proxies, Settings};
@@ -59,6 +60,11 @@ pub(crate) struct Options {
     /// given several times.
     #[arg(long, value_name = "CIDR")]
     pub(crate) trust_forwarded: Vec<Proxies>,
+
+    /// Header that virtual sockets inherit from the handshake of their link, and that upstreams get, besides the
+    /// well-known ones of users, client addresses and traces; may be given several times.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) inherit_header: Vec<HeaderName>,
 
     /// Origin whose pages may connect, besides the server's own: `https://example.com`, `https://*.example.com` for
     /// all subdomains, `tauri://localhost` and the like for applications, `*` for every origin; may be given several
@@ -265,6 +271,7 @@ mod tests {
             ("--multiplexer /a?b", "not a path"),
             ("--static /there/is/no/such", "no such folder"),
             ("--allow-origin example.com", "scheme://host"),
+            ("--inherit-header a:b", "invalid HTTP header name"),
             ("--listen 8080", "127.0.0.1:8080"),
             ("--listen :8080", "0.0.0.0:8080"),
             ("--listen example.com:80", "expected ADDRESS:PORT"),
