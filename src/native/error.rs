@@ -48,14 +48,8 @@ impl Display for Error {
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Failed(failure) => Some(failure),
-            _ => None,
-        }
-    }
-}
+// `Failed` shows its failure: as its source, a report would show it twice.
+impl std::error::Error for Error {}
 
 impl Error {
     /// Returns the error of a socket that ended; `None` if it ended by a closing handshake.
