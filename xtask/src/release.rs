@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use std::path::Path;
 
 /// The crates in publishing order: each needs those before it.
-const CRATES: [&str; 3] = ["manysocket-protocol", "manysocket-server", "manysocket"];
+const CRATES: [&str; 4] = ["manysocket-protocol", "manysocket-server", "manysocket", "manysocket-cli"];
 
 /// The common version, from the workspace's manifest.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
