@@ -24,7 +24,7 @@ use crate::access::inherited::{Inherited, is_of_trace};
 use crate::access::tokens::members;
 use crate::access::{path_form, plain};
 use crate::gateway::keepalive::Watched;
-use crate::gateway::upstream::{Answer, Failure, Upstream};
+use crate::gateway::upstream::{DialAnswer, Failure, Upstream};
 use crate::ws::bridge::bridge;
 use crate::ws::upgrade::WebSocketUpgrade;
 
@@ -197,7 +197,7 @@ impl Gateway {
         }
         let upstream = &self.upstream;
         match upstream.dial(target.clone(), self.headers(&parts), self.max_message).await {
-            Ok(Answer::Open(wire, mut headers)) => {
+            Ok(DialAnswer::Open(wire, mut headers)) => {
                 if let Some(protocol) = headers.get(header::SEC_WEBSOCKET_PROTOCOL) {
                     upgrade.set_selected_protocol(protocol.clone());
                 }
@@ -207,7 +207,7 @@ impl Gateway {
                 response.headers_mut().extend(headers);
                 response
             }
-            Ok(Answer::Refused(response)) => {
+            Ok(DialAnswer::Refused(response)) => {
                 debug!(%upstream, path = excerpt(target.path()), status = %response.status(), "the upstream refused");
                 let (mut parts, body) = response.into_parts();
                 pass_on(&mut parts.headers);

@@ -62,7 +62,7 @@ pub(crate) struct Upstream {
 }
 
 /// The upstream's answer to the handshake.
-pub(crate) enum Answer {
+pub(crate) enum DialAnswer {
     /// The upstream accepted: the connection and the headers of its 101.
     Open(Box<Wire>, HeaderMap),
     Refused(Response<Incoming>),
@@ -114,7 +114,7 @@ impl Upstream {
         target: PathAndQuery,
         headers: HeaderMap,
         max_message: usize,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<DialAnswer, Failure> {
         let timeout = tokio::time::timeout(DIAL_TIMEOUT, self.handshake(target, headers, max_message));
         timeout.await.unwrap_or_else(|_| {
             let why = format!("no answer within {} s", DIAL_TIMEOUT.as_secs());
@@ -127,7 +127,7 @@ impl Upstream {
         target: PathAndQuery,
         headers: HeaderMap,
         max_message: usize,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<DialAnswer, Failure> {
         let key = generate_key();
         let mut request = Request::new(Body::empty());
         *request.uri_mut() = Uri::from(target);
@@ -147,12 +147,12 @@ impl Upstream {
             }
         }?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(Answer::Refused(response));
+            return Ok(DialAnswer::Refused(response));
         }
         verify(response.headers(), &key, &offered)?;
         let upgraded = hyper::upgrade::on(&mut response).await?;
         let wire = FramedSocket::new(TokioIo::new(upgraded), Config::bridged(max_message));
-        Ok(Answer::Open(Box::new(wire), response.into_parts().0.headers))
+        Ok(DialAnswer::Open(Box::new(wire), response.into_parts().0.headers))
     }
 
     async fn connect(&self) -> Result<TcpStream, Failure> {

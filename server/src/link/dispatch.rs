@@ -42,7 +42,7 @@ pub(crate) struct Dispatcher {
 }
 
 /// The application's answer to an open.
-pub(crate) struct Answer {
+pub(crate) struct OpenAnswer {
     pub(crate) status: StatusCode,
     pub(crate) protocol: Option<HeaderValue>,
     /// The sender for a handler that waits for its pipe.
@@ -114,7 +114,7 @@ impl Dispatcher {
     }
 
     /// Calls the application and returns its answer.
-    pub(crate) async fn call(self: Arc<Self>, mut request: Request<Body>, offer: Offer) -> Answer {
+    pub(crate) async fn call(self: Arc<Self>, mut request: Request<Body>, offer: Offer) -> OpenAnswer {
         let minted = Minted::new().await.map(|(minted, upgrade)| {
             request.extensions_mut().insert(upgrade);
             minted
@@ -130,7 +130,7 @@ impl Dispatcher {
             }
             minted => minted,
         };
-        Answer { status, protocol, waiting, minted }
+        OpenAnswer { status, protocol, waiting, minted }
     }
 }
 

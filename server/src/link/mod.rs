@@ -6,6 +6,7 @@
 pub(crate) mod dispatch;
 pub(crate) mod drain;
 mod exchange;
+mod flush;
 pub(crate) mod head;
 mod limits_watch;
 mod opens;
@@ -24,7 +25,7 @@ use std::time::Duration;
 use axum::extract::ws::CloseFrame;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use manysocket_protocol::{Channel, Close, Endpoint, Event, Millis, Refusals, Violation};
+use manysocket_protocol::{Channel, Close, Endpoint, Event, Millis, Refusals, Side, Violation};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, Sleep};
 use tracing::{debug, warn};
@@ -32,8 +33,9 @@ use tracing::{debug, warn};
 use crate::access::scope::Scope;
 use crate::budget::{Budget, Reservation};
 use crate::limits::Limits;
-use crate::link::dispatch::{Answer, Dispatcher};
+use crate::link::dispatch::{Dispatcher, OpenAnswer};
 use crate::link::drain::Departure;
+use crate::link::flush::{FlushScheduler, Woken};
 use crate::link::limits_watch::{LimitExceeded, LinkLimits};
 use crate::link::pings::Pings;
 use crate::link::registry::Registered;
@@ -65,14 +67,13 @@ const KEPT: usize = 64 * 1024;
 const OPENING: usize = 32 * 1024;
 
 /// The state of a channel on the handlers' side.
-enum Entry {
+enum ChannelState {
     /// The open waits for earlier opens.
     Waiting { place: u64, target: String, protocols: String, _share: Reservation },
     /// The application is handling the open.
     Opening(AbortHandle),
-    /// A handler holds the channel, or has left data to send. `woken` is the last round in which the task woke the
-    /// handler.
-    Open { pipe: Arc<Pipe>, closed_by_page: bool, closed_by_us: bool, woken: u64 },
+    /// A handler holds the channel, or has left data to send.
+    Open { pipe: Arc<Pipe>, closed_by: Option<Side>, woken: Woken },
 }
 
 /// Why a link ended.
@@ -119,7 +120,7 @@ impl Link {
         let budget = self.stats.budget();
         let mut task = Task {
             timer: Box::pin(tokio::time::sleep_until(self.started)),
-            entries: HashMap::new(),
+            channels: HashMap::new(),
             opens: JoinSet::new(),
             waiting: BTreeMap::new(),
             opened: 0,
@@ -131,7 +132,7 @@ impl Link {
             pings: Pings::default(),
             heard: 0,
             needs_flush: false,
-            turns: Turns { round: 1, ..Turns::default() },
+            flush: FlushScheduler::new(),
             received: Traffic::default(),
             sent: Traffic::default(),
             link: self,
@@ -207,8 +208,8 @@ impl Link {
 
 struct Task {
     link: Link,
-    entries: HashMap<Channel, Entry>,
-    opens: JoinSet<(Channel, Answer)>,
+    channels: HashMap<Channel, ChannelState>,
+    opens: JoinSet<(Channel, OpenAnswer)>,
     /// The channels with waiting opens, oldest first.
     waiting: BTreeMap<u64, Channel>,
     /// The number of opens that had to wait so far.
@@ -225,23 +226,10 @@ struct Task {
     /// The bytes of the connection that counted as a sign of life.
     heard: u64,
     needs_flush: bool,
-    turns: Turns,
+    flush: FlushScheduler,
     /// Traffic that is not in the metrics yet.
     received: Traffic,
     sent: Traffic,
-}
-
-/// Tracks which handlers may add messages before the next write.
-#[derive(Default)]
-struct Turns {
-    /// The number of the round; it grows each time that all tasks have had a turn.
-    round: u64,
-    /// The number of handlers woken in this round that have not answered.
-    awaited: usize,
-    /// True if a handler has sent something unprompted; other handlers may do so, too.
-    unasked: bool,
-    /// True if all tasks have had a turn since data last arrived.
-    had: bool,
 }
 
 impl Task {
@@ -285,13 +273,13 @@ impl Task {
             if let Some(close) = self.poll_departure(cx, &turn) {
                 return Poll::Ready(Ended::Departed(close));
             }
-            if progress && self.others_may_add() {
+            if progress && self.link.endpoint.wants_transmit() && self.flush.defer(!self.opens.is_empty()) {
                 // Let the handlers that were just woken answer before the write: their answers then share one batch
                 // instead of one physical message each (200 opens take 4 ms instead of 110).
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            self.turns.had = false;
+            self.flush.write();
             match self.poll_write(cx, &turn) {
                 Ok(true) => {
                     self.spending.written();
@@ -317,22 +305,10 @@ impl Task {
         late.map_or(Poll::Pending, |crossed| Poll::Ready(Ended::Limit(crossed)))
     }
 
-    /// Returns whether to yield to other tasks before writing. A lone message's answer is written at once: yielding
-    /// would wake another thread to look for work (30 µs of a ping's 200).
-    fn others_may_add(&mut self) -> bool {
-        let Turns { round, awaited, unasked, had } = self.turns;
-        if had || !self.link.endpoint.wants_transmit() || (awaited == 0 && !unasked && self.opens.is_empty())
-        {
-            return false;
-        }
-        self.turns = Turns { round: round + 1, awaited: 0, unasked: false, had: true };
-        true
-    }
-
     fn check_memory(&mut self) -> Result<(), Ended> {
         let Link { endpoint, socket, head, .. } = &self.link;
         let tables = endpoint.table_bytes()
-            + self.entries.capacity() * size_of::<(Channel, Entry)>()
+            + self.channels.capacity() * size_of::<(Channel, ChannelState)>()
             + self.waiting.len() * size_of::<(u64, Channel)>();
         let opening = self.opens.len() * OPENING;
         let buffers = endpoint.unfinished() + socket.held();
@@ -361,12 +337,12 @@ impl Task {
     /// application ended the link.
     fn poll_departure(&mut self, cx: &mut Context<'_>, turn: &Turn) -> Option<CloseFrame> {
         if self.link.departure.poll_begin(cx) {
-            self.leaving = self.entries.keys().copied().collect();
+            self.leaving = self.channels.keys().copied().collect();
         }
         let close = self.link.departure.close()?.clone();
         turn.until_over(|| {
             let Some(channel) = self.leaving.pop() else { return false };
-            if let Some(Entry::Open { pipe, .. }) = self.entries.get(&channel) {
+            if let Some(ChannelState::Open { pipe, .. }) = self.channels.get(&channel) {
                 self.start_drain(pipe);
                 if self.link.departure.is_ended() {
                     pipe.push(Incoming::Lost);
@@ -402,7 +378,7 @@ impl Task {
                     warn!(channel, limit, "channel closed: a message larger than any may be");
                     self.link.stats.limit_crossed(limit);
                     self.push(channel, Incoming::Oversize);
-                    self.entries.remove(&channel);
+                    self.channels.remove(&channel);
                 }
                 Event::Drained { channel } => self.flush_pipe(channel),
                 // Only a client sees these.
@@ -413,23 +389,19 @@ impl Task {
     }
 
     fn push(&mut self, channel: Channel, incoming: Incoming) {
-        if let Some(Entry::Open { pipe, woken, .. }) = self.entries.get_mut(&channel) {
+        if let Some(ChannelState::Open { pipe, woken, .. }) = self.channels.get_mut(&channel) {
             pipe.push(incoming);
-            if *woken != self.turns.round {
-                *woken = self.turns.round;
-                self.turns.awaited += 1;
-            }
+            self.flush.wake(woken);
         }
     }
 
     fn closed_by_page(&mut self, channel: Channel, close: Close) {
-        match self.entries.get_mut(&channel) {
-            Some(Entry::Waiting { .. } | Entry::Opening(_)) => self.give_up(channel),
-            Some(Entry::Open { pipe, closed_by_page, closed_by_us, .. }) => {
-                *closed_by_page = true;
+        match self.channels.get_mut(&channel) {
+            Some(ChannelState::Waiting { .. } | ChannelState::Opening(_)) => self.give_up(channel),
+            Some(ChannelState::Open { pipe, closed_by, .. }) => {
                 pipe.push(if close.code == Some(1006) { Incoming::Lost } else { Incoming::Close(close) });
-                if *closed_by_us {
-                    self.entries.remove(&channel);
+                if closed_by.replace(Side::Client) == Some(Side::Server) {
+                    self.channels.remove(&channel);
                 } else {
                     // The page has discarded the pipe's data; a close queued behind it can proceed now.
                     self.flush_pipe(channel);
@@ -455,19 +427,11 @@ impl Task {
 
     /// Forwards the reads and messages of one handler.
     fn flush_pipe(&mut self, channel: Channel) {
-        let Some(Entry::Open { pipe, closed_by_page, closed_by_us, woken }) = self.entries.get_mut(&channel)
-        else {
+        let Some(ChannelState::Open { pipe, closed_by, woken }) = self.channels.get_mut(&channel) else {
             return;
         };
         let outgoing = pipe.take(!self.link.endpoint.is_queued(channel));
-        if *woken == self.turns.round {
-            *woken = 0;
-            self.turns.awaited -= 1;
-        } else {
-            // Freed write space alone does not count as activity: it reappears after every answer, so the next answer
-            // would be delayed for no reason.
-            self.turns.unasked |= !outgoing.messages.is_empty() || outgoing.close.is_some();
-        }
+        self.flush.signalled(woken, !outgoing.messages.is_empty() || outgoing.close.is_some());
         let (messages, units) = outgoing.consumed;
         if messages > 0 {
             self.link.endpoint.consumed(channel, messages, units);
@@ -480,10 +444,9 @@ impl Task {
             self.link.endpoint.send(channel, message);
         }
         if let Some(close) = outgoing.close {
-            *closed_by_us = true;
             self.link.endpoint.close(channel, close.code, &close.reason);
-            if *closed_by_page {
-                self.entries.remove(&channel);
+            if closed_by.replace(Side::Server) == Some(Side::Client) {
+                self.channels.remove(&channel);
             }
         }
     }
@@ -492,14 +455,14 @@ impl Task {
     /// ones then (HTML, "make disappear"); otherwise they are lost.
     async fn end_all(&mut self, has_left: bool) {
         let end = || if has_left { Incoming::Close(going_away()) } else { Incoming::Lost };
-        for (count, (_, entry)) in mem::take(&mut self.entries).into_iter().enumerate() {
+        for (count, (_, entry)) in mem::take(&mut self.channels).into_iter().enumerate() {
             if count % STRIDE == STRIDE - 1 {
                 tokio::task::yield_now().await;
             }
             match entry {
-                Entry::Open { pipe, closed_by_page: false, .. } => pipe.push(end()),
-                Entry::Open { .. } | Entry::Waiting { .. } => {}
-                Entry::Opening(handle) => handle.abort(),
+                ChannelState::Open { pipe, closed_by: None | Some(Side::Server), .. } => pipe.push(end()),
+                ChannelState::Open { .. } | ChannelState::Waiting { .. } => {}
+                ChannelState::Opening(handle) => handle.abort(),
             }
         }
     }

@@ -11,11 +11,12 @@ use tokio::time::Instant;
 use tracing::{Instrument, debug, debug_span, warn};
 
 use super::turn::Turn;
-use super::{Entry, Task};
+use super::{ChannelState, Task};
 use crate::access::excerpt::excerpt;
 use crate::access::rewrite::Rewrite;
 use crate::budget::{ALLOCATION, Reservation};
-use crate::link::dispatch::Answer;
+use crate::link::dispatch::OpenAnswer;
+use crate::link::flush::Woken;
 use crate::ws::pipe::Pipe;
 use crate::ws::socket::WebSocket;
 
@@ -29,7 +30,7 @@ impl Task {
         share.set(target.capacity() + protocols.capacity() + 2 * ALLOCATION);
         let place = self.opened;
         self.opened += 1;
-        self.entries.insert(channel, Entry::Waiting { place, target, protocols, _share: share });
+        self.channels.insert(channel, ChannelState::Waiting { place, target, protocols, _share: share });
         self.waiting.insert(place, channel);
     }
 
@@ -70,7 +71,7 @@ impl Task {
                 // The span adds link and channel to the handler's log lines.
                 let span = debug_span!("channel", id = channel, path);
                 let handle = self.opens.spawn(answered.instrument(span).in_current_span());
-                self.entries.insert(channel, Entry::Opening(handle));
+                self.channels.insert(channel, ChannelState::Opening(handle));
             }
             Err((status, reason)) => {
                 warn!(channel, target = excerpt(target), status, "open refused: {reason}");
@@ -91,7 +92,7 @@ impl Task {
             && self.opens.len() < self.link.limits.max_opening
             && let Some((_, channel)) = self.waiting.pop_first()
         {
-            if let Some(Entry::Waiting { target, protocols, .. }) = self.entries.remove(&channel) {
+            if let Some(ChannelState::Waiting { target, protocols, .. }) = self.channels.remove(&channel) {
                 self.ask(channel, &target, &protocols);
                 any = true;
             }
@@ -101,10 +102,10 @@ impl Task {
 
     /// Aborts an open that the page has given up. The application's future ends at its next await.
     pub(super) fn give_up(&mut self, channel: Channel) {
-        match self.entries.remove(&channel) {
-            Some(Entry::Opening(handle)) => handle.abort(),
-            Some(Entry::Waiting { place, .. }) => drop(self.waiting.remove(&place)),
-            Some(Entry::Open { .. }) | None => {}
+        match self.channels.remove(&channel) {
+            Some(ChannelState::Opening(handle)) => handle.abort(),
+            Some(ChannelState::Waiting { place, .. }) => drop(self.waiting.remove(&place)),
+            Some(ChannelState::Open { .. }) | None => {}
         }
         self.link.endpoint.abort(channel);
     }
@@ -119,12 +120,12 @@ impl Task {
             match answered {
                 Ok((id, (channel, answer))) => self.answered(id, channel, answer),
                 Err(error) if error.is_panic() => {
-                    let found = self.entries.iter().find_map(|(&channel, entry)| match entry {
-                        Entry::Opening(handle) if handle.id() == error.id() => Some(channel),
+                    let found = self.channels.iter().find_map(|(&channel, state)| match state {
+                        ChannelState::Opening(handle) if handle.id() == error.id() => Some(channel),
                         _ => None,
                     });
                     if let Some(channel) = found {
-                        self.entries.remove(&channel);
+                        self.channels.remove(&channel);
                         self.refuse(channel, 500, "the handler panicked");
                     }
                 }
@@ -139,13 +140,13 @@ impl Task {
         any
     }
 
-    fn answered(&mut self, id: Id, channel: Channel, answer: Answer) {
+    fn answered(&mut self, id: Id, channel: Channel, answer: OpenAnswer) {
         // The page may have given up and reused the channel number; then this answer is for the earlier open.
-        if !matches!(self.entries.get(&channel), Some(Entry::Opening(handle)) if handle.id() == id) {
+        if !matches!(self.channels.get(&channel), Some(ChannelState::Opening(handle)) if handle.id() == id) {
             return;
         }
-        self.entries.remove(&channel);
-        let Answer { status, protocol, waiting, minted } = answer;
+        self.channels.remove(&channel);
+        let OpenAnswer { status, protocol, waiting, minted } = answer;
         if status != StatusCode::SWITCHING_PROTOCOLS {
             debug!(channel, %status, "open refused by the application");
             let reason = status.canonical_reason().unwrap_or_default();
@@ -160,9 +161,8 @@ impl Task {
             self.link.stats.count_channel(),
             Arc::clone(&self.budget),
         ));
-        let entry =
-            Entry::Open { pipe: Arc::clone(&pipe), closed_by_page: false, closed_by_us: false, woken: 0 };
-        self.entries.insert(channel, entry);
+        let state = ChannelState::Open { pipe: Arc::clone(&pipe), closed_by: None, woken: Woken::default() };
+        self.channels.insert(channel, state);
         self.start_drain(&pipe);
         let pipe = match waiting {
             Some(waiting) => waiting.send(pipe).err(),

@@ -38,14 +38,14 @@ pub struct Links(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     /// The links that can be ended, by their numbers.
-    entries: Mutex<HashMap<u64, Entry>>,
+    entries: Mutex<HashMap<u64, EndableLink>>,
     /// The number of links that have not closed.
     open: AtomicUsize,
     closed: Notify,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct EndableLink {
     handshake: Arc<Parts>,
     end: oneshot::Sender<CloseFrame>,
 }
@@ -75,7 +75,7 @@ impl Links {
     ) -> (Registered, oneshot::Receiver<CloseFrame>) {
         let (end, ended) = oneshot::channel();
         self.0.open.fetch_add(1, Ordering::AcqRel);
-        self.lock().insert(id, Entry { handshake, end });
+        self.lock().insert(id, EndableLink { handshake, end });
         (Registered { links: self.clone(), id }, ended)
     }
 
@@ -93,7 +93,7 @@ impl Links {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, EndableLink>> {
         self.0.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

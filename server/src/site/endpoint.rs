@@ -109,8 +109,8 @@ impl<S: Clone + Send + Sync + 'static> Endpoint<S> {
         let this = Arc::new(self);
         let methods = any(async move |State(state): State<S>, request: Request| {
             let methods = match this.answer(&request) {
-                Answer::Ready(response) => return response,
-                Answer::Events(events) => {
+                ResponseKind::Ready(response) => return response,
+                ResponseKind::Events(events) => {
                     let (parts, body) = request.into_parts();
                     if let Some(refusal) = refuse_reader(&parts) {
                         return refusal;
@@ -119,16 +119,16 @@ impl<S: Clone + Send + Sync + 'static> Endpoint<S> {
                     let request = Request::from_parts(parts, body);
                     return allow_cors(events.call(request, state).await, &headers);
                 }
-                Answer::By(methods) => methods,
+                ResponseKind::By(methods) => methods,
             };
             methods.call(request, state).await
         });
         (methods, listing)
     }
 
-    fn answer(&self, request: &Request) -> Answer<S> {
+    fn answer(&self, request: &Request) -> ResponseKind<S> {
         if wants_socket(request) {
-            return Answer::By(self.socket.clone());
+            return ResponseKind::By(self.socket.clone());
         }
         let forms: &[_] = match self.events {
             Some(_) => &[JSON, HTML, EVENTS],
@@ -137,15 +137,15 @@ impl<S: Clone + Send + Sync + 'static> Endpoint<S> {
         let form = negotiate::choose(request.headers(), forms);
         match (form, &self.events, &self.http) {
             (Some(EVENTS), Some(events), _) if request.method() == Method::GET => {
-                Answer::Events(events.clone())
+                ResponseKind::Events(events.clone())
             }
-            (_, _, Some(http)) => Answer::By(http.clone()),
-            (form, _, _) => Answer::Ready(self.about.respond(form, request, self.events.is_some())),
+            (_, _, Some(http)) => ResponseKind::By(http.clone()),
+            (form, _, _) => ResponseKind::Ready(self.about.respond(form, request, self.events.is_some())),
         }
     }
 }
 
-enum Answer<S> {
+enum ResponseKind<S> {
     Ready(Response),
     Events(MethodRouter<S>),
     By(MethodRouter<S>),

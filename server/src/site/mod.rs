@@ -61,11 +61,11 @@ use crate::site::view::View;
 #[must_use = "a site serves nothing until it is made into a router"]
 pub struct Site<S = ()> {
     tree: Node,
-    routes: Vec<Entry<S>>,
+    routes: Vec<SiteRoute<S>>,
 }
 
 #[derive(Debug)]
-struct Entry<S> {
+struct SiteRoute<S> {
     path: String,
     methods: MethodRouter<S>,
     is_index: bool,
@@ -191,7 +191,7 @@ impl<S: Clone + Send + Sync + 'static> Site<S> {
 
     /// Provides the handlers' state.
     pub fn with_state<S2>(self, state: S) -> Site<S2> {
-        let routes = self.routes.into_iter().map(|Entry { path, methods, is_index }| Entry {
+        let routes = self.routes.into_iter().map(|SiteRoute { path, methods, is_index }| SiteRoute {
             path,
             methods: methods.with_state(state.clone()),
             is_index,
@@ -207,7 +207,7 @@ impl<S: Clone + Send + Sync + 'static> Site<S> {
         // The root without its slash is an empty path, which axum accepts only in a nested site.
         routes.into_iter().filter(|entry| !entry.path.is_empty()).fold(
             Router::new(),
-            |router, Entry { path, methods, is_index }| {
+            |router, SiteRoute { path, methods, is_index }| {
                 let methods = if is_index {
                     // A path lists the same with and without a trailing slash.
                     let view = views.entry(path.trim_end_matches('/').to_owned());
@@ -237,7 +237,7 @@ impl<S: Clone + Send + Sync + 'static> Site<S> {
         } else {
             self.routes.retain(|entry| !(entry.is_index && entry.path == path));
         }
-        self.routes.push(Entry { path, methods, is_index });
+        self.routes.push(SiteRoute { path, methods, is_index });
     }
 }
 
