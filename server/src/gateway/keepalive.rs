@@ -24,6 +24,9 @@ const INTERVAL: Duration = Duration::from_secs(25);
 /// The time to answer the second ping: longer than any live server stalls.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// The memory of an idle connection to an upstream, without its TLS.
+const CONNECTION: usize = 4 * 1024;
+
 pub(crate) struct Watched {
     wire: Wire,
     upstream: Upstream,
@@ -41,6 +44,11 @@ impl Watched {
         let heard = Instant::now();
         let timer = Box::pin(tokio::time::sleep_until(heard + INTERVAL));
         Self { wire, upstream, heard, asked: 0, answers: false, timer }
+    }
+
+    /// Returns the bytes that the connection holds.
+    pub(crate) fn held(&self) -> usize {
+        CONNECTION + self.upstream.tls_memory() + self.wire.held()
     }
 
     /// Sends the ping that is due when the timer fires. Returns false if the connection must be closed.

@@ -202,7 +202,7 @@ impl Gateway {
                     upgrade.set_selected_protocol(protocol.clone());
                 }
                 let watched = Watched::new(*wire, upstream.clone());
-                let mut response = upgrade.on_upgrade(|socket| bridge(socket, watched));
+                let mut response = upgrade.on_upgrade(|socket| bridge(socket, watched, Watched::held));
                 pass_on(&mut headers);
                 response.headers_mut().extend(headers);
                 response

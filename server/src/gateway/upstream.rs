@@ -29,6 +29,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::spelling;
 use crate::access::tokens::{has_token, members};
+use crate::budget::TLS;
 use crate::ws::frame::Config;
 use crate::ws::frames::FramedSocket;
 
@@ -104,6 +105,11 @@ impl Upstream {
             authorization: basic(user),
             tls,
         })
+    }
+
+    /// Returns the memory of the TLS of one idle connection.
+    pub(crate) fn tls_memory(&self) -> usize {
+        if self.tls.is_some() { TLS } else { 0 }
     }
 
     /// Sends the handshake request with these headers, and checks the answer as a browser would.

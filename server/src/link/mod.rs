@@ -31,7 +31,7 @@ use tokio::time::{Instant, Sleep};
 use tracing::{debug, warn};
 
 use crate::access::scope::Scope;
-use crate::budget::{Budget, Reservation};
+use crate::budget::{Budget, Reservation, TLS, TLS_OUTPUT};
 use crate::limits::Limits;
 use crate::link::dispatch::{Dispatcher, OpenAnswer};
 use crate::link::drain::Departure;
@@ -100,6 +100,8 @@ pub(crate) struct Link {
     pub(crate) socket: FramedSocket<TokioIo<Upgraded>>,
     /// The bytes of the handshake, which the link keeps for its lifetime.
     pub(crate) head: usize,
+    /// The server ends the TLS of the connection.
+    pub(crate) has_tls: bool,
     pub(crate) endpoint: Endpoint,
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) scope: Scope,
@@ -292,6 +294,10 @@ impl Task {
                 break;
             }
             if !progress {
+                // What has been written since the last check counts no longer.
+                if let Err(ended) = self.check_memory() {
+                    return Poll::Ready(ended);
+                }
                 return self.poll_deadlines(cx);
             }
         }
@@ -306,12 +312,17 @@ impl Task {
     }
 
     fn check_memory(&mut self) -> Result<(), Ended> {
-        let Link { endpoint, socket, head, .. } = &self.link;
+        let Link { endpoint, socket, head, has_tls, .. } = &self.link;
         let tables = endpoint.table_bytes()
             + self.channels.capacity() * size_of::<(Channel, ChannelState)>()
             + self.waiting.len() * size_of::<(u64, Channel)>();
         let opening = self.opens.len() * OPENING;
-        let buffers = endpoint.unfinished() + socket.held();
+        let tls = match (has_tls, self.needs_flush) {
+            (false, _) => 0,
+            (true, false) => TLS,
+            (true, true) => TLS + TLS_OUTPUT,
+        };
+        let buffers = endpoint.unfinished() + socket.held() + tls;
         self.spending.check_memory(IDLE + head + tables + opening + buffers).map_err(Ended::Limit)
     }
 

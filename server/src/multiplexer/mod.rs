@@ -10,6 +10,7 @@ use axum::Router;
 use axum::extract::ws::{CloseFrame, WebSocketUpgrade};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
+use axum::http::uri::Scheme;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
@@ -376,6 +377,7 @@ async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Respons
         &multiplexer.inherit_extensions,
     ));
     let head = head::held(&parts) + dispatcher.held();
+    let has_tls = parts.extensions.get() == Some(&Scheme::HTTPS);
     let (scope, path) = (multiplexer.scope.clone(), Arc::clone(&multiplexer.path));
     let stats = multiplexer.stats.clone();
     let key = parts.headers.get(header::SEC_WEBSOCKET_KEY).cloned();
@@ -399,6 +401,7 @@ async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Respons
         let link = Link {
             socket: FramedSocket::new(upgraded, Config::server(max_size)),
             head,
+            has_tls,
             endpoint: Endpoint::new(Side::Server, settings, 0),
             dispatcher,
             scope,

@@ -15,7 +15,9 @@ use tokio::task::coop::{consume_budget, poll_proceed};
 use tokio::time::timeout;
 use tracing::debug;
 
+use crate::budget::Reservation;
 use crate::site::sse;
+use crate::ws::messages::content;
 use crate::ws::socket::{WebSocket, close, is_too_large};
 
 use super::hub::{Subscription, Topic};
@@ -37,11 +39,16 @@ pub(super) struct Subscriber<P: TopicPolicy> {
 /// Messages of a page that are read on while the first of them waits for NATS. Of the largest that topics accept by default, 1 MiB.
 const MAX_UNSENT: usize = 16;
 
-/// What a page has sent and NATS has not taken yet, in its order.
-#[derive(Default)]
+/// Messages that a page has sent and NATS has not accepted yet, in order.
 struct Unsent {
     first: Option<BoxFuture<'static, Result<(), NotTaken>>>,
+    /// The cost of the message that is being sent.
+    first_cost: usize,
     behind: VecDeque<Message>,
+    /// The cost of the messages behind it.
+    behind_cost: usize,
+    /// Counts all of them as memory of the link. `None`: a native socket has none.
+    reservation: Option<Reservation>,
 }
 
 /// How a socket ends.
@@ -74,7 +81,7 @@ impl<P: TopicPolicy> Subscriber<P> {
 
     /// Serves the socket until either end closes it.
     pub(super) async fn run(mut self, mut socket: WebSocket) {
-        let mut unsent = Unsent::default();
+        let mut unsent = Unsent::new(socket.reservation());
         let Err(end) = self.serve(&mut socket, &mut unsent).await;
         let topic = Arc::clone(self.subscription.topic());
         // It counts no longer, however long closing takes.
@@ -217,7 +224,7 @@ impl<P: TopicPolicy> Subscriber<P> {
         match self.policy.publish(&self.about, message) {
             Verdict::Publish(message @ (Message::Text(_) | Message::Binary(_))) => {
                 if topic.is_shared() {
-                    unsent.behind.push_back(message);
+                    unsent.push(message);
                     if unsent.first.is_none() {
                         unsent.go_on(topic);
                     }
@@ -251,12 +258,32 @@ impl From<NotTaken> for End {
 }
 
 impl Unsent {
+    fn new(reservation: Option<Reservation>) -> Self {
+        Self { first: None, first_cost: 0, behind: VecDeque::new(), behind_cost: 0, reservation }
+    }
+
+    fn push(&mut self, message: Message) {
+        self.behind_cost += Reservation::cost(content(&message));
+        self.behind.push_back(message);
+        self.count();
+    }
+
     /// Begins to send the next message.
     fn go_on(&mut self, topic: &Arc<Topic>) {
-        self.first = self.behind.pop_front().map(|message| {
+        let next = self.behind.pop_front();
+        self.first_cost = next.as_ref().map_or(0, |message| Reservation::cost(content(message)));
+        self.behind_cost -= self.first_cost;
+        self.count();
+        self.first = next.map(|message| {
             let topic = Arc::clone(topic);
             async move { topic.publish(message).await }.boxed()
         });
+    }
+
+    fn count(&mut self) {
+        if let Some(reservation) = &mut self.reservation {
+            reservation.set(self.first_cost + self.behind_cost);
+        }
     }
 
     /// What has become of the message that was being sent; `None` where there is none.
@@ -302,4 +329,25 @@ fn poll_idle(socket: &mut WebSocket, unsent: &mut Unsent, cx: &mut Context<'_>) 
         return Poll::Ready(ready);
     }
     unsent.poll_incoming(socket, cx)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+    use crate::budget::Budgets;
+
+    #[test]
+    fn messages_that_wait_for_nats_are_counted() {
+        let budget = Budgets::default().open(Arc::new(AtomicUsize::new(0)));
+        let mut unsent = Unsent::new(Some(Reservation::new(Arc::clone(&budget))));
+        for _ in 0..MAX_UNSENT {
+            unsent.push(Message::Binary(vec![0; 60_000].into()));
+            unsent.push(Message::Text("x".repeat(30_000).into()));
+        }
+        assert!(budget.taken().0 >= MAX_UNSENT * 90_000, "{:?}", budget.taken());
+        drop(unsent);
+        assert_eq!(budget.taken(), (0, 0));
+    }
 }

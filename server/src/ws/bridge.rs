@@ -1,7 +1,9 @@
 //! Joins a WebSocket that speaks frames to a page's: messages, closes and losses pass in both directions, pings to the page,
 //! and pongs from it.
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::extract::ws::{CloseCode, CloseFrame, Message};
@@ -9,17 +11,22 @@ use futures_util::future::{Either, select};
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use tokio::time::timeout;
 
+use crate::budget::Reservation;
 use crate::ws::frame::Broken;
+use crate::ws::messages::content;
 use crate::ws::socket::WebSocket;
 
 /// What the other side has to answer a close, as in Chromium; then the page sees 1006.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Runs until both sides have closed, or one is lost; then drops both, so that the other side sees the loss.
-pub(crate) async fn bridge<W>(socket: WebSocket, wire: W)
+/// Runs until both sides have closed, or one is lost; then drops both, so that the other side sees the loss. `held` returns
+/// the memory of the connection, which counts for the link of a virtual socket.
+pub(crate) async fn bridge<W>(socket: WebSocket, wire: W, held: fn(&W) -> usize)
 where
     W: Stream<Item = Result<Message, Broken>> + Sink<Message, Error = Broken> + Unpin,
 {
+    let mut wire = Counted { wire, held, reservation: socket.reservation(), arrived: 0, sending: 0 };
+    wire.account();
     let (mut to_page, mut from_page) = socket.split();
     let (mut to_wire, mut from_wire) = wire.split();
     let closing = AtomicBool::new(false);
@@ -54,6 +61,68 @@ where
                 let _ = to_wire.send(Message::Close(Some(frame))).await;
             }
         }
+    }
+}
+
+/// A connection that is joined to a socket, and its memory.
+struct Counted<W> {
+    wire: W,
+    held: fn(&W) -> usize,
+    /// `None`: a native socket has no link.
+    reservation: Option<Reservation>,
+    /// The cost of the message that waits for the page to take it.
+    arrived: usize,
+    /// The bytes of the message that is being written. Its pipe counts it until it reads the next one.
+    sending: usize,
+}
+
+impl<W> Counted<W> {
+    fn account(&mut self) {
+        if let Some(reservation) = &mut self.reservation {
+            reservation.set((self.held)(&self.wire).saturating_sub(self.sending) + self.arrived);
+        }
+    }
+}
+
+impl<W: Stream<Item = Result<Message, Broken>> + Unpin> Stream for Counted<W> {
+    type Item = Result<Message, Broken>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let polled = self.wire.poll_next_unpin(cx);
+        self.arrived = match &polled {
+            Poll::Ready(Some(Ok(message))) => Reservation::cost(content(message)),
+            _ => 0,
+        };
+        self.account();
+        polled
+    }
+}
+
+impl<W: Sink<Message, Error = Broken> + Unpin> Sink<Message> for Counted<W> {
+    type Error = Broken;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        self.wire.poll_ready_unpin(cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Broken> {
+        self.sending = content(&message);
+        let sent = self.wire.start_send_unpin(message);
+        self.account();
+        sent
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        let flushed = self.wire.poll_flush_unpin(cx);
+        if flushed.is_ready() {
+            self.sending = 0;
+        }
+        self.account();
+        flushed
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        self.wire.poll_close_unpin(cx)
     }
 }
 

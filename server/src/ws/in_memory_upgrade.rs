@@ -17,16 +17,21 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::sync::oneshot;
 
 use crate::ws::bridge::bridge;
+use crate::ws::duplex::Duplex;
 use crate::ws::frame::Config;
 use crate::ws::frames::FramedSocket;
 use crate::ws::socket::WebSocket;
 
-/// What is buffered in each direction: one large batch. Memory is taken as it is needed.
+/// The bytes that are buffered in each direction: one large batch.
 const BUFFER: usize = 64 * 1024;
+
+/// The memory of an idle connection: hyper's, and the buffer into which axum's extractor reads, 128 KiB unless the handler
+/// sets another size.
+const CONNECTION: usize = (10 + 128) * 1024;
 
 /// The least that hyper takes for an upgrade (RFC 9110 §7.8).
 const HANDSHAKE: &[u8] =
@@ -47,12 +52,12 @@ struct Mint {
     connection: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// Where hyper's service leaves what it has been asked.
     asked: Arc<Mutex<Option<Asked>>>,
-    wire: DuplexStream,
+    wire: Duplex,
 }
 
 impl Mint {
     fn new() -> Self {
-        let (wire, theirs) = tokio::io::duplex(BUFFER);
+        let (wire, theirs) = Duplex::pair(BUFFER);
         let asked = Arc::new(Mutex::new(None));
         let place = Arc::clone(&asked);
         let service = service_fn(move |mut request: Request<hyper::body::Incoming>| {
@@ -139,10 +144,14 @@ impl Minted {
         if answer.send(()).is_err() {
             return;
         }
+        if let Some(reservation) = socket.reservation() {
+            wire.count_for(&reservation);
+        }
         let bridged = async move {
             if skip_response(&mut wire).await {
                 // The handler's limits are the application's.
-                bridge(socket, FramedSocket::new(wire, Config::bridged(usize::MAX))).await;
+                let wire = FramedSocket::new(wire, Config::bridged(usize::MAX));
+                bridge(socket, wire, |wire| CONNECTION + wire.held()).await;
             }
         };
         tokio::join!(connection, bridged);
@@ -155,7 +164,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Reads hyper's own 101, up to the empty line.
-async fn skip_response(wire: &mut DuplexStream) -> bool {
+async fn skip_response(wire: &mut Duplex) -> bool {
     let mut last = [0; 4];
     while last != *b"\r\n\r\n" {
         last.rotate_left(1);

@@ -62,6 +62,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sink<Message> for FramedSocket<S> {
     }
 }
 
+/// Returns the bytes of a message's content.
+pub(crate) fn content(message: &Message) -> usize {
+    match message {
+        Message::Text(text) => text.len(),
+        Message::Binary(bytes) | Message::Ping(bytes) | Message::Pong(bytes) => bytes.len(),
+        Message::Close(_) => 0,
+    }
+}
+
 fn done(written: Poll<io::Result<()>>) -> Poll<Result<(), Broken>> {
     written.map_err(Broken::Io)
 }

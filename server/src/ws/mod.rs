@@ -1,6 +1,7 @@
 //! WebSockets as handlers see them, native and virtual.
 
 pub(crate) mod bridge;
+mod duplex;
 pub(crate) mod frame;
 pub(crate) mod frames;
 #[cfg(any(test, fuzzing))]
@@ -8,7 +9,7 @@ pub(crate) mod fuzzing;
 pub(crate) mod in_memory_upgrade;
 pub(crate) mod linger;
 mod mask;
-mod messages;
+pub(crate) mod messages;
 mod output;
 pub(crate) mod peer;
 pub(crate) mod pipe;

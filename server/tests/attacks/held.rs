@@ -7,6 +7,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite as ts;
 
 use crate::common::binary::Binary;
+use crate::common::tls::{self, Files};
 use crate::common::upstream::upstream;
 use crate::common::{Link, Wire, get};
 use crate::wire::{
@@ -51,10 +52,15 @@ impl Measured {
         while self.metric("manysocket_channels").await < count {}
     }
 
+    /// Returns the memory that has been added since the start.
+    fn held(&self) -> usize {
+        (self.binary.memory("VmRSS") << 10).saturating_sub(self.before)
+    }
+
     /// Holds the server to its rule; prints what it holds.
     async fn is_held(&self, what: &str) {
         let counted = self.counted().await;
-        let held = (self.binary.memory("VmRSS") << 10).saturating_sub(self.before);
+        let held = self.held();
         eprintln!("| {what} | counted {:.1} MiB | held {:.1} MiB |", mib(counted), mib(held));
         assert!(held <= counted * 3 / 2 + SLACK, "{what}: {held} bytes held, {counted} counted");
     }
@@ -234,6 +240,32 @@ async fn opens_that_hang() {
     }
     measured.is_held("4 links with 256 opens each that hang, and 144 that wait").await;
     assert!(measured.counted().await >= 4 * 256 * 10 * 1024);
+}
+
+/// TLS of the server's own: beside an equal number of links without it.
+#[tokio::test]
+async fn links_over_tls() {
+    const LINKS: usize = 500;
+    let files = Files::new();
+    let (certificate, key) = (files.path("cert.pem"), files.path("key.pem"));
+    let [certificate, key] = [&certificate, &key].map(|path| path.to_str().expect("UTF-8"));
+    let plain = Measured::start(&[]).await;
+    let secure = Measured::start(&["--tls-cert", certificate, "--tls-key", key]).await;
+    let address = secure.binary.server.address;
+    let mut links = Vec::new();
+    let mut wires = Vec::new();
+    for _ in 0..LINKS {
+        wires.push(opened(&plain.binary.server, ECHO).await);
+        let stream = files.connect(address).await.expect("TLS");
+        links.push(tls::Link::over(stream, address.port(), ECHO).await);
+    }
+    let [(counted, held), (counted_plain, held_plain)] =
+        [(secure.counted().await, secure.held()), (plain.counted().await, plain.held())];
+    let (counted, held) = (counted - counted_plain, held.saturating_sub(held_plain));
+    eprintln!("| TLS of {LINKS} links | counted {:.1} MiB | held {:.1} MiB |", mib(counted), mib(held));
+    // Both have the same slack.
+    assert!(held <= counted * 3 / 2 + SLACK / 10, "{held} bytes held for TLS, {counted} counted");
+    assert!(counted <= held * 3 / 2 + SLACK / 10, "{counted} bytes counted for TLS, {held} held");
 }
 
 /// Large echoes that a page reads, and never takes.
