@@ -374,7 +374,7 @@ fn without_a_runtime_there_is_an_error() {
 
 #[tokio::test]
 async fn opens_beyond_the_servers_limit_fail() {
-    let server = Server::with(Limits { max_links: 1, ..Limits::default() }).await;
+    let server = Server::with(Limits::new().max_links(1)).await;
     let first = server.client();
     let socket = first.open("/echo").expect("a socket");
     in_time(socket.opened()).await.expect("open");

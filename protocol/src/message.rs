@@ -50,7 +50,7 @@ impl Message {
     /// Its length as the protocol counts it: UTF-16 code units of text, bytes of binary.
     pub fn units(&self) -> u32 {
         match self {
-            Message::Text(bytes) => text::utf16_len(str::from_utf8(bytes).unwrap_or_default()),
+            Message::Text(bytes) => text::units(bytes),
             Message::Binary(bytes) => u32::try_from(bytes.len()).unwrap_or(u32::MAX),
         }
     }
@@ -76,7 +76,7 @@ pub(crate) struct Data {
 impl Data {
     /// `bytes` are valid UTF-8: from a `str`, or checked on receipt.
     pub(crate) fn text(bytes: Bytes) -> Self {
-        let units = text::utf16_len(str::from_utf8(&bytes).unwrap_or_default());
+        let units = text::units(&bytes);
         Self { bytes, units, is_text: true }
     }
 

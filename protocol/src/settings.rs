@@ -20,7 +20,14 @@ pub(crate) const CHANNEL_SLACK: u32 = 1024;
 /// Credit never exceeds this, so that no sum overflows on a peer that counts in 32 signed bits.
 pub(crate) const MAX_CREDIT: u32 = i32::MAX as u32;
 
-/// What a side accepts from its peer. A HELLO carries all of it.
+/// The limits that a side sets for its peer. Later versions may add some, so set values by name:
+///
+/// ```
+/// use manysocket_protocol::Settings;
+///
+/// let settings = Settings::new().max_channels(100).max_message(1 << 20);
+/// assert_eq!(settings.window, Settings::default().window);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
     /// Channels that may be open at once; opens beyond it are refused with 503. Only the server's
@@ -59,6 +66,14 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Settings {
+    /// Returns the defaults.
+    #[must_use]
+    pub const fn new() -> Self {
         Self {
             max_channels: 16_384,
             window: 256 * 1024,
@@ -71,6 +86,76 @@ impl Default for Settings {
             resume_timeout: 0,
             node: 0,
         }
+    }
+
+    /// Sets [`max_channels`](field@Self::max_channels).
+    #[must_use]
+    pub const fn max_channels(mut self, count: u32) -> Self {
+        self.max_channels = count;
+        self
+    }
+
+    /// Sets [`window`](field@Self::window).
+    #[must_use]
+    pub const fn window(mut self, units: u32) -> Self {
+        self.window = units;
+        self
+    }
+
+    /// Sets [`window_growth`](field@Self::window_growth).
+    #[must_use]
+    pub const fn window_growth(mut self, units: u32) -> Self {
+        self.window_growth = units;
+        self
+    }
+
+    /// Sets [`max_open`](field@Self::max_open).
+    #[must_use]
+    pub const fn max_open(mut self, units: u32) -> Self {
+        self.max_open = units;
+        self
+    }
+
+    /// Sets [`max_churn`](field@Self::max_churn).
+    #[must_use]
+    pub const fn max_churn(mut self, count: u32) -> Self {
+        self.max_churn = count;
+        self
+    }
+
+    /// Sets [`max_message`](field@Self::max_message).
+    #[must_use]
+    pub const fn max_message(mut self, units: u32) -> Self {
+        self.max_message = units;
+        self
+    }
+
+    /// Sets [`max_fragment`](field@Self::max_fragment).
+    #[must_use]
+    pub const fn max_fragment(mut self, units: u32) -> Self {
+        self.max_fragment = units;
+        self
+    }
+
+    /// Sets [`resume_timeout`](field@Self::resume_timeout).
+    #[must_use]
+    pub const fn resume_timeout(mut self, time: Millis) -> Self {
+        self.resume_timeout = time;
+        self
+    }
+
+    /// Sets [`node`](field@Self::node).
+    #[must_use]
+    pub const fn node(mut self, number: u32) -> Self {
+        self.node = number;
+        self
+    }
+
+    /// Sets [`ping_interval`](field@Self::ping_interval).
+    #[must_use]
+    pub const fn ping_interval(mut self, time: Millis) -> Self {
+        self.ping_interval = time;
+        self
     }
 }
 

@@ -337,7 +337,7 @@ fn opens_beyond_the_servers_limit_are_refused() {
     for channel in 1..=2000 {
         assert_eq!(client.open("/some/long/path/so/that/not/all/fit/the/handshake", ""), Some(channel));
     }
-    let mut pair = Pair::new(client, Settings { max_channels: 10, ..Settings::default() });
+    let mut pair = Pair::new(client, Settings::new().max_channels(10));
     pair.connect();
     let mut asked = 0;
     for _ in 0..5 {
@@ -366,7 +366,7 @@ fn a_message_past_the_limit_closes_its_channel_and_no_other() {
     let mut client = Endpoint::new(Side::Client, Settings::default(), 0);
     client.open("/", "");
     client.open("/", "");
-    let mut pair = Pair::new(client, Settings { max_message: 100_000, ..Settings::default() });
+    let mut pair = Pair::new(client, Settings::new().max_message(100_000));
     pair.connect();
     while let Some(Event::Open { channel, .. }) = pair.server.poll_event() {
         pair.server.accept(channel, "");
@@ -415,7 +415,7 @@ fn a_silent_link_is_kept_alive_and_a_dead_one_found() {
 
 #[test]
 fn two_messages_that_are_too_large_do_not_wait_for_each_other() {
-    let settings = Settings { max_message: 100_000, ..Settings::default() };
+    let settings = Settings::new().max_message(100_000);
     let mut client = Endpoint::new(Side::Client, settings, 0);
     client.open("/", "");
     let mut pair = Pair::new(client, settings);
@@ -437,7 +437,7 @@ fn two_messages_that_are_too_large_do_not_wait_for_each_other() {
 
 #[test]
 fn a_close_that_waits_behind_what_will_not_come_is_not_sent() {
-    let settings = Settings { max_message: 1000, ..Settings::default() };
+    let settings = Settings::new().max_message(1000);
     let mut client = Endpoint::new(Side::Client, settings, 0);
     client.open("/", "");
     let mut pair = Pair::new(client, Settings::default());

@@ -87,7 +87,7 @@ fn messages_of_a_batch_do_not_keep_the_batch_in_memory() {
 
 #[test]
 fn a_client_cannot_talk_a_server_out_of_noticing_its_death() {
-    let mut server = Endpoint::new(Side::Server, Settings { ping_interval: 1000, ..Settings::default() }, 0);
+    let mut server = Endpoint::new(Side::Server, Settings::new().ping_interval(1000), 0);
     // HELLO with a ping_interval of 2³² - 1 ms: 49 days.
     server
         .receive(0, Physical::Binary(vec![8, 0, 0x0b, 6, 5, 0xff, 0xff, 0xff, 0xff, 0x0f].into()))

@@ -45,7 +45,7 @@ fn pair(settings: Settings) -> Pair {
 
 #[test]
 fn an_open_that_is_too_long_is_refused_before_the_host_sees_it() {
-    let mut pair = pair(Settings { max_open: 100, ..Settings::default() });
+    let mut pair = pair(Settings::new().max_open(100));
     for (target, protocols, fits) in [(100, 0, true), (60, 40, true), (101, 0, false), (60, 41, false)] {
         let channel = pair.client.open(&"/".repeat(target), &"p".repeat(protocols)).expect("a channel");
         pair.settle();
@@ -63,7 +63,7 @@ fn an_open_that_is_too_long_is_refused_before_the_host_sees_it() {
 
 /// Lets opens come to nothing in a way, until the server has had enough; how many did.
 fn churn(spend: impl Fn(&mut Pair, u32)) -> u32 {
-    let mut pair = pair(Settings { max_churn: 50, max_message: 10, ..Settings::default() });
+    let mut pair = pair(Settings::new().max_churn(50).max_message(10));
     for count in 0..1000 {
         let channel = pair.client.open("/", "").expect("a channel");
         if let Err(violation) = pair.try_settle() {
@@ -98,7 +98,7 @@ fn opens_that_come_to_nothing_are_limited() {
 
 #[test]
 fn channels_that_were_used_are_not() {
-    let mut pair = pair(Settings { max_churn: 1, ..Settings::default() });
+    let mut pair = pair(Settings::new().max_churn(1));
     for _ in 0..100 {
         let channel = pair.client.open("/", "").expect("a channel");
         pair.settle();

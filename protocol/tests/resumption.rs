@@ -14,7 +14,7 @@ const KEPT: Millis = 30_000;
 
 fn settings(side: Side) -> Settings {
     let (resume_timeout, ping_interval) = if side == Side::Server { (KEPT, 25_000) } else { (1, 0) };
-    Settings { resume_timeout, ping_interval, ..Settings::default() }
+    Settings::new().resume_timeout(resume_timeout).ping_interval(ping_interval)
 }
 
 fn token(number: u8) -> Token {

@@ -135,7 +135,7 @@ fn opens_follow_the_numbers() {
 
 #[test]
 fn opens_far_beyond_the_limit_are_no_mistake() {
-    let settings = Settings { max_channels: 10, ..Settings::default() };
+    let settings = Settings::new().max_channels(10);
     let mut server = Endpoint::new(Side::Server, settings, 0);
     server.receive(0, batch(&HELLO, "", &[])).expect("a HELLO");
     let open = |channel: u32| {

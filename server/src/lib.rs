@@ -161,7 +161,7 @@ pub use limits::Limits;
 pub use link::registry::Links;
 pub use manysocket_protocol::{SUBPROTOCOL, Settings};
 #[cfg(feature = "metrics")]
-pub use metrics::prometheus::monitor;
+pub use metrics::prometheus::metrics_router;
 pub use metrics::stats::{OPEN_LATENCY_BUCKETS, Stats, Totals, Traffic};
 pub use multiplexer::Multiplexer;
 #[cfg(feature = "nats")]
@@ -177,6 +177,7 @@ pub use site::endpoint::Endpoint;
 pub use site::listing::{Change, Changes, Listing};
 #[cfg(feature = "site")]
 pub use site::sse::{LastEventId, SseMessage, sse};
+pub use ws::rejection::WebSocketUpgradeRejection;
 pub use ws::socket::WebSocket;
 pub use ws::upgrade::WebSocketUpgrade;
 

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-/// Limits of a [`Multiplexer`](crate::Multiplexer). Crossing one is logged, and affects only one open or one link.
+/// Limits of a [`Multiplexer`](crate::Multiplexer). Crossing one is logged, and affects only one open or one link. Later
+/// versions may add some, so set values by name.
 ///
 /// ```
 /// use manysocket_server::{Limits, Multiplexer};
 ///
-/// let limits = Limits { max_links: 500, ..Limits::default() };
+/// let limits = Limits::new().max_links(500);
 /// let multiplexer = Multiplexer::new("/multiplexer").limits(limits);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +37,14 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Limits {
+    /// Returns the defaults.
+    #[must_use]
+    pub const fn new() -> Self {
         Self {
             max_links: 10_000,
             max_opening: 256,
@@ -44,5 +53,47 @@ impl Default for Limits {
             stall_timeout: Duration::from_secs(120),
             idle_timeout: Duration::from_secs(600),
         }
+    }
+
+    /// Sets [`max_links`](field@Self::max_links).
+    #[must_use]
+    pub const fn max_links(mut self, count: usize) -> Self {
+        self.max_links = count;
+        self
+    }
+
+    /// Sets [`max_opening`](field@Self::max_opening).
+    #[must_use]
+    pub const fn max_opening(mut self, count: usize) -> Self {
+        self.max_opening = count;
+        self
+    }
+
+    /// Sets [`link_memory`](field@Self::link_memory).
+    #[must_use]
+    pub const fn link_memory(mut self, bytes: usize) -> Self {
+        self.link_memory = bytes;
+        self
+    }
+
+    /// Sets [`total_memory`](field@Self::total_memory).
+    #[must_use]
+    pub const fn total_memory(mut self, bytes: usize) -> Self {
+        self.total_memory = bytes;
+        self
+    }
+
+    /// Sets [`stall_timeout`](field@Self::stall_timeout).
+    #[must_use]
+    pub const fn stall_timeout(mut self, time: Duration) -> Self {
+        self.stall_timeout = time;
+        self
+    }
+
+    /// Sets [`idle_timeout`](field@Self::idle_timeout).
+    #[must_use]
+    pub const fn idle_timeout(mut self, time: Duration) -> Self {
+        self.idle_timeout = time;
+        self
     }
 }

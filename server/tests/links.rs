@@ -330,7 +330,7 @@ async fn a_handler_that_panics_refuses_its_open_only() {
 
 #[tokio::test]
 async fn a_message_past_the_limit_closes_its_channel_only() {
-    let settings = Settings { max_message: 100_000, ..Settings::default() };
+    let settings = Settings::new().max_message(100_000);
     let server = Server::with(Multiplexer::new("/multiplexer").settings(settings), app()).await;
     let mut link = Link::dial(&server).await;
     let (big, echo) = (link.open("/echo").await, link.open("/echo").await);
@@ -345,7 +345,7 @@ async fn a_message_past_the_limit_closes_its_channel_only() {
 
 #[tokio::test]
 async fn channels_beyond_the_limit_are_refused() {
-    let settings = Settings { max_channels: 3, ..Settings::default() };
+    let settings = Settings::new().max_channels(3);
     let server = Server::with(Multiplexer::new("/multiplexer").settings(settings), app()).await;
     let mut link = Link::dial_with(&server, &[], |endpoint| {
         for _ in 0..5 {

@@ -134,7 +134,7 @@ async fn who(
 }
 
 async fn start() -> Server {
-    let settings = Settings { ping_interval: PING_INTERVAL, ..Settings::default() };
+    let settings = Settings::new().ping_interval(PING_INTERVAL);
     let app = Router::new().route("/who", any(who));
     let multiplexer = Multiplexer::new("/multiplexer").settings(settings);
     Server::with(multiplexer.trust_forwarded(["loopback".parse().expect("proxies")]), app).await

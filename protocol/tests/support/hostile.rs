@@ -5,18 +5,15 @@ use manysocket_protocol::{Endpoint, Event, Message, Physical, Resume, Settings, 
 use super::pair::SIDES;
 use super::rng::Rng;
 
-pub(crate) const SETTINGS: Settings = Settings {
-    max_channels: 50,
-    window: 16 * 1024,
-    window_growth: 30_000,
-    max_open: 30,
-    max_churn: 1_000,
-    max_message: 40_000,
-    max_fragment: 5_000,
-    ping_interval: 1_000,
-    resume_timeout: 3_000,
-    node: 0,
-};
+pub(crate) const SETTINGS: Settings = Settings::new()
+    .max_channels(50)
+    .window(16 * 1024)
+    .window_growth(30_000)
+    .max_open(30)
+    .max_churn(1_000)
+    .max_message(40_000)
+    .max_fragment(5_000)
+    .ping_interval(1_000);
 
 /// The token of all links.
 const TOKEN: Token = Token::new([7; 16]);

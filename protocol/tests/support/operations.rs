@@ -71,14 +71,12 @@ pub(crate) fn run(rng: Rng) -> Counts {
 }
 
 fn settings(rng: &mut Rng) -> Settings {
-    Settings {
-        window: 16 * 1024 + rng.below(60_000) as u32,
-        window_growth: [0, 10_000, 1 << 20][rng.below(3)],
-        max_fragment: 4096 + rng.below(60_000) as u32,
-        max_channels: 1 + rng.below(20) as u32,
-        ping_interval: [0, 30, 100][rng.below(3)],
-        ..Settings::default()
-    }
+    Settings::new()
+        .window(16 * 1024 + rng.below(60_000) as u32)
+        .window_growth([0, 10_000, 1 << 20][rng.below(3)])
+        .max_fragment(4096 + rng.below(60_000) as u32)
+        .max_channels(1 + rng.below(20) as u32)
+        .ping_interval([0, 30, 100][rng.below(3)])
 }
 
 fn message(rng: &mut Rng, window: u32) -> Message {

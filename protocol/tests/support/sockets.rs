@@ -91,12 +91,12 @@ pub(crate) fn run(rng: Rng) -> Counts {
 
 impl Run {
     fn new(mut rng: Rng) -> Self {
-        let mut settings = [0, 1].map(|_| Settings {
-            window: 16 * 1024 + rng.below(60_000) as u32,
-            max_fragment: 4096 + rng.below(20_000) as u32,
-            max_channels: 5 + rng.below(30) as u32,
-            ping_interval: [0, 1_000, 25_000][rng.below(3)],
-            ..Settings::default()
+        let mut settings = [0, 1].map(|_| {
+            Settings::new()
+                .window(16 * 1024 + rng.below(60_000) as u32)
+                .max_fragment(4096 + rng.below(20_000) as u32)
+                .max_channels(5 + rng.below(30) as u32)
+                .ping_interval([0, 1_000, 25_000][rng.below(3)])
         });
         settings[0].max_message = 40_000;
         let mut run = Self {

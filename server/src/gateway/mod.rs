@@ -190,7 +190,7 @@ impl Gateway {
         }
         let mut upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
             Ok(upgrade) => upgrade,
-            Err(rejection) => return rejection,
+            Err(rejection) => return rejection.into_response(),
         };
         if !upgrade.is_virtual() {
             upgrade = upgrade.max_message_size(self.max_message).max_frame_size(self.max_message);

@@ -44,7 +44,7 @@ use crate::metrics::stats::{Counted, Stats, Traffic};
 use crate::ws::frame::Broken;
 use crate::ws::frames::FramedSocket;
 use crate::ws::linger::linger;
-use crate::ws::pipe::{Incoming, Pipe, Signals, content};
+use crate::ws::pipe::{Incoming, Pipe, Signals, content, weight};
 
 /// The number of read and write rounds before the task yields. tokio's own budget counts reads of the connection, and
 /// one read can bring thousands of tiny messages. Beside four links with such traffic, the echo of another link took
@@ -294,7 +294,7 @@ impl Task {
                 break;
             }
             if !progress {
-                // What has been written since the last check counts no longer.
+                // Output that was written since the last check no longer counts.
                 if let Err(ended) = self.check_memory() {
                     return Poll::Ready(ended);
                 }
@@ -352,14 +352,14 @@ impl Task {
         }
         let close = self.link.departure.close()?.clone();
         turn.until_over(|| {
-            let Some(channel) = self.leaving.pop() else { return false };
+            let channel = self.leaving.pop()?;
             if let Some(ChannelState::Open { pipe, .. }) = self.channels.get(&channel) {
                 self.start_drain(pipe);
                 if self.link.departure.is_ended() {
                     pipe.push(Incoming::Lost);
                 }
             }
-            true
+            Some(0)
         });
         let is_done = self.link.endpoint.channels() == 0 && !self.needs_flush;
         (is_done || self.link.departure.is_out_of_time(cx)).then_some(close)
@@ -376,11 +376,13 @@ impl Task {
 
     fn handle_events(&mut self, turn: &Turn) -> bool {
         turn.until_over(|| {
-            let Some(event) = self.link.endpoint.poll_event() else { return false };
+            let event = self.link.endpoint.poll_event()?;
+            let mut passed = 0;
             match event {
                 Event::Open { channel, target, protocols } => self.open(channel, target, protocols),
                 Event::Message { channel, message } => {
-                    self.received.add(content(&message));
+                    passed = content(&message);
+                    self.received.add(passed);
                     self.push(channel, Incoming::Message(message));
                 }
                 Event::Closed { channel, close } => self.closed_by_page(channel, close),
@@ -391,11 +393,11 @@ impl Task {
                     self.push(channel, Incoming::Oversize);
                     self.channels.remove(&channel);
                 }
-                Event::Drained { channel } => self.flush_pipe(channel),
+                Event::Drained { channel } => passed = self.flush_pipe(channel),
                 // Only a client sees these.
                 Event::Accepted { .. } | Event::Refused { .. } => {}
             }
-            true
+            Some(passed)
         })
     }
 
@@ -430,16 +432,15 @@ impl Task {
             self.due_pipes = self.signals.take(cx).into();
         }
         turn.until_over(|| {
-            let Some(channel) = self.due_pipes.pop_front() else { return false };
-            self.flush_pipe(channel);
-            true
+            let channel = self.due_pipes.pop_front()?;
+            Some(self.flush_pipe(channel))
         })
     }
 
-    /// Forwards the reads and messages of one handler.
-    fn flush_pipe(&mut self, channel: Channel) {
+    /// Forwards the reads and messages of one handler. Returns the cost of the messages in bytes.
+    fn flush_pipe(&mut self, channel: Channel) -> usize {
         let Some(ChannelState::Open { pipe, closed_by, woken }) = self.channels.get_mut(&channel) else {
-            return;
+            return 0;
         };
         let outgoing = pipe.take(!self.link.endpoint.is_queued(channel));
         self.flush.signalled(woken, !outgoing.messages.is_empty() || outgoing.close.is_some());
@@ -450,8 +451,10 @@ impl Task {
         for payload in outgoing.pings {
             self.pings.ask(pipe, payload);
         }
+        let mut passed = 0;
         for message in outgoing.messages {
             self.sent.add(content(&message));
+            passed += weight(&message) as usize;
             self.link.endpoint.send(channel, message);
         }
         if let Some(close) = outgoing.close {
@@ -460,6 +463,7 @@ impl Task {
                 self.channels.remove(&channel);
             }
         }
+        passed
     }
 
     /// Reports the end of the link to all handlers. A page that has left has closed its sockets, as a browser closes native

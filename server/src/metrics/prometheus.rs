@@ -29,7 +29,7 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 /// points here (DNS rebinding) gets 421.
 ///
 /// ```no_run
-/// use manysocket_server::{Multiplexer, monitor, serve};
+/// use manysocket_server::{Multiplexer, metrics_router, serve};
 /// use tokio_util::sync::CancellationToken;
 ///
 /// # async fn run() -> std::io::Result<()> {
@@ -37,16 +37,20 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 /// let multiplexer = Multiplexer::new("/multiplexer");
 /// let listener = tokio::net::TcpListener::bind("127.0.0.1:9090").await?;
 /// // Its server has no shutdown: monitoring also answers while the other server drains.
-/// let monitor = monitor(multiplexer.stats(), shutdown, ["metrics.example.com".into()]);
-/// tokio::spawn(serve(listener, monitor).into_future());
+/// let metrics = metrics_router(multiplexer.stats(), shutdown, ["metrics.example.com".into()]);
+/// tokio::spawn(serve(listener, metrics).into_future());
 /// # Ok(())
 /// # }
 /// ```
-pub fn monitor(stats: Stats, shutdown: CancellationToken, hosts: impl IntoIterator<Item = String>) -> Router {
+pub fn metrics_router(
+    stats: Stats,
+    shutdown: CancellationToken,
+    hosts: impl IntoIterator<Item = String>,
+) -> Router {
     let hosts = hosts.into_iter().map(|host| host.to_ascii_lowercase()).collect::<Arc<[_]>>();
     let metrics = async move |headers: HeaderMap| {
         if !is_of_monitoring(&headers, &hosts) {
-            let why = "this host is not one that monitoring uses: name it with --metrics-host, or as a host of monitor()";
+            let why = "this host is not one that monitoring uses: name it with --metrics-host, or as a host of metrics_router()";
             return plain(StatusCode::MISDIRECTED_REQUEST, why);
         }
         match encode(stats.clone()) {

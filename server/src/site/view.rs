@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::sync::Notify;
 use tokio::time::{Duration, Instant, sleep_until};
 
-use crate::site::index_text::{EVENT, Form, Text, counted};
+use crate::site::index_text::{EVENT, Form, Text, counted, data};
 use crate::site::listing::INTERVAL;
 use crate::site::route_tree::Entries;
 use crate::turns::Turns;
@@ -106,8 +106,12 @@ pub(crate) struct Message {
 impl Message {
     /// Creates a message from an encoded event.
     pub(crate) fn new(event: Bytes) -> Self {
-        let text = event.slice(EVENT.0.len()..event.len() - EVENT.1.len());
-        Self { event, text: Utf8Bytes::try_from(text).unwrap_or_default() }
+        Self { text: data(&event), event }
+    }
+
+    /// Creates the message with a whole list.
+    fn list(list: &Text) -> Self {
+        Self { event: list.bytes.clone(), text: list.data.clone() }
     }
 }
 
@@ -166,7 +170,7 @@ impl View {
     /// Returns the list, for a reader that does not follow it.
     pub(crate) async fn list(&self) -> Result<Message, Full> {
         let making = self.present().await?;
-        Ok(Message::new(making.snapshot.bytes.clone()))
+        Ok(Message::list(&making.snapshot))
     }
 
     /// Returns the list's items as HTML.
@@ -183,7 +187,7 @@ impl View {
     /// Adds a reader, which gets the list and then the news.
     pub(crate) async fn follow(self: &Arc<Self>) -> Result<Reader, Full> {
         let making = self.present().await?;
-        let (first, number) = (Message::new(making.snapshot.bytes.clone()), making.snapshot_number);
+        let (first, number) = (Message::list(&making.snapshot), making.snapshot_number);
         let mut shared = self.shared();
         shared.readers += 1;
         let follow = !std::mem::replace(&mut shared.is_followed, true);
@@ -320,7 +324,7 @@ impl View {
         making.pending.clear();
         (making.snapshot, making.snapshot_at, making.html) = (snapshot, Instant::now(), None);
         if !is_first {
-            self.publish(making, Message::new(making.snapshot.bytes.clone()));
+            self.publish(making, Message::list(&making.snapshot));
         }
         making.snapshot_number = making.number;
     }
@@ -434,7 +438,7 @@ impl Reader {
     async fn start_again(&mut self) {
         let mut making = self.view.making.lock().await;
         self.view.merge(&mut making).await;
-        self.first = Some(Message::new(making.snapshot.bytes.clone()));
+        self.first = Some(Message::list(&making.snapshot));
         self.number = making.snapshot_number;
     }
 }

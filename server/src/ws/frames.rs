@@ -43,7 +43,7 @@ thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into());
 }
 
-/// What has been received.
+/// A message or control frame that has been received.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Received {
     /// The content has not been checked to be UTF-8.
@@ -78,7 +78,7 @@ struct Partial {
 pub(crate) struct FramedSocket<S> {
     io: S,
     config: Config,
-    /// What has been read and belongs to no message yet: the beginning of a frame, or several whole ones.
+    /// Input that belongs to no message yet: the beginning of a frame, or several whole ones.
     input: BytesMut,
     /// The capacity of the allocation of `input`: its own capacity shrinks when its beginning is taken.
     input_held: usize,
@@ -114,7 +114,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FramedSocket<S> {
         }
     }
 
-    /// Returns the connection, and drops what is buffered.
+    /// Returns the connection, and drops all buffers.
     pub(crate) fn into_io(self) -> S {
         self.io
     }
@@ -215,7 +215,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FramedSocket<S> {
         Ok(())
     }
 
-    /// Queues a Close behind what has been sent, with a code and as much of a reason as fits.
+    /// Queues a Close behind the messages already sent, with a code and as much of a reason as fits.
     ///
     /// # Errors
     /// This side or the peer has closed.
@@ -270,7 +270,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FramedSocket<S> {
         })
     }
 
-    /// The next message of what has been read.
+    /// Parses the next message of the input.
     fn parse(&mut self) -> Result<Option<Received>, Broken> {
         let received = self.parse_frames();
         if self.input.is_empty() || self.state == State::Closed {
@@ -396,7 +396,7 @@ impl Partial {
     }
 
     fn complete(mut self) -> Received {
-        // What was reserved for pieces that did not come; without it, nothing is moved.
+        // Returns space that was reserved for pieces that did not arrive; without such space, nothing is moved.
         self.content.shrink_to_fit();
         data(self.is_text, self.content.into())
     }

@@ -1,4 +1,4 @@
-//! What waits to be written to a connection, and how much memory it takes.
+//! Output that waits for a connection, and its memory.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -10,7 +10,7 @@ use tokio::io::AsyncWrite;
 
 use super::mask::mask;
 
-/// What is gathered before it is written: past 32 KiB larger writes gain nothing.
+/// The bytes that are gathered before a write: past 32 KiB larger writes gain nothing.
 const GATHER: usize = 32 * 1024;
 
 /// A content of at least this length is written from where it is: to copy 4 KiB takes 0.1 µs, about what one more part of a
@@ -28,7 +28,7 @@ const KEEP: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Output {
     masks: bool,
-    /// What goes out first.
+    /// Frames that are sent first.
     parts: VecDeque<Bytes>,
     /// Small frames, behind the parts, and how much of them has been written.
     tail: Vec<u8>,

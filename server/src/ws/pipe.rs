@@ -1,4 +1,4 @@
-//! What lies between a handler's virtual socket and its link's task: two queues, and who waits for them.
+//! Connects a handler's virtual socket to its link's task: two queues, and the tasks that wait for them.
 //!
 //! An idle pipe holds no buffers. The handler's side locks it, and signals the link through a list that all
 //! pipes of a link share, so that the link's task looks at those only that have something to say.
@@ -15,7 +15,7 @@ use manysocket_protocol::{Channel, Close, MESSAGE_OVERHEAD, Message};
 use crate::budget::{ALLOCATION, Budget, Reservation};
 use crate::metrics::stats::Counted;
 
-/// A handler's `send` waits while so many units of its messages have not been passed on: enough to keep the link
+/// A handler's `send` waits while its messages that have not been passed on weigh this much: enough to keep the link
 /// busy while the handler is being woken, little enough that a thousand stalled sockets cost 64 MiB.
 const SEND_LIMIT: u32 = 64 * 1024;
 
@@ -23,7 +23,7 @@ const SEND_LIMIT: u32 = 64 * 1024;
 /// comes back in time and the link is not woken for each message.
 const REPORT: u32 = 64 * 1024;
 
-/// What a channel costs that does nothing: this pipe, its places in the link's tables, and the task of its handler. 10,000
+/// The memory of an idle channel: this pipe, its places in the link's tables, and the task of its handler. 10,000
 /// channels of the demo's echo take 1.2 KiB each; what a handler keeps is the application's.
 const CHANNEL: usize = 1024;
 
@@ -34,7 +34,7 @@ const KEPT_PLACES: usize = 16;
 /// (RFC 6455 §5.5.3): a handler may ping for days and never read.
 const KEPT_PONGS: usize = 128;
 
-/// What a ping costs: its largest payload (RFC 6455 §5.5), and places in two queues.
+/// The memory of a ping: its largest payload (RFC 6455 §5.5), and places in two queues.
 const PING: usize = 125 + ALLOCATION + 128;
 
 /// The pipes of a link that have something for its task.
@@ -62,7 +62,7 @@ impl Signals {
     }
 }
 
-/// What a reader finds.
+/// An item that a reader finds.
 #[derive(Debug)]
 pub(crate) enum Incoming {
     Message(Message),
@@ -80,7 +80,7 @@ pub(crate) enum Incoming {
 #[derive(Debug)]
 enum End {
     No,
-    /// After what has been sent.
+    /// After the messages already sent.
     Close(Close),
     /// Passed on to the link.
     Passed,
@@ -98,12 +98,12 @@ struct State {
     unread_pongs: usize,
 
     outgoing: VecDeque<Message>,
-    outgoing_units: u32,
+    outgoing_weight: u32,
     /// The handler's pings, each with the number of outgoing messages before it.
     pings: VecDeque<(usize, Bytes)>,
     /// Pings that the link has taken and that have no pong.
     unanswered_pings: usize,
-    /// What this pipe holds, and of that: what is outgoing, and what the link has taken and may still keep.
+    /// The memory of this pipe, and its parts: outgoing messages, and messages that the link has taken and may still hold.
     share: Reservation,
     outgoing_cost: usize,
     taken_cost: usize,
@@ -140,7 +140,7 @@ pub(crate) struct Pipe {
     _counted: Counted,
 }
 
-/// What a pipe has for its link.
+/// The output of a pipe for its link.
 pub(crate) struct Outgoing {
     /// Pings for which the link has sent all that the handler had sent before.
     pub(crate) pings: Vec<Bytes>,
@@ -166,7 +166,7 @@ impl Pipe {
             reading_cost: 0,
             unread_pongs: 0,
             outgoing: VecDeque::new(),
-            outgoing_units: 0,
+            outgoing_weight: 0,
             pings: VecDeque::new(),
             unanswered_pings: 0,
             share: Reservation::new(budget),
@@ -209,7 +209,7 @@ impl Pipe {
             Incoming::Message(message) => {
                 if state.peer_closed {
                     // It is on its way to the close.
-                    state.outgoing_units = 0;
+                    state.outgoing_weight = 0;
                 }
                 state.incoming_bytes -= content(message);
                 state.reading_cost = Reservation::cost(content(message));
@@ -233,7 +233,7 @@ impl Pipe {
     /// Ready when a message may be sent, or would be lost anyway.
     pub(crate) fn poll_writable(&self, cx: &Context<'_>) -> Poll<()> {
         let mut state = lock(&self.state);
-        if state.outgoing_units < SEND_LIMIT || state.peer_closed {
+        if state.outgoing_weight < SEND_LIMIT || state.peer_closed {
             Poll::Ready(())
         } else {
             state.writer = Some(cx.waker().clone());
@@ -247,9 +247,8 @@ impl Pipe {
         if !state.is_open() {
             return false;
         }
-        let has_room = state.outgoing_units < SEND_LIMIT;
-        // An empty message has a place in the queue, too.
-        state.outgoing_units = state.outgoing_units.saturating_add(message.units().max(MESSAGE_OVERHEAD));
+        let has_room = state.outgoing_weight < SEND_LIMIT;
+        state.outgoing_weight = state.outgoing_weight.saturating_add(weight(&message));
         if state.peer_closed {
             // On a native connection, too, this goes out before the handler reads of the close; a page that has
             // closed drops it. An error would have the handler give up before it comes to answer. One that does not
@@ -268,13 +267,13 @@ impl Pipe {
         lock(&self.state).is_open()
     }
 
-    /// Sends a ping after what has been sent; false if the channel has closed.
+    /// Sends a ping after the messages already sent; false if the channel has closed.
     pub(crate) fn ping(&self, payload: Bytes) -> bool {
         let mut state = lock(&self.state);
         if !state.is_open() {
             return false;
         }
-        state.outgoing_units = state.outgoing_units.saturating_add(MESSAGE_OVERHEAD);
+        state.outgoing_weight = state.outgoing_weight.saturating_add(MESSAGE_OVERHEAD);
         if !state.peer_closed {
             let place = state.outgoing.len();
             state.pings.push_back((place, payload));
@@ -284,7 +283,7 @@ impl Pipe {
         true
     }
 
-    /// Closes this side after what has been sent; false if it had been closed.
+    /// Closes this side after the messages already sent; false if it had been closed.
     pub(crate) fn close(&self, close: Close) -> bool {
         let mut state = lock(&self.state);
         if !matches!(state.end, End::No) {
@@ -308,7 +307,7 @@ impl Pipe {
             state.peer_closed = true;
             state.end_delivered |= !matches!(incoming, Incoming::Close(_));
             state.outgoing = VecDeque::new();
-            state.outgoing_units = 0;
+            state.outgoing_weight = 0;
             state.outgoing_cost = 0;
             state.pings = VecDeque::new();
             writer = state.writer.take();
@@ -359,21 +358,18 @@ impl Pipe {
             let answerable = KEPT_PONGS - state.unanswered_pings;
             pings.extend(state.pings.drain(..due).take(answerable).map(|(_, payload)| payload));
             state.unanswered_pings += pings.len();
-            // What was taken before has been sent.
+            // The messages taken before have been sent.
             state.taken_cost = mem::take(&mut state.outgoing_cost);
-            state.outgoing_units = 0;
+            state.outgoing_weight = 0;
             messages = mem::take(&mut state.outgoing);
             if let Some(&(place, _)) = state.pings.front() {
                 state.outgoing = messages.split_off(place);
                 state.pings.iter_mut().for_each(|(other, _)| *other -= place);
                 let rest = state.outgoing.iter();
-                let (units, cost) = rest.fold((0, 0), |(units, cost), message| {
-                    (
-                        units + message.units().max(MESSAGE_OVERHEAD),
-                        cost + Reservation::cost(content(message)),
-                    )
+                let (sum, cost) = rest.fold((0, 0), |(sum, cost), message| {
+                    (sum + weight(message), cost + Reservation::cost(content(message)))
                 });
-                state.outgoing_units = units + MESSAGE_OVERHEAD * state.pings.len() as u32;
+                state.outgoing_weight = sum + MESSAGE_OVERHEAD * state.pings.len() as u32;
                 (state.outgoing_cost, state.taken_cost) = (cost, state.taken_cost - cost);
             }
             state.account();
@@ -400,6 +396,12 @@ impl Pipe {
             self.signals.signal(self.channel);
         }
     }
+}
+
+/// Returns what a message that is sent weighs: its bytes, and no less than an empty one costs. Its units would have to be
+/// counted.
+pub(crate) fn weight(message: &Message) -> u32 {
+    u32::try_from(content(message)).unwrap_or(u32::MAX).max(MESSAGE_OVERHEAD)
 }
 
 /// The bytes of a message's content.

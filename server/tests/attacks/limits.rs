@@ -94,7 +94,7 @@ fn app() -> Router {
 
 #[tokio::test]
 async fn max_links() {
-    let limits = Limits { max_links: 1, ..Limits::default() };
+    let limits = Limits::new().max_links(1);
     let mut limited = Limited::start(Settings::default(), limits, app()).await;
     assert_eq!(Link::dial_with(&limited.server, &[], |_| {}).await.err(), Some(503));
     limited.crossed("max_links", 503).await;
@@ -102,7 +102,7 @@ async fn max_links() {
 
 #[tokio::test]
 async fn max_channels() {
-    let settings = Settings { max_channels: 2, ..Settings::default() };
+    let settings = Settings::new().max_channels(2);
     let mut limited = Limited::start(settings, Limits::default(), app()).await;
     let mut link = Link::dial_with(&limited.server, &[], |endpoint| {
         for _ in 0..3 {
@@ -117,7 +117,7 @@ async fn max_channels() {
 
 #[tokio::test]
 async fn max_channels_by_far() {
-    let settings = Settings { max_channels: 2, ..Settings::default() };
+    let settings = Settings::new().max_channels(2);
     let mut limited = Limited::start(settings, Limits::default(), app()).await;
     let mut wire = greeted(&limited.server).await;
     wire.send(opens(1, 2 + 1024 + 1, "/echo")).await.expect("an open link");
@@ -129,7 +129,7 @@ async fn max_channels_by_far() {
 
 #[tokio::test]
 async fn max_open() {
-    let settings = Settings { max_open: 100, ..Settings::default() };
+    let settings = Settings::new().max_open(100);
     let mut limited = Limited::start(settings, Limits::default(), app()).await;
     let mut link = Link::dial(&limited.server).await;
     link.endpoint.open(&format!("/{}", "x".repeat(100)), "").expect("a channel");
@@ -144,7 +144,7 @@ async fn max_opening() {
         let _ = tell.send(());
         std::future::pending::<()>().await;
     };
-    let limits = Limits { max_opening: 2, ..Limits::default() };
+    let limits = Limits::new().max_opening(2);
     let app = app().route("/thinking", any(thinking));
     let mut limited = Limited::start(Settings::default(), limits, app).await;
     let mut link = Link::dial(&limited.server).await;
@@ -168,7 +168,7 @@ async fn max_opening() {
 
 #[tokio::test]
 async fn max_churn() {
-    let settings = Settings { max_churn: 5, ..Settings::default() };
+    let settings = Settings::new().max_churn(5);
     let mut limited = Limited::start(settings, Limits::default(), app()).await;
     let mut link = Link::dial(&limited.server).await;
     for _ in 0..5 {
@@ -191,7 +191,7 @@ async fn window() {
 
 #[tokio::test]
 async fn max_message() {
-    let settings = Settings { max_message: 1000, ..Settings::default() };
+    let settings = Settings::new().max_message(1000);
     let mut limited = Limited::start(settings, Limits::default(), app()).await;
     let mut link = Link::dial(&limited.server).await;
     let (large, small) = (link.open("/echo").await, link.open("/echo").await);
@@ -205,7 +205,7 @@ async fn max_message() {
 
 #[tokio::test]
 async fn physical_message() {
-    let settings = Settings { max_fragment: 4096, ..Settings::default() };
+    let settings = Settings::new().max_fragment(4096);
     // 64 KiB are for the headers of a batch; text takes at most three bytes a unit.
     let most = 3 * 4096 + 64 * 1024;
     let part = |last| Frame::message(vec![0; most / 2 + 1], OpCode::Data(Data::Continue), last);
@@ -232,7 +232,7 @@ fn unfinished(bytes: usize) -> ts::Message {
 
 #[tokio::test]
 async fn link_memory() {
-    let limits = Limits { link_memory: 150_000, ..Limits::default() };
+    let limits = Limits::new().link_memory(150_000);
     let mut limited = Limited::start(Settings::default(), limits, app()).await;
     let mut wire = opened(&limited.server, "/echo").await;
     wire.send(unfinished(150_001)).await.expect("an open link");
@@ -241,7 +241,7 @@ async fn link_memory() {
 
 #[tokio::test]
 async fn total_memory() {
-    let limits = Limits { total_memory: 150_000, ..Limits::default() };
+    let limits = Limits::new().total_memory(150_000);
     let mut limited = Limited::start(Settings::default(), limits, app()).await;
     let (mut less, mut more) =
         (opened(&limited.server, "/echo").await, opened(&limited.server, "/echo").await);
@@ -255,9 +255,9 @@ async fn total_memory() {
 /// The link that holds most is idle, so the growth of others must make the server check it.
 #[tokio::test]
 async fn total_memory_of_an_idle_link() {
-    let limits = Limits { total_memory: 400_000, ..Limits::default() };
+    let limits = Limits::new().total_memory(400_000);
     // No ping is due that would have the server look at the link.
-    let settings = Settings { ping_interval: 600_000, ..Settings::default() };
+    let settings = Settings::new().ping_interval(600_000);
     let mut limited = Limited::start(settings, limits, app()).await;
     let mut idle = opened(&limited.server, "/echo").await;
     let mut others = Vec::new();
@@ -278,7 +278,7 @@ async fn total_memory_of_an_idle_link() {
 
 #[tokio::test]
 async fn ping_interval() {
-    let settings = Settings { ping_interval: 1000, ..Settings::default() };
+    let settings = Settings::new().ping_interval(1000);
     let mut limited = Limited::start(settings, Limits::default(), app()).await;
     let mut wire = greeted(&limited.server).await;
     settled(&mut wire).await;
@@ -298,7 +298,7 @@ async fn stall_timeout() {
             },
         )
     };
-    let limits = Limits { stall_timeout: Duration::from_millis(200), ..Limits::default() };
+    let limits = Limits::new().stall_timeout(Duration::from_millis(200));
     let app = app().route("/pour", any(pour));
     let mut limited = Limited::start(Settings::default(), limits, app).await;
     // All the credit that there can be: the connection itself is what does not take any more.
@@ -311,7 +311,7 @@ async fn stall_timeout() {
 
 #[tokio::test]
 async fn idle_timeout() {
-    let limits = Limits { idle_timeout: Duration::from_secs(10), ..Limits::default() };
+    let limits = Limits::new().idle_timeout(Duration::from_secs(10));
     let mut limited = Limited::start(Settings::default(), limits, app()).await;
     let mut wire = greeted(&limited.server).await;
     settled(&mut wire).await;

@@ -41,7 +41,7 @@ impl PageLink {
     /// Makes a link that is about to be dialled.
     pub(crate) fn new(number: u32, idle_timeout: Option<Millis>) -> Self {
         // The server pings: a timer in a page sleeps when its tab does (docs/protocol.md §8).
-        let settings = Settings { ping_interval: 0, ..Settings::default() };
+        let settings = Settings::new().ping_interval(0);
         Self {
             number,
             inner: client::Link::new(settings, idle_timeout, glue::millis()),

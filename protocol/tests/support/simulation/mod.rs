@@ -152,16 +152,14 @@ pub(crate) fn run(rng: Rng) -> Counts {
 }
 
 fn settings(rng: &mut Rng) -> Settings {
-    Settings {
-        window: 16 * 1024 + [0, 60_000][rng.below(2)],
-        window_growth: [0, 10_000, 1 << 20][rng.below(3)],
-        max_fragment: 4096 + rng.below(60_000) as u32,
-        max_channels: 1 + rng.below(30) as u32,
-        max_message: 30_000 + rng.below(100_000) as u32,
-        max_open: [200, 16 * 1024][rng.below(2)],
-        ping_interval: [1_000, 0, 200, 25_000][rng.below(4)],
-        ..Settings::default()
-    }
+    Settings::new()
+        .window(16 * 1024 + [0, 60_000][rng.below(2)])
+        .window_growth([0, 10_000, 1 << 20][rng.below(3)])
+        .max_fragment(4096 + rng.below(60_000) as u32)
+        .max_channels(1 + rng.below(30) as u32)
+        .max_message(30_000 + rng.below(100_000) as u32)
+        .max_open([200, 16 * 1024][rng.below(2)])
+        .ping_interval([1_000, 0, 200, 25_000][rng.below(4)])
 }
 
 impl World {

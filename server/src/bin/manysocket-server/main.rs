@@ -17,7 +17,7 @@ use axum::http::{HeaderValue, header};
 use axum::routing::any;
 use files::Files;
 use manysocket_server::state::Store;
-use manysocket_server::{Multiplexer, Nats, Site, Stats, Tls, monitor, serve};
+use manysocket_server::{Multiplexer, Nats, Site, Stats, Tls, metrics_router, serve};
 use options::{Command, Options};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -77,8 +77,8 @@ async fn run(options: Options) -> io::Result<()> {
         let listener = bind(address).await?;
         info!("metrics on http://{}/metrics", listener.local_addr()?);
         // Monitoring runs until the program ends, so that it reports draining, too.
-        let monitor = monitor(stats.clone(), shutdown.clone(), options.metrics_host.iter().cloned());
-        tokio::spawn(serve(listener, monitor).into_future());
+        let metrics = metrics_router(stats.clone(), shutdown.clone(), options.metrics_host.iter().cloned());
+        tokio::spawn(serve(listener, metrics).into_future());
     }
     let tls = match (&options.tls_cert, &options.tls_key) {
         (Some(certificate), Some(key)) => Some(Tls::open(certificate, key)?),

@@ -188,16 +188,11 @@ impl Options {
     }
 
     pub(crate) fn settings(&self) -> Settings {
-        Settings { max_channels: self.max_channels, max_message: self.max_message, ..Settings::default() }
+        Settings::new().max_channels(self.max_channels).max_message(self.max_message)
     }
 
     pub(crate) fn limits(&self) -> Limits {
-        Limits {
-            max_links: self.max_links,
-            link_memory: self.link_memory,
-            total_memory: self.total_memory,
-            ..Limits::default()
-        }
+        Limits::new().max_links(self.max_links).link_memory(self.link_memory).total_memory(self.total_memory)
     }
 }
 

@@ -26,7 +26,7 @@ impl Random {
     }
 }
 
-/// What a socket made of its input.
+/// The results that a socket produced from its input.
 #[derive(Debug, PartialEq, Eq)]
 struct Outcome {
     received: Vec<Received>,
@@ -34,7 +34,7 @@ struct Outcome {
     end: Result<&'static str, u16>,
 }
 
-/// What a peer sends, and what is wrong with it.
+/// The input of a peer, and its fault.
 struct Input {
     bytes: Vec<u8>,
     /// A bit was changed: which rule is broken first depends on the order of checks.

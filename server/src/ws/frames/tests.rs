@@ -1,4 +1,4 @@
-//! What a socket reads, writes and holds.
+//! Tests what a socket reads, writes and holds.
 
 use std::task::Waker;
 
@@ -219,7 +219,7 @@ fn a_message_that_is_partly_written_is_counted_whole() {
     assert!(socket.held() <= 256, "{}", socket.held());
 }
 
-/// What was read together with the beginning of a frame, or is not yet taken, is counted.
+/// Input that was read with the beginning of a frame, or is not yet taken, counts.
 #[test]
 fn the_beginning_of_a_frame_keeps_nothing_but_itself() {
     let mut socket = server();
