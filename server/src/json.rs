@@ -1,4 +1,4 @@
-//! JSON as strict as the documentation of the messages: what is an object there is an object here.
+//! JSON as strict as the documentation of the messages: an object there must be an object here.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -36,7 +36,7 @@
 //! memory: with frames at both ends, and so at several times the cost.
 //!
 //! A virtual open is a request like any other: path parameters, queries, headers, state, subprotocols and layers are what they are
-//! natively. Cookies and `Authorization` are those of the link's own handshake. What a handler answers in place of an upgrade,
+//! natively. Cookies and `Authorization` are those of the link's own handshake. The response of a handler in place of an upgrade,
 //! such as 401 or 404, refuses this one socket.
 //!
 //! ```
@@ -66,7 +66,7 @@
 //! # Who may connect to what
 //!
 //! Pages of the server's own host, and those of [`Multiplexer::allow_origin`]. A multiplexer reaches the paths below the folder that
-//! it is in, unless [`Multiplexer::scope`] says otherwise. What a peer may make the server hold and do is bounded by [`Limits`] and
+//! it is in, unless [`Multiplexer::scope`] says otherwise. A peer's use of memory and time is bounded by [`Limits`] and
 //! [`Settings`], each field with its default and the reason for it. [`Stats`] counts what there is.
 //!
 //! # More than sockets
@@ -77,7 +77,7 @@
 //! | [`rpc::rpc()`] | an async function at a URL |
 //! | [`state::Documents`] | JSON documents that pages share, with atomic commits |
 //! | [`Gateway`] | WebSocket servers in other languages, at a path |
-//! | [`Site`] | builds the `Router` from paths, and has each interior one list what is below it, live |
+//! | [`Site`] | builds the `Router` from paths, and lets each interior path list the names below it, live |
 //! | [`Endpoint`] | tells plain HTTP what lives at a WebSocket's URL |
 //! | [`sse()`] | a stream as Server-Sent Events |
 //!

@@ -1,4 +1,4 @@
-//! What each request passes before anything answers it: its host is settled, and what its proxies say is read.
+//! Runs before anything answers a request: determines its host, and reads the headers of its proxies.
 
 use std::sync::Arc;
 

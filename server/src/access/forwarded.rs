@@ -19,7 +19,7 @@ const HOST: &str = "x-forwarded-host";
 const PROTO: &str = "x-forwarded-proto";
 const PREFIX: &str = "x-forwarded-prefix";
 
-/// What is known of a request that has come through proxies. The multiplexer adds it to the extensions of each request,
+/// The original address, scheme and host of a request that has passed proxies. The multiplexer adds it to the extensions of each request,
 /// virtual opens included, so that handlers can read it:
 ///
 /// ```
@@ -109,7 +109,7 @@ impl Trusted {
         self.proxies.iter().any(|proxies| proxies.contain(address))
     }
 
-    /// Reads a request that has come over a connection of its own.
+    /// Reads a request that has arrived over its own connection.
     pub(crate) fn read(&self, parts: &Parts) -> Forwarded {
         let peer = parts.extensions.get().map(|ConnectInfo::<SocketAddr>(peer)| peer.ip().to_canonical());
         let direct = Forwarded { client: peer, ..Forwarded::default() };
@@ -137,7 +137,7 @@ impl Trusted {
         }
     }
 
-    /// Reads `X-Forwarded-*`, each a list of its own.
+    /// Reads `X-Forwarded-*`, each of which is a separate list.
     fn read_common(&self, headers: &HeaderMap) -> Forwarded {
         let list = |name: &str| members(headers.get_all(name)).collect::<Vec<_>>();
         let (hops, client) = self.walk(list(FOR).into_iter().map(address));
@@ -152,7 +152,7 @@ impl Trusted {
             scheme: outermost(list(PROTO)).and_then(|value| scheme(&value)),
             host: outermost(list(HOST)).and_then(|value| Host::parse(&value)),
             client,
-            // Each proxy removes the beginning of what is left, the outermost first.
+            // Each proxy removes the beginning of the remaining path, the outermost first.
             prefix: prefixes
                 .iter()
                 .map(|value| prefix(value))
@@ -304,7 +304,7 @@ mod tests {
     use super::*;
     use axum::http::{HeaderName, HeaderValue, Request};
 
-    /// What is read from the lines of a head, sent by a peer over a connection of a scheme, where 10.0.0.0/8 are proxies.
+    /// Reads the lines of a head that a peer sends over a connection with a scheme, where 10.0.0.0/8 are proxies.
     fn read(peer: Option<&str>, own: Scheme, lines: &str) -> Forwarded {
         let (mut parts, ()) = Request::new(()).into_parts();
         for line in lines.lines() {
@@ -399,7 +399,7 @@ mod tests {
             ("for=6.6.6.6;proto=https, for=_x;proto=http, for=10.0.0.2", "http - - -"),
             ("for=\"6.6.6.6, for=10.0.0.2\", for=203.0.113.7;proto=https", "https - 203.0.113.7 -"),
             ("for=\"a\\\", for=10.0.0.2;proto=https\", for=203.0.113.7", "- - 203.0.113.7 -"),
-            // Nobody knows what these mean: nothing of them is believed, nor of what is further to the left.
+            // Nobody knows what these mean: the server ignores them, and everything further to the left.
             ("for=6.6.6.6;proto=https, nonsense", "- - - -"),
             ("for=6.6.6.6;proto=https, for=203.0.113.7;proto=http;proto=https", "- - - -"),
             ("for=6.6.6.6;proto=https, for=\"203.0.113.7", "- - - -"),

@@ -85,7 +85,7 @@ fn is_registered_name(name: &str) -> bool {
 /// takes the place of the header (RFC 9112 §3.2.2), and the target becomes a path.
 ///
 /// # Errors
-/// Says what is wrong; the request is to be refused with 400 (RFC 9112 §3.2).
+/// Returns the reason; the server must refuse the request with 400 (RFC 9112 §3.2).
 pub(crate) fn settle(parts: &mut Parts) -> Result<(), &'static str> {
     let mut hosts = parts.headers.get_all(header::HOST).iter();
     let host = hosts.next();
@@ -218,7 +218,7 @@ mod tests {
             ("http://a.example:x/", &["a.example"]),
             ("ftp://a.example/", &["a.example"]),
         ] {
-            // What the library of types does not take never gets here.
+            // The library rejects other values before they get here.
             if target.parse::<Uri>().is_ok() {
                 assert!(settled(target, hosts).is_err(), "{target} {hosts:?}");
             }

@@ -122,7 +122,7 @@ fn of_an_application(written: &str) -> Option<String> {
         return Some(written);
     }
     let (scheme, host) = written.split_once("://")?;
-    // What these have is an origin by the URL standard, or none.
+    // The URL standard defines the origins of these, or that they have none.
     let is_other = ["http", "https", "ws", "wss", "ftp", "file"].contains(&scheme);
     let is_scheme = scheme.starts_with(|first: char| first.is_ascii_lowercase())
         && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
@@ -180,7 +180,7 @@ impl Origins {
     /// Checks the headers of a physical handshake.
     ///
     /// # Errors
-    /// What is wrong, for the log and the refusal's body.
+    /// The reason, for the log and the refusal's body.
     pub(crate) fn check(&self, headers: &HeaderMap, forwarded: &Forwarded) -> Result<(), String> {
         if self.allowed.contains(&Origin(Pattern::Everybody)) {
             return Ok(());
@@ -197,7 +197,7 @@ impl Origins {
     /// A request without either has no origin that it acts for, or one that the browser keeps the answer from.
     ///
     /// # Errors
-    /// What is wrong, for the refusal's body.
+    /// The reason, for the refusal's body.
     pub(crate) fn check_reader(&self, headers: &HeaderMap, forwarded: &Forwarded) -> Result<(), String> {
         if headers.contains_key(header::ORIGIN) || self.allowed.contains(&Origin(Pattern::Everybody)) {
             return self.check(headers, forwarded);
@@ -222,13 +222,13 @@ impl Origins {
         if self.allowed.iter().any(|allowed| allowed.fits(&origin)) {
             return Ok(());
         }
-        // Of several, whoever is in front may have meant another than this server would. They are refused on entry, unless the
+        // A proxy in front may choose another of several than this server would. The server refuses them on entry, unless the
         // application is served without a multiplexer.
         let is_one = headers.get_all(header::HOST).iter().count() == 1;
         let host = forwarded.host_or_header(headers).filter(|_| is_one || forwarded.host().is_some());
         let host = host.ok_or("the request does not name one host")?;
         let scheme = forwarded.scheme().map(Scheme::as_str);
-        // Without a scheme of its own, the server may have either: a proxy in front may end TLS.
+        // A server that does not know its scheme may have either: a proxy in front may end TLS.
         let mut schemes =
             ["http", "https"].into_iter().filter(|other| scheme.is_none_or(|own| own == *other));
         // Nothing that only a parser takes for this host.

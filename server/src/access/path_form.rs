@@ -18,7 +18,7 @@ const ENCODED_IN_QUERIES: &[u8] = b"\"'<>#";
 /// Whatever a parser would still change, and whatever some handlers would read as another path, is refused rather than repaired.
 ///
 /// # Errors
-/// Says what is wrong; the request is to be refused with 400.
+/// Returns the reason; the server must refuse the request with 400.
 pub(crate) fn check(target: &str) -> Result<(), &'static str> {
     let path = target.split('?').next().unwrap_or_default();
     if !path.starts_with('/') {
@@ -104,7 +104,7 @@ pub(crate) mod tests {
     use crate::fuzzing::is_as_the_parser_has_it;
     use crate::fuzzing::rng::Rng;
 
-    /// What is refused wherever it goes.
+    /// Paths that are refused for every destination.
     pub(crate) const TRICKS: [&str; 26] = [
         "",
         "x",

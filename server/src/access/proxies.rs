@@ -8,10 +8,10 @@ use std::str::FromStr;
 /// Bits of an address. IPv4 ones are kept as IPv6 has them (`::ffff:0:0/96`), so that there is one kind.
 const BITS: u8 = 128;
 
-/// What `loopback` stands for.
+/// The addresses that `loopback` stands for.
 const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1"];
 
-/// What `private` stands for: the networks that nobody on the internet has (RFC 1918, RFC 4193), and loopback, as in
+/// The addresses that `private` stands for: the networks that nobody on the internet has (RFC 1918, RFC 4193), and loopback, as in
 /// Caddy's `private_ranges`.
 const PRIVATE: [&str; 6] =
     ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", LOOPBACK[0], LOOPBACK[1]];

@@ -23,7 +23,7 @@ impl Scope {
     /// Checks the target of a virtual open: its form, and whether it is inside.
     ///
     /// # Errors
-    /// An HTTP status, and what is wrong.
+    /// An HTTP status, and the reason.
     pub(crate) fn check(&self, target: &str) -> Result<(), (u16, &'static str)> {
         path_form::check(target).map_err(|why| (400, why))?;
         let path = target.split('?').next().unwrap_or_default();

@@ -83,7 +83,7 @@ impl<E: Display> From<E> for Failure {
 }
 
 impl Upstream {
-    /// Parses the server's part of a URL, or returns what is wrong with the URL.
+    /// Parses the server's part of a URL, or returns why the URL cannot be used.
     pub(crate) fn new(url: &Uri) -> Result<Self, String> {
         let (default_port, tls) = match url.scheme_str() {
             Some("ws") => (80, None),

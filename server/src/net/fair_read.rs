@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// What is read before other tasks have their turn. tokio's own measure is 128 reads, 4 MiB here, and a library that reads frames
+/// The bytes that are read before other tasks have their turn. tokio's own measure is 128 reads, 4 MiB here, and a library that reads frames
 /// reads on for as long as they are empty pieces of one message: beside four links of these, another's echo took 100 ms
 /// at the 99th percentile. This much of them takes 3 ms.
 const TURN: usize = 256 * 1024;

@@ -31,7 +31,7 @@ use crate::net::timed::{Counted, HEAD, Requests, Timed};
 #[cfg(feature = "tls")]
 use crate::net::tls::Tls;
 
-/// What a client has for a TLS handshake: as much as for a head, for the same reason.
+/// The timeout for a TLS handshake: the same as for a head, for the same reason.
 const HANDSHAKE_TIMEOUT: Duration = HEAD;
 
 /// The largest head of a request: what nginx takes by default. A link's own takes 4 KB with its first batch, and cookies
@@ -42,7 +42,7 @@ const MAX_HEAD: usize = 32 * 1024;
 /// How long to wait when there are no file descriptors left: until some connections have ended.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// How often that is told while it lasts.
+/// How often the server logs that while it lasts.
 const REPEAT: Duration = Duration::from_secs(10);
 
 /// How long requests under way may take once the server shuts down. Event streams have no end, so there has to be one for them.
@@ -124,7 +124,7 @@ impl Serve {
             };
             match accepted {
                 Ok((stream, remote)) => {
-                    // What is sent has been gathered already: to wait for more (Nagle's algorithm) only costs time.
+                    // Output has been gathered already: to wait for more (Nagle's algorithm) only costs time.
                     let _ = stream.set_nodelay(true);
                     let (app, serving) = (self.app.clone(), serving.clone());
                     let stream = Paced::new(stream);
@@ -182,7 +182,7 @@ impl fmt::Debug for Serve {
     }
 }
 
-/// What the connections of a server share. It is an extension of their requests, so that a multiplexer knows its server.
+/// The state that the connections of a server share. It is an extension of their requests, so that a multiplexer knows its server.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Serving {
     /// Cancelled when the server shuts down.
@@ -227,7 +227,7 @@ fn head_length<B>(request: &Request<B>) -> usize {
     first + lines.sum::<usize>() + "\r\n".len()
 }
 
-/// What requests carry of their connection.
+/// The data that requests carry of their connection.
 struct About {
     remote: SocketAddr,
     scheme: Scheme,

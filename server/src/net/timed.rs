@@ -14,7 +14,7 @@ use hyper::body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-/// What a client has to send the head of a request, from its first byte on; the first head of a connection, from when the
+/// The timeout for the head of a request, from its first byte on; the first head of a connection, from when the
 /// connection is there. Much longer than any network takes, and short enough that those who send it byte by byte do not add up.
 pub(crate) const HEAD: Duration = Duration::from_secs(10);
 
@@ -22,7 +22,7 @@ pub(crate) const HEAD: Duration = Duration::from_secs(10);
 /// keep one: if the server ended it first, a request that is under way would be lost, and the balancer answer 502.
 const IDLE: Duration = Duration::from_secs(75);
 
-/// What a connection waits for: the remainder of [`Requests`]' count by four.
+/// The event that a connection waits for: the remainder of [`Requests`]' count by four.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Phase {
     Head,
@@ -41,7 +41,7 @@ pub(crate) struct Requests(Arc<Shared>);
 struct Shared {
     /// Phases that have begun, the first being 0.
     count: AtomicUsize,
-    /// Who waits for the stream while a request is being answered.
+    /// The task that waits for the stream while a request is being answered.
     reader: AtomicWaker,
 }
 
@@ -73,7 +73,7 @@ impl Requests {
         }
     }
 
-    /// A head is complete. The request lasts until what is returned has been dropped.
+    /// A head is complete. The request lasts until the returned value is dropped.
     pub(crate) fn begin(&self) -> Arc<Request> {
         Arc::new(Request { busy: self.enter(Phase::Busy), requests: self.clone() })
     }
@@ -83,7 +83,7 @@ impl Requests {
 #[derive(Debug)]
 pub(crate) struct Request {
     requests: Requests,
-    /// The count of its own phase, so that it ends no later one.
+    /// The count of the phase, so that it ends no later one.
     busy: usize,
 }
 

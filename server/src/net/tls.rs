@@ -11,7 +11,7 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// What is spoken inside (RFC 7301). WebSockets over HTTP/2 would have each connection of a page share one, and a
+/// The protocol inside (RFC 7301). WebSockets over HTTP/2 would have each connection of a page share one, and a
 /// multiplexer does that better.
 const PROTOCOL: &[u8] = b"http/1.1";
 

@@ -1,4 +1,4 @@
-//! What the arguments of calls cost: who reads them, and what the process holds for them.
+//! Accounts for the arguments of calls: which thread reads them, and how much memory they take.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -37,7 +37,7 @@ const VALUE: usize = 32;
 /// The bytes that all large calls hold.
 static HELD: AtomicUsize = AtomicUsize::new(0);
 
-/// What each peer that has made a large call may still hold, in KiB.
+/// The KiB that each peer with a large call may still hold.
 static PEERS: LazyLock<Mutex<HashMap<u64, Arc<Semaphore>>>> = LazyLock::new(Mutex::default);
 
 /// The socket, or the other process, whose calls are answered.
@@ -46,9 +46,9 @@ pub(super) struct Caller {
     /// The link, or the native socket.
     peer: u64,
     stats: Option<Stats>,
-    /// What the link holds for the call under way: its arguments, and then its answer.
+    /// The memory of the call under way: its arguments, and then its answer.
     reservation: Option<Reservation>,
-    /// What the peer may still hold, once it has made a large call.
+    /// The KiB that the peer may still hold, once it has made a large call.
     room: Option<Arc<Semaphore>>,
 }
 
@@ -64,7 +64,7 @@ impl Caller {
         Self { peer, stats, reservation: None, room: None }
     }
 
-    /// Counts what is held for the calls of a socket as memory of its link.
+    /// Counts the calls of a socket as memory of its link.
     pub(super) fn count_for(&mut self, socket: &WebSocket) {
         self.reservation = socket.reservation();
     }

@@ -127,12 +127,12 @@ fn begin(call: &Arc<Call>, names: &[String], peer: u64, text: &str) -> Result<Ru
             return no_call(&format!("a call is a JSON array of arguments, and this is no JSON: {error}"));
         }
     };
-    // What a panic may leave behind is the function's to keep in order, as in every handler of a server.
+    // The function must keep its own state consistent through a panic, as every handler of a server must.
     let begun = catch_unwind(AssertUnwindSafe(|| call(&arguments, names, peer)));
     begun.map_err(Failure::Panic)?.map_err(Failure::Error)
 }
 
-/// The answer to what is no call.
+/// Returns the answer to a message that is not a call.
 pub(super) fn refuse(why: &str) -> String {
     Error::new("call", why).into_answer()
 }

@@ -8,7 +8,7 @@ use tracing::error;
 
 /// An error that a caller gets: a code for programs, a message for people, and what else there is to know.
 ///
-/// What implements [`std::error::Error`] becomes one by `?`. Such an error is the server's own affair: the caller gets the code
+/// The operator `?` converts every [`std::error::Error`] to this type. Such an error is the server's own affair: the caller gets the code
 /// `internal` and an id, and the log has the error under that id.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Error {
@@ -18,7 +18,7 @@ pub struct Error {
 }
 
 impl Error {
-    /// An error that the caller is told.
+    /// Creates an error that the caller receives.
     pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
         Self { code: code.into(), message: message.into(), data: None }
     }
@@ -45,7 +45,7 @@ impl Error {
         self
     }
 
-    /// An error that only the log is told.
+    /// Creates an error that only the log shows.
     pub fn internal(cause: impl fmt::Display) -> Self {
         // Seeded by the operating system: an id tells nothing of other calls.
         let id = format!("{:016x}", RandomState::new().hash_one(0));

@@ -1,4 +1,4 @@
-//! What can be called: async functions whose arguments and results have a form in JSON.
+//! Functions that can be called: async ones whose arguments and results have a form in JSON.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -1,4 +1,4 @@
-//! What must hold for any calls that pages send (see `crate::fuzzing`).
+//! Checks rules that hold for any calls that pages send (see `crate::fuzzing`).
 
 use axum::extract::ws::Utf8Bytes;
 use futures_util::FutureExt;
@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::arguments::{Caller, SMALL};
 use super::call::{answer, erase};
 
-/// A call, or what is none.
+/// A call, or another text.
 pub fn calls(input: &[u8]) {
     // Larger ones are read by another thread.
     let text = String::from_utf8_lossy(&input[..input.len().min(SMALL / 4)]);

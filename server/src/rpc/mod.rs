@@ -85,7 +85,7 @@ use over_nats::Remote;
 /// The largest call, in bytes: of arguments that are written by hand, ample.
 const MAX_MESSAGE: usize = 256 * 1024;
 
-/// What a call costs, compared with copying bytes: some 2 µs, and 50 ns for each of its bytes at most.
+/// The cost of a call, compared with copying bytes: some 2 µs, and 50 ns for each of its bytes at most.
 const CALL: usize = 512;
 const READING: usize = 8;
 

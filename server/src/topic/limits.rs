@@ -13,7 +13,7 @@ const MAX_TOPICS: usize = 10_000;
 /// The memory of all topics by default, in bytes: sixteen topics whose backlogs are full of the largest messages.
 const MAX_MEMORY: usize = 256 << 20;
 
-/// What topics may hold.
+/// The limits of topics.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TopicLimits {
     /// Messages that a subscriber may be behind.

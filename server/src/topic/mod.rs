@@ -85,7 +85,7 @@ use limits::TopicLimits;
 pub use policy::{AllowAll, SlowSubscriber, TopicPolicy, Verdict};
 use subscriber::Subscriber;
 
-/// Topics, each at a URL of its own: a [`Service`] for a route with a parameter. Clones share the topics and may differ in
+/// Topics, each at its own URL: a [`Service`] for a route with a parameter. Clones share the topics and may differ in
 /// what they let a subscriber do. Pages of other origins may subscribe natively if the
 /// [`Site`](crate::Site::allow_origin) lets them, and over multiplexers that let them.
 ///
@@ -126,7 +126,7 @@ impl<P: TopicPolicy> Topics<P> {
     }
 
     /// Shares the topics with all server processes on the same NATS: whoever publishes on a path, all subscribers of that path
-    /// get it. Call it first: topics of before are no part of it. Each process has a history and a listing of its own.
+    /// get it. Call it first: topics of before are no part of it. Each process has its own history and listing.
     ///
     /// A publisher's messages come in their order; those of different processes may come in different orders. When messages may
     /// be missing, since NATS was away or faster than this process, subscribers get the text `{"dropped":null}`.
@@ -175,7 +175,7 @@ impl<P: TopicPolicy> Topics<P> {
         self
     }
 
-    /// What happens to a subscriber that is further behind than that. Default: it misses messages, and is told how many.
+    /// Sets the treatment of a subscriber that is further behind than that. By default it misses messages, and gets their number.
     #[must_use]
     pub fn slow(mut self, slow: SlowSubscriber) -> Self {
         self.slow = slow;

@@ -1,4 +1,4 @@
-//! What a topic has on NATS: what is published goes there, and comes from there to every process with subscribers.
+//! A topic on NATS: publications are sent there, and arrive from there at every process with subscribers.
 //!
 //! The payload is the message; a binary one has the header `Content-Type: application/octet-stream`.
 
@@ -26,7 +26,7 @@ use super::ring::Ring;
 const PREFIX: &str = "manysocket.topic";
 
 /// How long a publisher waits for NATS to take a message. While NATS is away, 2,000 wait for it; then publishers do, and after
-/// this they are told.
+/// this they get an error.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The header that says that a message is binary, and its value.
@@ -37,7 +37,7 @@ const BINARY: (&str, &str) = ("Content-Type", "application/octet-stream");
 pub(super) struct Remote {
     nats: Nats,
     subject: Subject,
-    /// Whether the subscription has been sent: what is published after it comes back, too.
+    /// Whether the subscription has been sent: later publications come back, too.
     has_joined: watch::Receiver<bool>,
     _reader: AbortOnDropHandle<()>,
 }
@@ -142,7 +142,7 @@ async fn read(
     }
 }
 
-/// What another program published as text and is none is binary.
+/// A payload that is not UTF-8 is binary, even if another program published it as text.
 fn decode(payload: Bytes, is_binary: bool) -> Message {
     if is_binary {
         return Message::Binary(payload);

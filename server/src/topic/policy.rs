@@ -4,7 +4,7 @@ use axum::extract::ws::Message;
 use axum::http::request::Parts;
 use axum::response::Response;
 
-/// Decides who may subscribe, publish and receive. Of the methods, only `accept` has no default.
+/// Decides who may subscribe, publish and receive. Only the method `accept` has no default.
 pub trait TopicPolicy: Send + Sync + 'static {
     /// The data that a policy keeps about a subscriber, such as a name.
     type Subscriber: Send + Sync + 'static;
@@ -34,7 +34,7 @@ pub trait TopicPolicy: Send + Sync + 'static {
     }
 }
 
-/// What happens to a message that a subscriber sends.
+/// The decision about a message that a subscriber sends.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
     /// All subscribers get this message, the sender included. It may differ from the message that the subscriber sent.
@@ -57,7 +57,7 @@ impl TopicPolicy for AllowAll {
     }
 }
 
-/// What happens to a subscriber that is further behind than the [backlog](super::Topics::backlog).
+/// The treatment of a subscriber that is further behind than the [backlog](super::Topics::backlog).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SlowSubscriber {
     /// The subscriber loses the oldest messages. In their place it gets the text `{"dropped":17}` with their number.

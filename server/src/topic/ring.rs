@@ -66,7 +66,7 @@ struct BufferedMessage {
     unread: usize,
 }
 
-/// What a subscriber reads.
+/// An item that a subscriber reads.
 #[derive(Debug)]
 pub(super) enum Item {
     /// A message, and its position.
@@ -134,7 +134,7 @@ impl Ring {
     pub(super) fn subscribe(&self) -> Cursor {
         let mut state = lock(&self.state);
         let history = state.slots.len().saturating_sub(self.limits.history);
-        // What was missing before the first message of the history concerns no new subscriber.
+        // Gaps before the first message of the history concern no new subscriber.
         let begin = (history..state.slots.len()).find(|&index| state.slots[index].message.is_some());
         let begin = begin.unwrap_or(state.slots.len());
         state.slots.range_mut(begin..).for_each(|slot| slot.unread += 1);

@@ -36,7 +36,7 @@ pub(super) struct Subscriber<P: TopicPolicy> {
     read_only: bool,
 }
 
-/// Messages of a page that are read on while the first of them waits for NATS. Of the largest that topics accept by default, 1 MiB.
+/// The number of messages of a page that are read while the first of them waits for NATS: 1 MiB of the largest by default.
 const MAX_UNSENT: usize = 16;
 
 /// Messages that a page has sent and NATS has not accepted yet, in order.
@@ -55,16 +55,16 @@ struct Unsent {
 pub(super) enum End {
     /// The page closed it, or is gone.
     Left,
-    /// For a reason that the page is told.
+    /// The server closes it, with a reason for the page.
     Close(CloseCode, String),
 }
 
-/// What a socket is ready for.
+/// The event that a socket is ready for.
 enum Ready {
     Incoming(Option<Result<Message, axum::Error>>),
     /// It takes a message.
     Room,
-    /// What waited for NATS has been sent, or not.
+    /// A message that waited for NATS has been sent, or not.
     Sent(Result<(), NotTaken>),
 }
 
@@ -92,7 +92,7 @@ impl<P: TopicPolicy> Subscriber<P> {
         // The closing handshake to its end.
         let _ = timeout(CLOSE_TIMEOUT, async { while let Some(Ok(_)) = socket.recv().await {} }).await;
         drop(socket);
-        // What the page had sent before.
+        // The messages that the page had sent before.
         while let Some(Ok(())) = unsent.sent().await {
             unsent.go_on(&topic);
         }
@@ -119,7 +119,7 @@ impl<P: TopicPolicy> Subscriber<P> {
                     message = self.next() => message?,
                 },
             };
-            // What comes together goes out together: it is flushed where the socket idles.
+            // Messages that arrive together are sent together: the flush happens when the socket idles.
             socket.feed(message).await.map_err(|_| End::Left)?;
         }
     }
@@ -165,7 +165,7 @@ impl<P: TopicPolicy> Subscriber<P> {
         }
     }
 
-    /// Returns what is there already for this subscriber.
+    /// Returns the next message if one is queued for this subscriber.
     fn waiting(&mut self) -> Result<Option<Message>, End> {
         loop {
             match self.subscription.read() {
@@ -179,7 +179,7 @@ impl<P: TopicPolicy> Subscriber<P> {
         }
     }
 
-    /// What comes in the place of messages that were too old to be kept, or of an unknown number that never came here.
+    /// Returns the message or close for messages that were dropped, or for an unknown number that never arrived here.
     fn missed(&self, count: Option<u64>) -> Result<Message, End> {
         debug!(count, "a subscriber missed messages");
         match (self.slow, count) {
@@ -286,7 +286,7 @@ impl Unsent {
         }
     }
 
-    /// What has become of the message that was being sent; `None` where there is none.
+    /// Waits for the result of the message that is being sent; `None` if there is none.
     async fn sent(&mut self) -> Option<Result<(), NotTaken>> {
         let result = self.first.as_mut()?.await;
         self.first = None;
@@ -301,7 +301,7 @@ impl Unsent {
         })
     }
 
-    /// What the page sent, unless too much of that waits already.
+    /// Polls for a message of the page, unless too many wait already.
     fn poll_incoming(&self, socket: &mut WebSocket, cx: &mut Context<'_>) -> Poll<Ready> {
         if self.behind.len() >= MAX_UNSENT {
             return Poll::Pending;
@@ -310,7 +310,7 @@ impl Unsent {
     }
 }
 
-/// Ready with what the page sent or what has been sent of it, or when it may be sent something.
+/// Ready with a message of the page, with the result of one, or when the page can receive one.
 fn poll_room(socket: &mut WebSocket, unsent: &mut Unsent, cx: &mut Context<'_>) -> Poll<Ready> {
     if let Poll::Ready(ready) = unsent.poll_sent(cx) {
         return Poll::Ready(ready);
@@ -322,7 +322,7 @@ fn poll_room(socket: &mut WebSocket, unsent: &mut Unsent, cx: &mut Context<'_>) 
     socket.poll_ready_unpin(cx).map(|_| Ready::Room)
 }
 
-/// Writes what there is, and is ready with what the page sent or what has been sent of it.
+/// Flushes, and is ready with a message of the page or with the result of one.
 fn poll_idle(socket: &mut WebSocket, unsent: &mut Unsent, cx: &mut Context<'_>) -> Poll<Ready> {
     let _ = socket.poll_flush_unpin(cx);
     if let Poll::Ready(ready) = unsent.poll_sent(cx) {

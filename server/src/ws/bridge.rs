@@ -16,7 +16,7 @@ use crate::ws::frame::Broken;
 use crate::ws::messages::content;
 use crate::ws::socket::WebSocket;
 
-/// What the other side has to answer a close, as in Chromium; then the page sees 1006.
+/// The timeout for the other side's answer to a close, as in Chromium; then the page sees 1006.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Runs until both sides have closed, or one is lost; then drops both, so that the other side sees the loss. `held` returns
@@ -48,7 +48,7 @@ where
         Ok(()) => {
             // The socket answers a close when it is used again.
             let _ = to_wire.flush().await;
-            // What the page sent before it read the close has nowhere to go; were it left unread, the end of the
+            // Nobody receives what the page sent before it read the close. If it stayed unread, the end of the
             // connection would be a reset, and could overtake the close.
             let answered = async { while socket.next().await.is_some_and(|next| is_message(&next)) {} };
             let _ = timeout(CLOSE_TIMEOUT, answered).await;
@@ -56,7 +56,7 @@ where
         Err(code) => {
             socket.lose();
             if let Some(code) = code {
-                // It did not keep to RFC 6455, and is told (§7.1.7).
+                // The close code reports the breach of RFC 6455 (§7.1.7).
                 let frame = CloseFrame { code, reason: "".into() };
                 let _ = to_wire.send(Message::Close(Some(frame))).await;
             }
@@ -179,7 +179,7 @@ where
     }
 }
 
-/// What an error of a connection says of its peer.
+/// Whether an error of a connection is the peer's fault.
 trait Fault {
     /// The code to close with, if the peer broke the protocol (RFC 6455 §7.4.1).
     fn code(&self) -> Option<CloseCode>;

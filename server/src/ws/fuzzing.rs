@@ -15,10 +15,10 @@ use super::mask::mask;
 /// A connection in memory, and the peer at its other end.
 #[derive(Debug, Default)]
 pub(crate) struct Peer {
-    /// What it has sent, and how much of that one read gets.
+    /// The input, and how much of it one read gets.
     pub(crate) sent: VecDeque<u8>,
     pub(crate) per_read: usize,
-    /// What it has read, and how much more it reads.
+    /// The output, and how much more the peer reads.
     pub(crate) read: Vec<u8>,
     pub(crate) room: usize,
     /// Writing to it fails.
@@ -185,7 +185,7 @@ pub fn buffers(input: &[u8]) {
         let _ = socket.poll_flush(cx);
         // Gathered messages and the last of them, answers, and heads of frames.
         assert!(socket.queued() <= (32 << 10) + LARGEST + (16 << 10) + 200, "{}", socket.queued());
-        // What arrives, and twice what waits in small frames, which were written up to a half.
+        // The input, and twice the waiting output in small frames, which were written up to a half.
         assert!(socket.held() <= socket.queued() + 2 * LARGEST + (160 << 10), "{}", socket.held());
     }
     socket.io_mut().room = usize::MAX;

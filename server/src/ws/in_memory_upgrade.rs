@@ -41,7 +41,7 @@ const HANDSHAKE: &[u8] =
 const SPARE: usize = 16;
 
 /// Connections whose upgrade nobody wanted. To make one costs 6 µs, to use one again 1.5; each request on it gets an
-/// upgrade of its own, so that nobody can hold what will be another's.
+/// upgrade of its own, so that nobody can hold another's upgrade.
 static SPARES: Mutex<Vec<Mint>> = Mutex::new(Vec::new());
 
 /// An upgrade that hyper has attached to a request, and the way to have it granted.
@@ -158,7 +158,7 @@ impl Minted {
     }
 }
 
-/// What is locked is whole at every step.
+/// The locked data is consistent at every step.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -13,5 +13,6 @@ pub(crate) mod messages;
 mod output;
 pub(crate) mod peer;
 pub(crate) mod pipe;
+pub(crate) mod rejection;
 pub(crate) mod socket;
 pub(crate) mod upgrade;

@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::Error;
 use axum::body::Body;
 use axum::extract::FromRequestParts;
-use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{self, DefaultOnFailedUpgrade, OnFailedUpgrade};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -20,7 +19,6 @@ use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tracing::{Instrument, warn};
 
-use crate::access::as_declared;
 use crate::access::excerpt::excerpt;
 use crate::access::reader::refuse_reader;
 use crate::access::tokens::{join_upgrade, members};
@@ -28,9 +26,10 @@ use crate::ws::frame::Config;
 use crate::ws::frames::FramedSocket;
 use crate::ws::peer;
 use crate::ws::pipe::Pipe;
+use crate::ws::rejection::WebSocketUpgradeRejection;
 use crate::ws::socket::WebSocket;
 
-/// What axum's own extractor accepts.
+/// The limits of axum's own extractor.
 const NATIVE: Config = Config {
     is_client: false,
     max_message: 64 << 20,
@@ -39,7 +38,7 @@ const NATIVE: Config = Config {
     answers_pings: true,
 };
 
-/// What a virtual open offers to the handler it is routed to, as an extension of the request. Whoever takes it gets
+/// The offer of a virtual open to its handler, as an extension of the request. A handler that takes it gets
 /// the pipe once the response has come back through all layers as 101.
 #[derive(Debug, Clone)]
 pub(crate) struct Offer {
@@ -67,7 +66,7 @@ impl Offer {
 
 /// Extractor for WebSockets, native and virtual, with the interface of [axum's own](ws::WebSocketUpgrade).
 ///
-/// Settings of the wire (buffer sizes, frames) concern native connections only: a virtual one has no wire of its own.
+/// Settings of the wire (buffer sizes, frames) concern native connections only: a virtual one shares the link's wire.
 #[must_use]
 #[derive(Debug)]
 pub struct WebSocketUpgrade<F = DefaultOnFailedUpgrade> {
@@ -243,7 +242,7 @@ fn accepting(status: StatusCode, protocol: Option<HeaderValue>) -> Response {
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for WebSocketUpgrade {
-    type Rejection = Response;
+    type Rejection = WebSocketUpgradeRejection;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
         let (protocol, on_failed_upgrade) = (None, None);
@@ -254,10 +253,9 @@ impl<S: Send + Sync> FromRequestParts<S> for WebSocketUpgrade {
         }
         let connection = parts.extensions.get::<OnUpgrade>().cloned();
         join_upgrade(&mut parts.headers);
-        // axum checks the handshake; without a connection to upgrade it is refused.
-        let checked = ws::WebSocketUpgrade::from_request_parts(parts, state).await;
-        drop(checked.map_err(as_declared::<WebSocketUpgradeRejection>)?);
-        let connection = connection.ok_or_else(|| StatusCode::UPGRADE_REQUIRED.into_response())?;
+        // axum checks the handshake.
+        drop(ws::WebSocketUpgrade::from_request_parts(parts, state).await?);
+        let connection = connection.ok_or(WebSocketUpgradeRejection::ConnectionNotUpgradable)?;
         let key = parts.headers.get(header::SEC_WEBSOCKET_KEY).cloned();
         let kind = Kind::Native { connection, key, config: NATIVE };
         Ok(Self { kind, requested: requested_protocols(&parts.headers), protocol, on_failed_upgrade })
@@ -268,7 +266,7 @@ impl WebSocketUpgrade {
     /// For endpoints that serve pages of the server's own origin, and those that the site or the multiplexer allows. A
     /// virtual open brings the origin of its link's handshake, and is held to the same.
     pub(crate) async fn checked(parts: &mut Parts) -> Result<Self, Response> {
-        let upgrade = Self::from_request_parts(parts, &()).await?;
+        let upgrade = Self::from_request_parts(parts, &()).await.map_err(IntoResponse::into_response)?;
         match refuse_reader(parts) {
             Some(refusal) => {
                 warn!(path = excerpt(parts.uri.path()), "open refused: the page is of another origin");
