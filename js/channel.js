@@ -33,7 +33,7 @@ export class Channel {
     this.offered = offered;
     this.readyState = CONNECTING;
     this.protocol = "";
-    /** What a link negotiates is the link's affair; a native socket in its place tells its own. */
+    /** The extensions of a link belong to the link; a native socket in its place has its own. */
     this.extensions = "";
     this.binaryType = "blob";
     /** Event handler attributes by event type. */
@@ -45,7 +45,7 @@ export class Channel {
     this.key = 0;
     /** Whether the server has accepted it; `readyState` follows in the task of the event. */
     this.accepted = false;
-    /** What was sent while a Blob was being read; null if none is. */
+    /** Messages that were sent while a Blob was being read; null if none is. */
     this.waiting = null;
 
     /** Bytes that were sent in vain, once closing had begun. They stay in `bufferedAmount`. */

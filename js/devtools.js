@@ -15,7 +15,7 @@ const REFRESH = 250;
 const grouped = new Intl.NumberFormat("en");
 const number = (value) => (value === null || value === undefined ? "–" : grouped.format(value));
 
-/** Makes an element; what is shown comes from the network, and is text. */
+/** Makes an element. Its content comes from the network, so it is set as text. */
 function element(name, text = "", fields = {}) {
   return Object.assign(document.createElement(name), { textContent: text }, fields);
 }

@@ -1,6 +1,6 @@
 // The wasm as text, back into bytes: see xtask/src/inline.rs for why it is not Base64.
 
-/** What a byte below this needs: one character. */
+/** A byte below this needs one character. */
 const SINGLES = 89;
 
 /** @param {string} text @returns {Uint8Array} */

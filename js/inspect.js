@@ -2,9 +2,9 @@
 // so that nothing is counted for pages that do not ask.
 import { Decoder, handshakeBatch } from "./inspect/decode.js";
 
-/** What each channel may send before the first GRANT, unless a HELLO tells otherwise (docs/protocol.md §3.1). */
+/** The credit of each channel before the first GRANT, unless a HELLO sets another (docs/protocol.md §3.1). */
 const DEFAULT_WINDOW = 262_144;
-/** What a piece costs beside its units (§6). */
+/** The cost of a piece beside its units (§6). */
 const PIECE_COST = 64;
 
 const traffic = () => ({ messages: 0, units: 0 });
@@ -26,7 +26,7 @@ export class Inspector extends EventTarget {
   #windows = { sent: DEFAULT_WINDOW, received: DEFAULT_WINDOW };
   #totals = { sent: total(), received: total() };
 
-  /** What the link has sent and received, since it was dialled or watched. */
+  /** The traffic of the link since it was dialled or watched. */
   get sent() {
     return { ...this.#totals.sent };
   }

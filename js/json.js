@@ -6,7 +6,7 @@ import { implement, Stamp } from "./websocket.js";
 // The page may have replaced it.
 const { dispatchEvent } = EventTarget.prototype;
 
-/** What the face of a JsonWebSocket has behind it, in the place of a channel. */
+/** The state behind the face of a JsonWebSocket, in place of a channel. */
 class JsonChannel {
   /**
    * @param {EventTarget} socket the page's object
@@ -52,7 +52,7 @@ class JsonChannel {
   }
 }
 
-/** The event for a message: what is not JSON is an error, of which the socket does not die. */
+/** Returns the event for a message. A message that is not JSON is an error event, and the socket stays open. */
 function read({ data, origin }, reviver) {
   try {
     if (typeof data !== "string") throw new TypeError("it is binary");

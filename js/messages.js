@@ -1,13 +1,13 @@
-// What a page and the shared worker tell each other, over a MessagePort: arrays of triples, kind, channel and value, any number in
+// The messages between a page and the shared worker, over a MessagePort: arrays of triples, kind, channel and value, any number in
 // one message. A channel is the number that its page gave it.
 //
 // The worker's kinds from 0 to 3 are those of the queued events (channel.js).
 
-// Of both: the page's `{ url, idleTimeout, lock }`; the worker's `{ version, lock }`, null if it has no WebAssembly. A lock (Web
+// From both: the page's `{ url, idleTimeout, lock }`; the worker's `{ version, lock }`, null if it has no WebAssembly. A lock (Web
 // Locks) is held as long as its owner lives: to wait for it is the one way to be told of a death.
 export const HELLO = 4;
 
-// Of the page.
+// From the page.
 /** Value: `[url, subprotocols]`. */
 export const OPEN_CHANNEL = 5;
 /** Value: text, or a Uint8Array. */
@@ -19,7 +19,7 @@ export const FAIL = 8;
 /** Value: `[messages, units]` that the page took. */
 export const CONSUMED = 9;
 
-// Of the worker.
+// From the worker.
 /** Value: how many bytes more the physical socket has sent. */
 export const SENT = 5;
 /** The handshake failed: the channel is the page's again. */

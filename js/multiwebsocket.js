@@ -19,7 +19,7 @@ class Multiplexer extends EventTarget {
   #idleTimeout;
   /** The part of the site that the server lets virtual sockets reach, with a slash at its end. */
   #jail;
-  /** What the global `WebSocket` is when this is made: the native class, or one that the page has put in its place. */
+  /** The global `WebSocket` when this is made: the native class, or one that the page has put in its place. */
   #Native;
   #fallback;
   /** Whether the server turned out not to have a multiplexer, or the page has no WebAssembly. */
@@ -31,7 +31,7 @@ class Multiplexer extends EventTarget {
   /** Or what stands in its place, and is loaded first: where all pages share a link (port.js). */
   #Link = Link;
   #shared;
-  /** What watches the link, once it has been asked for (inspect.js). */
+  /** The watcher of the link, once it has been asked for (inspect.js). */
   #inspector = null;
   /** Settles when it has been loaded; null if nothing is. */
   #loading = null;

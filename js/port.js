@@ -20,7 +20,7 @@ const ENOUGH = 32 * 1024;
  * channel's window, of which the worker grants when half is gone.
  */
 const WORTH_TELLING = 32 * 1024;
-/** What a message counts beside its payload (docs/protocol.md §6). */
+/** The cost of a message beside its payload (docs/protocol.md §6). */
 const MESSAGE_COST = 64;
 
 export class Port {
@@ -207,7 +207,7 @@ export class Port {
     }
   }
 
-  /** What concerns no channel. */
+  /** Handles a message that concerns no channel. */
   #takeOwn(kind, value) {
     if (kind === HELLO) {
       // Its script may come from a cache.

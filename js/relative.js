@@ -54,7 +54,7 @@ export function resolve(given, base) {
 export function defineRelative(WebSocket) {
   const RelativeWebSocket = new Proxy(WebSocket, {
     construct(target, args, newTarget) {
-      // Without any, the class below says what is missing.
+      // Without any, the class below throws the error.
       if (args.length === 0) return Reflect.construct(target, args, newTarget);
       // All arguments are converted (WebIDL) before any is looked at (WHATWG).
       const given = scalar(`${args[0]}`);

@@ -8,10 +8,10 @@ export { RpcError, setDefault };
 // Long enough for a person who pauses, short enough that a page with many functions does not keep a native socket for each.
 const IDLE_TIMEOUT = 10_000;
 
-// What JavaScript itself asks an object for: `await` for the first, conversions to text and JSON for the others.
+// The properties that JavaScript itself reads: `await` for the first, conversions to text and JSON for the others.
 const NO_METHODS = new Set(["then", "toString", "valueOf", "toJSON"]);
 
-/** What is behind a function that `rpc` made. */
+/** The state behind a function that `rpc` made. */
 const behind = new WeakMap();
 
 /** Places that are called over the same class, each once while somebody has it: who asks for a URL twice gets one socket. */

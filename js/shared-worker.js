@@ -1,5 +1,5 @@
 // The shared worker of `{ shared: true }`: it has the one link of all pages of an origin, and a port to each of them (port.js). A
-// script of its own, with all that it needs inside.
+// separate script, with all that it needs inside.
 import wasm from "./manysocket_inline.js";
 import { Channel, EVENT_CLOSE, EVENT_MESSAGE, OPEN } from "./channel.js";
 import { deliverAll } from "./delivery.js";
@@ -12,7 +12,7 @@ import { utf8Length } from "./utf8.js";
 import { core } from "./core.js";
 import { tryToInitialise } from "./wasm.js";
 
-/** What has been sent is reported with whatever else a page is told, and at the latest after so many milliseconds. */
+/** Sent bytes are reported with the next message to a page, and at the latest after so many milliseconds. */
 const REPORT_AFTER = 10;
 
 /** RFC 6455 §7.4.1: what a browser closes the sockets of a page with that goes away. */
@@ -104,7 +104,7 @@ class Page {
   isThere = true;
   moved = [];
   #port;
-  /** What the page said first. */
+  /** The first message of the page. */
   #hello = null;
   /** By the page's number. */
   #remotes = new Map();

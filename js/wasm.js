@@ -7,7 +7,7 @@ export function initialise(module) {
   if (core === null) initSync({ module });
 }
 
-/** The same, but who needs it is told of a failure, not who imports this. @param {BufferSource} module */
+/** The same, but its user gets the error of a failure, and not the importer of this module. @param {BufferSource} module */
 export function tryToInitialise(module) {
   try {
     initialise(module);

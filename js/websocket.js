@@ -162,7 +162,7 @@ function toPayload(data) {
   return scalar(`${data}`);
 }
 
-/** What relative URLs of this realm are resolved against. */
+/** The base of relative URLs of this realm. */
 export const realmBase = () => globalThis.document?.baseURI ?? globalThis.location?.href;
 
 /** WHATWG, "obtain a WebSocket URL". @param {string} given */

@@ -46,7 +46,7 @@ export interface MultiWebSocketEventMap {
  * The first socket dials the link, which stays open while any socket is open; a later socket dials again.
  * If the link breaks, every socket over it gets `close` with code 1006, as if each had been native.
  *
- * Make one per page and share it, since each has a link of its own.
+ * Make one per page and share it, since each has its own link.
  */
 export interface MultiWebSocket extends EventTarget {
   /**

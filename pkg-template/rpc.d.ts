@@ -55,7 +55,7 @@ export interface RpcOptions extends CallOptions {
   WebSocket?: typeof WebSocket;
   /** Milliseconds without a call after which a socket closes; the next call opens another. Default: 10,000. */
   idleTimeout?: number;
-  /** Whether it has sockets of its own. Default: false: who asks for the same URL gets the same socket. */
+  /** Whether it has separate sockets. Default: false: all functions of a URL share a socket. */
   separate?: boolean;
 }
 

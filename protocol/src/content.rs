@@ -8,9 +8,9 @@ use crate::text;
 use crate::violation::Rule;
 use crate::{Channel, Violation};
 
-/// A message that is a physical message of its own is copied up to this length, and shared from
+/// A message that fills a physical message is copied up to this length, and shared from
 /// there on: a WebSocket implementation may have put several small ones into one buffer, and a
-/// slow reader of one would keep all of it. Out of a batch messages are always copied. What is longer
+/// slow reader of one would keep all of it. Out of a batch messages are always copied. Longer ones
 /// has to come in a buffer of its own length, or a host that counts memory counts too little.
 const COPY: usize = 4096;
 

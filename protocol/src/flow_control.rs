@@ -94,7 +94,7 @@ impl<P: Payload> Queue<P> {
     }
 }
 
-/// What the peer may still send, and what the reader has not consumed yet (§6).
+/// Counts the credit that the peer still has, and the units that the reader has not consumed yet (§6).
 #[derive(Debug)]
 pub(crate) struct Window {
     /// The size in units, never below `initial_size`.

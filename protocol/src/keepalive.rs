@@ -24,7 +24,7 @@ pub(crate) struct Keepalive {
     checked: Millis,
 }
 
-/// What a timeout asks for.
+/// The action after a timeout.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Due {
     Nothing,

@@ -1,10 +1,10 @@
-//! What each side accepts, and tells the other in its HELLO (§3.1).
+//! The limits of each side, which it sends to the other in its HELLO (§3.1).
 
 use crate::varint;
 use crate::violation::Rule;
 use crate::{Millis, Violation};
 
-/// What every message and every piece of one costs besides its units (§6). Without it a flood of
+/// The cost of every message and every piece of one besides its units (§6). Without it a flood of
 /// empty messages would be free; 64 is about what an empty message costs a receiver to queue.
 pub const MESSAGE_OVERHEAD: u32 = 64;
 
@@ -52,7 +52,7 @@ pub struct Settings {
     pub max_message: u32,
     /// The largest piece of a message, in units; longer messages are cut. 1 MiB: it bounds what a
     /// physical message takes, and pieces must be joined again (256 KiB cost a transfer of 1 MiB
-    /// messages a sixth of its rate). What others wait for, the window bounds.
+    /// messages a sixth of its rate). The window bounds the wait of others.
     pub max_fragment: u32,
     /// This side lets no longer time pass without sending something; 0: it makes no promise (§8).
     /// 25 s is below the 30 and 60 s after which common proxies drop a silent connection.

@@ -1,4 +1,4 @@
-//! What a connection hands to its host to send: one physical message at a time.
+//! Output of a connection for its host: one physical message at a time.
 
 use crate::Channel;
 use crate::frame::Kind;
@@ -9,11 +9,11 @@ use crate::side::Side;
 pub const LARGE: u32 = 4096;
 
 /// A payload of at least this many units is not packed into a batch: binary travels untouched
-/// behind a RAW header, text as a physical text message of its own (§2.2, §2.4). 4 KiB messages over ten sockets: 0.4 of
+/// behind a RAW header, text as a separate physical text message (§2.2, §2.4). 4 KiB messages over ten sockets: 0.4 of
 /// native's rate on their own, twice of it in batches; at 16 KiB the two are alike.
 pub(crate) const ALONE: u32 = 16 * 1024;
 
-/// The same for binary of a client's channel that takes turns with others, so that each message would need a header of its own.
+/// The same for binary of a client's channel that takes turns with others, so that each message would need its own header.
 /// A page copies 64 KiB into memory that it has used before for less than a physical message costs: over ten sockets 490 µs
 /// of processor time there and back, with headers 590. (A receiving page would copy into fresh memory.)
 pub(crate) const ALONE_AMONG_MANY: u32 = 128 * 1024;

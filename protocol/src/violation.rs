@@ -1,4 +1,4 @@
-//! What a peer did that ends the link.
+//! Breaches of the protocol, which end the link.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ macro_rules! rules {
         }
 
         impl Rule {
-            /// What is wrong, in at most 123 bytes.
+            /// The reason, in at most 123 bytes.
             const fn text(self) -> &'static str {
                 match self {
                     $(Rule::$name => $text,)*
@@ -114,7 +114,7 @@ impl Violation {
         self.rule.code()
     }
 
-    /// What was wrong, in at most 123 bytes: it fits the reason of a Close frame (RFC 6455 §5.5).
+    /// The reason, in at most 123 bytes: it fits the reason of a Close frame (RFC 6455 §5.5).
     pub fn reason(&self) -> &'static str {
         self.rule.text()
     }

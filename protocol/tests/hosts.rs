@@ -1,4 +1,4 @@
-//! What a host may get wrong, or be made to hold, without harm to its link.
+//! Mistakes of a host, and memory that a peer makes it hold, that do not harm its link.
 
 mod support;
 
@@ -21,7 +21,7 @@ fn open() -> Pair {
     pair
 }
 
-/// What the client hears of a close of the server's.
+/// Returns the client's event for a close by the server.
 fn closed(code: Option<u16>, reason: &str) -> Close {
     let mut pair = open();
     pair.server.close(1, code, reason);

@@ -1,5 +1,5 @@
 //! Many clients and servers on a network that delays, stalls and cuts, for thousands of seeds. Whatever happens, each
-//! channel's messages arrive in order and once, or its reader is told that the channel broke; credit is conserved; both
+//! channel's messages arrive in order and once, or its reader learns that the channel broke; credit is conserved; both
 //! sides agree; nothing is kept of what has ended; a dead link is found in the time that `docs/protocol.md` tells; and
 //! servers that shut down come to an end.
 //!

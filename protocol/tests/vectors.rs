@@ -279,7 +279,7 @@ impl Sockets {
     }
 }
 
-/// What a socket has seen, in the form that the vectors have.
+/// The events of a socket, in the form of the vectors.
 fn seen(event: client::SocketEvent<String, Message>) -> Value {
     match event {
         client::SocketEvent::Open { key, protocol } => json!({"open": key, "protocol": protocol}),
@@ -297,7 +297,7 @@ fn seen(event: client::SocketEvent<String, Message>) -> Value {
     }
 }
 
-/// What a socket has to see, with its contents put together.
+/// The expected events of a socket, with their contents put together.
 fn wanted(event: &Value) -> Value {
     let mut event = event.clone();
     if event.get("close").is_some() && event.get("unsent").is_none() {

@@ -1,4 +1,4 @@
-//! The binary's options, as far as they decide what is served and to whom.
+//! The binary's options that decide which paths are served, and to which pages.
 
 mod common;
 
@@ -114,7 +114,7 @@ async fn what_stops_a_start_is_said_in_a_sentence() {
 /// Colours are for terminals.
 #[tokio::test]
 async fn a_log_in_a_file_has_no_colours() {
-    // What the other tests set is set to nothing, which asks for colours as little as it forbids them.
+    // The variable that other tests set is empty here, which asks for colours as little as it forbids them.
     let mut binary = Binary::start(&["--metrics", "127.0.0.1:0"], &[("NO_COLOR", "")]).await;
     let line = binary.logged("metrics on").await;
     assert!(line.contains("INFO") && !line.contains('\u{1b}'), "{line:?}");

@@ -1,4 +1,4 @@
-//! Connections of handlers and upstreams: a counting allocator compares what the process holds for them with what is counted.
+//! Connections of handlers and upstreams: a counting allocator compares the held memory with the counted memory.
 
 mod common;
 
@@ -21,7 +21,7 @@ use tokio::time::timeout;
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// The memory of the client, and of what is used for the first time, in bytes.
+/// The memory of the client, and of first uses, in bytes.
 const SLACK: usize = 1 << 20;
 
 /// Runs a test to its end, and its tasks, before the next one begins: the allocator counts the whole process.
@@ -52,7 +52,7 @@ impl Before {
         (allocated().saturating_sub(self.allocated), server.stats.memory().saturating_sub(self.counted))
     }
 
-    /// Waits until so much is counted, and checks that it is what is held. Reads what arrives at the link, and takes none of it.
+    /// Waits until so much is counted, and compares that with the held memory. Reads what arrives at the link, and takes none of it.
     async fn check(&self, what: &str, server: &Server, link: &mut Link, expected: usize) {
         let reach = async {
             while self.since(server).1 < expected {

@@ -1,4 +1,4 @@
-//! What has been acknowledged is on disk: the server as it is shipped, killed under load, and with a disk that is full.
+//! Acknowledged commits are on disk: the server as it is shipped, killed under load, and with a disk that is full.
 
 mod common;
 
@@ -245,7 +245,7 @@ impl Volume {
         run("mount", &["-o", "loop,errors=remount-ro", &self.path("image"), &self.path("mounted")])
     }
 
-    /// What its kernel does when the disk fails.
+    /// Fails as the kernel does when the disk fails.
     fn fail(&self) {
         let found = Command::new("findmnt").args(["-no", "SOURCE", &self.path("mounted")]).output();
         let device = String::from_utf8(found.expect("findmnt").stdout).expect("UTF-8");
@@ -253,7 +253,7 @@ impl Volume {
         std::fs::write(format!("/sys/fs/ext4/{name}/trigger_fs_error"), "1").expect("a failure");
     }
 
-    /// What an administrator does then.
+    /// Acts as an administrator does then.
     fn repair(&self) {
         assert!(run("umount", &[&self.path("mounted")]), "unmounted");
         // 1: errors were found and corrected.

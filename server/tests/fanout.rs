@@ -17,10 +17,10 @@ use tokio::time::{sleep, timeout};
 /// Virtual sockets of one link.
 const PER_LINK: usize = 1000;
 
-/// What each run delivers in all, about.
+/// The approximate number of deliveries of each run.
 const DELIVERIES: usize = 2_000_000;
 
-/// What a run publishes at most. A topic keeps as many for each subscriber here: one message that it drops would be
+/// The maximum number of publications of a run. A topic keeps as many for each subscriber here: one message that it drops would be
 /// waited for for ever.
 const MESSAGES: usize = 5000;
 

@@ -143,7 +143,7 @@ async fn an_upstream_that_never_answers_pings_is_kept() {
     let upstream = upstream_at(("127.0.0.1", 0), move |stream, head: String| {
         let mut gone = gone.clone();
         async move {
-            // What it is sent is read, and never looked at.
+            // It reads its input and ignores it.
             let (mut read, mut write) = accepted(stream, &head).await.into_inner().into_split();
             tokio::spawn(async move { tokio::io::copy(&mut read, &mut tokio::io::sink()).await });
             gone.wait_for(|&go| go).await.expect("a test");

@@ -40,7 +40,7 @@ async fn dial_through(kind: Kind, upstream: SocketAddr, protocols: &str) -> Resu
     })
 }
 
-/// What a page sees of a socket to its end. It answers each message with one.
+/// Returns the events of a socket to its end. The page answers each message with one.
 async fn seen(socket: Result<Socket, String>) -> Vec<String> {
     let mut socket = match socket {
         Ok(socket) => socket,
@@ -70,7 +70,7 @@ async fn an_answer_that_is_no_handshake_is_a_refusal_or_a_failure() {
     let wrong =
         "HTTP/1.1 101 OK\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: x\r\n\r\n";
     let chosen = |protocol: &str| format!("Sec-WebSocket-Protocol: {protocol}\r\n");
-    // What was offered; the answer as it is, or the lines to add to a correct one; what a page sees. The library
+    // The offer; the answer as it is, or the lines to add to a correct one; the page's event. The library
     // that dials directly here does not look at extensions; browsers do (RFC 6455 §4.1).
     let cases: [(&str, Result<&str, String>, &str); 12] = [
         ("", Ok("HTTP/1.1 403 Forbidden\r\nContent-Length: 6\r\n\r\nnobody"), "403"),
@@ -135,7 +135,7 @@ async fn a_refusal_comes_with_its_headers_and_all_of_its_body() {
     assert_eq!(body, "why not ".repeat(50_000));
 }
 
-/// What an upstream sends after its 101, how the page sees it, and with which code the upstream is told of its fault.
+/// The bytes of an upstream after its 101, the page's event, and the code that reports the fault to the upstream.
 fn ends() -> Vec<(Vec<u8>, String, Option<u16>)> {
     let closed = |code: u16, reason: &str| {
         (
@@ -429,7 +429,7 @@ async fn the_upstream_is_asked_as_a_browser_asks() {
     }
 }
 
-/// What a client says of itself is not passed on as if a proxy had said it.
+/// A client's claims about itself do not look like a proxy's.
 #[tokio::test]
 async fn forwarding_headers_are_passed_on_from_trusted_proxies_only() {
     let upstream = telling_head().await;

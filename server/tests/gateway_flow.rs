@@ -28,7 +28,7 @@ async fn silent(tell: mpsc::UnboundedSender<&'static str>) -> SocketAddr {
     .await
 }
 
-/// What the upstream tells while the link is served, which brings no news.
+/// Waits for a report of the upstream while the link is served, which has no events.
 async fn told_while(link: &mut Link, heard: &mut mpsc::UnboundedReceiver<&'static str>) -> &'static str {
     tokio::select! {
         word = told(heard) => word,
@@ -87,7 +87,7 @@ async fn an_upstream_that_does_not_answer_in_time_is_given_up() {
 /// each), one message at each hop, and a window.
 const STALLED: usize = 48 * MIB;
 
-/// What would be sent if nobody held it back.
+/// The bytes that would be sent without backpressure.
 const ALL: usize = 96 * MIB;
 const MIB: usize = 1024 * 1024;
 const MESSAGE: usize = 64 * 1024;

@@ -220,7 +220,7 @@ async fn a_page_that_does_not_read_stalls_its_own_channel_only() {
     for n in 0..100 {
         link.endpoint.send(echo, Message::text(n.to_string()));
         loop {
-            // What comes on the other channel is never consumed.
+            // Messages on the other channel are never consumed.
             match link.news().await {
                 Event::Message { channel, message } if channel == echo => {
                     assert_eq!(message, Message::text(n.to_string()));

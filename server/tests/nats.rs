@@ -1,4 +1,4 @@
-//! Several servers on one NATS: what crosses from one to another, and what is seen of it when NATS goes away and comes back.
+//! Several servers on one NATS: messages between them, and the effects of an outage of NATS.
 
 mod common;
 
@@ -159,7 +159,7 @@ async fn until_back(double: &mut Socket) {
     }
 }
 
-/// What is sent while NATS is away reaches the other servers, too, however many outages there are: nobody sends before the others
+/// Messages that are sent while NATS is away reach the other servers, too, however many outages there are: nobody sends before the others
 /// can have subscribed again.
 #[tokio::test]
 async fn what_waits_for_nats_reaches_everybody_in_every_outage() {

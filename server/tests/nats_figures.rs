@@ -1,4 +1,4 @@
-//! What NATS costs between two servers: the figures of `docs/topics.md` and `docs/rpc.md`.
+//! The cost of NATS between two servers: the figures of `docs/topics.md` and `docs/rpc.md`.
 //! `cargo test --release -p manysocket-server --test nats_figures -- --ignored --nocapture`
 
 mod common;

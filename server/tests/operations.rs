@@ -173,7 +173,7 @@ async fn health_tells_when_the_server_goes_away() {
     assert!(binary.ended().await);
 }
 
-/// The handler answers each message once. Whatever it has answered when the server is told to stop arrives, then the close:
+/// The handler answers each message once. All answers until the server gets its signal to stop arrive, then the close:
 /// nothing is lost without a word, nothing comes twice or out of order.
 #[tokio::test]
 async fn what_handlers_have_sent_arrives_before_the_server_goes() {

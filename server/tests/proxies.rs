@@ -26,7 +26,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite as ts;
 
-/// What the proxies here cut a silent connection after, in place of their files' minute.
+/// The idle timeout of the proxies here, in place of their files' minute.
 const SILENCE: Duration = Duration::from_secs(2);
 
 /// How often the server pings a silent link, as the files' comments have it in proportion.

@@ -1,4 +1,4 @@
-//! What all responses of the binary have in common, and which hosts get them.
+//! Headers that all responses of the binary have, and the hosts that get them.
 #![cfg(unix)]
 
 mod common;

@@ -1,4 +1,4 @@
-//! What a store on disk holds beside its documents. In a process of its own: its memory is measured.
+//! The memory of a store on disk beside its documents, measured in a separate process.
 #![cfg(target_os = "linux")]
 
 mod common;

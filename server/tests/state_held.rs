@@ -1,5 +1,5 @@
-//! What documents hold of a process's memory is at most 1.5 times what is counted, whatever their shape. Each shape fills a
-//! store in a process of its own: an allocator keeps what another one has freed.
+//! Documents hold at most 1.5 times the counted memory, whatever their shape. Each shape fills a
+//! store in a separate process: an allocator keeps memory that another one has freed.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -18,10 +18,10 @@ use manysocket_server::state::{Documents, Store};
 const SHAPE: &str = "MANYSOCKET_SHAPE";
 const PLACE: &str = "MANYSOCKET_PLACE";
 
-/// What the store may hold, in bytes. A debug build fills it in about a second.
+/// The limit of the store, in bytes. A debug build fills it in about a second.
 const LIMIT: usize = 12 << 20;
 
-/// What server and client hold beside documents, in bytes: sockets, messages under way, and one commit that is being read.
+/// The memory of server and client beside documents, in bytes: sockets, messages under way, and one commit that is being read.
 const SLACK: usize = 12 << 20;
 
 /// The bytes of each value that is added to a document.
@@ -121,7 +121,7 @@ async fn fill_a_store() {
             let answer = page.answer().await;
             match answer["error"].as_str() {
                 None => {}
-                // NATS has a limit of its own on the bytes of a document.
+                // NATS has its own limit on the bytes of a document.
                 Some("too-large") => break,
                 Some("storage") => break 'fill,
                 Some(_) => panic!("{answer}"),

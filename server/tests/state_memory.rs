@@ -1,4 +1,4 @@
-//! What documents may take of a process's memory, and what keeps collections apart.
+//! The limits on the memory of documents, and the separation of collections.
 
 mod common;
 
@@ -78,7 +78,7 @@ async fn remembered_commits_are_forgotten_before_anything_is_refused() {
         // Too old to tell, which is said.
         pages[0].commit("late", 1, &set("/b", 1)).await;
         assert_eq!(pages[0].answer().await["error"], "expired");
-        // What memory did not hold is there.
+        // The document that memory did not hold is there.
         let (_, version, data) = Page::open(Kind::Native, &server, "/3").await.whole().await;
         assert_eq!((version, data), (20, json!({"a": "19".repeat(25_000)})));
     }

@@ -11,7 +11,7 @@ use common::get;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// What must not be served, wherever it lies.
+/// Names that must not be served, wherever they are.
 const SECRET: &str = "the secret";
 
 fn write(path: &Path, text: &str) {

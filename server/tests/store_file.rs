@@ -232,7 +232,7 @@ async fn a_backup_beside_a_running_server_is_restored_elsewhere() {
     let saved = tool(&["backup", data, file]).await;
     assert!(saved.status.success(), "{}", said(&saved));
     assert_eq!(fs::metadata(folder.path().join("state.sock")).map(|it| mode(&it)).ok(), Some(0o600));
-    // What is committed later is not in it.
+    // Later commits are not in it.
     page.commit("y", 1, &set("/later", 1)).await;
     page.receive().await;
     for busy in [["check", data].as_slice(), &["import", data, file]] {

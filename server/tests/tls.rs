@@ -1,4 +1,4 @@
-//! The binary with TLS of its own: links over wss:, and certificates that are replaced while it serves.
+//! The binary with its own TLS: links over wss:, and certificates that are replaced while it serves.
 #![cfg(unix)]
 
 mod common;
@@ -42,7 +42,7 @@ async fn pages_of_the_same_host_without_tls_are_of_another_origin() {
             ("http://localhost".into(), "403"),
             ("https://localhost".into(), "403"),
         ] {
-            // What a client says of a proxy changes nothing.
+            // A client's claims about a proxy change nothing.
             for more in ["", "X-Forwarded-Proto: http\r\n", "Forwarded: proto=http\r\n"] {
                 let mut stream = files.connect(address).await.expect("TLS");
                 let request = format!(

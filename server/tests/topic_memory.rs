@@ -1,4 +1,4 @@
-//! Topics: what the process holds for them, beside what their limit counts. Each pattern runs in a process of its own, so that none
+//! The memory that the process holds for topics, beside the counted memory. Each pattern runs in a separate process, so that none
 //! finds memory that another has left.
 #![cfg(target_os = "linux")]
 
@@ -17,10 +17,10 @@ const PATTERN: &str = "MANYSOCKET_PATTERN";
 /// The limit on the memory of topics here.
 const LIMIT: usize = 16 << 20;
 
-/// What the process may hold besides: its own code and heap change by less.
+/// The memory that the process may hold besides: its own code and heap change by less.
 const SLACK: usize = 4 << 20;
 
-/// A name, and what is done.
+/// A name, and an action.
 type Pattern = (&'static str, fn(&mut World));
 
 const PATTERNS: [Pattern; 8] = [
@@ -133,7 +133,7 @@ fn one_pattern() {
     let before = resident();
     pattern(&mut world);
     let (held, counted) = (resident().saturating_sub(before), world.stats.topic_memory());
-    // What a reader costs without its topic: an HTTP response, which its connection has to count.
+    // The cost of a reader without its topic: an HTTP response, which its connection has to count.
     let responses = world.readers.len() * 1_500;
     let held = held.saturating_sub(responses);
     eprintln!("{name}: counted {} KiB, held {} KiB", counted / 1024, held / 1024);

@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use tokio::sync::mpsc;
 
-/// What a handler does with its socket, whichever type that has.
+/// The work of a handler with its socket, of either type.
 async fn script<S>(mut socket: S, path: String, tell: mpsc::UnboundedSender<String>)
 where
     S: Stream<Item = Result<WsMessage, axum::Error>> + Sink<WsMessage, Error = axum::Error> + Unpin,
@@ -257,7 +257,7 @@ async fn the_page_leaves() {
         let mut socket = open(kind, form, server, "echo").await;
         socket.send(Message::text("x")).await;
         assert_eq!(socket.receive().await, text("x"));
-        // What it sends last arrives, however the handler answers.
+        // Its last message arrives, however the handler answers.
         socket.send(Message::text("last")).await;
         socket.leave(1001).await;
         assert_eq!(told(heard).await, "close Some(\"1001 \")");
@@ -323,7 +323,7 @@ async fn handlers_know_the_same_of_their_request() {
     }
 }
 
-/// Of virtual opens only: hyper upgrades a native connection whatever becomes of its 101.
+/// Only for virtual opens: hyper upgrades a native connection whatever becomes of its 101.
 #[tokio::test]
 async fn a_failed_upgrade_is_reported() {
     let (ours, mut heard) = mpsc::unbounded_channel();

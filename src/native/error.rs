@@ -12,7 +12,7 @@ pub enum Error {
     Url {
         /// The URL, as given.
         url: String,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
     /// A subprotocol is not a token of RFC 9110 §5.6.2, or is given twice.

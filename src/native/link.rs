@@ -40,7 +40,7 @@ pub(super) struct State {
     pub(super) has_ended: bool,
 }
 
-/// What the application sees of a socket.
+/// The state of a socket that the application sees.
 #[derive(Debug, Default)]
 pub(super) struct SocketState {
     /// `None` once the channel has ended: its number may be another's.

@@ -1,4 +1,4 @@
-//! What JavaScript calls (`js/link.js`): functions of numbers and handles, called as the wasm exports them.
+//! The exports that JavaScript calls (`js/link.js`): functions of numbers and handles, called as the wasm exports them.
 //!
 //! A link is a number. One that has been given up does nothing.
 
@@ -57,7 +57,7 @@ pub fn consumed(link: u32, channel: u32, units: u32) {
     table::with(link, |link| link.consumed(channel, units));
 }
 
-/// Closes a socket after what is queued; code 0: none.
+/// Closes a socket after its queued messages; code 0: none.
 #[wasm_bindgen]
 pub fn close(link: u32, channel: u32, code: u16, reason: JsString, units: u32) {
     table::with(link, |link| link.close(channel, code, reason, units));
@@ -93,7 +93,7 @@ pub fn physical_opened(link: u32) {
     table::with(link, PageLink::opened);
 }
 
-/// Sends what is queued, as far as credit allows.
+/// Sends queued messages, as far as credit allows.
 #[wasm_bindgen]
 pub fn flush(link: u32) {
     link::flush(link);
@@ -111,7 +111,7 @@ pub fn receive_binary(link: u32, buffer: &ArrayBuffer, length: u32) {
     link::receive_binary(link, buffer, length);
 }
 
-/// Does what is due.
+/// Handles the timeouts that are due.
 #[wasm_bindgen(js_name = handleTimeout)]
 pub fn handle_timeout(link: u32) {
     link::handle_timeout(link);

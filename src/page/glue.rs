@@ -1,4 +1,4 @@
-//! What JavaScript does for Rust (`js/glue.js`).
+//! Functions of JavaScript for Rust (`js/glue.js`).
 //!
 //! Links are numbers. Strings of Rust cross as address and length.
 
@@ -110,7 +110,7 @@ mod raw {
 
         /// A part of a text. It keeps the whole text.
         pub(crate) fn slice(text: &JsString, start: i32, end: i32) -> JsString;
-        /// A part of a text with memory of its own.
+        /// A part of a text with separate memory.
         #[wasm_bindgen(js_name = sliceAlone)]
         pub(crate) fn slice_alone(text: &JsString, start: i32, end: i32) -> JsString;
         /// 1 if a surrogate pair lies across a position.

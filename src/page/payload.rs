@@ -1,4 +1,4 @@
-//! What waits to be sent.
+//! Payloads that wait to be sent.
 
 use manysocket_protocol::{Payload, Side};
 

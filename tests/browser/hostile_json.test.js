@@ -1,4 +1,4 @@
-// What a server says in JSON, to documents, functions and JSON sockets: anything may come, and nothing of it becomes a property of what
+// JSON of a hostile server, for documents, functions and JSON sockets: anything may come, and nothing of it becomes a property of what
 // it does not belong to. In Node.js, over a socket of the test's: the code is the page's, and needs nothing of a browser.
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, mock, test } from "node:test";

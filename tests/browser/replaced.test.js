@@ -1,4 +1,4 @@
-// What a page has put in the place of the physical socket's `send` may throw, and may use virtual sockets of the same link.
+// A page's replacement of the physical socket's `send` may throw, and may use virtual sockets of the same link.
 // In Node.js, over a socket of the test's; the code is the page's.
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -10,7 +10,7 @@ class Played extends EventTarget {
   bufferedAmount = 0;
   protocol = "manysocket.v1";
   sent = [];
-  /** What the page has put in the place of `send`. */
+  /** The page's replacement of `send`. */
   before = () => {};
 
   constructor(url) {

@@ -70,7 +70,7 @@ test("an authentication layer lets in and keeps out alike", async () => {
   const out = await seeBoth(page, "/test/secret/echo");
   assert.deepEqual(out.events, FAILED);
   await page.context().addCookies([{ name: "session", value: "good", url: world.server.origin }]);
-  // The link carries the cookies of its own handshake: a new page, as after logging in.
+  // The link carries the cookies of its handshake: a new page, as after logging in.
   await page.reload();
   const inside = await seeBoth(page, "/test/secret/echo");
   assert.deepEqual(inside.events, ["open", "message"]);

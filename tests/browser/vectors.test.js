@@ -53,7 +53,7 @@ const THINGS = ["open", "handshake", "receive", "send", "close", "consumed"];
 /** The steps that a page can perform: it cannot set time and settings, or give up an open socket. */
 const isPlayed = (step) =>
   THINGS.some((thing) => thing in step) && step.receive?.text_bytes === undefined && step.open?.channel !== null;
-/** Of these the reader does not read: a page does. */
+/** The reader does not read these: a page does. */
 const UNREAD = [
   "violation: data beyond the credit (client)",
   "a channel that is opened again begins with the window, not with the credit of the one before",

@@ -120,7 +120,7 @@ fn locked<'a>(lock: &'a str, name: &str) -> Result<&'a str> {
         .with_context(|| format!("Cargo.lock names no crate `{name}`"))
 }
 
-/// What starts the wasm, in place of what wasm-bindgen wrote: the package calls it in one way only.
+/// The code that starts the wasm, in place of wasm-bindgen's: the package calls it in one way only.
 const START: &str = "
 let wasm;
 export function initSync({ module }) {

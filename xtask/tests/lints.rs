@@ -35,6 +35,6 @@ fn no_crate_may_be_unsafe() {
         let lints = table(&manifest, "lints");
         assert_eq!(lints.first().map(String::as_str), Some("workspace = true"), "{manifest}");
     }
-    // A workspace of its own.
+    // A separate workspace.
     assert!(forbids(table(root().join("fuzz/Cargo.toml"), "lints.rust")));
 }

@@ -141,7 +141,7 @@ impl<K: Clone> Client<K> {
     /// Takes in a physical message.
     ///
     /// # Errors
-    /// Returns a [`Violation`] if the server broke the protocol. What came before it has taken effect. The host closes the
+    /// Returns a [`Violation`] if the server broke the protocol. Everything before it has taken effect. The host closes the
     /// physical WebSocket with [`Violation::code`] and calls [`Client::lost`] with `failed`.
     pub fn receive(&mut self, now: Millis, message: Physical) -> Result<(), Violation> {
         match message {

@@ -1,4 +1,4 @@
-//! What happens to a socket, as its host hears of it.
+//! The events of a socket, for its host.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use super::Unsent;
 /// The close code that means "no closing handshake" (RFC 6455 §7.4.1).
 const ABNORMAL: u16 = 1006;
 
-/// What a host has to do for a socket. The order is that of the events that a native `WebSocket` fires.
+/// An action of the host for a socket. The order is that of the events that a native `WebSocket` fires.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SocketEvent<K, M> {
     /// The server accepted the socket.
@@ -37,7 +37,7 @@ pub enum SocketEvent<K, M> {
         key: K,
         /// How it ended.
         close: SocketClose,
-        /// What the application sent and the network never carried: it stays in `bufferedAmount`.
+        /// Bytes that the application sent and the network never carried: they stay in `bufferedAmount`.
         unsent: Unsent,
     },
 }

@@ -1,4 +1,4 @@
-//! What a [`Link`](super::Link) asks of its host: how it holds messages, and where their contents are.
+//! The interface of a [`Link`](super::Link) to its host: how it holds messages, and where their contents are.
 
 use crate::Violation;
 use crate::connection::Span;
@@ -6,7 +6,7 @@ use crate::transmit::Payload;
 
 /// How a host holds messages, and how it names its sockets.
 pub trait Host {
-    /// What names a socket in its events.
+    /// The name of a socket in its events.
     type Key: Clone;
     /// A message to send, or a string of a frame.
     type Payload: Payload;

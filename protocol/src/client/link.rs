@@ -25,7 +25,7 @@ const NO_CODE: u16 = 1005;
 /// The close code that stands for "no closing handshake" (RFC 6455 §7.4.1).
 const ABORTED: u16 = 1006;
 
-/// What a host has to do after [`Link::handle_timeout`].
+/// The host's action after [`Link::handle_timeout`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Timeout {
     /// Nothing but to drain.

@@ -17,7 +17,7 @@ pub enum ReadyState {
     Closed = 3,
 }
 
-/// What the host has to do when an application closes a socket.
+/// The host's action when an application closes a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Closing {
     /// Nothing: the socket was closed before.
@@ -91,7 +91,7 @@ impl Socket {
 /// send: 1000 for a reason without a code.
 ///
 /// # Errors
-/// Returns what is wrong: the code is neither 1000 nor from 3000 to 4999, or the reason is longer than 123 bytes.
+/// Returns the reason: the code is neither 1000 nor from 3000 to 4999, or the reason is longer than 123 bytes.
 pub fn check_close(code: Option<u16>, reason_bytes: usize) -> Result<Option<u16>, &'static str> {
     if code.is_some_and(|code| code != 1000 && !(3000..=4999).contains(&code)) {
         return Err("the close code must be 1000 or from 3000 to 4999");

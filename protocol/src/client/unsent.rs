@@ -1,4 +1,4 @@
-//! What `bufferedAmount` counts of a socket.
+//! Counts the `bufferedAmount` of a socket.
 
 use std::collections::VecDeque;
 

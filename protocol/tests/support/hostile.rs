@@ -18,7 +18,7 @@ pub(crate) const SETTINGS: Settings = Settings::new()
 /// The token of all links.
 const TOKEN: Token = Token::new([7; 16]);
 
-/// What a host does with an endpoint: by turns what it should, and what it might.
+/// A host that uses an endpoint correctly and incorrectly by turns.
 pub(crate) struct Host {
     side: Side,
     endpoint: Endpoint,
@@ -46,7 +46,7 @@ impl Host {
         received.is_ok()
     }
 
-    /// Does something of its own; false once it finds the link dead.
+    /// Acts without a cause; false once it finds the link dead.
     pub(crate) fn act(&mut self, rng: &mut Rng) -> bool {
         if self.channels.is_empty() {
             return true;

@@ -1,4 +1,4 @@
-//! What the tests and the fuzz targets share: simulated peers, correct and hostile.
+//! Shared by the tests and the fuzz targets: simulated peers, correct and hostile.
 
 // Each test uses a part of it.
 #![allow(dead_code)]

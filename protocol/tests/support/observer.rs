@@ -1,5 +1,5 @@
 //! A bystander at one side of a link. It reads every frame that its side sends and receives, knows the protocol only as
-//! `docs/protocol.md` tells it, and keeps the books: which channels there are, and who has how much credit.
+//! `docs/protocol.md` tells it, and keeps the books: the channels that exist, and the credit of each side.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -16,18 +16,18 @@ pub(crate) enum Way {
 /// The least piece of a message that is not its last (§6), beside a surrogate pair.
 const MIN_PIECE: u32 = 4095;
 
-/// What is known of a channel. Pairs are by [`Way`].
+/// The state of a channel. Pairs are by [`Way`].
 #[derive(Default, Debug)]
 struct Ledger {
     accepted: bool,
     ended: [bool; 2],
     /// Its side takes nothing more.
     given_up: bool,
-    /// What may still go that way.
+    /// The credit that is left that way.
     credit: [u32; 2],
     /// The kind of a message of which a part has gone that way.
     partial: [Option<Kind>; 2],
-    /// What the last pieces of unread messages cost. Credit and they together never exceed the window: a piece that comes
+    /// The cost of the last pieces of unread messages. Credit and they together never exceed the window: a piece that comes
     /// only moves its cost from one to the other.
     unread: VecDeque<u32>,
 }
@@ -94,7 +94,7 @@ impl Observer {
     /// All that its side wanted to send has been seen: its windows must not have grown further than they may, together.
     pub(crate) fn check_windows(&self) {
         let Settings { window, window_growth, .. } = self.own;
-        // What comes on others is not kept.
+        // Messages on others are not kept.
         let kept =
             self.channels.values().filter(|ledger| !ledger.given_up && !ledger.ended[Way::Received as usize]);
         let sizes =
@@ -170,7 +170,7 @@ impl Observer {
                     let code = integer(&mut headers);
                     texts += integer(&mut headers);
                     let gives_up_early = code == 1006 && self.sender(way) == Side::Client;
-                    // What answers a REFUSE comes behind it.
+                    // The answer to a REFUSE follows it.
                     let ledger = self.channel(channel);
                     let refused = ledger.ended[1 - way as usize];
                     assert!(ledger.accepted || gives_up_early || refused, "CLOSE {channel} before ACCEPT");
@@ -273,7 +273,7 @@ impl Observer {
             ledger.accepted && !ledger.ended[way as usize],
             "GRANT on channel {channel}, which is not open"
         );
-        // What this side grants, the other may send.
+        // The other side may send as much as this side grants.
         ledger.credit[1 - way as usize] += units;
     }
 

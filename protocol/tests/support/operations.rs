@@ -12,9 +12,9 @@ use super::rng::Rng;
 /// One side's view of one life of a channel.
 #[derive(Default)]
 struct Life {
-    /// What was sent here and has not arrived there yet.
+    /// Messages that were sent here and have not arrived there yet.
     in_flight: VecDeque<Message>,
-    /// What has arrived and has not been consumed yet.
+    /// Messages that have arrived and have not been consumed yet.
     unread: Vec<u32>,
     open: bool,
     closed_here: Option<Close>,
@@ -32,7 +32,7 @@ impl Life {
     }
 }
 
-/// What a run has done.
+/// The counts of a run.
 #[derive(Default)]
 pub(crate) struct Counts {
     pub(crate) opens: usize,
@@ -140,7 +140,7 @@ impl Run {
             7 | 8 => {
                 let most = if self.rng.one_in(2) { usize::MAX } else { self.rng.below(4) };
                 self.pair.transmit_some(side, most);
-                // A client refuses some of its own opens then.
+                // A client then refuses some of its opens itself.
                 self.events(side);
             }
             9 => self.pair.now += self.rng.below(20) as u64,
@@ -180,13 +180,13 @@ impl Run {
         (!found.is_empty()).then(|| found[self.rng.below(found.len())])
     }
 
-    /// What a side thinks of a channel.
+    /// A channel as a side sees it.
     fn life(&mut self, channel: Channel, side: Side) -> &mut Life {
         let serial = self.serials[side as usize][&channel];
         &mut self.lives[serial][side as usize]
     }
 
-    /// What the other side thinks of what a side calls `channel`.
+    /// The other side's view of the channel that a side calls `channel`.
     fn other(&mut self, channel: Channel, side: Side) -> &mut Life {
         let serial = self.serials[side as usize][&channel];
         &mut self.lives[serial][1 - side as usize]
@@ -228,7 +228,7 @@ impl Run {
         self.pair.end(side).consumed(channel, unread.len() as u32, unread.iter().sum());
     }
 
-    /// The link breaks: what is on its way is lost from some point on, in each direction. Then it is dialled again.
+    /// The link breaks: messages in flight are lost from some point on, in each direction. Then it is dialled again.
     fn cut(&mut self) {
         for side in SIDES {
             let kept = self.rng.below(5);

@@ -19,7 +19,7 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    /// Both ends before the handshake. What the client opens now rides in it.
+    /// Both ends before the handshake. Channels that the client opens now ride in it.
     pub(crate) fn new(client: Endpoint, server_settings: Settings) -> Self {
         Self::at(0, client, server_settings)
     }
@@ -60,7 +60,7 @@ impl Pair {
         }
     }
 
-    /// Gives one side what has arrived by now.
+    /// Delivers the messages that have arrived at one side by now.
     pub(crate) fn deliver(&mut self, side: Side) {
         let (endpoint, wire) = match side {
             Side::Client => (&mut self.client, &mut self.to_client),
@@ -76,7 +76,7 @@ impl Pair {
         self.to_client.is_empty() && self.to_server.is_empty()
     }
 
-    /// Loses the end of what is on its way to one side, `kept` messages of it excepted, which arrive.
+    /// Loses the messages in flight to one side, except the first `kept`, which arrive.
     pub(crate) fn lose(&mut self, side: Side, kept: usize) {
         let wire = match side {
             Side::Client => &mut self.to_client,

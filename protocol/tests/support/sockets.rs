@@ -15,7 +15,7 @@ const IDLE: Millis = 5_000;
 /// Longer than any deadline of a socket: the longest is that of an open.
 const PATIENCE: Millis = 300_000;
 
-/// What the server's application did with an open.
+/// The decision of the server's application about an open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Answer {
     None,
@@ -47,7 +47,7 @@ struct Life {
     is_over: bool,
 }
 
-/// What a run has done.
+/// The counts of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) opens: usize,
@@ -300,7 +300,7 @@ impl Run {
             self.server.receive(self.now, message).expect("a correct client");
             self.server_events();
         }
-        // What came in the handshake.
+        // The opens of the handshake.
         self.server_events();
     }
 
@@ -365,7 +365,7 @@ impl Run {
         self.served.iter().rev().find(|&&(of, _)| of == channel).expect("a channel that is served").1
     }
 
-    /// The client's applications see what has happened.
+    /// Delivers the events to the client's applications.
     fn events(&mut self) {
         while let Some(event) = self.client.poll_event() {
             let (SocketEvent::Open { key, .. }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use manysocket_protocol::{Millis, Physical};
 
-/// What is on its way, each with the time of its arrival.
+/// The messages in flight, each with the time of its arrival.
 pub(crate) struct Wire<T>(VecDeque<(Millis, T)>);
 
 impl<T> Default for Wire<T> {
@@ -14,7 +14,7 @@ impl<T> Default for Wire<T> {
 }
 
 impl<T> Wire<T> {
-    /// Arrives at `at`, or behind what is on its way already, at so many bytes a millisecond.
+    /// Arrives at `at`, or behind the messages already in flight, at so many bytes a millisecond.
     pub(crate) fn send(&mut self, item: T, bytes: usize, at: Millis, bandwidth: Option<usize>) {
         let taken = bandwidth.map_or(0, |bandwidth| bytes / bandwidth) as Millis;
         let free = self.last().unwrap_or(0);

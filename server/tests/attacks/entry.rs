@@ -1,4 +1,4 @@
-//! Who gets in, and where to: origins, paths, and what stands in an open.
+//! Entry: origins, paths, and the contents of an open.
 
 use axum::Router;
 use axum::http::HeaderMap;
@@ -66,7 +66,7 @@ async fn origins() {
         ("example.com@evil.example", &["http://example.com"], "400"),
         ("evil.example@example.com", &["http://example.com"], "400"),
         ("", &["http://example.com"], "403"),
-        // What is no host at all, and other ways to write one, which no browser does (RFC 9110 §7.2, RFC 3986 §3.2.2).
+        // Values that are no host, and spellings of one that no browser uses (RFC 9110 §7.2, RFC 3986 §3.2.2).
         ("example.com\tx", &["http://example.com"], "400"),
         ("exam\tple.com", &["http://example.com"], "400"),
         ("exam ple.com", &["http://example.com"], "400"),
@@ -91,7 +91,7 @@ async fn origins() {
         ("[::ffff:127.0.0.1]", &["http://127.0.0.1"], "403"),
         ("example.com:080", &["http://example.com"], "403"),
         ("[::1]:8080", &["http://[::1]:8080"], "101"),
-        // What proxies say counts for nothing: none is trusted.
+        // Headers of proxies count for nothing: none is trusted.
         ("example.com\r\nX-Forwarded-Host: evil.example", &["http://evil.example"], "403"),
         ("example.com\r\nForwarded: host=evil.example;proto=http", &["http://evil.example"], "403"),
         ("example.com\r\nX-Forwarded-Proto: https", &["http://example.com"], "101"),
@@ -116,7 +116,7 @@ async fn status(server: &Server, head: &str) -> String {
     String::from_utf8(line).expect("ASCII").split_off("HTTP/1.1 ".len())
 }
 
-/// Whoever is in front may have looked at the target (RFC 9112 §3.2.2).
+/// A proxy in front may have looked at the target (RFC 9112 §3.2.2).
 #[tokio::test]
 async fn the_host_of_an_absolute_target_counts_in_place_of_the_header() {
     let binary = Binary::start(&[], &[]).await;
@@ -174,7 +174,7 @@ async fn paths() {
     let mut link = Link::dial(&binary.server).await;
     let channel = link.open("/demo/echo?x=/../..&y=%2f").await;
     for (status, targets) in [
-        // What a URL parser would change, and what some would take for a slash.
+        // Characters that a URL parser would change, or that some would take for a slash.
         (
             400,
             &[

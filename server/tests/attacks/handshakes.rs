@@ -59,7 +59,7 @@ async fn heads_of_any_length() {
                     }
                 }
                 let mut answer = Vec::new();
-                // What it does not read, it resets.
+                // Unread input resets the connection.
                 let _ = stream.read_to_end(&mut answer).await;
                 answer
             });

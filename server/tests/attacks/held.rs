@@ -1,4 +1,4 @@
-//! What links have the process hold, beside what is counted for them: at most one and a half times as much.
+//! The memory that the process holds for links: at most one and a half times the counted memory.
 
 use futures_util::SinkExt;
 use manysocket_protocol::Message;
@@ -15,7 +15,7 @@ use crate::wire::{
     hello, opened, opens, settled, silent, unknown,
 };
 
-/// What does not grow with the attack, in bytes: pages of the program that are used for the first time, and what the
+/// Memory that does not grow with the attack, in bytes: pages of the program that are used for the first time, and what the
 /// allocator keeps.
 const SLACK: usize = 10 << 20;
 
@@ -104,7 +104,7 @@ async fn messages_beside_junk() {
     }
 }
 
-/// What messages cost besides their content.
+/// The cost of messages besides their content.
 #[tokio::test]
 async fn the_smallest_messages() {
     for (size, count) in [(0, 4_000), (1, 3_900), (30, 2_700), (100, 1_500)] {

@@ -1,4 +1,4 @@
-//! What a correct peer would not say: about itself, about credit, about channels that it does not have.
+//! Lies of a peer: about itself, about credit, about channels that it does not have.
 
 use futures_util::SinkExt;
 use manysocket_protocol::SUBPROTOCOL;
@@ -13,7 +13,7 @@ use crate::wire::{
     unknown,
 };
 
-/// What comes before what is wrong.
+/// The traffic before the lie.
 #[derive(Clone, Copy)]
 enum Before {
     Nothing,
@@ -21,7 +21,7 @@ enum Before {
     Open,
 }
 
-/// What ends a link, and the reason that it ends with.
+/// A lie that ends a link, and the reason that it ends with.
 fn wrong() -> Vec<(Before, Vec<u8>, &'static str)> {
     use Before::{Nothing, Open};
     let open = |channel| frame(channel, OPEN, &[0, 0]);
@@ -132,7 +132,7 @@ async fn numbers_of_other_links_channels() {
     }
 }
 
-/// What a page may say of itself, however large, costs the server nothing and changes nothing of its own limits.
+/// Claims of a page about itself, however large, cost the server nothing and do not change its limits.
 #[tokio::test]
 async fn boasts() {
     const MAX: usize = u32::MAX as usize;

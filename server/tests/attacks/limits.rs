@@ -1,4 +1,4 @@
-//! Every limit of a link, crossed: the peer is told by a code and a reason, the log and the figures by its name, and nobody
+//! Every limit of a link, crossed: the peer gets a code and a reason, the log and the figures by its name, and nobody
 //! else notices.
 
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::wire::{
     BINARY_PART, MAX_CREDIT, WINDOW, batch, end, frame, greeted, hello, opened, opens, settled, silent,
 };
 
-/// What the neighbour says.
+/// The neighbour's text.
 const WORDS: &str = "still here";
 
 const DOCUMENT: &str = include_str!("../../../docs/security.md");
@@ -219,7 +219,7 @@ async fn physical_message() {
             wire.send(part).await.expect("an open link");
         }
         let (code, _) = end(&mut wire).await;
-        // What the server has not read of it, it resets, and then the code may not arrive.
+        // Input that the server has not read resets the connection, and then the code may not arrive.
         assert!(matches!(code, 1009 | 1006), "{code}");
         limited.crossed("physical_message", 1009).await;
     }

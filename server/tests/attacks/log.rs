@@ -1,4 +1,4 @@
-//! What a server logs that runs in the test's own thread.
+//! The log of a server that runs in the test's thread.
 
 use std::cell::RefCell;
 use std::io::{self, Write};
@@ -28,7 +28,7 @@ pub(crate) fn begin() {
     WRITTEN.take();
 }
 
-/// What it has logged since.
+/// The log since then.
 pub(crate) fn text() -> String {
     WRITTEN.with_borrow(|written| String::from_utf8(written.clone()).expect("UTF-8"))
 }

@@ -20,7 +20,7 @@ const WORK: Duration = Duration::from_millis(300);
 /// The text that the neighbour sends.
 const WORDS: &str = "are you there";
 
-/// What one echo of the neighbour took.
+/// The time of one echo of the neighbour.
 struct Echo {
     /// The server's processor time, in steps of 10 ms.
     work: Duration,
@@ -34,7 +34,7 @@ fn p99(echoes: &[Echo], of: impl Fn(&Echo) -> Duration) -> Duration {
     times[times.len() * 99 / 100]
 }
 
-/// A page that exchanges messages on a link of its own, in a thread of its own, until it is stopped.
+/// A page that exchanges messages on its own link, in its own thread, until it is stopped.
 struct Neighbour {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Vec<Echo>>,

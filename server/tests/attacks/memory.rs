@@ -1,4 +1,4 @@
-//! What the server is made to keep: messages that do not end, and messages that nobody takes.
+//! Memory that the server is made to keep: messages that do not end, and messages that nobody takes.
 
 use manysocket_protocol::{Event, Message};
 use tokio::io::AsyncWriteExt;

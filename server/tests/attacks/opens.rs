@@ -109,7 +109,7 @@ async fn channels_that_the_server_closes_at_once() {
     .await;
 }
 
-/// What a page can have a gateway dial.
+/// The dials that a page can cause at a gateway.
 #[tokio::test]
 async fn opens_of_what_never_answers() {
     let dialled = Arc::new(AtomicUsize::new(0));

@@ -63,10 +63,10 @@ fn run(program: &str, arguments: &[&str]) {
     assert!(output.status.success(), "{program} {arguments:?}: {output:?}");
 }
 
-/// What was seen during runs.
+/// The measurements of runs.
 #[derive(Default)]
 struct Seen {
-    /// Of each of the neighbour's echoes.
+    /// The times of the neighbour's echoes.
     times: Vec<Duration>,
     /// The most that the server counted, in bytes.
     counted: f64,
@@ -85,7 +85,7 @@ impl Seen {
     }
 }
 
-/// What the watching thread is to do during a run.
+/// The task of the watching thread during a run.
 struct Job {
     address: SocketAddr,
     metrics: SocketAddr,

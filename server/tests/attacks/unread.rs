@@ -12,7 +12,7 @@ use crate::common::upstream::{accepting, frame, upstream};
 use crate::common::{Link, Wire, dial};
 use crate::wire::{ECHO, PING, batch_bytes, greeted, opens, physical};
 
-/// What each sends: several times what the sockets of both sides hold.
+/// The bytes that each sends: several times the buffers of both sides.
 const SENT: usize = 24 << 20;
 
 /// The most memory that the server takes for it, in kB: what an allocator keeps, and no part of `SENT`.

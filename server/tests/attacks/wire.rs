@@ -113,7 +113,7 @@ pub(crate) async fn greeted(server: &Server) -> Wire {
 pub(crate) async fn opened(server: &Server, path: &str) -> Wire {
     let mut wire = greeted(server).await;
     wire.send(opens(1, 1, path)).await.expect("an open link");
-    // HELLO may come in a message of its own.
+    // HELLO may arrive in a separate message.
     while !next(&mut wire).await.into_data().ends_with(&frame(1, ACCEPT, &[0])) {}
     wire
 }
@@ -175,7 +175,7 @@ pub(crate) async fn flood(wire: Wire, bytes: Vec<u8>, times: usize) {
         let reading = tokio::time::timeout(PATIENCE, reader.read(&mut part));
         let length = reading.await.expect("something in time").expect("an open link");
         assert_ne!(length, 0, "the link ended: {:?}", String::from_utf8_lossy(&tail));
-        // What is looked for may come in two parts.
+        // The wanted text may arrive in two parts.
         tail.drain(..tail.len().saturating_sub(LAST.len()));
         tail.extend_from_slice(&part[..length]);
     }

@@ -1,4 +1,4 @@
-//! The server as its users run it: the binary, in a process of its own.
+//! The server as its users run it: the binary, in its own process.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -68,7 +68,7 @@ impl Binary {
         .unwrap_or_else(|_| panic!("no line in time with {text:?}"))
     }
 
-    /// What it has logged since the last line that was read.
+    /// The log since the last line that was read.
     pub(crate) fn unread(&mut self) -> Vec<String> {
         std::iter::from_fn(|| self.log.try_recv().ok()).collect()
     }

@@ -183,7 +183,7 @@ pub(crate) enum Socket {
     Virtual(Box<Link>, u32),
 }
 
-/// What a socket receives.
+/// An item that a socket receives.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Received {
     Message(Message),
@@ -221,7 +221,7 @@ impl Socket {
         }
     }
 
-    /// As in a page, what is sent to a socket that has ended is lost.
+    /// As in a page, messages to a socket that has ended are lost.
     pub(crate) async fn send(&mut self, message: Message) {
         match self {
             Self::Native(wire) => {
@@ -315,7 +315,7 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> String {
     answer
 }
 
-/// What a handler tells the test, or a failure if it does not.
+/// Waits for a report of a handler; fails if none arrives.
 pub(crate) async fn told<T>(heard: &mut mpsc::UnboundedReceiver<T>) -> T {
     timeout(PATIENCE, heard.recv()).await.expect("word in time").expect("a handler that lives")
 }

@@ -11,7 +11,7 @@ use super::{KINDS, Kind};
 
 pub(crate) struct NatsServer {
     address: SocketAddr,
-    /// What it keeps over a restart.
+    /// The folder that it keeps over a restart.
     folder: TempDir,
     arguments: Vec<String>,
     process: Child,
@@ -44,7 +44,7 @@ impl NatsServer {
         format!("nats://{}", self.address)
     }
 
-    /// A connection of its own, as each process has one.
+    /// Opens another connection, as each process has its own.
     pub(crate) async fn connect(&self) -> Nats {
         Nats::connect(&self.url()).await.expect("it answers")
     }
@@ -86,7 +86,7 @@ impl Backend {
     }
 }
 
-/// Each place, NATS with a server of its own.
+/// Each place, NATS with its own server.
 pub(crate) async fn backends() -> Vec<Backend> {
     let mut backends = vec![Backend::here()];
     if let Some(server) = NatsServer::start().await {

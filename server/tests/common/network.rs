@@ -6,7 +6,7 @@ use std::process::Command;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-/// What the machines are called besides their number.
+/// The names of the machines, without their numbers.
 const NAME: &str = "manysocket-test";
 
 pub(crate) struct Wire {
@@ -42,7 +42,7 @@ impl Wire {
         format!("10.78.0.{}", end + 1)
     }
 
-    /// Runs a future on one of the machines, in a thread of its own.
+    /// Runs a future on one of the machines, in a separate thread.
     pub(crate) fn run_at<F: Future<Output = ()>>(
         &self,
         end: usize,
@@ -56,7 +56,7 @@ impl Wire {
         })
     }
 
-    /// Nothing arrives any more, and nobody is told: what is sent goes to a card that nobody has.
+    /// Nothing arrives any more, without notice: packets are sent to a card that nobody has.
     pub(crate) fn cut(&self) {
         for (end, other) in [(0, 1), (1, 0)] {
             let (name, address) = (self.name(end), Self::address(other));

@@ -1,4 +1,4 @@
-//! Upstream servers that do what they are told, byte by byte.
+//! Upstream servers that a test controls byte by byte.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -37,7 +37,7 @@ where
             tokio::spawn(async move {
                 let mut head = Vec::new();
                 while !head.ends_with(b"\r\n\r\n") {
-                    // Whoever dialled may have given up.
+                    // The client may have given up.
                     let Ok(byte) = stream.read_u8().await else { return };
                     head.push(byte);
                 }

@@ -1,4 +1,4 @@
-//! What the server sends.
+//! Handles the server's messages.
 
 use manysocket_protocol::Violation;
 use manysocket_protocol::physical::{NOT_UTF8, read_lengths, read_text_head};

@@ -111,7 +111,7 @@ pub(crate) fn send_binary(link: u32, channel: u32, array: Uint8Array, length: u3
     queued != Queued::Refused
 }
 
-/// What came of a message to send.
+/// The result of a message to send.
 #[derive(Default, PartialEq)]
 enum Queued {
     /// The socket sends no more.

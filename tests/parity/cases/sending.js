@@ -159,7 +159,7 @@ export const cases = {
     }
     socket.close();
   },
-  // Of all the sizes at which a link changes how it sends; the last socket's do not fit into a window.
+  // All the sizes at which a link changes how it sends; the last socket's do not fit into a window.
   "one buffer for the messages of several sockets": async ({ WebSocket, url, log }) => {
     const sockets = await Promise.all([0, 1, 2].map(() => opened(WebSocket, url)));
     const sizes = [0, 3, 5000, 16_383, 16_384, 40_000, 140_000, 1, 300_000];

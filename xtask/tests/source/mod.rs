@@ -113,7 +113,7 @@ impl Crate {
         types
     }
 
-    /// Returns the file that defines what is at a path of this crate; through exports, to where it stands.
+    /// Returns the file that defines the item at a path of this crate; through exports, to where it stands.
     fn file(&self, path: &[String]) -> Option<&str> {
         let length = (0..=path.len()).rev().find(|length| self.modules.contains_key(&path[..*length]))?;
         let module = &self.modules[&path[..length]];
@@ -196,7 +196,7 @@ fn flatten(tree: &UseTree) -> Vec<(String, Vec<String>)> {
     }
 }
 
-/// Returns the path below the crate's root; `None` for what is another crate's, or a name of the file itself.
+/// Returns the path below the crate's root; `None` for an item of another crate, or a name of the file itself.
 fn absolute(segments: &[String], here: &[String], children: &BTreeSet<String>) -> Option<Vec<String>> {
     let (first, rest) = segments.split_first()?;
     let mut path = match first.as_str() {

@@ -1,11 +1,11 @@
-//! What must be so once the network has healed, and in the end.
+//! Conditions that must hold once the network has healed, and at the end.
 
 use super::super::observer::Way;
 use super::life::Seen;
 use super::{CALM, State, World};
 
 impl World {
-    /// What has not arrived, has not been read or has not ended, though it must.
+    /// Messages and channels that must have arrived, been read or ended, and have not.
     pub(super) fn unrest(&self) -> Option<String> {
         if self.servers.iter().any(|server| server.state == State::Draining) {
             return Some("the end of a server".into());
@@ -83,7 +83,7 @@ impl World {
         self.check_kept();
     }
 
-    /// Nothing is kept of what has been read, or can no longer be.
+    /// Nothing is kept of messages that have been read, or can no longer be read.
     pub(super) fn check_kept(&self) {
         for half in self.lives.iter().flat_map(|life| &life.halves) {
             assert_eq!(half.kept(), 0, "messages are kept: {half:?}");

@@ -1,4 +1,4 @@
-//! What the two ends of a link do: take in, write, watch the time, and go.
+//! The two ends of a link: they take in, write, watch the time, and leave.
 
 use manysocket_protocol::{Endpoint, Event, Side};
 
@@ -17,7 +17,7 @@ impl World {
         }
     }
 
-    /// Takes in what has arrived.
+    /// Takes in the messages that have arrived.
     pub(super) fn deliver(&mut self, link: usize, side: Side) {
         let other = if side == Side::Client { Side::Server } else { Side::Client };
         while let Some(packet) = self.links[link].wires[side as usize].arrived(self.now) {
@@ -181,7 +181,7 @@ impl World {
         }
     }
 
-    /// Tells the applications what has happened; whether anything has.
+    /// Delivers the events to the applications; returns whether there were any.
     pub(super) fn events(&mut self, link: usize, side: Side) -> bool {
         let mut any = false;
         // Events that waited already when a channel was given up still come.

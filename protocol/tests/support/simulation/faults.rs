@@ -1,4 +1,4 @@
-//! What the network does to links, and servers to themselves.
+//! Faults of the network and of servers.
 
 use manysocket_protocol::{Millis, Side};
 
@@ -22,7 +22,7 @@ impl World {
                 self.counts.stalls += 1;
                 self.soon(20_000, Action::Fault { link });
             }
-            // Everything vanishes from now on, one way or both, and nobody is told.
+            // Everything vanishes from now on, one way or both, without notice.
             2 => {
                 let both = self.rng.one_in(2);
                 let first = SIDES[self.rng.below(2)];
@@ -61,7 +61,7 @@ impl World {
         let links: Vec<_> = links.filter(|&link| self.links[link].ends[1].is_some()).collect();
         match self.servers[server].state {
             State::Down => self.servers[server].state = State::Up,
-            // What the agenda still had of the time of faults.
+            // The rest of the agenda from the time of faults.
             State::Up if self.phase == Phase::Healed => {}
             State::Draining => {}
             State::Up if self.phase == Phase::Playing && self.rng.one_in(3) => {

@@ -15,13 +15,13 @@ use super::super::rng::Rng;
 pub(super) enum Reader {
     /// Whatever comes, at once.
     Eager,
-    /// Some of what has come, now and then.
+    /// Reads some messages now and then.
     Late,
     /// Nothing while faults last.
     Never,
 }
 
-/// What an application means to do.
+/// The plan of an application.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) reader: Reader,
@@ -29,7 +29,7 @@ pub(super) struct Plan {
     pub(super) turns: usize,
     /// The most milliseconds between two.
     pub(super) pace: usize,
-    /// Whether it may end the channel by itself.
+    /// Whether it may end the channel unasked.
     pub(super) ends: bool,
 }
 
@@ -44,7 +44,7 @@ impl Plan {
     }
 }
 
-/// What a side has seen of the channel's end.
+/// The end of the channel as a side has seen it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Seen {
     Closed(Close),
@@ -174,7 +174,7 @@ impl Half {
     }
 }
 
-/// What a message begins with.
+/// The beginning of a message.
 fn head(serial: usize, side: usize, place: usize) -> String {
     format!("{serial}/{side}/{place} ")
 }

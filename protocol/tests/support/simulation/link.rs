@@ -1,4 +1,4 @@
-//! A link of the simulated network: two ends, what is on its way between them, and what the network does to that.
+//! A link of the simulated network: two ends, the messages in flight between them, and the faults that hit these.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ const GRACE: Millis = 10_000;
 /// Longer than any time of the simulation.
 pub(super) const NEVER: Millis = Millis::MAX / 4;
 
-/// What travels.
+/// A message in flight.
 #[derive(Debug)]
 pub(super) enum Packet {
     /// The physical handshake, with the first batch or without.
@@ -69,7 +69,7 @@ pub(super) struct End {
     pub(super) pinged_at: Millis,
     /// Since when a PING has no answer.
     pub(super) owes_pong: Option<Millis>,
-    /// It has settings of its own, and takes the other's promise if it makes none.
+    /// It has its own settings, and takes the other's promise if it makes none.
     intervals: [Millis; 2],
 }
 
@@ -186,7 +186,7 @@ impl Link {
         self.paths[to as usize].held_until == NEVER
     }
 
-    /// Breaks: a side still gets the first `kept` of what is on its way, then the news.
+    /// Breaks: a side still gets the first `kept` messages in flight, then the news.
     pub(super) fn break_towards(&mut self, to: Side, kept: usize, now: Millis, rng: &mut Rng) -> Millis {
         self.disturbed = true;
         self.paths[to as usize].held_until = 0;

@@ -1,7 +1,7 @@
 //! Several servers, several clients with links to each, a network that delays, stalls and cuts them, and applications at
 //! both sides of every channel; all on one virtual clock, and all of it chosen by one seed.
 //!
-//! A run plays for some seconds of its own, then the network heals and everybody reads: whatever is not lost must arrive. In
+//! A run plays for some simulated seconds, then the network heals and everybody reads: whatever is not lost must arrive. In
 //! the end the servers shut down or the clients close, and nothing may be left.
 
 use std::cmp::Reverse;
@@ -24,7 +24,7 @@ mod link;
 use life::{Life, Reader};
 use link::{End, Link, Packet};
 
-/// What a server gives its channels to close when it shuts down (as `Multiplexer::drain`).
+/// The time that a server gives its channels to close when it shuts down (as `Multiplexer::drain`).
 const DRAIN: Millis = 5_000;
 
 /// How long a client waits for the answer to its handshake.
@@ -79,7 +79,7 @@ struct Slot {
     settings: Settings,
 }
 
-/// What a run has done.
+/// The counts of a run.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) links: usize,
@@ -93,7 +93,7 @@ pub(crate) struct Counts {
     pub(crate) crashes: usize,
     /// Channels that a link's end took.
     pub(crate) lost: usize,
-    /// Of everything that was sent, and when: the same for the same seed.
+    /// A hash of everything that was sent, and when: the same for the same seed.
     pub(crate) trace: u64,
 }
 
@@ -302,7 +302,7 @@ impl World {
 
     // ---- the phases ----
 
-    /// No more faults. What was cut off for ever must be found by keep-alive or, without one, by TCP.
+    /// No more faults. A link that was cut off for ever must be found by keep-alive or, without one, by TCP.
     fn heal(&mut self) {
         self.phase = Phase::Healed;
         for link in 0..self.links.len() {
