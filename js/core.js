@@ -1,7 +1,7 @@
 // The one wasm instance of this copy of the package, and its memory.
 
 /**
- * What the wasm exports (src/page/exports.rs): functions of numbers and objects, called as they are. The functions that wasm-bindgen
+ * The exports of the wasm (src/page/exports.rs): functions of numbers and objects, called as they are. The functions that wasm-bindgen
  * writes around them would turn numbers into numbers.
  */
 export let core = null;

@@ -16,7 +16,7 @@ const LISTENERS = 32;
 // many milliseconds, so that slow handlers do not hold up what others have sent.
 const HOLD = 1;
 
-// Events that wait: channel, kind and value, each in a place of its own.
+// Events that wait: channel, kind and value, each in a separate place.
 const queue = [];
 let head = 0;
 
@@ -108,7 +108,7 @@ function listener(index, first) {
   return (event) => {
     if (index === 0) {
       if (!event.isTrusted) {
-        // Of another virtual socket, where a page has replaced the global: no checkpoints follow, and this may be inside a delivery.
+        // An event of another virtual socket, where a page has replaced the global: no checkpoints follow, and this may be inside a delivery.
         first(event);
         event.stopImmediatePropagation();
         return deliverLater();
@@ -122,7 +122,7 @@ function listener(index, first) {
     if (held.size > 0 && performance.now() - heldSince > HOLD) flushHeld();
     if (index === LISTENERS - 1) {
       deliverNext();
-      // With more to deliver, what has been held goes on waiting for the answers to that: an echo of 400,000 messages
+      // With more to deliver, held answers go on waiting for the answers to that: an echo of 400,000 messages
       // took 14,000 physical ones before, 1,800 since, and two thirds of the time.
       if (head < queue.length) return deliverLater();
       // No listener comes after this one's checkpoint: what it and its continuations send goes out
@@ -142,7 +142,7 @@ function listen(target, first) {
 /** Has `receive` take in the messages of a physical socket, and delivers from its own task. */
 export function receiveFrom(physical, receive) {
   if (NATIVE) return listen(physical, (event) => receive(event.data));
-  // Several messages may come in one task; and the package `ws` has listeners of its own kind.
+  // Several messages may come in one task; and the package `ws` has another kind of listeners.
   physical.addEventListener("message", (event) => {
     receive(event.data);
     deliverLater();

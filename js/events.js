@@ -43,7 +43,7 @@ class VirtualMessageEvent extends Event {
     return NO_PORTS;
   }
 }
-// All that a browser's MessageEvent shows to `for…in`, this one does. What it has else, such as Chromium's `userActivation`, is about
+// All that a browser's MessageEvent shows to `for…in`, this one does. Its other properties, such as Chromium's `userActivation`, is about
 // messages of other kinds. Its getters do not take this object, and `new MessageEvent(type, event)` reads them all.
 for (const [name, { get }] of Object.entries(Object.getOwnPropertyDescriptors(MessageEvent.prototype))) {
   const { prototype } = VirtualMessageEvent;
@@ -53,7 +53,7 @@ Object.setPrototypeOf(VirtualMessageEvent.prototype, MessageEvent.prototype);
 // Inherited: `event.constructor === MessageEvent`, which libraries use to clone events.
 delete VirtualMessageEvent.prototype.constructor;
 
-/** Where a binary message lies in what has been received. */
+/** The place of a binary message in the received bytes. */
 export class Bytes {
   constructor(buffer, start, length) {
     this.buffer = buffer;

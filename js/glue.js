@@ -1,4 +1,4 @@
-// What JavaScript does for the wasm (src/page/glue.rs): time, the physical socket, text and buffers. Strings of Rust come as address and
+// Functions of JavaScript for the wasm (src/page/glue.rs): time, the physical socket, text and buffers. Strings of Rust come as address and
 // length in wasm's memory.
 import { core, memoryBytes } from "./core.js";
 import { decode as decodeBytes, encodeInto, isPair as isPairAt } from "./utf8.js";
@@ -41,7 +41,7 @@ const report = globalThis.reportError ?? ((error) => queueMicrotask(() => {
   throw error;
 }));
 
-/** The page may have put anything in the place of `send`. What that throws must not pass through the wasm. */
+/** The page may have put anything in the place of `send`. Its exceptions must not pass through the wasm. */
 function send(link, data) {
   try {
     links[link].physical.send(data);

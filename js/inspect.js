@@ -1,4 +1,4 @@
-// What `M.inspect()` gives: the links of one multiplexer, watched. Loaded when it is asked for; it reads along at the physical socket,
+// The result of `M.inspect()`: the links of one multiplexer, watched. Loaded when it is asked for; it reads along at the physical socket,
 // so that nothing is counted for pages that do not ask.
 import { Decoder, handshakeBatch } from "./inspect/decode.js";
 

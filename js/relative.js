@@ -24,7 +24,7 @@ const parses = (url, base) => {
   }
 };
 
-/** As a base. What a Blob's URL (of a worker, say) has of one is its origin. */
+/** As a base. A Blob's URL (of a worker, for example) has only an origin. */
 function asBase(url, base) {
   if (!parses(url, base)) return url;
   const { href, protocol, origin } = new URL(url, base);

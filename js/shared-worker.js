@@ -78,7 +78,7 @@ class Remote extends Channel {
     } else {
       this.page.tell(kind, this.id, value);
     }
-    // One task for each event is the page's affair. Here, what has come goes on in one message.
+    // One task for each event is the page's affair. Here, all events share one message.
     if (delivering) return;
     delivering = true;
     deliverAll();

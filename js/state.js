@@ -81,7 +81,7 @@ class State extends EventTarget {
     this.#replica.refuse(new StateError("closed", "the state was closed before the server answered"));
   }
 
-  /** Where to connect: from the second time on, the server is told what is there already. */
+  /** Where to connect: from the second time on, the URL names the version that is there already. */
   #resumption() {
     const { document } = this.#replica;
     if (document === null) return this.url;
@@ -156,7 +156,7 @@ class State extends EventTarget {
   }
 }
 
-/** Whether an operation changes what is at a path, above it or below. An index in an array may be another's now. */
+/** Whether an operation changes the value at a path, above it or below. An index in an array may be another's now. */
 function concerns({ op, path, from }, watched) {
   const places = op === "move" ? [path, from] : [path];
   const isArrayPlace = (place) => /\/(-|\d+)$/.test(place) && op !== "replace";

@@ -125,7 +125,7 @@ struct Socket {
     url: String,
     protocols: Vec<String>,
     reconnect: bool,
-    /// What its lines of the output begin with.
+    /// The beginning of its lines of the output.
     prefix: String,
     json: bool,
     lines: mpsc::Receiver<String>,

@@ -42,7 +42,7 @@ export class Decoder {
   }
 
   #text(data) {
-    // The link ends by what has no such head.
+    // A message without such a head ends the link.
     const [head, digits, sign] = /^(\d+)([:+])/.exec(data) ?? ["", "0", ":"];
     const text = data.slice(head.length);
     const kind = sign === ":" ? "TEXT" : "TEXT_PART";

@@ -1,4 +1,4 @@
-// The socket of one function, there when it is needed. Answers come in the order of the calls: that is how they are told apart.
+// The socket of one function, there when it is needed. Answers come in the order of the calls: the order tells them apart.
 import { RpcError } from "./error.js";
 
 export class Connection {

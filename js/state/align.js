@@ -1,4 +1,4 @@
-// Finds out what has become of the elements of an array.
+// Finds the new places of the elements of an array.
 import { isObject, isSame } from "./tree.js";
 
 /** Texts that are equal if the values are, whatever the order of their members. */
@@ -33,7 +33,7 @@ function rising(values) {
  * For each element of `to` the place in `from` that it comes from, or -1 for a new one. An element that comes from a place with another
  * value has been edited. The cost is that of sorting, whatever the arrays have in common.
  *
- * @returns {{ source: Int32Array, moved: Set<number> }} `moved`: the places in `to` of what has overtaken others
+ * @returns {{ source: Int32Array, moved: Set<number> }} `moved`: the places in `to` of elements that have overtaken others
  */
 export function align(from, to) {
   const source = new Int32Array(to.length).fill(-1);

@@ -2,7 +2,7 @@
 import { align, isInPlace } from "./align.js";
 import { ABSENT, get, isObject, isSame, pointer, shallow, toPlain } from "./tree.js";
 
-/** What `merge` does with trees, which it leaves as they are. */
+/** The functions of `merge` for trees, which it leaves as they are. */
 export const trees = {
   object(tree, changes) {
     if (changes.size === 0) return tree;
@@ -21,8 +21,8 @@ export const trees = {
  * Brings what others did into what one did: both began with `ancestor`. Where both have changed the same, `mine` stays, and
  * `conflicts` gets both sides.
  *
- * @param {typeof trees} host what is done with `mine`, and how a copy is made of what is taken over
- * @returns what is to be in the place of `mine`
+ * @param {typeof trees} host functions that change `mine`, and copy the values that are taken over
+ * @returns the value for the place of `mine`
  */
 export function merge(ancestor, mine, theirs, host, conflicts, path = "") {
   if (ancestor === theirs) return mine;

@@ -1,4 +1,4 @@
-// Changes in the page's own data. The page may have frozen it, sealed it or put something of its own in its place: what cannot be
+// Changes in the page's own data. The page may have frozen it, sealed it or replaced it: values that cannot be
 // changed is replaced by a copy, and so is what contains it.
 import { ABSENT, get, isObject, isSame, put, toPlain } from "./tree.js";
 
@@ -16,11 +16,11 @@ function change(container, key, value) {
 /**
  * Changes members of an object.
  * @param {Map<string, unknown>} changes `ABSENT` removes one
- * @returns the object, or what is to be in its place
+ * @returns the object, or the value for its place
  */
 function object(data, changes) {
   if (changes.size === 0) return data;
-  // What was sealed would take a part of them.
+  // A sealed object would take a part of them.
   if (Object.isExtensible(data) && [...changes].every(([key, value]) => change(data, key, value))) return data;
   const members = new Map(Object.entries(data));
   for (const [key, value] of changes) {
@@ -30,7 +30,7 @@ function object(data, changes) {
   return Object.fromEntries(members);
 }
 
-/** Makes an array have these elements. @returns the array, or what is to be in its place */
+/** Makes an array have these elements. @returns the array, or the value for its place */
 function array(data, elements) {
   const { length } = elements;
   if (data.length === length && elements.every((element, at) => element === data[at])) return data;
@@ -44,7 +44,7 @@ function array(data, elements) {
   }
 }
 
-/** What `merge` does with the page's data. */
+/** The functions of `merge` for the page's data. */
 export const page = { object, array, copy: toPlain };
 
 /** Makes of the page's data what its snapshot says: dates are strings now, and `undefined` is not there. */

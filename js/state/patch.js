@@ -40,7 +40,7 @@ export function patched(tree, delta) {
     const [at, key] = open(path);
     if (isObject(at)) return void (at[key] = value);
     const index = key === "-" ? at?.length : INDEX.test(key) ? Number(key) : NaN;
-    // Neither is a number for what is no array.
+    // Neither is a number for a value that is no array.
     if (!Array.isArray(at) || !(index <= at.length)) throw new TypeError(`no ${path}`);
     at.splice(index, 0, value);
   };

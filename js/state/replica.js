@@ -1,4 +1,4 @@
-// The page's copy of a document: what is committed, what is being committed, and what the page has edited since.
+// The page's copy of a document: the committed data, the commit under way, and the page's edits since.
 //
 // They are states one after the other, each with the changes of those before it:
 //
@@ -12,7 +12,7 @@ import { patched } from "./patch.js";
 import { isSame, snapshot, toPlain, toTree, valueAt } from "./tree.js";
 import { largest, Withheld } from "./withheld.js";
 
-/** Why a commit was refused, or could not be made. What it would have committed is still in the data. */
+/** Why a commit was refused, or could not be made. Its edits are still in the data. */
 export class StateError extends Error {
   name = "StateError";
 
@@ -43,9 +43,9 @@ export class Replica {
   /** The document that the server told of, by the name that tells it from its namesakes. */
   document = null;
   version = -1;
-  /** What the page reads and edits. */
+  /** The data that the page reads and edits. */
   data = null;
-  /** What the server has, as a tree. */
+  /** The server's data, as a tree. */
   #base = null;
   /** The commits that are not answered yet; the first may be under way. */
   #commits = [];
@@ -136,7 +136,7 @@ export class Replica {
     this.#commits.shift();
     const base = version > this.version ? patched(this.#base, commit.message.delta) : this.#base;
     this.version = Math.max(this.version, version);
-    // What follows was made on top of the commit as the page saw it.
+    // Later edits were made on top of the commit as the page saw it.
     this.#base = commit.after;
     this.#move(base);
     commit.resolve(version);
@@ -168,7 +168,7 @@ export class Replica {
     });
   }
 
-  /** Moves the base and rebases what is on top of it. */
+  /** Moves the base and rebases the edits on top of it. */
   #move(base) {
     let [before, after] = [this.#base, base];
     for (const commit of this.#commits) {

@@ -1,9 +1,9 @@
 // JSON as trees: copies, comparison, paths.
 //
 // The objects of a tree have no prototype. In those every key is data, `__proto__` too. Nothing changes a tree: versions of a document
-// share what they have in common. What the page sees are ordinary objects.
+// share what they have in common. The page sees ordinary objects.
 
-/** What a missing member reads as. */
+/** The value of a missing member. */
 export const ABSENT = Symbol("absent");
 
 export const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);

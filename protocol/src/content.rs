@@ -11,7 +11,7 @@ use crate::{Channel, Violation};
 /// A message that fills a physical message is copied up to this length, and shared from
 /// there on: a WebSocket implementation may have put several small ones into one buffer, and a
 /// slow reader of one would keep all of it. Out of a batch messages are always copied. Longer ones
-/// has to come in a buffer of its own length, or a host that counts memory counts too little.
+/// must arrive in a buffer of exactly their length, or a host that counts memory counts too little.
 const COPY: usize = 4096;
 
 /// The columns of a batch (§2.3).

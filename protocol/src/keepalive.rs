@@ -2,7 +2,7 @@
 
 use crate::Millis;
 
-/// How long a suspected link has to show a sign of life. The suspicion is a step of its own because
+/// How long a suspected link has to show a sign of life. The suspicion is a separate step because
 /// timers lie: after a sleep, or in a background tab, one fires late and before the messages that
 /// arrived meanwhile have been read. 10 s is longer than any such queue takes.
 const GRACE: Millis = 10_000;

@@ -422,7 +422,7 @@ fn two_messages_that_are_too_large_do_not_wait_for_each_other() {
     pair.connect();
     pair.server.accept(1, "");
     pair.settle();
-    // Far more than the credit: each gives the channel up with the rest of its own still queued.
+    // Far more than the credit: each gives the channel up with the rest of its message still queued.
     for side in SIDES {
         pair.end(side).send(1, Message::binary(vec![0; 3_000_000]));
     }

@@ -1,4 +1,4 @@
-//! What proxies and layers add to a handshake is there in a virtual open as in a native one.
+//! Additions of proxies and layers to a handshake reach a virtual open as they reach a native one.
 
 mod common;
 
@@ -21,7 +21,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite as ts;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-/// What proxies in front of applications set, among others.
+/// Headers that proxies in front of applications set.
 const BY_PROXIES: [(&str, &str); 14] = [
     ("x-user", "ada"),
     ("remote-user", "ada"),

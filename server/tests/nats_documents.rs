@@ -1,4 +1,4 @@
-//! Documents of several servers on one NATS: what crosses, who wins, and what is seen when NATS goes away and comes back.
+//! Documents of several servers on one NATS: changes, conflicts, and the effects of an outage of NATS.
 
 mod common;
 
@@ -140,10 +140,10 @@ async fn what_others_commit_meanwhile_is_heard_when_nats_is_back() {
     }
 }
 
-/// What a writer has been acknowledged: versions and deltas.
+/// The acknowledged commits of a writer: versions and deltas.
 type Acknowledged = Vec<(u64, Value)>;
 
-/// Writes to places of its own and counts up a counter that all share, so many times, whatever is in the way.
+/// Writes to its own places and counts up a counter that all share, so many times, whatever is in the way.
 async fn write(mut page: Page, writer: usize, commits: usize, start: Arc<Barrier>) -> Acknowledged {
     let (_, mut version, data) = page.whole().await;
     let mut shared = data["shared"].as_u64();
@@ -291,7 +291,7 @@ async fn what_is_no_document_is_left_alone() {
         page.whole().await;
         page.commit("c", 0, &set("/list/-", 1)).await;
         assert_eq!(page.receive().await, json!({"id": "c", "version": 1}));
-        // Somebody overwrites it: nobody is told nonsense, and nothing is written over what is there.
+        // Somebody overwrites it: nobody gets nonsense, and nothing overwrites the new value.
         write_key(&nats, &format!("{kind:?}"), &[], "nonsense").await;
         page.commit("d", 1, &set("/list/-", 2)).await;
         assert_eq!(page.receive().await["error"], "storage");

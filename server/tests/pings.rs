@@ -116,7 +116,7 @@ async fn open(kind: Kind, server: &Server, path: &str) -> Socket {
     Socket::open(kind, server, path, "", "").await.expect("an open socket").0
 }
 
-/// What the handler reports while the page reads. No data arrives meanwhile.
+/// Returns the handler's report while the page reads. No data arrives meanwhile.
 async fn told_to_reader(socket: &mut Socket, heard: &mut Heard) -> String {
     tokio::select! {
         word = told(heard) => word,

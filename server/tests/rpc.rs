@@ -67,7 +67,7 @@ impl Place<'_> {
     }
 }
 
-/// A server, and what has to live as long as it.
+/// A server, and values that must live as long as it.
 async fn start(backend: &Backend) -> (Server, Vec<Registration>) {
     let count = Arc::new(AtomicU64::new(0));
     let next = rpc(move || {
@@ -333,7 +333,7 @@ async fn an_objects_index_lists_its_methods_and_other_origins_may_not_call() {
     }
 }
 
-/// What has been logged.
+/// The log.
 #[derive(Debug, Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -359,7 +359,7 @@ fn heavy(label: &str) -> String {
     format!("[\"{label}\",[{}]]", vec!["{}"; 83_000].join(","))
 }
 
-/// What all calls of a process hold is one sum: tests with large calls run one after the other.
+/// All calls of a process share one sum of memory: tests with large calls run one after the other.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// Waits for something that no socket tells.

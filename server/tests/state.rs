@@ -459,7 +459,7 @@ async fn a_validated_type_may_be_tagged_and_flattened() {
     assert_eq!(page.receive().await, json!({"id": "a", "version": 1}));
 }
 
-/// What plain HTTP gets from a path, until it ends or `until` is in it.
+/// Returns the response of plain HTTP for a path, until it ends or contains `until`.
 async fn fetch(server: &Server, path: &str, headers: &str, until: &str) -> String {
     let mut wire = TcpStream::connect(server.address).await.expect("a connection");
     let request =
@@ -516,14 +516,14 @@ struct Writer {
     channel: u32,
     number: usize,
     version: u64,
-    /// What it knows of the counter.
+    /// The value of the counter that it knows.
     shared: u64,
     in_flight: Option<Value>,
     acknowledged: Option<(u64, Value)>,
 }
 
 impl Writer {
-    /// Commits to a key of its own and, one writer in twenty, to a counter that those share.
+    /// Commits to its own key and, one writer in twenty, to a counter that those share.
     fn delta(&self) -> Value {
         let mut delta = set(&format!("/writers/{}", self.number), self.version);
         if self.number.is_multiple_of(20)

@@ -116,7 +116,7 @@ async fn a_topic_ends_with_its_last_subscriber_and_its_history_with_it() {
     }
 }
 
-/// The name is in a cookie; who has none may not come in.
+/// The name is in a cookie; requests without one are refused.
 struct Members;
 
 impl TopicPolicy for Members {
@@ -253,7 +253,7 @@ async fn topics_hold_only_so_much() {
         assert!((40..200).contains(&count), "{kind:?}: {count}");
         quiet.send(text("z")).await;
         assert_eq!(quiet.receive().await, got("z"), "{kind:?}: others go on");
-        // The oldest has gone for it, and those who are there are told.
+        // The oldest has made room for it, and the subscribers get the number.
         assert_eq!(other.receive().await, got("{\"dropped\":null}"), "{kind:?}");
         until(|| topics.subscribers("/rooms/loud") == 1).await;
         other.send(text("y")).await;
@@ -336,7 +336,7 @@ async fn all_spellings_of_a_name_are_one_topic() {
     }
 }
 
-/// What is published from the moment that a socket is open reaches it.
+/// Publications reach a socket from the moment that it is open.
 #[tokio::test]
 async fn a_socket_that_is_open_is_subscribed() {
     for (backend, kind) in cases(&backends().await) {

@@ -94,7 +94,7 @@ impl Driver {
         Poll::Pending
     }
 
-    /// Reads, does what is due, and writes. Returns whether there may be more to do at once.
+    /// Reads, handles due timeouts, and writes. Returns whether there may be more to do at once.
     fn poll_round(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         let mut progress = self.poll_read(cx)?;
         progress |= self.poll_timer(cx)?;

@@ -73,7 +73,7 @@ impl Drop for WebSocket {
     }
 }
 
-/// Releases the lock, gives the sockets what has happened, and has the driver send what there is.
+/// Releases the lock, delivers the events to the sockets, and has the driver send.
 fn release(link: &Link, mut state: std::sync::MutexGuard<'_, State>) {
     let wakers = state.deliver();
     let wants_transmit = state.client.wants_transmit();

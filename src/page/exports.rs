@@ -81,7 +81,7 @@ pub fn buffered(link: u32, channel: u32) -> f64 {
     table::with(link, |link| link.buffered(channel))
 }
 
-/// Dials: the physical handshake carries what has been opened until now.
+/// Dials: the physical handshake carries the sockets opened until now.
 #[wasm_bindgen]
 pub fn dial(link: u32, url: &JsString, units: u32) {
     link::dial(link, url, units);

@@ -6,7 +6,7 @@ use std::cell::Cell;
 
 use crate::page::glue::{self, JsString, Uint8Array};
 
-/// A message to send, a string of a frame, or what is left of one.
+/// A message to send, a string of a frame, or the rest of one.
 #[derive(Default)]
 pub(crate) enum Content {
     #[default]

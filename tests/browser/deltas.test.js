@@ -103,7 +103,7 @@ test("what is done with a few rows of many makes a short delta", () => {
 });
 
 test("a delta is made in a time that depends on the length alone", () => {
-  // Of what an algorithm of a cost by differences makes 10,000,000,000 steps.
+  // An algorithm whose cost grows with the differences makes 10,000,000,000 steps of this.
   const random = generator(3);
   const before = Array.from({ length: 100_000 }, () => random(1000));
   const after = Array.from({ length: 100_000 }, () => random(1000));

@@ -13,7 +13,7 @@ pub(crate) fn cargo() -> Result<Command> {
 /// Returns a command for the cargo at the given path.
 pub(crate) fn cargo_at(path: &str) -> Result<Command> {
     let mut command = program(path)?;
-    // The outer cargo set these to files of its own toolchain, which another toolchain's cargo would then call.
+    // The outer cargo set these to files of its toolchain, which another toolchain's cargo would then call.
     for variable in ["CARGO", "RUSTC", "RUSTDOC", "CARGO_MANIFEST_DIR"] {
         command.env_remove(variable);
     }

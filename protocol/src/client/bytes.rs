@@ -241,7 +241,7 @@ impl<K: Clone> Client<K> {
         self.link.poll_timeout()
     }
 
-    /// Does what is due by `now`: sockets whose server has not answered in time end.
+    /// Handles the timeouts that are due by `now`: sockets whose server has not answered in time end.
     ///
     /// # Errors
     /// Returns a [`Violation`] if the server has shown no sign of life for too long: the link is dead. The host does what

@@ -327,7 +327,7 @@ impl<H: Host> Link<H> {
         earlier(earlier(self.connection.poll_timeout(), sockets), redial)
     }
 
-    /// Does what is due by `now`: sockets whose server has not answered in time end.
+    /// Handles the timeouts that are due by `now`: sockets whose server has not answered in time end.
     ///
     /// # Errors
     /// Returns a [`Violation`] if the server has shown no sign of life for too long: the link is dead.

@@ -58,7 +58,7 @@ const OF_THE_CONNECTION: [HeaderName; 8] = [
     header::SEC_WEBSOCKET_PROTOCOL,
 ];
 
-/// The headers that describe the way of a request. Of a client that is no trusted proxy, the gateway passes none on.
+/// The headers that describe the way of a request. The gateway forwards none that a client sends, unless it is a trusted proxy.
 const FORWARDING: [&str; 10] = [
     "forwarded",
     FORWARDED_FOR,

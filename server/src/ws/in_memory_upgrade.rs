@@ -41,7 +41,7 @@ const HANDSHAKE: &[u8] =
 const SPARE: usize = 16;
 
 /// Connections whose upgrade nobody wanted. To make one costs 6 µs, to use one again 1.5; each request on it gets an
-/// upgrade of its own, so that nobody can hold another's upgrade.
+/// separate upgrade, so that nobody can hold another's upgrade.
 static SPARES: Mutex<Vec<Mint>> = Mutex::new(Vec::new());
 
 /// An upgrade that hyper has attached to a request, and the way to have it granted.

@@ -35,7 +35,7 @@ pub(crate) fn dial(link: u32, url: &JsString, units: u32) {
     glue::dial(link, url.as_ptr() as u32, url.len() as u32);
 }
 
-/// Does what is due.
+/// Handles the timeouts that are due.
 pub(crate) fn handle_timeout(link: u32) {
     let due = with(link, |this| {
         this.timer = None;

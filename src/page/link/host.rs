@@ -1,4 +1,4 @@
-//! How a page holds what has arrived.
+//! Holds messages that have arrived for a page.
 
 use manysocket_protocol::Violation;
 use manysocket_protocol::client::{Host, Source};
@@ -14,7 +14,7 @@ pub(super) struct Page;
 /// A message that has arrived, or a piece of one.
 pub(super) enum Message {
     Text(JsString),
-    /// A part of a buffer. It becomes a buffer by itself when the page asks for it.
+    /// A part of a buffer. It becomes a separate buffer when the page asks for it.
     Binary {
         buffer: ArrayBuffer,
         start: u32,

@@ -86,7 +86,7 @@ impl PageLink {
     }
 
     /// The URL of the physical handshake: the multiplexer's, with the first batch as one more parameter (docs/protocol.md
-    /// §3). What the page wrote stays as it is.
+    /// §3). The page's own query stays as it is.
     fn handshake(&mut self, url: &JsString, units: u32) -> String {
         let mut url = glue::to_string(url, units);
         self.inner.set_dialled_path(path_of(&url));
@@ -99,7 +99,7 @@ impl PageLink {
         url
     }
 
-    /// Has what is queued sent when the task ends.
+    /// Has queued messages sent when the task ends.
     fn flush_soon(&mut self) {
         if !std::mem::replace(&mut self.flush_is_due, true) {
             glue::flush_later(self.number);

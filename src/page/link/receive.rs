@@ -72,7 +72,7 @@ impl PageLink {
     }
 }
 
-/// Takes in a physical message with `take`, and goes on with what has come of it.
+/// Takes in a physical message with `take`, and continues with its events.
 fn took(link: u32, length: u32, take: impl FnOnce(&mut PageLink) -> Result<(), Violation>) {
     if length > LONGEST {
         return glue::sent_too_much(link, length);

@@ -1,4 +1,4 @@
-//! What a page sends: payloads taken in, batches put together, and physical messages handed over.
+//! Sends a page's messages: payloads taken in, batches put together, and physical messages handed over.
 
 use manysocket_protocol::physical::{LENGTHS, text_head, write_lengths};
 use manysocket_protocol::{Kind, Millis, Payload, Transmit};
@@ -202,10 +202,10 @@ enum Outgoing {
     Raw(u32, Content),
 }
 
-/// Sends what is queued, as far as credit allows.
+/// Sends queued messages, as far as credit allows.
 pub(crate) fn flush(link: u32) {
     let Some((sent, now)) = with(link, PageLink::begin_flush) else { return };
-    // What the page has put in the place of `send` may call in: the link is not borrowed meanwhile.
+    // The page's replacement of `send` may call in: the link is not borrowed meanwhile.
     while let Some(outgoing) = with(link, |this| this.next(now)) {
         match outgoing {
             Outgoing::Text(channel, head, content) => {
