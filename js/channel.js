@@ -24,13 +24,17 @@ export const ABNORMAL = { code: 1006, reason: "", wasClean: false };
 const { dispatchEvent } = EventTarget.prototype;
 
 export class Channel {
-  /** @param {string[]} offered the subprotocols */
-  constructor(socket, url, offered) {
+  /**
+   * @param {string[]} offered the subprotocols
+   * @param {string} headers of the open, a line each
+   */
+  constructor(socket, url, offered, headers) {
     this.socket = socket;
     this.url = url.href;
     this.origin = url.origin;
     this.target = url.pathname + url.search;
     this.offered = offered;
+    this.headers = headers;
     this.readyState = CONNECTING;
     this.protocol = "";
     /** The extensions of a link belong to the link; a native socket in its place has its own. */

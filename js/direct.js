@@ -16,6 +16,12 @@ export class Direct {
    * @param {() => void} [onopen]
    */
   constructor(channel, Native, onopen) {
+    // A native handshake cannot carry headers, and without them the server would see another request.
+    if (channel.headers !== "") {
+      console.error(`WebSocket connection to '${channel.url}' failed: only sockets on a link have headers`);
+      channel.fail();
+      return deliverLater();
+    }
     const native = new Native(channel.url, channel.offered);
     native.binaryType = "arraybuffer";
     this.#native = native;

@@ -72,12 +72,12 @@ export class Link {
 
   /** Opens a channel; one that the server's limit forbids fails as it does natively. */
   open(channel) {
-    const { target } = channel;
+    const { target, headers } = channel;
     const protocols = channel.offered.join(", ");
     channel.link = this;
     channel.key = this.#freeKeys.pop() ?? this.#channels.length;
     this.#channels[channel.key] = channel;
-    channel.number = core.open(this.#core, channel.key, target, target.length, protocols, protocols.length);
+    channel.number = core.open(this.#core, channel.key, target, target.length, protocols, protocols.length, headers, headers.length);
   }
 
   /** @param {string | Uint8Array} data */

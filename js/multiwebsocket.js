@@ -1,5 +1,5 @@
 // `MultiWebSocket`: the page's handle on one multiplexer, and on the link to it while there is one.
-import { defineWebSocket } from "./websocket.js";
+import { defineWebSocket, toLines } from "./websocket.js";
 import { CLOSED, CONNECTING, OPEN } from "./channel.js";
 import { deliverLater } from "./delivery.js";
 import { Direct } from "./direct.js";
@@ -31,6 +31,8 @@ class Multiplexer extends EventTarget {
   /** Or what stands in its place, and is loaded first: where all pages share a link (port.js). */
   #Link = Link;
   #shared;
+  /** The function that is asked for the headers of each socket. */
+  #provide = null;
   /** The watcher of the link, once it has been asked for (inspect.js). */
   #inspector = null;
   /** Settles when it has been loaded; null if nothing is. */
@@ -98,6 +100,14 @@ class Multiplexer extends EventTarget {
     this.#link = null;
   }
 
+  /**
+   * Sets a function that is asked for the headers of each socket when it opens, and that may be asynchronous; null: none.
+   * @param {(() => HeadersInit | Promise<HeadersInit>) | null} provide
+   */
+  headers(provide) {
+    this.#provide = provide;
+  }
+
   /** Watches what the link carries. */
   async inspect() {
     const { Inspector } = await import("./inspect.js");
@@ -110,8 +120,22 @@ class Multiplexer extends EventTarget {
 
   #open(channel, target) {
     if (this.#hasNone || !this.#carries(target)) new Direct(channel, this.#Native);
+    else if (this.#provide !== null) this.#openWith(channel, this.#provide);
     else if (this.#loading === null) this.#dialled().open(channel);
     else this.#loading.then(() => this.#openLate(channel));
+  }
+
+  /** Opens a socket with headers that are asked for first; the socket's own count more. */
+  async #openWith(channel, provide) {
+    try {
+      channel.headers = toLines(await provide(), channel.headers);
+    } catch (error) {
+      console.error(`WebSocket connection to '${channel.url}' failed: there are no headers for it:`, error);
+      channel.fail();
+      return deliverLater();
+    }
+    await this.#loading;
+    this.#openLate(channel);
   }
 
   /** Opens a socket that has waited. The page may have closed it meanwhile. */

@@ -96,7 +96,7 @@ export class Port {
     channel.link = this;
     channel.number = ++this.#lastNumber;
     this.#entries.set(channel.number, { channel, messages: 0, units: 0, unsent: 0 });
-    this.#tell(OPEN_CHANNEL, channel, [channel.url, channel.offered]);
+    this.#tell(OPEN_CHANNEL, channel, [channel.url, channel.offered, channel.headers]);
   }
 
   /** @param {string | Uint8Array} data */

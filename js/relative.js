@@ -2,7 +2,7 @@
 //
 // It is a proxy of the class below it, which therefore stays what makes the sockets, and whose instances they are.
 import { scalar } from "./utf8.js";
-import { realmBase, toProtocols, webSocketUrl } from "./websocket.js";
+import { isInit, realmBase, toProtocols, webSocketUrl } from "./websocket.js";
 
 /** Options of this class and of those over it. */
 const OPTIONS = ["base", "reviver", "replacer"];
@@ -13,7 +13,7 @@ const OPTIONS = ["base", "reviver", "replacer"];
  */
 export function takeApart([, protocols, options]) {
   const isOptions = typeof protocols === "object" && protocols !== null && OPTIONS.some((name) => name in protocols);
-  return isOptions ? [undefined, protocols] : [protocols, options ?? {}];
+  return isOptions ? [isInit(protocols) ? protocols : undefined, protocols] : [protocols, options ?? {}];
 }
 
 const parses = (url, base) => {
@@ -59,8 +59,8 @@ export function defineRelative(WebSocket) {
       // All arguments are converted (WebIDL) before any is looked at (WHATWG).
       const given = scalar(`${args[0]}`);
       const [protocols, { base }] = takeApart(args);
-      const list = toProtocols(protocols);
-      return Reflect.construct(target, [resolve(given, base).href, list], newTarget);
+      const offered = isInit(protocols) ? protocols : toProtocols(protocols);
+      return Reflect.construct(target, [resolve(given, base).href, offered], newTarget);
     },
     apply: (target, self, args) => Reflect.construct(RelativeWebSocket, args),
   });

@@ -57,8 +57,8 @@ class Remote extends Channel {
   taken = 0;
   reported = 0;
 
-  constructor(page, id, [url, offered]) {
-    super(null, new URL(url), offered);
+  constructor(page, id, [url, offered, headers]) {
+    super(null, new URL(url), offered, headers);
     this.page = page;
     this.id = id;
   }

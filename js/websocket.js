@@ -190,6 +190,23 @@ export function webSocketUrl(given, base = realmBase()) {
   return url;
 }
 
+/** What a page may not write in a request, of what servers refuse (docs/protocol.md §4.1); browsers and proxies do. */
+const FORBIDDEN = /^(connection|content-length|cookie2?|date|expect|forwarded|host|http2-settings|keep-alive|origin|referer|set-cookie|te|trailer|transfer-encoding|upgrade|via|x-real-ip|(access-control|proxy|sec|x-forwarded)-.*)$/;
+
+/** The lines of headers, which may be anything that `new Headers()` takes; those of `over` replace others of the same name. */
+export function toLines(init, over = "") {
+  const headers = new Headers(init);
+  for (const line of over.split("\n")) if (line !== "") headers.set(...line.split(/: (.*)/, 2));
+  return Array.from(headers, ([name, value]) => {
+    if (!FORBIDDEN.test(name)) return `${name}: ${value}`;
+    throw new DOMException(`Failed to construct 'WebSocket': The header '${name}' cannot be set.`, "SyntaxError");
+  }).join("\n");
+}
+
+/** Whether an argument is, beyond the standard, an object with `protocols` or `headers`. Any other names subprotocols. */
+export const isInit = (input) =>
+  Object(input) === input && !(Symbol.iterator in input) && ("headers" in input || "protocols" in input);
+
 /** WebIDL `(DOMString or sequence<DOMString>) protocols = []`. */
 export function toProtocols(input) {
   if (input === undefined) return [];
@@ -229,13 +246,15 @@ export function defineWebSocket(open, native) {
     }
     // All arguments are converted (WebIDL) before any is looked at (WHATWG).
     const given = scalar(`${url}`);
-    const protocols = toProtocols(arguments[1]);
+    const init = isInit(arguments[1]) ? arguments[1] : { protocols: arguments[1] };
+    const protocols = toProtocols(init.protocols);
+    const headers = init.headers === undefined ? "" : toLines(init.headers);
     const parsed = webSocketUrl(given);
     checkProtocols(protocols);
     // A link, dialled by another copy of this package after the page has replaced the global.
     if (protocols.includes(SUBPROTOCOL)) return new native(parsed, protocols);
     const socket = Reflect.construct(EventTarget, [], new.target ?? WebSocket);
-    const channel = new Channel(socket, parsed, protocols);
+    const channel = new Channel(socket, parsed, protocols, headers);
     new Stamp(socket, channel);
     open(channel, parsed);
     return socket;

@@ -35,6 +35,27 @@ export interface MultiWebSocketEventMap {
   close: CloseEvent;
 }
 
+/** What a virtual socket may have in the place of its subprotocols. */
+export interface WebSocketInit {
+  /** The offered subprotocols. */
+  protocols?: string | string[];
+  /**
+   * Headers of the request that opens the socket. Those that a browser, a connection or a proxy writes cannot be set: `Host`,
+   * `Origin`, `Cookie`, `Sec-*`, `X-Forwarded-*` and others. A socket that is not on a link fails with headers.
+   */
+  headers?: HeadersInit;
+}
+
+/** See {@link MultiWebSocket.WebSocket}: the native constructor, and one with headers. */
+export type VirtualWebSocketConstructor = typeof WebSocket & {
+  /**
+   * Opens a socket with headers.
+   * @throws {TypeError} if a header's name or value is invalid
+   * @throws {DOMException} `SyntaxError` for a header that cannot be set
+   */
+  new (url: string | URL, init: WebSocketInit): WebSocket;
+};
+
 /**
  * Many WebSockets over one connection.
  *
@@ -53,7 +74,7 @@ export interface MultiWebSocket extends EventTarget {
    * The class of virtual sockets, with the native `WebSocket`'s interface and behaviour. A socket that the multiplexer does not
    * carry, for example of another origin or outside its scope, has a native connection, and is also an instance of this class.
    */
-  readonly WebSocket: typeof WebSocket;
+  readonly WebSocket: VirtualWebSocketConstructor;
   /** The class of virtual sockets whose URLs may be relative to any base. */
   readonly RelativeWebSocket: RelativeWebSocketConstructor;
   /** The class of virtual sockets whose messages are values, as JSON. */
@@ -69,6 +90,15 @@ export interface MultiWebSocket extends EventTarget {
    * sockets end, and the link continues for other pages.
    */
   close(): void;
+  /**
+   * Sets a function that is asked for the headers of each socket when it opens, and that may be asynchronous; null: none. Headers
+   * that a socket names itself replace those of the same name. If the function fails, the socket fails.
+   *
+   * ```js
+   * M.headers(async () => ({ Authorization: `Bearer ${await freshToken()}` }));
+   * ```
+   */
+  headers(provide: (() => HeadersInit | Promise<HeadersInit>) | null): void;
   /**
    * Watches the link: sockets, credit, bytes and batches. This call loads the code for it, and nothing is counted before.
    * Call it before the first socket opens to see all traffic.
@@ -107,6 +137,8 @@ export interface Frame {
   readonly text?: string;
   /** The subprotocols that an OPEN offers. */
   readonly protocols?: string;
+  /** The headers of an OPEN_WITH, a line each. */
+  readonly headers?: string;
   /** The code of a CLOSE, the status of a REFUSE. */
   readonly code?: number;
   /** The units that a GRANT gives. */
@@ -249,6 +281,8 @@ export interface RelativeWebSocketConstructor extends ReadyStates {
   new (url: string | URL, protocols?: string | string[], options?: RelativeWebSocketOptions): RelativeWebSocket;
   /** The same without subprotocols. */
   new (url: string | URL, options: RelativeWebSocketOptions): RelativeWebSocket;
+  /** Over a multiplexer, the same with headers. */
+  new (url: string | URL, init: WebSocketInit & RelativeWebSocketOptions): RelativeWebSocket;
   /** The same without `new`. */
   (url: string | URL, protocols?: string | string[], options?: RelativeWebSocketOptions): RelativeWebSocket;
   /** The same without `new` and subprotocols. */

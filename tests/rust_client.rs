@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ws::{CloseFrame, Message as ServerMessage};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use axum::routing::any;
 use futures_util::{SinkExt, StreamExt, future};
@@ -40,6 +40,7 @@ impl Server {
             .route("/closes", any(async |upgrade: WebSocketUpgrade| upgrade.on_upgrade(closes)))
             .route("/deaf", any(async |upgrade: WebSocketUpgrade| upgrade.on_upgrade(deaf)))
             .route("/count", any(async |upgrade: WebSocketUpgrade| upgrade.on_upgrade(count)))
+            .route("/authorization", any(authorization))
             .route("/secret", any(async || StatusCode::UNAUTHORIZED));
         let shutdown = CancellationToken::new();
         let multiplexer = Multiplexer::new("/multiplexer").limits(limits);
@@ -63,6 +64,16 @@ async fn echo(upgrade: WebSocketUpgrade) -> Response {
                 return;
             }
         }
+    })
+}
+
+/// Sends the header `Authorization`, its bytes as characters.
+async fn authorization(headers: HeaderMap, upgrade: WebSocketUpgrade) -> Response {
+    let value = headers.get(header::AUTHORIZATION).map_or(&[][..], HeaderValue::as_bytes);
+    let text: String = value.iter().copied().map(char::from).collect();
+    upgrade.on_upgrade(async move |mut socket| {
+        let _ = socket.send(text.into()).await;
+        drain(socket).await;
     })
 }
 
@@ -160,17 +171,20 @@ async fn a_thousand_sockets_share_one_link() {
 async fn the_server_chooses_a_subprotocol() {
     let server = Server::start().await;
     let client = server.client();
-    let socket = client.open_with("/chat", &["chat.v1", "chat.v2"]).expect("a socket");
+    let socket = client.open_with("/chat", &["chat.v1", "chat.v2"], &HeaderMap::new()).expect("a socket");
     assert_eq!(in_time(socket.opened()).await, Ok("chat.v2".into()));
     assert_eq!(socket.protocol(), "chat.v2");
     // RFC 6455 §4.1: a server that chooses none of those offered is no partner.
-    let mut socket = client.open_with("/echo", &["chat.v1"]).expect("a socket");
+    let mut socket = client.open_with("/echo", &["chat.v1"], &HeaderMap::new()).expect("a socket");
     let failed = Error::Failed(Failure::Subprotocol { chosen: String::new() });
     assert_eq!(in_time(socket.opened()).await, Err(failed.clone()));
     assert_eq!(next(&mut socket).await, Some(Err(failed)));
     assert_eq!(next(&mut socket).await, None);
     for wrong in [&["a b"][..], &[""], &["a", "a"], &["é"]] {
-        assert!(matches!(client.open_with("/chat", wrong), Err(Error::Protocol(_))), "{wrong:?}");
+        assert!(
+            matches!(client.open_with("/chat", wrong, &HeaderMap::new()), Err(Error::Protocol(_))),
+            "{wrong:?}"
+        );
     }
 }
 
@@ -392,4 +406,31 @@ async fn sockets_open_below_a_prefix_that_the_server_does_not_know() {
     let client = MultiWebSocket::new(&format!("ws://{address}/app/multiplexer")).expect("a URL");
     client.open("/app/echo").expect("a URL").opened().await.expect("open below the prefix");
     client.open("/echo").expect("a URL").opened().await.expect_err("outside of the prefix");
+}
+
+#[tokio::test]
+async fn an_open_has_headers() {
+    let server = Server::start().await;
+    let client =
+        server.client().header(header::AUTHORIZATION, HeaderValue::from_static("Bearer of the link"));
+    for (own, expected) in [(None, "Bearer of the link"), (Some("Bearer own: \u{e9}"), "Bearer own: \u{e9}")]
+    {
+        let mut headers = HeaderMap::new();
+        let bytes = |text: &str| text.chars().map(|character| character as u8).collect::<Vec<_>>();
+        if let Some(own) = own {
+            let value = HeaderValue::from_bytes(&bytes(own)).expect("a value");
+            headers.insert(header::AUTHORIZATION, value);
+        }
+        let mut socket = client.open_with("/authorization", &[], &headers).expect("a socket");
+        let seen = socket.next().await.expect("a message").expect("a message");
+        assert_eq!(seen, Message::Text(expected.into()));
+    }
+    for name in [header::HOST, header::COOKIE, header::SEC_WEBSOCKET_KEY] {
+        let headers = HeaderMap::from_iter([(name.clone(), HeaderValue::from_static("x"))]);
+        let refused = client.open_with("/echo", &[], &headers);
+        assert!(matches!(refused, Err(Error::Header(_))), "{name}");
+    }
+    let headers = HeaderMap::from_iter([("x-user".parse().expect("a name"), HeaderValue::from_static("x"))]);
+    let refused = client.open_with("/echo", &[], &headers).expect("a socket").opened().await;
+    assert!(matches!(refused, Err(Error::Failed(Failure::Refused { status: 400, .. }))), "{refused:?}");
 }

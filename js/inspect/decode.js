@@ -1,7 +1,7 @@
 // Reads what a link sends and receives, as docs/protocol.md has it: for people to look at, beside the one that does the work.
 
 /** By number (docs/protocol.md §5). */
-const KINDS = ["TEXT", "TEXT_PART", "BINARY", "BINARY_PART", "RAW", "RAW_PART", "OPEN", "ACCEPT", "REFUSE", "CLOSE", "GRANT", "LINK"];
+const KINDS = ["TEXT", "TEXT_PART", "BINARY", "BINARY_PART", "RAW", "RAW_PART", "OPEN", "ACCEPT", "REFUSE", "CLOSE", "GRANT", "LINK", "OPEN_WITH"];
 const LINK_TYPES = ["HELLO", "PING", "PONG", "PATH"];
 /** Shorter binary messages are batches (§2.4). */
 const LEAST_PAYLOAD = 4096;
@@ -18,6 +18,7 @@ const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
  * @property {number} [units] of a message's piece
  * @property {string} [text] of a text, a target, a subprotocol, a reason, a path
  * @property {string} [protocols] that an OPEN offers
+ * @property {string} [headers] of an OPEN_WITH, a line each
  * @property {number} [code] of CLOSE, or the status of REFUSE
  * @property {number} [credit] that a GRANT gives
  * @property {number} [window] that a HELLO tells
@@ -80,10 +81,12 @@ export class Decoder {
       case "RAW_PART":
         this.#raw = channel === 0 ? null : frame;
         break;
-      case "OPEN": {
-        const [target, protocols] = [headers.integer(), headers.integer()];
+      case "OPEN":
+      case "OPEN_WITH": {
+        const [target, protocols, lines] = [headers.integer(), headers.integer(), kind === "OPEN" ? 0 : headers.integer()];
         frame.text = string(target);
         frame.protocols = string(protocols);
+        if (lines > 0) frame.headers = string(lines);
         break;
       }
       case "ACCEPT":

@@ -44,6 +44,8 @@ pub enum Event {
         target: String,
         /// The offered subprotocols as in `Sec-WebSocket-Protocol`; empty: none.
         protocols: String,
+        /// The headers, a line `name: value` each; empty: none.
+        headers: String,
     },
     /// The server accepted a channel.
     Accepted {
@@ -151,6 +153,11 @@ impl Endpoint {
     /// the server's `max_channels` are open, or if this is a server.
     pub fn open(&mut self, target: &str, protocols: &str) -> Option<Channel> {
         self.connection.open(Data::str(target), Data::str(protocols))
+    }
+
+    /// Opens a channel as [`Endpoint::open`] does, with headers: a line `name: value` each.
+    pub fn open_with(&mut self, target: &str, protocols: &str, headers: &str) -> Option<Channel> {
+        self.connection.open_with(Data::str(target), Data::str(protocols), Data::str(headers))
     }
 
     /// Accepts an open with the chosen subprotocol (empty: none).
@@ -441,10 +448,11 @@ impl Endpoint {
     fn take_events(&mut self, contents: &Contents<'_>) -> Result<(), Violation> {
         while let Some(event) = self.connection.poll_event() {
             let event = match event {
-                ConnectionEvent::Open { channel, target, protocols } => Event::Open {
+                ConnectionEvent::Open { channel, target, protocols, headers } => Event::Open {
                     channel,
                     target: contents.string(target)?,
                     protocols: contents.string(protocols)?,
+                    headers: contents.string(headers)?,
                 },
                 ConnectionEvent::Accepted { channel, protocol } => {
                     Event::Accepted { channel, protocol: contents.string(protocol)? }

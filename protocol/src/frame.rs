@@ -31,6 +31,7 @@ mod kind {
     pub(super) const CLOSE: u32 = 9;
     pub(super) const GRANT: u32 = 10;
     pub(super) const LINK: u32 = 11;
+    pub(super) const OPEN_WITH: u32 = 12;
 }
 
 /// Types of LINK frames, which stand where other frames have their channel.
@@ -63,10 +64,12 @@ pub(crate) enum Frame<'a> {
         channel: Channel,
         fin: bool,
     },
+    /// OPEN or, with headers, OPEN_WITH.
     Open {
         channel: Channel,
         target: u32,
         protocols: u32,
+        headers: u32,
     },
     Accept {
         channel: Channel,
@@ -158,24 +161,27 @@ impl<'a> Frame<'a> {
                     (Kind::Binary, true) => kind::BINARY,
                     (Kind::Binary, false) => kind::BINARY_PART,
                 };
-                (tag, channel, [Some(units), None])
+                (tag, channel, [Some(units), None, None])
             }
-            Frame::Raw { channel, fin } => {
-                (if fin { kind::RAW } else { kind::RAW_PART }, channel, [None, None])
+            Frame::Raw { channel, fin } => (if fin { kind::RAW } else { kind::RAW_PART }, channel, [None; 3]),
+            Frame::Open { channel, target, protocols, headers: 0 } => {
+                (kind::OPEN, channel, [Some(target), Some(protocols), None])
             }
-            Frame::Open { channel, target, protocols } => {
-                (kind::OPEN, channel, [Some(target), Some(protocols)])
+            Frame::Open { channel, target, protocols, headers } => {
+                (kind::OPEN_WITH, channel, [Some(target), Some(protocols), Some(headers)])
             }
-            Frame::Accept { channel, protocol } => (kind::ACCEPT, channel, [Some(protocol), None]),
+            Frame::Accept { channel, protocol } => (kind::ACCEPT, channel, [Some(protocol), None, None]),
             Frame::Refuse { channel, status, reason } => {
-                (kind::REFUSE, channel, [Some(status), Some(reason)])
+                (kind::REFUSE, channel, [Some(status), Some(reason), None])
             }
-            Frame::Close { channel, code, reason } => (kind::CLOSE, channel, [Some(code), Some(reason)]),
-            Frame::Grant { channel, units } => (kind::GRANT, channel, [Some(units), None]),
+            Frame::Close { channel, code, reason } => {
+                (kind::CLOSE, channel, [Some(code), Some(reason), None])
+            }
+            Frame::Grant { channel, units } => (kind::GRANT, channel, [Some(units), None, None]),
             Frame::Hello(body) => return encode_link(out, link::HELLO, body),
             Frame::Path(path) => return encode_link(out, link::PATH, path),
-            Frame::Ping => (kind::LINK, link::PING, [Some(0), None]),
-            Frame::Pong => (kind::LINK, link::PONG, [Some(0), None]),
+            Frame::Ping => (kind::LINK, link::PING, [Some(0), None, None]),
+            Frame::Pong => (kind::LINK, link::PONG, [Some(0), None, None]),
             Frame::Ack(count) => return write_link(out, link::ACK, &[count], None),
             Frame::Token(token) => return write_link(out, link::TOKEN, &[], token.as_ref()),
             Frame::Resume(Resume { carrier, received, token }) => {
@@ -205,7 +211,10 @@ impl<'a> Frame<'a> {
             kind::BINARY_PART => data(Kind::Binary, false, number()?),
             kind::RAW => Frame::Raw { channel, fin: true },
             kind::RAW_PART => Frame::Raw { channel, fin: false },
-            kind::OPEN => Frame::Open { channel, target: number()?, protocols: number()? },
+            kind::OPEN => Frame::Open { channel, target: number()?, protocols: number()?, headers: 0 },
+            kind::OPEN_WITH => {
+                Frame::Open { channel, target: number()?, protocols: number()?, headers: number()? }
+            }
             kind::ACCEPT => Frame::Accept { channel, protocol: number()? },
             kind::REFUSE => Frame::Refuse { channel, status: number()?, reason: number()? },
             kind::CLOSE => Frame::Close { channel, code: number()?, reason: number()? },
@@ -283,6 +292,13 @@ mod tests {
                 channel: number("channel"),
                 target: number("target"),
                 protocols: number("protocols"),
+                headers: 0,
+            },
+            "OPEN_WITH" => Frame::Open {
+                channel: number("channel"),
+                target: number("target"),
+                protocols: number("protocols"),
+                headers: number("headers"),
             },
             "ACCEPT" => Frame::Accept { channel: number("channel"), protocol: number("protocol") },
             "REFUSE" => Frame::Refuse {

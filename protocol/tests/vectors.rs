@@ -63,8 +63,12 @@ fn settings(value: &Value) -> Settings {
 /// The event in the form that the vectors have; `Drained` is this host's own affair.
 fn event(event: Event) -> Option<Value> {
     Some(match event {
-        Event::Open { channel, target, protocols } => {
-            json!({"open": {"channel": channel, "target": target, "protocols": protocols}})
+        Event::Open { channel, target, protocols, headers } => {
+            let mut open = json!({"channel": channel, "target": target, "protocols": protocols});
+            if !headers.is_empty() {
+                open["headers"] = headers.into();
+            }
+            json!({"open": open})
         }
         Event::Accepted { channel, protocol } => {
             json!({"accepted": {"channel": channel, "protocol": protocol}})
@@ -141,7 +145,9 @@ impl Replay {
         let code = || what["code"].as_u64().map(|code| code as u16);
         match thing.as_str() {
             "open" => {
-                let opened = endpoint.open(&string(&what["target"]), &string(&what["protocols"]));
+                let headers = what.get("headers").map(string).unwrap_or_default();
+                let opened =
+                    endpoint.open_with(&string(&what["target"]), &string(&what["protocols"]), &headers);
                 assert_eq!(json!(opened), what["channel"], "{at}: channel");
             }
             "accept" => endpoint.accept(channel(), &string(&what["protocol"])),

@@ -17,6 +17,8 @@ pub enum Error {
     },
     /// A subprotocol is not a token of RFC 9110 §5.6.2, or is given twice.
     Protocol(String),
+    /// A header cannot be set in an open.
+    Header(String),
     /// The close code is neither 1000 nor from 3000 to 4999, or the reason is longer than 123 bytes.
     CloseCode(&'static str),
     /// The call was made outside of a tokio runtime.
@@ -38,6 +40,7 @@ impl Display for Error {
             Self::Protocol(name) => {
                 write!(f, "the subprotocol {name:?} is not a token (RFC 9110 §5.6.2), or is given twice")
             }
+            Self::Header(name) => write!(f, "the header {name:?} cannot be set in an open"),
             Self::CloseCode(why) => f.write_str(why),
             Self::NoRuntime => f.write_str("there is no tokio runtime: open sockets inside of one"),
             Self::Failed(failure) => failure.fmt(f),

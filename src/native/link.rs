@@ -99,10 +99,10 @@ impl State {
     }
 
     /// Opens a socket, and returns its place.
-    pub(super) fn open(&mut self, target: &str, protocols: &str) -> usize {
+    pub(super) fn open(&mut self, target: &str, protocols: &str, headers: &str) -> usize {
         let id = self.sockets.insert(SocketState::default());
         let now = self.now();
-        self.sockets[id].channel = self.client.open(now, id, target, protocols);
+        self.sockets[id].channel = self.client.open_with(now, id, target, protocols, headers);
         id
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use manysocket_protocol::Settings;
+use manysocket_protocol::{Settings, may_be_in_open};
 use tokio::runtime::Handle as Runtime;
 use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderName, HeaderValue};
 use tracing::debug;
@@ -61,15 +61,20 @@ impl MultiWebSocket {
     /// # Errors
     /// As [`MultiWebSocket::open_with`].
     pub fn open(&self, url: &str) -> Result<WebSocket, Error> {
-        self.open_with(url, &[])
+        self.open_with(url, &[], &HeaderMap::new())
     }
 
-    /// Opens a socket and offers subprotocols, best first. Returns at once: [`WebSocket::opened`] waits for the server.
+    /// Opens a socket, offers subprotocols, best first, and sends headers with the request that opens it. Returns at once:
+    /// [`WebSocket::opened`] waits for the server.
+    ///
+    /// Of a name that the handshake of the link has, too, these headers count. The server refuses those by which proxies name
+    /// users and addresses.
     ///
     /// # Errors
     /// Returns [`Error::Url`] if the URL is not on the multiplexer's server, [`Error::Protocol`] if a subprotocol is no token
-    /// or is given twice, and [`Error::NoRuntime`] outside of a tokio runtime.
-    pub fn open_with(&self, url: &str, protocols: &[&str]) -> Result<WebSocket, Error> {
+    /// or is given twice, [`Error::Header`] if a header cannot be set (`Host`, `Origin`, `Cookie`, `Sec-*`, `X-Forwarded-*` and
+    /// those of a connection), and [`Error::NoRuntime`] outside of a tokio runtime.
+    pub fn open_with(&self, url: &str, protocols: &[&str], headers: &HeaderMap) -> Result<WebSocket, Error> {
         let parsed = self.url.join(url).map_err(|error| url_error(url, error.to_string()))?;
         let target = socket_url(url, parsed)?;
         if target[..Position::BeforePath] != self.url[..Position::BeforePath] {
@@ -80,17 +85,18 @@ impl MultiWebSocket {
                 return Err(Error::Protocol((*name).to_owned()));
             }
         }
+        let headers = lines(headers)?;
         let runtime = Runtime::try_current().map_err(|_| Error::NoRuntime)?;
         let target = &target[Position::BeforePath..Position::AfterQuery];
-        Ok(self.open_target(target, &protocols.join(", "), &runtime))
+        Ok(self.open_target(target, &protocols.join(", "), &headers, &runtime))
     }
 
-    fn open_target(&self, target: &str, protocols: &str, runtime: &Runtime) -> WebSocket {
+    fn open_target(&self, target: &str, protocols: &str, headers: &str, runtime: &Runtime) -> WebSocket {
         let mut current = self.link.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(link) = &*current {
             let mut state = link.lock();
             if !state.has_ended {
-                let id = state.open(target, protocols);
+                let id = state.open(target, protocols, headers);
                 let wakers = state.deliver();
                 drop(state);
                 driver::wake(wakers);
@@ -99,7 +105,7 @@ impl MultiWebSocket {
             }
         }
         let link = Arc::new(Link::new(self.settings));
-        let id = link.lock().open(target, protocols);
+        let id = link.lock().open(target, protocols, headers);
         *current = Some(Arc::clone(&link));
         drop(current);
         runtime.spawn(run(self.url.clone(), self.headers.clone(), Arc::clone(&link)));
@@ -123,6 +129,19 @@ async fn run(url: Url, headers: HeaderMap, link: Arc<Link>) {
             driver::finish(&link, true);
         }
     }
+}
+
+/// The headers of an open, a line each (docs/protocol.md §4.1). Their bytes are characters there.
+fn lines(headers: &HeaderMap) -> Result<String, Error> {
+    let mut lines = Vec::new();
+    for (name, value) in headers {
+        if !may_be_in_open(name.as_str()) {
+            return Err(Error::Header(name.to_string()));
+        }
+        let value: String = value.as_bytes().iter().copied().map(char::from).collect();
+        lines.push(format!("{name}: {value}"));
+    }
+    Ok(lines.join("\n"))
 }
 
 /// A URL with the scheme `ws` or `wss`, as the constructor of a page's `WebSocket` makes it (WHATWG WebSockets §3.1).

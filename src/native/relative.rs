@@ -1,5 +1,6 @@
 //! Sockets whose URLs are relative to a base.
 
+use tokio_tungstenite::tungstenite::http::HeaderMap;
 use url::Url;
 
 use super::multi::{socket_url, url_error};
@@ -36,15 +37,15 @@ impl RelativeWebSocket {
     /// # Errors
     /// As [`MultiWebSocket::open_with`].
     pub fn open(&self, url: &str) -> Result<WebSocket, Error> {
-        self.open_with(url, &[])
+        self.open_with(url, &[], &HeaderMap::new())
     }
 
-    /// Opens a socket to a URL that is relative to the base, and offers subprotocols, best first.
+    /// Opens a socket to a URL that is relative to the base, with subprotocols, best first, and headers.
     ///
     /// # Errors
     /// As [`MultiWebSocket::open_with`].
-    pub fn open_with(&self, url: &str, protocols: &[&str]) -> Result<WebSocket, Error> {
+    pub fn open_with(&self, url: &str, protocols: &[&str], headers: &HeaderMap) -> Result<WebSocket, Error> {
         let resolved = self.base.join(url).map_err(|error| url_error(url, error.to_string()))?;
-        self.multi.open_with(resolved.as_str(), protocols)
+        self.multi.open_with(resolved.as_str(), protocols, headers)
     }
 }

@@ -35,8 +35,17 @@ pub fn channels(link: u32) -> u32 {
 
 /// Opens a socket; 0 if the server's limit forbids another.
 #[wasm_bindgen]
-pub fn open(link: u32, key: u32, target: JsString, units: u32, protocols: JsString, more: u32) -> u32 {
-    link::open(link, key, target, units, protocols, more)
+pub fn open(
+    link: u32,
+    key: u32,
+    target: JsString,
+    units: u32,
+    protocols: JsString,
+    more: u32,
+    headers: JsString,
+    further: u32,
+) -> u32 {
+    link::open(link, key, (target, units), (protocols, more), (headers, further))
 }
 
 /// Queues a text; 0 if the socket sends no more.

@@ -87,8 +87,10 @@ class Replay {
     assert.deepEqual(this.events, expected);
   }
 
-  open({ channel, target, protocols }) {
-    const socket = new this.M.WebSocket(`ws://host${target}`, protocols === "" ? [] : protocols.split(", "));
+  open({ channel, target, protocols, headers }) {
+    const offered = protocols === "" ? [] : protocols.split(", ");
+    const init = headers === undefined ? offered : { protocols: offered, headers: [headers.split(": ")] };
+    const socket = new this.M.WebSocket(`ws://host${target}`, init);
     socket.binaryType = "arraybuffer";
     const log = (line) => this.events.set(channel, [...(this.events.get(channel) ?? []), line]);
     socket.onopen = () => log(`open ${socket.protocol}`);

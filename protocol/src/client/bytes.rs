@@ -85,7 +85,20 @@ impl<K: Clone> Client<K> {
     /// Opens a socket to a path and query, offering subprotocols (separated by `", "`; empty: none). Returns its channel,
     /// or `None` if the server's limit forbids another: then the socket fails.
     pub fn open(&mut self, now: Millis, key: K, target: &str, protocols: &str) -> Option<Channel> {
-        self.link.open(now, key, Data::str(target), Data::str(protocols), protocols.to_owned())
+        self.open_with(now, key, target, protocols, "")
+    }
+
+    /// Opens a socket as [`Client::open`] does, with headers: a line `name: value` each.
+    pub fn open_with(
+        &mut self,
+        now: Millis,
+        key: K,
+        target: &str,
+        protocols: &str,
+        headers: &str,
+    ) -> Option<Channel> {
+        let (target, offered, headers) = (Data::str(target), protocols.to_owned(), Data::str(headers));
+        self.link.open(now, key, target, Data::str(protocols), offered, headers)
     }
 
     /// Queues a message without bound: keep [`Client::buffered_amount`] small.

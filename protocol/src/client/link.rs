@@ -101,7 +101,7 @@ impl<H: Host> Link<H> {
     // ---- what applications ask for ----
 
     /// Opens a socket to a path and query. `protocols` holds the offered subprotocols as `Sec-WebSocket-Protocol` does,
-    /// `offered` the same for this side. Returns the socket's channel, or `None` if the server's limit forbids another:
+    /// `offered` the same for this side; `headers` has a line `name: value` for each header. Returns the socket's channel, or `None` if the server's limit forbids another:
     /// then the socket fails.
     pub fn open(
         &mut self,
@@ -110,8 +110,9 @@ impl<H: Host> Link<H> {
         target: H::Payload,
         protocols: H::Payload,
         offered: String,
+        headers: H::Payload,
     ) -> Option<Channel> {
-        let Some(channel) = self.connection.open(target, protocols) else {
+        let Some(channel) = self.connection.open_with(target, protocols, headers) else {
             self.push_end(key, Some(Failure::TooMany), SocketClose::abnormal(), Unsent::default());
             return None;
         };

@@ -24,6 +24,8 @@ pub enum ConnectionEvent {
         target: Span,
         /// The offered subprotocols, comma-separated.
         protocols: Span,
+        /// The headers, a line each.
+        headers: Span,
     },
     /// The server accepted a channel.
     Accepted {

@@ -49,7 +49,7 @@ struct Arriving {
 /// Frames that need no credit. The connection sends them before any channel's data or end.
 #[derive(Debug)]
 enum Control<P> {
-    Open { channel: Channel, target: P, protocols: P },
+    Open { channel: Channel, target: P, protocols: P, headers: P },
     Accept { channel: Channel, protocol: P },
     Grant { channel: Channel },
 }
@@ -166,6 +166,11 @@ impl<P: Payload> Connection<P> {
     /// Opens a channel to a path and query, offering subprotocols (comma-separated). Returns `None` if
     /// the server's `max_channels` are open, or if this is a server.
     pub fn open(&mut self, target: P, protocols: P) -> Option<Channel> {
+        self.open_with(target, protocols, P::default())
+    }
+
+    /// Opens a channel as [`Connection::open`] does, with headers: a line `name: value` each (§4.1).
+    pub fn open_with(&mut self, target: P, protocols: P, headers: P) -> Option<Channel> {
         // The limit is unknown before the HELLO; `write_control` applies it later.
         let limit = self.peer.map_or(u32::MAX, |peer| peer.max_channels);
         if self.side() == Side::Server || self.live >= limit {
@@ -182,7 +187,7 @@ impl<P: Payload> Connection<P> {
         self.first_free = free + 1;
         let channel = free as Channel + 1;
         self.insert(channel, Sending::Opening, Receiving::Opening);
-        self.control.push_back(Control::Open { channel, target, protocols });
+        self.control.push_back(Control::Open { channel, target, protocols, headers });
         Some(channel)
     }
 

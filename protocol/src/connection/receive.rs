@@ -72,9 +72,9 @@ impl<P: Payload> Connection<P> {
                 Frame::Raw { channel, fin } => {
                     self.raw_in = (channel != 0).then_some((channel, fin));
                 }
-                Frame::Open { channel, target, protocols } => {
+                Frame::Open { channel, target, protocols, headers } => {
                     let (target, protocols) = (text.take(target)?, text.take(protocols)?);
-                    self.on_open(channel, target, protocols)?;
+                    self.on_open(channel, target, protocols, text.take(headers)?)?;
                 }
                 Frame::Accept { channel, protocol } => {
                     let protocol = text.take(protocol)?;
@@ -177,7 +177,13 @@ impl<P: Payload> Connection<P> {
         }
     }
 
-    fn on_open(&mut self, channel: Channel, target: Span, protocols: Span) -> Result<(), Violation> {
+    fn on_open(
+        &mut self,
+        channel: Channel,
+        target: Span,
+        protocols: Span,
+        headers: Span,
+    ) -> Result<(), Violation> {
         if self.side() == Side::Client {
             return Err(Rule::OpenByServer.on(channel));
         }
@@ -197,7 +203,8 @@ impl<P: Payload> Connection<P> {
             Some(503)
         } else {
             // Request Header Fields Too Large (RFC 6585 §5).
-            (target.units.saturating_add(protocols.units) > self.settings.max_open).then_some(431)
+            let strings = target.units.saturating_add(protocols.units).saturating_add(headers.units);
+            (strings > self.settings.max_open).then_some(431)
         };
         if let Some(status) = refusal {
             self.insert(channel, Sending::Opening, Receiving::Opening);
@@ -206,7 +213,7 @@ impl<P: Payload> Connection<P> {
             return Ok(());
         }
         self.insert(channel, Sending::Opening, Receiving::Opening);
-        self.events.push_back(ConnectionEvent::Open { channel, target, protocols });
+        self.events.push_back(ConnectionEvent::Open { channel, target, protocols, headers });
         Ok(())
     }
 

@@ -21,14 +21,19 @@ impl<P: Payload> Connection<P> {
     pub fn handshake(&mut self, max_bytes: u32, batch: &mut Batch<P>) {
         batch.clear();
         self.write_link_frames(batch);
-        while let Some(Control::Open { channel, target, protocols }) = self.control.front() {
+        while let Some(Control::Open { channel, target, protocols, headers }) = self.control.front() {
             // Paths and tokens are ASCII; a header has at most 16 bytes.
             let more = target.units() + protocols.units() + 16;
-            if *channel > CHANNEL_SLACK || batch.headers.len() as u32 + batch.units() + more > max_bytes {
+            // URLs are written to logs, and headers hold secrets.
+            let is_secret = headers.units() > 0;
+            if is_secret
+                || *channel > CHANNEL_SLACK
+                || batch.headers.len() as u32 + batch.units() + more > max_bytes
+            {
                 break;
             }
-            if let Some(Control::Open { channel, target, protocols }) = self.control.pop_front() {
-                write_open(batch, channel, target, protocols);
+            if let Some(Control::Open { channel, target, protocols, headers }) = self.control.pop_front() {
+                write_open(batch, channel, target, protocols, headers);
             }
         }
     }
@@ -137,7 +142,9 @@ impl<P: Payload> Connection<P> {
                     }
                     self.remove(channel);
                 }
-                Control::Open { channel, target, protocols } => write_open(batch, channel, target, protocols),
+                Control::Open { channel, target, protocols, headers } => {
+                    write_open(batch, channel, target, protocols, headers);
+                }
                 Control::Accept { channel, protocol } => {
                     Frame::Accept { channel, protocol: protocol.units() }.encode(&mut batch.headers);
                     batch.push_string(protocol);
@@ -260,10 +267,12 @@ impl<P: Payload> Connection<P> {
     }
 }
 
-fn write_open<P: Payload>(batch: &mut Batch<P>, channel: Channel, target: P, protocols: P) {
-    Frame::Open { channel, target: target.units(), protocols: protocols.units() }.encode(&mut batch.headers);
-    batch.push_string(target);
-    batch.push_string(protocols);
+fn write_open<P: Payload>(batch: &mut Batch<P>, channel: Channel, target: P, protocols: P, headers: P) {
+    Frame::Open { channel, target: target.units(), protocols: protocols.units(), headers: headers.units() }
+        .encode(&mut batch.headers);
+    for string in [target, protocols, headers] {
+        batch.push_string(string);
+    }
 }
 
 fn write_piece<P: Payload>(batch: &mut Batch<P>, channel: Channel, piece: Piece, queue: &mut Queue<P>) {

@@ -151,8 +151,9 @@ impl Observer {
                     self.data(way, channel, kind, tag & 1 == 0, units);
                 }
                 4 | 5 => self.raw[way as usize] = (channel != 0).then_some((channel, kind == 4)),
-                6 => {
-                    texts += integer(&mut headers) + integer(&mut headers);
+                6 | 12 => {
+                    let strings = if kind == 6 { 2 } else { 3 };
+                    texts += (0..strings).map(|_| integer(&mut headers)).sum::<u32>();
                     self.open(way, channel);
                 }
                 7 => {

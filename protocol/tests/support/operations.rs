@@ -310,7 +310,7 @@ impl Run {
         let mut refused = Vec::new();
         while let Some(event) = self.pair.end(side).poll_event() {
             match event {
-                Event::Open { channel, target, protocols } => {
+                Event::Open { channel, target, protocols, .. } => {
                     assert_eq!(protocols, "a, b");
                     let serial = target[1..].parse().expect("a serial");
                     self.serials[1].insert(channel, serial);

@@ -307,7 +307,7 @@ impl Run {
     fn server_events(&mut self) {
         while let Some(event) = self.server.poll_event() {
             match event {
-                ServerEvent::Open { channel, target, protocols } => {
+                ServerEvent::Open { channel, target, protocols, .. } => {
                     let serial: usize = target[1..].parse().expect("a serial");
                     assert_eq!(protocols, self.lives[serial].offered);
                     self.lives[serial].asked = true;

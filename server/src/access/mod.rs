@@ -8,6 +8,7 @@ pub(crate) mod excerpt;
 pub(crate) mod forwarded;
 pub(crate) mod host;
 pub(crate) mod inherited;
+pub(crate) mod open_headers;
 pub(crate) mod origin;
 pub(crate) mod path_form;
 pub(crate) mod proxies;

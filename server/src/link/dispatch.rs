@@ -14,6 +14,7 @@ use tower::ServiceExt;
 
 use crate::access::forwarded::Forwarded;
 use crate::access::inherited::Inherited;
+use crate::access::open_headers;
 use crate::link::head;
 use crate::ws::in_memory_upgrade::Minted;
 use crate::ws::peer;
@@ -35,6 +36,8 @@ pub(crate) struct Dispatcher {
     app: Router,
     headers: HeaderMap,
     extensions: Extensions,
+    /// Headers that only proxies write.
+    inherited: Inherited,
     /// The forwarding headers of the handshake's proxies.
     forwarded: Forwarded,
     /// The number of the link.
@@ -84,7 +87,7 @@ impl Dispatcher {
         for inherit in always.iter().chain(inherit) {
             inherit(&handshake.extensions, &mut extensions);
         }
-        Self { app, headers, extensions, forwarded, peer: peer::number() }
+        Self { app, headers, extensions, inherited: inherited.clone(), forwarded, peer: peer::number() }
     }
 
     /// Returns the bytes it holds besides the handshake, with which it shares the header values.
@@ -97,10 +100,25 @@ impl Dispatcher {
         self.forwarded.prefix().unwrap_or_default()
     }
 
-    /// Builds the request to the application. Returns `None` if the target or the subprotocols are invalid in a
+    /// Reads the headers that the client wrote for an open.
+    ///
+    /// # Errors
+    /// Returns the status and the reason of a refusal.
+    pub(crate) fn own_headers(&self, lines: &str) -> Result<HeaderMap, (u16, &'static str)> {
+        open_headers::parse(lines, &self.inherited)
+    }
+
+    /// Builds the request to the application, with headers of its own in place of the handshake's. Returns `None` if the target or the subprotocols are invalid in a
     /// request.
-    pub(crate) fn request(&self, target: &str, protocols: &str) -> Option<(Request<Body>, Offer)> {
+    pub(crate) fn request(
+        &self,
+        target: &str,
+        protocols: &str,
+        own: HeaderMap,
+    ) -> Option<(Request<Body>, Offer)> {
         let mut headers = self.headers.clone();
+        // Replaces headers of the same names.
+        headers.extend(own);
         if !protocols.is_empty() {
             let value = HeaderValue::from_str(protocols).ok().filter(|_| are_tokens(protocols))?;
             headers.insert(header::SEC_WEBSOCKET_PROTOCOL, value);

@@ -69,11 +69,18 @@ const OPENING: usize = 32 * 1024;
 /// The state of a channel on the handlers' side.
 enum ChannelState {
     /// The open waits for earlier opens.
-    Waiting { place: u64, target: String, protocols: String, _share: Reservation },
+    Waiting { place: u64, asked: Asked, _share: Reservation },
     /// The application is handling the open.
     Opening(AbortHandle),
     /// A handler holds the channel, or has left data to send.
     Open { pipe: Arc<Pipe>, closed_by: Option<Side>, woken: Woken },
+}
+
+/// What an open asks for.
+struct Asked {
+    target: String,
+    protocols: String,
+    headers: String,
 }
 
 /// Why a link ended.
@@ -379,7 +386,9 @@ impl Task {
             let event = self.link.endpoint.poll_event()?;
             let mut passed = 0;
             match event {
-                Event::Open { channel, target, protocols } => self.open(channel, target, protocols),
+                Event::Open { channel, target, protocols, headers } => {
+                    self.open(channel, Asked { target, protocols, headers });
+                }
                 Event::Message { channel, message } => {
                     passed = content(&message);
                     self.received.add(passed);

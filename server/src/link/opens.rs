@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tracing::{Instrument, debug, debug_span, warn};
 
 use super::turn::Turn;
-use super::{ChannelState, Task};
+use super::{Asked, ChannelState, Task};
 use crate::access::excerpt::excerpt;
 use crate::access::rewrite::Rewrite;
 use crate::budget::{ALLOCATION, Reservation};
@@ -21,21 +21,22 @@ use crate::ws::pipe::Pipe;
 use crate::ws::socket::WebSocket;
 
 impl Task {
-    pub(super) fn open(&mut self, channel: Channel, target: String, protocols: String) {
+    pub(super) fn open(&mut self, channel: Channel, asked: Asked) {
         if self.waiting.is_empty() && self.opens.len() < self.link.limits.max_opening {
-            return self.ask(channel, &target, &protocols);
+            return self.ask(channel, &asked);
         }
         self.link.stats.limit_crossed("max_opening");
         let mut share = Reservation::new(Arc::clone(&self.budget));
-        share.set(target.capacity() + protocols.capacity() + 2 * ALLOCATION);
+        let strings = [&asked.target, &asked.protocols, &asked.headers];
+        share.set(strings.iter().map(|string| string.capacity() + ALLOCATION).sum());
         let place = self.opened;
         self.opened += 1;
-        self.channels.insert(channel, ChannelState::Waiting { place, target, protocols, _share: share });
+        self.channels.insert(channel, ChannelState::Waiting { place, asked, _share: share });
         self.waiting.insert(place, channel);
     }
 
     /// Calls the application for an open.
-    fn ask(&mut self, channel: Channel, target: &str, protocols: &str) {
+    fn ask(&mut self, channel: Channel, Asked { target, protocols, headers }: &Asked) {
         // Proxies change the paths of native requests; a target has not passed them.
         let rewrite = match self.link.endpoint.dialled_path() {
             Some(dialled) => Rewrite::between(dialled, &self.link.path),
@@ -53,7 +54,8 @@ impl Task {
             Err((403, "the proxy in front does not send this path here"))
         };
         let request = allowed.and_then(|target| {
-            let request = self.link.dispatcher.request(target, protocols);
+            let own = self.link.dispatcher.own_headers(headers)?;
+            let request = self.link.dispatcher.request(target, protocols, own);
             request.ok_or((400, "the target or the subprotocols cannot stand in a request"))
         });
         match request {
@@ -61,7 +63,7 @@ impl Task {
                 let answer = Arc::clone(&self.link.dispatcher).call(request, offer);
                 let (begun, stats) = (Instant::now(), self.link.stats.clone());
                 let mut share = Reservation::new(Arc::clone(&self.budget));
-                share.set(target.len() + protocols.len());
+                share.set(target.len() + protocols.len() + headers.len());
                 let answered = async move {
                     let _share = share;
                     let answer = answer.await;
@@ -92,8 +94,8 @@ impl Task {
             && self.opens.len() < self.link.limits.max_opening
             && let Some((_, channel)) = self.waiting.pop_first()
         {
-            if let Some(ChannelState::Waiting { target, protocols, .. }) = self.channels.remove(&channel) {
-                self.ask(channel, &target, &protocols);
+            if let Some(ChannelState::Waiting { asked, .. }) = self.channels.remove(&channel) {
+                self.ask(channel, &asked);
                 any = true;
             }
         }

@@ -9,12 +9,19 @@ use crate::page::payload::Content;
 use crate::page::table::with;
 
 /// Opens a socket. Returns its channel; 0 if the server's limit forbids another.
-pub(crate) fn open(link: u32, key: u32, target: JsString, units: u32, protocols: JsString, more: u32) -> u32 {
+pub(crate) fn open(
+    link: u32,
+    key: u32,
+    target: (JsString, u32),
+    protocols: (JsString, u32),
+    headers: (JsString, u32),
+) -> u32 {
     let opened = with(link, |this| {
-        let offered = glue::to_string(&protocols, more);
-        let (target, protocols) = (Content::text(target, units), Content::text(protocols, more));
+        let offered = glue::to_string(&protocols.0, protocols.1);
+        let [target, protocols, headers] =
+            [target, protocols, headers].map(|(text, units)| Content::text(text, units));
         this.flush_soon();
-        this.inner.open(glue::millis(), key, target, protocols, offered)
+        this.inner.open(glue::millis(), key, target, protocols, offered, headers)
     });
     tell_later(link);
     opened.unwrap_or_default()

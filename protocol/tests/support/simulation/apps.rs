@@ -221,7 +221,7 @@ impl World {
     // ---- what they hear ----
 
     pub(super) fn hear(&mut self, link: usize, side: Side, event: Event) {
-        if let Event::Open { channel, target, protocols } = event {
+        if let Event::Open { channel, target, protocols, .. } = event {
             return self.asked(link, channel, &target, &protocols);
         }
         let (Event::Accepted { channel, .. }
