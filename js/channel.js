@@ -44,6 +44,8 @@ export class Channel {
     this.handlers = new Map();
 
     this.link = null;
+    /** Whether the link's handshake was older than the channel. */
+    this.isLater = false;
     /** The number on the link; meaningful while the link knows the channel. So is `key`, which is the link's affair. */
     this.number = 0;
     this.key = 0;

@@ -38,6 +38,10 @@ export class Link {
   #ending = null;
   /** Whether its channels go on as native sockets. */
   #fallsBack = false;
+  /** Whether it ends with its last channel. */
+  isLeft = false;
+  /** The channel that was refused and goes on over another link. */
+  #moving = null;
   /** Of the wasm. */
   timer = 0;
 
@@ -45,7 +49,8 @@ export class Link {
    * Dials at the end of this task: what is opened until then rides in the handshake.
    * @param {string} url
    * @param {object} options `WebSocket`, the native class; `idleTimeout`; `onopen`; `onclose`; `fallback`, null or what
-   *   takes over the channels of a handshake that failed
+   *   takes over the channels of a handshake that failed; `renew`, whether a refused
+   *   channel goes on over another link, which `reopen` then takes
    */
   constructor(url, options) {
     this.#options = options;
@@ -75,6 +80,7 @@ export class Link {
     const { target, headers } = channel;
     const protocols = channel.offered.join(", ");
     channel.link = this;
+    channel.isLater = this.physical !== null;
     channel.key = this.#freeKeys.pop() ?? this.#channels.length;
     this.#channels[channel.key] = channel;
     channel.number = core.open(this.#core, channel.key, target, target.length, protocols, protocols.length, headers, headers.length);
@@ -102,6 +108,7 @@ export class Link {
   abort(channel) {
     this.#forget(channel.key);
     core.abort(this.#core, channel.number);
+    this.#endIfLeft();
   }
 
   /** Fails a channel: `error`, then `close` 1006. */
@@ -112,6 +119,17 @@ export class Link {
   /** Bytes of a channel that have not left. */
   buffered(channel) {
     return core.buffered(this.#core, channel.number);
+  }
+
+  /** Has the link end with its last channel. Returns the link for later channels: another one. */
+  leave() {
+    this.isLeft = true;
+    this.#endIfLeft();
+    return null;
+  }
+
+  #endIfLeft() {
+    if (this.isLeft && this.#channels.every((channel) => channel === undefined)) this.end(1000, "");
   }
 
   /** Ends the link; channels that are still there are lost. */
@@ -170,6 +188,11 @@ export class Link {
   failed(key, kind, status, words) {
     if (this.#fallsBack) return;
     const channel = this.#channels[key];
+    // The page's cookies may be newer than the link's handshake.
+    if ((status === 401 || status === 403) && channel.isLater && channel.readyState === CONNECTING && this.#options.renew(this)) {
+      this.#moving = channel;
+      return;
+    }
     if (kind > 0) console.error(`WebSocket connection to '${channel.url}' failed: ${FAILURES[kind](status, words)}`);
     enqueue(channel, EVENT_ERROR, null);
   }
@@ -179,7 +202,9 @@ export class Link {
     this.#forget(key);
     // It goes on as a native socket.
     if (this.#fallsBack) this.#options.fallback(channel);
+    else if (channel === this.#moving) this.#options.reopen(channel);
     else channel.closed(close, unsent);
+    this.#endIfLeft();
   }
 
   /** Ends the link because of what the server did, or did not do. */

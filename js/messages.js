@@ -8,7 +8,7 @@
 export const HELLO = 4;
 
 // From the page.
-/** Value: `[url, subprotocols]`. */
+/** Value: `[url, subprotocols, headers]`. */
 export const OPEN_CHANNEL = 5;
 /** Value: text, or a Uint8Array. */
 export const SEND = 6;
@@ -18,6 +18,8 @@ export const CLOSE_CHANNEL = 7;
 export const FAIL = 8;
 /** Value: `[messages, units]` that the page took. */
 export const CONSUMED = 9;
+/** Later channels use a new link; of no channel. */
+export const LEAVE = 10;
 
 // From the worker.
 /** Value: how many bytes more the physical socket has sent. */

@@ -7,6 +7,7 @@ import { closeEvent } from "./events.js";
 import { defineJson } from "./json.js";
 import { Link } from "./link.js";
 import { defineRelative, resolve } from "./relative.js";
+import { Renewal } from "./renewal.js";
 import { core, failure } from "./core.js";
 
 /** How long a link without sockets is kept: long enough for a page that closes one to open the next. */
@@ -31,6 +32,7 @@ class Multiplexer extends EventTarget {
   /** Or what stands in its place, and is loaded first: where all pages share a link (port.js). */
   #Link = Link;
   #shared;
+  #renewal = new Renewal();
   /** The function that is asked for the headers of each socket. */
   #provide = null;
   /** The watcher of the link, once it has been asked for (inspect.js). */
@@ -108,6 +110,11 @@ class Multiplexer extends EventTarget {
     this.#provide = provide;
   }
 
+  /** Has later sockets use a new link, whose handshake has the cookies of that time. The present one ends with its last socket. */
+  reconnect() {
+    this.#link = this.#link?.leave() ?? null;
+  }
+
   /** Watches what the link carries. */
   async inspect() {
     const { Inspector } = await import("./inspect.js");
@@ -162,6 +169,14 @@ class Multiplexer extends EventTarget {
           this.#link = null;
           channels.forEach((channel) => this.#openLate(channel));
         },
+        renew: () => {
+          // Another socket may have been the first to be refused.
+          if (this.#link !== link) return true;
+          const begins = this.#renewal.begins();
+          if (begins) this.reconnect();
+          return begins;
+        },
+        reopen: (channel) => this.#openLate(channel),
         onopen: () => {
           this.#isKnown = true;
           this.dispatchEvent(new Event("open"));
@@ -175,7 +190,7 @@ class Multiplexer extends EventTarget {
               this.#isKnown = true;
             }
           }
-          this.dispatchEvent(closeEvent(close));
+          if (!link.isLeft) this.dispatchEvent(closeEvent(close));
         },
         // Only a native socket that opens shows that the server is there, and has no multiplexer.
         fallback: this.#fallback ? (channel) => new Direct(channel, this.#Native, () => (this.#hasNone = true)) : null,

@@ -4,7 +4,7 @@ import { ABNORMAL, CLOSED, CONNECTING, EVENT_CLOSE, EVENT_ERROR, EVENT_MESSAGE, 
 import { deliverLater, enqueue, flushLater, receiveFrom } from "./delivery.js";
 import { Bytes } from "./events.js";
 import {
-  CLOSE_CHANNEL, CONSUMED, FAIL, FALLBACK, HELLO, LARGE, LINK_CLOSED, LINK_OPEN, OPEN_CHANNEL, SEND, SENT,
+  CLOSE_CHANNEL, CONSUMED, FAIL, FALLBACK, HELLO, LARGE, LEAVE, LINK_CLOSED, LINK_OPEN, OPEN_CHANNEL, SEND, SENT,
 } from "./messages.js";
 import { utf8Length } from "./utf8.js";
 // Imported for their place only: the code that this file and the entries share is then one chunk, and a page without a bundler makes
@@ -136,6 +136,13 @@ export class Port {
     this.#tell(FAIL, channel, null);
     channel.fail(this.#forget(channel));
     deliverLater();
+  }
+
+  /** Has the worker leave its link. Returns the link for later channels: this. */
+  leave() {
+    this.#out.push(LEAVE, 0, null);
+    this.#flushSoon();
+    return this;
   }
 
   /** Ends this page's part in the link; channels that are still there are lost. */

@@ -6,8 +6,9 @@ import { deliverAll } from "./delivery.js";
 import { toBytes } from "./inline.js";
 import { Link } from "./link.js";
 import {
-  CLOSE_CHANNEL, CONSUMED, FAIL, FALLBACK, HELLO, LARGE, LINK_CLOSED, LINK_OPEN, OPEN_CHANNEL, SEND, SENT,
+  CLOSE_CHANNEL, CONSUMED, FAIL, FALLBACK, HELLO, LARGE, LEAVE, LINK_CLOSED, LINK_OPEN, OPEN_CHANNEL, SEND, SENT,
 } from "./messages.js";
+import { Renewal } from "./renewal.js";
 import { utf8Length } from "./utf8.js";
 import { core } from "./core.js";
 import { tryToInitialise } from "./wasm.js";
@@ -23,6 +24,7 @@ tryToInitialise(toBytes(wasm));
 const pages = new Set();
 /** @type {Link | null} */
 let link = null;
+const renewal = new Renewal();
 
 /** Held until this worker's death. */
 const lock = crypto.randomUUID();
@@ -43,6 +45,13 @@ function dialled(url, idleTimeout) {
         if (link === dialling) pages.forEach((page) => page.linkClosed({ code, reason, wasClean }));
       },
       fallback: (remote) => remote.fallBack(),
+      renew: () => {
+        if (link !== dialling) return true;
+        const begins = renewal.begins();
+        if (begins) link = link.leave();
+        return begins;
+      },
+      reopen: (remote) => dialled(url, idleTimeout).open(remote),
     });
     link = dialling;
   }
@@ -132,6 +141,10 @@ class Page {
       return;
     }
     if (kind === OPEN_CHANNEL) return this.#open(id, value);
+    if (kind === LEAVE) {
+      link = link?.leave() ?? null;
+      return;
+    }
     const remote = this.#remotes.get(id);
     // Ended, while this was on its way.
     if (remote === undefined || remote.link === null) return;

@@ -100,6 +100,12 @@ export interface MultiWebSocket extends EventTarget {
    */
   headers(provide: (() => HeadersInit | Promise<HeadersInit>) | null): void;
   /**
+   * Has later sockets use a new link, whose handshake has the cookies of that time, such as after a logout. The present link ends
+   * with its last socket. After a login this is not needed: a socket that is refused with 401 or 403 on an older link is tried once
+   * on a new one.
+   */
+  reconnect(): void;
+  /**
    * Watches the link: sockets, credit, bytes and batches. This call loads the code for it, and nothing is counted before.
    * Call it before the first socket opens to see all traffic.
    *
