@@ -11,7 +11,7 @@ use axum::Router;
 use common::nats::{Backend, backends};
 use common::{KINDS, Kind, Link, Received, Server, Socket, dial};
 use manysocket_protocol::Message;
-use manysocket_server::rpc::{Error, Registration, Rpc, remote, rpc};
+use manysocket_server::rpc::{Caller, Error, Registration, Rpc, remote, rpc};
 use manysocket_server::{Nats, Site};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -174,6 +174,48 @@ async fn numbers_come_out_as_serde_writes_the_value_directly() {
             let text = String::from_utf8(text.to_vec()).expect("UTF-8");
             assert_eq!(text, format!(r#"{{"result":{expected}}}"#), "{path}");
         }
+    }
+}
+
+/// What a layer has found out about the request.
+#[derive(Clone)]
+struct User(&'static str);
+
+#[tokio::test]
+async fn a_function_may_know_its_caller() {
+    async fn who(caller: Caller, greeting: String) -> Result<String, Error> {
+        let user = caller.extensions().get::<User>().ok_or_else(|| Error::new("login", "log in first"))?;
+        let cookie =
+            caller.headers().get("cookie").and_then(|cookie| cookie.to_str().ok()).unwrap_or_default();
+        let tank = caller.parameter("tank").unwrap_or("none");
+        Ok(format!(
+            "{greeting} {} {cookie} {tank} {} {:?}",
+            user.0,
+            caller.uri().path(),
+            caller.parameter("x")
+        ))
+    }
+    let site: Site = Site::new()
+        .endpoint("/tanks/{tank}/who", rpc(who).arguments(["greeting"]).endpoint())
+        .endpoint("/alone", rpc(async |caller: Caller| caller.parameter("tank").is_none()).endpoint());
+    let app = site.into_router().layer(axum::Extension(User("ada")));
+    let server = Server::start(app.route_service("/plain/{tank}", rpc(who))).await;
+    for kind in KINDS {
+        let (mut socket, _) =
+            Socket::open(kind, &server, "/tanks/a%20b/who", "id=1", "").await.expect("open");
+        let expected = "hello ada id=1 a b /tanks/a%20b/who None";
+        assert_eq!(call(&mut socket, r#"["hello"]"#).await, json!({ "result": expected }), "{kind:?}");
+        // Its arguments are counted without it, for small calls and for large ones.
+        let error = call(&mut socket, "[]").await;
+        assert_eq!(error["error"]["data"], json!({ "position": 0, "name": "greeting" }), "{kind:?}");
+        let large = "x".repeat(20_000);
+        let answer = call(&mut socket, &json!([large]).to_string()).await;
+        assert!(answer["result"].as_str().is_some_and(|text| text.ends_with("who None")), "{kind:?}");
+        let mut plain = connect(kind, &server, "/plain/t").await;
+        let expected = json!({"error": {"code": "login", "message": "log in first"}});
+        assert_eq!(call(&mut plain, r#"["hello"]"#).await, expected, "{kind:?}");
+        let mut alone = connect(kind, &server, "/alone").await;
+        assert_eq!(call(&mut alone, "[]").await, json!({ "result": true }), "{kind:?}");
     }
 }
 

@@ -42,7 +42,7 @@ static PEERS: LazyLock<Mutex<HashMap<u64, Arc<Semaphore>>>> = LazyLock::new(Mute
 
 /// The socket, or the other process, whose calls are answered.
 #[derive(Debug)]
-pub(super) struct Caller {
+pub(super) struct Peer {
     /// The link, or the native socket.
     peer: u64,
     stats: Option<Stats>,
@@ -59,7 +59,7 @@ pub(super) struct Share {
     _of_peer: Option<OwnedSemaphorePermit>,
 }
 
-impl Caller {
+impl Peer {
     pub(super) fn new(peer: u64, stats: Option<Stats>) -> Self {
         Self { peer, stats, reservation: None, room: None }
     }
@@ -115,7 +115,7 @@ impl Caller {
     }
 }
 
-impl Drop for Caller {
+impl Drop for Peer {
     fn drop(&mut self) {
         if let Some(room) = self.room.take() {
             let mut peers = peers();
@@ -186,11 +186,10 @@ mod tests {
     #[tokio::test]
     async fn one_peer_does_not_get_all() {
         let heavy = format!("[{}]", vec!["{}"; 40_000].join(","));
-        let (mut one, mut again, mut other) =
-            (Caller::new(1, None), Caller::new(1, None), Caller::new(2, None));
+        let (mut one, mut again, mut other) = (Peer::new(1, None), Peer::new(1, None), Peer::new(2, None));
         let first = one.admit(&heavy).await.expect("room");
         let second = again.admit(&heavy).await.expect("room");
-        let mut third = Caller::new(1, None);
+        let mut third = Peer::new(1, None);
         assert!(third.admit(&heavy).now_or_never().is_none(), "it waits for those of its link");
         assert!(third.admit("[1]").now_or_never().flatten().is_some(), "small ones do not");
         assert!(other.admit(&heavy).now_or_never().flatten().is_some(), "nor do those of others");

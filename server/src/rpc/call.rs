@@ -15,16 +15,17 @@ use tracing::Span;
 use crate::access::excerpt::excerpt;
 use crate::json::well_formed;
 
-use super::arguments::{Caller, SMALL, lane};
+use super::arguments::{Peer, SMALL, lane};
+use super::caller::Caller;
 use super::{Error, Function};
 
-/// A function of any type: from the arguments, their names and the number of the peer to the answer or an error.
-pub(super) type Call = dyn Fn(&[&RawValue], &[String], u64) -> Result<Running, Error> + Send + Sync;
+/// A function of any type: from the arguments, their names and the caller to the answer or an error.
+pub(super) type Call = dyn Fn(&[&RawValue], &[String], &Caller) -> Result<Running, Error> + Send + Sync;
 
 type Running = BoxFuture<'static, Result<String, Error>>;
 
 pub(super) fn erase<F: Function<A, M>, A, M>(function: F) -> Arc<Call> {
-    Arc::new(move |arguments: &[&RawValue], names: &[String], peer: u64| {
+    Arc::new(move |arguments: &[&RawValue], names: &[String], caller: &Caller| {
         let (given, wanted) = (arguments.len(), F::COUNT);
         if given != wanted {
             let takes = match wanted {
@@ -38,7 +39,7 @@ pub(super) fn erase<F: Function<A, M>, A, M>(function: F) -> Arc<Call> {
             };
             return Err(argument(given.min(wanted), names, format!("{what}: {takes}, and {given} came")));
         }
-        match function.call(arguments, peer) {
+        match function.call(arguments, caller) {
             Ok(running) => Ok(running.boxed()),
             Err((position, error)) => Err(argument(
                 position,
@@ -72,23 +73,24 @@ fn argument(position: usize, names: &[String], message: String) -> Error {
 pub(super) async fn answer(
     call: &Arc<Call>,
     names: &Arc<[String]>,
-    caller: &mut Caller,
+    peer: &mut Peer,
+    caller: &Caller,
     path: &str,
     text: Utf8Bytes,
 ) -> String {
-    let Some(_share) = caller.admit(&text).await else {
+    let Some(_share) = peer.admit(&text).await else {
         let why = "the server holds as much for calls as it may: call again when others have been answered";
         return Error::new("busy", why).into_answer();
     };
-    let peer = caller.peer();
     let begun = match lane().filter(|_| text.len() > SMALL) {
-        None => begin(call, names, peer, &text),
+        None => begin(call, names, caller, &text),
         Some(lane) => {
             let (call, names, runtime) = (Arc::clone(call), Arc::clone(names), Handle::try_current());
+            let (peer, caller) = (caller.peer(), caller.clone());
             let span = Span::current();
             let read = move || {
                 let _runtime = runtime.as_ref().map(Handle::enter);
-                span.in_scope(|| begin(&call, &names, peer, &text))
+                span.in_scope(|| begin(&call, &names, &caller, &text))
             };
             // The thread outlives every call: that it ended would be a bug.
             lane.run(peer, read)
@@ -117,7 +119,7 @@ enum Failure {
 }
 
 /// Reads the arguments of a call, and begins it.
-fn begin(call: &Arc<Call>, names: &[String], peer: u64, text: &str) -> Result<Running, Failure> {
+fn begin(call: &Arc<Call>, names: &[String], caller: &Caller, text: &str) -> Result<Running, Failure> {
     let no_call = |why: &str| Err(Failure::Error(Error::new("call", why)));
     let text = &*well_formed(text);
     let arguments = match serde_json::from_str::<Vec<&RawValue>>(text) {
@@ -128,7 +130,7 @@ fn begin(call: &Arc<Call>, names: &[String], peer: u64, text: &str) -> Result<Ru
         }
     };
     // The function must keep its own state consistent through a panic, as every handler of a server must.
-    let begun = catch_unwind(AssertUnwindSafe(|| call(&arguments, names, peer)));
+    let begun = catch_unwind(AssertUnwindSafe(|| call(&arguments, names, caller)));
     begun.map_err(Failure::Panic)?.map_err(Failure::Error)
 }
 

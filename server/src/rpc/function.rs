@@ -1,10 +1,13 @@
 //! Functions that can be called: async ones whose arguments and results have a form in JSON.
 
+use std::marker::PhantomData;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use super::Error;
+use super::caller::Caller;
+use super::error::Error;
 use super::result::write;
 
 /// Marks functions that return a value.
@@ -14,6 +17,10 @@ pub enum Plain {}
 /// Marks functions that return a `Result`.
 #[derive(Debug)]
 pub enum Fallible {}
+
+/// Marks the arguments of functions that accept a [`Caller`] before them.
+#[derive(Debug)]
+pub struct WithCaller<A>(PhantomData<A>);
 
 /// The return type of a function: a value, or a `Result` of one.
 pub trait Answer<M> {
@@ -43,27 +50,31 @@ impl<T: Serialize + Send + 'static, E: Into<Error>> Answer<Fallible> for Result<
     }
 }
 
-/// An async function with up to eight arguments, as [`rpc`](super::rpc) takes it.
+/// An async function with up to eight arguments, and perhaps a [`Caller`] before them, as [`rpc`](super::rpc) takes it.
 pub trait Function<A, M>: Send + Sync + 'static {
     /// How many arguments it takes.
     const COUNT: usize;
 
-    /// Calls the function for a peer, and writes the answer to the page.
+    /// Calls the function, and writes the answer to the page.
     ///
     /// # Errors
     /// Returns the position, counted from 0, of the argument that does not have the function's type, and the reason.
     fn call(
         &self,
         arguments: &[&RawValue],
-        peer: u64,
+        caller: &Caller,
     ) -> Result<impl Future<Output = Result<String, Error>> + Send + 'static, (usize, serde_json::Error)>;
 }
 
 macro_rules! function {
     ($($argument:ident)*) => {
-        impl<F, Fut, M, $($argument),*> Function<($($argument,)*), M> for F
+        function!(($($argument,)*); $($argument)*;);
+        function!(WithCaller<($($argument,)*)>; $($argument)*; Caller);
+    };
+    ($marker:ty; $($argument:ident)*; $($caller:ty)?) => {
+        impl<F, Fut, M, $($argument),*> Function<$marker, M> for F
         where
-            F: Fn($($argument),*) -> Fut + Send + Sync + 'static,
+            F: Fn($($caller,)? $($argument),*) -> Fut + Send + Sync + 'static,
             Fut: Future<Output: Answer<M>> + Send + 'static,
             $($argument: DeserializeOwned + Send + 'static,)*
         {
@@ -73,7 +84,7 @@ macro_rules! function {
             fn call(
                 &self,
                 arguments: &[&RawValue],
-                peer: u64,
+                caller: &Caller,
             ) -> Result<
                 impl Future<Output = Result<String, Error>> + Send + 'static,
                 (usize, serde_json::Error),
@@ -86,7 +97,8 @@ macro_rules! function {
                     let $argument = $argument::deserialize(value).map_err(|error| (position, error))?;
                 )*
                 let _ = &mut next;
-                let answer = self($($argument),*);
+                let answer = self($(<$caller>::clone(caller),)? $($argument),*);
+                let peer = caller.peer();
                 Ok(async move {
                     let value = answer.await.into_result()?;
                     write(value, peer).await

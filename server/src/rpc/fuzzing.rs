@@ -4,8 +4,9 @@ use axum::extract::ws::Utf8Bytes;
 use futures_util::FutureExt;
 use serde_json::Value;
 
-use super::arguments::{Caller, SMALL};
+use super::arguments::{Peer, SMALL};
 use super::call::{answer, erase};
+use super::caller::Caller;
 
 /// A call, or another text.
 pub fn calls(input: &[u8]) {
@@ -15,8 +16,9 @@ pub fn calls(input: &[u8]) {
         let words = words.concat();
         format!("{left} {words} {last:?}")
     });
-    let (names, mut caller) = (["left".to_owned(), "words".to_owned()].into(), Caller::new(0, None));
-    let answered = answer(&call, &names, &mut caller, "/function", Utf8Bytes::from(&*text));
+    let (names, mut peer) = (["left".to_owned(), "words".to_owned()].into(), Peer::new(0, None));
+    let caller = Caller::unknown(0);
+    let answered = answer(&call, &names, &mut peer, &caller, "/function", Utf8Bytes::from(&*text));
     let answered = answered.now_or_never().expect("a small call waits for nothing");
     let answered: Value = serde_json::from_str(&answered).expect("JSON");
     let members: Vec<_> = answered.as_object().expect("an object").iter().collect();

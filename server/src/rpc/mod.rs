@@ -43,6 +43,7 @@
 
 mod arguments;
 mod call;
+mod caller;
 mod error;
 mod function;
 #[cfg(any(test, fuzzing))]
@@ -73,10 +74,11 @@ use crate::turns::Turns;
 use crate::ws::socket::{WebSocket, close, is_too_large};
 use crate::ws::upgrade::WebSocketUpgrade;
 
-use arguments::{Caller, SMALL};
+use arguments::{Peer, SMALL};
 use call::Call;
+pub use caller::Caller;
 pub use error::Error;
-pub use function::{Answer, Fallible, Function, Plain};
+pub use function::{Answer, Fallible, Function, Plain, WithCaller};
 #[cfg(feature = "nats")]
 pub use over_nats::Registration;
 #[cfg(feature = "nats")]
@@ -164,9 +166,12 @@ impl Rpc {
     #[cfg(feature = "nats")]
     pub async fn register(&self, nats: &Nats, path: &str) -> io::Result<Registration> {
         let (rpc, path_of_calls) = (self.clone(), path.to_owned());
-        let answer = move |mut caller: Caller, text: Utf8Bytes| {
+        let answer = move |mut peer: Peer, text: Utf8Bytes| {
             let (rpc, path) = (rpc.clone(), path_of_calls.clone());
-            async move { rpc.answer_text(&mut caller, &path, text).await }
+            async move {
+                let caller = Caller::unknown(peer.peer());
+                rpc.answer_text(&mut peer, &caller, &path, text).await
+            }
         };
         over_nats::register(nats, path, self.max_message, answer).await
     }
@@ -186,33 +191,34 @@ impl Rpc {
         let path = parts.uri.path().to_owned();
         match WebSocketUpgrade::checked(&mut parts).await {
             Ok(upgrade) => {
-                let caller = Caller::new(upgrade.peer(), parts.extensions.get::<Stats>().cloned());
+                let peer = Peer::new(upgrade.peer(), parts.extensions.get::<Stats>().cloned());
+                let caller = Caller::of(&mut parts, peer.peer()).await;
                 let upgrade = upgrade.max_message_size(self.max_message);
-                upgrade.on_upgrade(move |socket| self.serve(socket, caller, path))
+                upgrade.on_upgrade(move |socket| self.serve(socket, peer, caller, path))
             }
             Err(refusal) => refusal,
         }
     }
 
     /// Answers one call.
-    async fn answer_text(&self, caller: &mut Caller, path: &str, text: Utf8Bytes) -> String {
+    async fn answer_text(&self, peer: &mut Peer, caller: &Caller, path: &str, text: Utf8Bytes) -> String {
         match &self.callee {
-            Callee::Here(call) => call::answer(call, &self.names, caller, path, text).await,
+            Callee::Here(call) => call::answer(call, &self.names, peer, caller, path, text).await,
             #[cfg(feature = "nats")]
             Callee::Elsewhere(remote) => remote.answer(text).await,
         }
     }
 
     /// Answers calls, one after the other.
-    async fn serve(self, mut socket: WebSocket, mut caller: Caller, path: String) {
-        caller.count_for(&socket);
+    async fn serve(self, mut socket: WebSocket, mut peer: Peer, caller: Caller, path: String) {
+        peer.count_for(&socket);
         let mut turns = Turns::default();
         while let Some(message) = socket.recv().await {
             let answer = match message {
                 Ok(Message::Text(text)) => {
                     // Many calls may have come: after some, others have their turn.
                     turns.spend(CALL + READING * text.len().min(SMALL)).await;
-                    self.answer_text(&mut caller, &path, text).await
+                    self.answer_text(&mut peer, &caller, &path, text).await
                 }
                 Ok(Message::Binary(_)) => call::refuse("a call is text, and this message is binary"),
                 // The answer to a close goes out while the socket is read to its end.
@@ -224,12 +230,12 @@ impl Rpc {
                     return;
                 }
             };
-            caller.hold(&answer);
+            peer.hold(&answer);
             turns.spend(answer.len()).await;
             if socket.send(Message::Text(answer.into())).await.is_err() {
                 return;
             }
-            caller.done();
+            peer.done();
         }
     }
 }

@@ -11,7 +11,7 @@ use tracing::{debug, warn};
 use crate::nats::{Nats, subject};
 use crate::ws::peer;
 
-use super::arguments::Caller;
+use super::arguments::Peer;
 use super::call::refuse;
 use super::error::Error;
 
@@ -80,7 +80,7 @@ pub(super) async fn register<A, F>(
     answer: A,
 ) -> io::Result<Registration>
 where
-    A: Fn(Caller, Utf8Bytes) -> F + Send + 'static,
+    A: Fn(Peer, Utf8Bytes) -> F + Send + 'static,
     F: Future<Output = String> + Send + 'static,
 {
     let subject = function_subject(path)?;
@@ -109,7 +109,7 @@ where
     let answers = calls.for_each_concurrent(CONCURRENT, move |call| {
         let (client, path) = (client.clone(), path.clone());
         let answer = match Utf8Bytes::try_from(call.payload) {
-            Ok(text) if text.len() <= max_message => Ok(answer(Caller::new(peer, None), text)),
+            Ok(text) if text.len() <= max_message => Ok(answer(Peer::new(peer, None), text)),
             Ok(_) => Err(refuse("the call is too large")),
             Err(_) => Err(refuse("a call is text in UTF-8")),
         };
