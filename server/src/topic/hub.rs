@@ -1,12 +1,14 @@
-//! The topics that there are: made for their first subscriber, gone with their last.
+//! The topics that there are: made for their first subscriber, gone with their last, or with their last message if that is kept.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use axum::extract::ws::Message;
 use percent_encoding::percent_decode_str;
+use tokio::time::Instant;
 use tracing::warn;
 
 use crate::metrics::stats::Stats;
@@ -14,10 +16,12 @@ use crate::site::listing::Listing;
 
 use super::limits::TopicLimits;
 use super::lock::lock;
+use super::members::Members;
 use super::memory::{LIMIT, TopicUsage};
 use super::name::decode;
 use super::not_taken::NotTaken;
 use super::over_nats::{Nats, Remote, publish_now, topic_subject};
+use super::positions::{Beginning, Since};
 use super::ring::{Cursor, Item, Ring};
 
 /// The longest name of a topic, in bytes: indexes list it. As that of a call to another process.
@@ -39,6 +43,7 @@ pub(super) struct Hub {
     /// Where other processes have the same topics.
     nats: Option<Nats>,
     memory: Arc<TopicUsage>,
+    members: Arc<Members>,
 }
 
 #[derive(Debug, Default)]
@@ -47,12 +52,19 @@ struct Topics {
     /// The last segments of the names, each with the number of topics that have it.
     last_segments: HashMap<String, usize>,
     listing: Listing,
+    /// Topics without subscribers whose messages are kept, those first that have been so for longest.
+    idle: BTreeMap<u64, (Arc<str>, Instant)>,
+    /// The number of the newest of them.
+    last_idle: u64,
 }
 
 #[derive(Debug)]
 pub(super) struct Topic {
     ring: Arc<Ring>,
     remote: Option<Remote>,
+    outlives: bool,
+    /// Its place among those without subscribers; 0 if it has some.
+    idle: AtomicU64,
 }
 
 /// Why a topic gets no new subscriber.
@@ -73,6 +85,7 @@ pub(super) struct Subscription {
     name: Arc<str>,
     topic: Arc<Topic>,
     cursor: Cursor,
+    beginning: Beginning,
 }
 
 impl Hub {
@@ -82,17 +95,30 @@ impl Hub {
         Self { nats: Some(nats.clone()), ..Self::default() }
     }
 
+    /// Returns the members of the topics.
+    pub(super) fn members(&self) -> &Arc<Members> {
+        &self.members
+    }
+
+    /// Returns whether no other process has the topics, too.
+    pub(super) fn is_alone(&self) -> bool {
+        self.nats.is_none()
+    }
+
     /// Shows what the topics hold in the metrics of a multiplexer.
     pub(super) fn report_to(&self, stats: &Stats) {
         self.memory.report_to(stats);
     }
 
     /// Publishes from the server, and returns the number of subscribers in this process.
-    pub(super) fn publish(&self, path: &str, message: Message) -> usize {
-        let Some(name) = decode(path) else { return 0 };
+    pub(super) fn publish(&self, path: &str, message: Message, limits: TopicLimits) -> usize {
+        let Ok(name) = self.name(path) else { return 0 };
+        if self.is_alone() && limits.outlive() {
+            return self.publish_and_keep(&name, message, limits);
+        }
         let topic = self.get(&name);
         let Some(nats) = &self.nats else {
-            return topic.map_or(0, |topic| topic.ring.publish(message));
+            return topic.map_or(0, |topic| topic.ring.publish(message, None).subscribers);
         };
         publish_now(nats, &name, message);
         topic.map_or(0, |topic| topic.ring.subscribers())
@@ -109,22 +135,45 @@ impl Hub {
         self: &Arc<Self>,
         name: &str,
         limits: TopicLimits,
+        since: &Since,
     ) -> Result<Subscription, Refused> {
         let mut topics = lock(&self.topics);
+        topics.forget_idle();
         let (name, topic) = match topics.by_name.get_key_value(name) {
             Some((name, topic)) => (Arc::clone(name), Arc::clone(topic)),
             None => {
-                self.check_room(topics.by_name.len(), name, limits)?;
+                self.make_room(&mut topics, name, limits)?;
                 topics.add(name, Topic::new(name, limits, self))
             }
         };
         // Under the lock: a topic that has a subscriber stays.
-        let cursor = topic.ring.subscribe();
-        Ok(Subscription { hub: Arc::clone(self), name, topic, cursor })
+        if topics.idle.remove(&topic.idle.swap(0, Ordering::Relaxed)).is_some() {
+            topics.list(&name);
+        }
+        let (cursor, beginning) = topic.ring.subscribe(since);
+        Ok(Subscription { hub: Arc::clone(self), name, topic, cursor, beginning })
     }
 
-    /// Checks that there is room for a new topic.
-    fn check_room(&self, count: usize, name: &str, limits: TopicLimits) -> Result<(), Refused> {
+    /// Publishes a message that is kept, whether or not there are subscribers.
+    fn publish_and_keep(&self, name: &str, message: Message, limits: TopicLimits) -> usize {
+        // Under the lock: a topic without subscribers and messages goes.
+        let mut topics = lock(&self.topics);
+        topics.forget_idle();
+        if let Some(topic) = topics.by_name.get(name) {
+            return topic.ring.publish(message, None).subscribers;
+        }
+        if self.make_room(&mut topics, name, limits).is_err() {
+            return 0;
+        }
+        let (name, topic) = topics.add(name, Topic::new(name, limits, self));
+        topics.rest(&name, &topic);
+        topic.ring.publish(message, None).subscribers
+    }
+
+    /// Makes room for a new topic: those without subscribers give theirs.
+    fn make_room(&self, topics: &mut Topics, name: &str, limits: TopicLimits) -> Result<(), Refused> {
+        while topics.by_name.len() >= limits.max_topics && topics.forget_oldest() {}
+        let count = topics.by_name.len();
         if count >= limits.max_topics {
             self.memory.crossed("max_topics");
             warn!(limit = "max_topics", "open refused: there are {count} topics, and there may be no more");
@@ -166,20 +215,46 @@ impl Hub {
 }
 
 impl Topics {
+    /// Keeps a topic that has no subscriber. Indexes do not list it.
+    fn rest(&mut self, name: &Arc<str>, topic: &Topic) {
+        self.unlist(name);
+        self.last_idle += 1;
+        topic.idle.store(self.last_idle, Ordering::Relaxed);
+        self.idle.insert(self.last_idle, (Arc::clone(name), Instant::now()));
+    }
+
+    /// Forgets the topics without subscribers whose messages are too old.
+    fn forget_idle(&mut self) {
+        while let Some((name, since)) = self.idle.values().next()
+            && self.by_name.get(name).is_none_or(|topic| topic.ring.is_over(*since))
+            && self.forget_oldest()
+        {}
+    }
+
+    /// Forgets the topic that has had no subscribers for longest. Returns whether there was one.
+    fn forget_oldest(&mut self) -> bool {
+        let Some((_, (name, _))) = self.idle.pop_first() else { return false };
+        self.by_name.remove(&name);
+        true
+    }
+
     fn add(&mut self, name: &str, topic: Topic) -> (Arc<str>, Arc<Topic>) {
         let (name, topic) = (Arc::<str>::from(name), Arc::new(topic));
         self.by_name.insert(Arc::clone(&name), Arc::clone(&topic));
-        let last = last_segment(&name);
+        self.list(&name);
+        (name, topic)
+    }
+
+    fn list(&mut self, name: &str) {
+        let last = last_segment(name);
         let count = self.last_segments.entry(last.clone().into_owned()).or_default();
         *count += 1;
         if *count == 1 {
             self.listing.insert(&last);
         }
-        (name, topic)
     }
 
-    fn remove(&mut self, name: &str) {
-        self.by_name.remove(name);
+    fn unlist(&mut self, name: &str) {
         let last = last_segment(name);
         let Some(count) = self.last_segments.get_mut(&*last) else { return };
         *count -= 1;
@@ -194,7 +269,7 @@ impl Topic {
     fn new(name: &str, limits: TopicLimits, hub: &Hub) -> Self {
         let ring = Ring::new(hub.base(name), limits, &hub.memory);
         let remote = hub.nats.as_ref().and_then(|nats| Remote::join(nats, name, Arc::clone(&ring)));
-        Self { ring, remote }
+        Self { ring, remote, outlives: limits.outlive(), idle: AtomicU64::new(0) }
     }
 
     /// Returns whether other processes have it, too: publishing may then wait.
@@ -202,19 +277,16 @@ impl Topic {
         self.remote.is_some()
     }
 
-    /// Gives a message to all subscribers, wherever they are.
-    pub(super) async fn publish(&self, message: Message) -> Result<(), NotTaken> {
+    /// Gives a message of a subscriber to all, wherever they are. Returns its number, if this process gives it one.
+    pub(super) async fn publish(&self, message: Message, from: u64) -> Result<Option<u64>, NotTaken> {
         if !self.ring.admits(&message) {
             warn!(limit = LIMIT, "a publisher is closed: its topic holds more than its share of the memory");
             self.ring.evict(&message);
             return Err(NotTaken::Full);
         }
         match &self.remote {
-            Some(remote) => remote.publish(message).await,
-            None => {
-                self.ring.publish(message);
-                Ok(())
-            }
+            Some(remote) => remote.publish(message).await.map(|()| None),
+            None => Ok(self.ring.publish(message, Some(from)).number),
         }
     }
 }
@@ -237,6 +309,31 @@ impl Subscription {
         self.topic.ring.poll_read(&mut self.cursor, cx)
     }
 
+    /// Returns the number of the last message before those that are still to be read.
+    pub(super) fn position(&self) -> u64 {
+        self.cursor.position()
+    }
+
+    /// Returns the topic's name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns the hub of the topic.
+    pub(super) fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// Returns where it began.
+    pub(super) fn beginning(&self) -> &Beginning {
+        &self.beginning
+    }
+
+    /// Returns the subscriber's number among those of the topic.
+    pub(super) fn number(&self) -> u64 {
+        self.cursor.number()
+    }
+
     pub(super) fn topic(&self) -> &Arc<Topic> {
         &self.topic
     }
@@ -250,9 +347,16 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         let mut topics = lock(&self.hub.topics);
         self.topic.ring.unsubscribe(&self.cursor);
-        if self.topic.ring.subscribers() == 0 {
-            topics.remove(&self.name);
+        if self.topic.ring.subscribers() > 0 {
+            return;
         }
+        if self.topic.outlives {
+            topics.rest(&self.name, &self.topic);
+        } else {
+            topics.unlist(&self.name);
+            topics.by_name.remove(&self.name);
+        }
+        topics.forget_idle();
     }
 }
 

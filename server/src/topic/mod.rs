@@ -45,6 +45,7 @@
 mod hub;
 mod limits;
 mod lock;
+mod members;
 mod memory;
 mod name;
 mod not_taken;
@@ -54,6 +55,7 @@ mod over_nats;
 #[path = "without_nats.rs"]
 mod over_nats;
 mod policy;
+mod positions;
 mod ring;
 mod subscriber;
 
@@ -82,7 +84,10 @@ use crate::ws::upgrade::WebSocketUpgrade;
 
 use hub::{Hub, Refused};
 use limits::TopicLimits;
+pub use members::Member;
 pub use policy::{AllowAll, SlowSubscriber, TopicPolicy, Verdict};
+pub use positions::Positions;
+use positions::Since;
 use subscriber::Subscriber;
 
 /// Topics, each at its own URL: a [`Service`] for a route with a parameter. Clones share the topics and may differ in
@@ -144,6 +149,32 @@ impl<P: TopicPolicy> Topics<P> {
         self
     }
 
+    /// Numbers the messages and keeps them, so that a subscriber that comes back gets what it has not had: it names its position
+    /// in the URL, as `?since=`, and an `EventSource` does so by itself. `docs/topics.md` has the messages. Subscribers that ask for
+    /// nothing see what they see without. A topic lives on without subscribers while it has messages to keep.
+    ///
+    /// Positions are of one process: on [NATS](Self::nats) the topics have none.
+    #[must_use]
+    pub fn positions(mut self, positions: Positions) -> Self {
+        self.limits.positions = Some(positions);
+        self
+    }
+
+    /// Keeps the last message of each topic, for as long as the process runs and other topics leave room: a new subscriber gets
+    /// it first. Also without subscribers, the server's own [`publish`](Self::publish) included.
+    #[must_use]
+    pub fn retain_last(mut self) -> Self {
+        self.limits.retains_last = true;
+        self
+    }
+
+    /// Gives a message to all subscribers but the one that sent it. On [NATS](Self::nats) that one gets it, too.
+    #[must_use]
+    pub fn skip_sender(mut self) -> Self {
+        self.limits.skips_sender = true;
+        self
+    }
+
     /// The largest message that a subscriber may send, in bytes; a larger one closes its socket with 1009. Default: 64 KiB.
     #[must_use]
     pub fn max_message_size(mut self, bytes: usize) -> Self {
@@ -196,7 +227,9 @@ impl<P: TopicPolicy> Topics<P> {
     /// has a warning.
     pub fn publish(&self, topic: &str, message: impl Into<Message>) -> usize {
         match message.into() {
-            message @ (Message::Text(_) | Message::Binary(_)) => self.hub.publish(topic, message),
+            message @ (Message::Text(_) | Message::Binary(_)) => {
+                self.hub.publish(topic, message, self.limits)
+            }
             Message::Ping(_) | Message::Pong(_) | Message::Close(_) => 0,
         }
     }
@@ -239,9 +272,16 @@ impl<P: TopicPolicy> Topics<P> {
         let name = self.hub.name(original_uri(&parts.extensions, &parts.uri).path());
         let name = name.map_err(Refused::into_response)?;
         let about = self.policy.accept(&name, parts).await?;
-        let subscription = self.hub.subscribe(&name, self.limits).map_err(Refused::into_response)?;
+        let has_positions = self.limits.positions.is_some() && self.hub.is_alone();
+        if !has_positions && Since::asked(parts).as_ref().is_some_and(Since::is_position) {
+            return Err((StatusCode::BAD_REQUEST, "this topic has no positions\n").into_response());
+        }
+        let since = if has_positions { Since::of(parts) } else { None };
+        let begin = since.as_ref().unwrap_or(&Since::Now);
+        let subscription = self.hub.subscribe(&name, self.limits, begin).map_err(Refused::into_response)?;
         subscription.joined().await;
-        Ok(Subscriber::new(subscription, self.policy, about, self.slow, self.read_only))
+        let subscriber = Subscriber::new(subscription, self.policy, about, self.slow, self.read_only);
+        Ok(if has_positions { subscriber.with_positions(since.is_some()) } else { subscriber })
     }
 
     /// Answers an open.

@@ -134,7 +134,7 @@ async fn read(
                     let is_binary = message.headers.is_some_and(|headers| {
                         headers.get(BINARY.0).is_some_and(|value| value.as_str() == BINARY.1)
                     });
-                    ring.publish(decode(message.payload, is_binary));
+                    ring.publish(decode(message.payload, is_binary), None);
                 }
                 None => return,
             },

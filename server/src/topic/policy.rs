@@ -4,6 +4,8 @@ use axum::extract::ws::Message;
 use axum::http::request::Parts;
 use axum::response::Response;
 
+use super::members::Member;
+
 /// Decides who may subscribe, publish and receive. Only the method `accept` has no default.
 pub trait TopicPolicy: Send + Sync + 'static {
     /// The data that a policy keeps about a subscriber, such as a name.
@@ -24,6 +26,12 @@ pub trait TopicPolicy: Send + Sync + 'static {
     fn publish(&self, from: &Self::Subscriber, message: Message) -> Verdict {
         let _ = from;
         Verdict::Publish(message)
+    }
+
+    /// Returns how others see a subscriber in the [list of members](super::Topics::members); `None` if they do not. Default: `None`.
+    fn member(&self, subscriber: &Self::Subscriber) -> Option<Member> {
+        let _ = subscriber;
+        None
     }
 
     /// Returns whether a subscriber gets a message. The server calls this for each subscriber and message, so it should be

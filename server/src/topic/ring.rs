@@ -1,6 +1,7 @@
 //! The messages of one topic: each is held once, for all subscribers that have still to read it and for new ones.
 
 use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
 use std::mem::size_of;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -8,6 +9,7 @@ use std::task::{Context, Poll};
 
 use axum::extract::ws::Message;
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use crate::budget::compact;
 use crate::waiters::Waiters;
@@ -15,6 +17,7 @@ use crate::waiters::Waiters;
 use super::limits::TopicLimits;
 use super::lock::lock;
 use super::memory::{Shed, TopicUsage};
+use super::positions::{Beginning, Since};
 
 /// The bytes of memory that a message costs besides its content and its slot: two blocks of the allocator, and what counts the
 /// references to the content.
@@ -43,6 +46,8 @@ pub(super) struct Ring {
     own: Arc<AtomicUsize>,
     memory: Arc<TopicUsage>,
     number: u64,
+    /// Distinguishes this topic from an earlier one of the same name.
+    epoch: Box<str>,
 }
 
 #[derive(Debug, Default)]
@@ -60,10 +65,22 @@ struct State {
 struct BufferedMessage {
     /// `None`: an unknown number of messages may be missing here.
     message: Option<Message>,
-    /// The message as a Server-Sent Event, once a reader has asked for it.
-    event: Option<Box<Bytes>>,
+    /// The message in each other [`Form`], once a subscriber has asked for it.
+    forms: [Option<Box<Bytes>>; 2],
     /// The subscribers that have still to read it.
     unread: usize,
+    /// The subscriber that sent it.
+    from: Option<u64>,
+    at: Instant,
+}
+
+/// A form of a message that all subscribers share who get it like that.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Form {
+    /// A Server-Sent Event.
+    Event,
+    /// With its number.
+    Numbered,
 }
 
 /// An item that a subscriber reads.
@@ -71,8 +88,19 @@ struct BufferedMessage {
 pub(super) enum Item {
     /// A message, and its position.
     Message(Message, u64),
+    /// A message that this subscriber does not get.
+    Skipped,
     /// Messages that are missing here; `None` if their number is not known.
     Missed(Option<u64>),
+}
+
+/// What has become of a message.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Published {
+    /// The subscribers in this process.
+    pub(super) subscribers: usize,
+    /// Its number; `None` if it was lost.
+    pub(super) number: Option<u64>,
 }
 
 /// A subscriber's place in a ring.
@@ -82,10 +110,23 @@ pub(super) struct Cursor {
     number: u64,
 }
 
+impl Cursor {
+    /// Returns the number of the last message before it: the first one of a topic has the number 1.
+    pub(super) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Returns the subscriber.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+}
+
 impl BufferedMessage {
     fn cost(&self) -> usize {
         let message = self.message.as_ref().map_or(SLOT, cost);
-        message + self.event.as_ref().map_or(0, |event| event.len() + MESSAGE)
+        let forms = self.forms.iter().flatten().map(|form| form.len() + MESSAGE);
+        message + forms.sum::<usize>()
     }
 }
 
@@ -95,8 +136,14 @@ impl State {
         usize::try_from(position.checked_sub(self.first)?).ok().filter(|&index| index < self.slots.len())
     }
 
-    fn push(&mut self, message: Option<Message>) {
-        let slot = BufferedMessage { message, event: None, unread: self.subscribers };
+    /// Returns the position behind the newest slot.
+    fn end(&self) -> u64 {
+        self.first + self.slots.len() as u64
+    }
+
+    fn push(&mut self, message: Option<Message>, from: Option<u64>) {
+        let (unread, at) = (self.subscribers, Instant::now());
+        let slot = BufferedMessage { message, forms: [None, None], unread, from, at };
         self.content += slot.cost();
         self.slots.push_back(slot);
     }
@@ -108,9 +155,12 @@ impl State {
         true
     }
 
-    /// Drops what all have read and no new subscriber gets.
-    fn trim(&mut self, history: usize) {
-        while self.slots.len() > history && self.slots.front().is_some_and(|slot| slot.unread == 0) {
+    /// Drops what all have read and no later subscriber gets.
+    fn trim(&mut self, limits: &TopicLimits) {
+        while let Some(slot) = self.slots.front()
+            && slot.unread == 0
+            && !limits.keep(self.slots.len(), self.content, slot.at.elapsed())
+        {
             self.pop();
         }
         let capacity = self.slots.capacity();
@@ -126,22 +176,47 @@ impl Ring {
         Arc::new_cyclic(|ring| {
             let own = Arc::new(AtomicUsize::new(base));
             let number = memory.add(ring.clone() as Weak<dyn Shed>, Arc::clone(&own), base);
-            Self { state: Mutex::default(), limits, base, own, memory: Arc::clone(memory), number }
+            let epoch = format!("{:x}", RandomState::new().hash_one(number)).into();
+            Self { state: Mutex::default(), limits, base, own, memory: Arc::clone(memory), number, epoch }
         })
     }
 
-    /// Adds a subscriber, which first reads the history.
-    pub(super) fn subscribe(&self) -> Cursor {
+    /// Adds a subscriber, which first reads the history, or what it has not had.
+    pub(super) fn subscribe(&self, since: &Since) -> (Cursor, Beginning) {
         let mut state = lock(&self.state);
-        let history = state.slots.len().saturating_sub(self.limits.history);
-        // Gaps before the first message of the history concern no new subscriber.
-        let begin = (history..state.slots.len()).find(|&index| state.slots[index].message.is_some());
-        let begin = begin.unwrap_or(state.slots.len());
+        state.trim(&self.limits);
+        let length = state.slots.len();
+        let (position, is_unknown) = match since {
+            Since::After(number, epoch) if **epoch == *self.epoch && *number <= state.end() => {
+                (*number, false)
+            }
+            Since::After(..) | Since::Unknown => (state.first, true),
+            Since::Now => {
+                let history = self.limits.history.max(usize::from(self.limits.retains_last));
+                // Gaps before the first message of the history concern no new subscriber.
+                let mut begin = length.saturating_sub(history)..length;
+                let begin = begin.find(|&index| state.slots[index].message.is_some());
+                (state.first + begin.unwrap_or(length) as u64, false)
+            }
+        };
+        let begin = state.index(position.max(state.first)).unwrap_or(length);
         state.slots.range_mut(begin..).for_each(|slot| slot.unread += 1);
         state.subscribers += 1;
-        let cursor = Cursor { position: state.first + begin as u64, number: state.waiters.number() };
+        let cursor = Cursor { position, number: state.waiters.number() };
         self.count(&state);
-        cursor
+        (cursor, Beginning { position, is_unknown })
+    }
+
+    /// Returns what distinguishes the positions of this topic from those of an earlier one.
+    pub(super) fn epoch(&self) -> &str {
+        &self.epoch
+    }
+
+    /// Returns whether the topic, which has had no subscribers since `idle`, has nothing for later ones.
+    pub(super) fn is_over(&self, idle: Instant) -> bool {
+        let newest = lock(&self.state).slots.back().map(|slot| slot.at);
+        let age = newest.map_or(idle, |newest| newest.max(idle)).elapsed();
+        self.limits.is_over(age, newest.is_none())
     }
 
     /// Removes a subscriber.
@@ -151,7 +226,7 @@ impl Ring {
         state.slots.range_mut(begin..).for_each(|slot| slot.unread -= 1);
         state.subscribers -= 1;
         state.waiters.forget(cursor.number);
-        state.trim(self.limits.history);
+        state.trim(&self.limits);
         self.count(&state);
     }
 
@@ -187,62 +262,67 @@ impl Ring {
         let slot = &mut state.slots[index];
         slot.unread -= 1;
         let is_last = slot.unread == 0;
+        let is_own = self.limits.skips_sender && slot.from == Some(cursor.number);
         let item = match &slot.message {
+            Some(_) if is_own => Item::Skipped,
             Some(message) => Item::Message(message.clone(), cursor.position),
             None => Item::Missed(None),
         };
         cursor.position += 1;
         if is_last && index == 0 {
-            state.trim(self.limits.history);
+            state.trim(&self.limits);
             self.count(state);
         }
         Some(item)
     }
 
-    /// Returns the event of the message at a position: made by the first reader that asks, and shared by the others.
-    pub(super) fn event(&self, position: u64, make: impl FnOnce() -> Bytes) -> Bytes {
-        let shared = |state: &State| {
-            let index = state.index(position)?;
-            state.slots[index].event.as_deref().cloned()
+    /// Returns a form of the message at a position: made by the first subscriber that asks, and shared by the others.
+    pub(super) fn form(&self, position: u64, form: Form, make: impl FnOnce() -> Bytes) -> Bytes {
+        let shared = || {
+            let state = lock(&self.state);
+            state.slots[state.index(position)?].forms[form as usize].as_deref().cloned()
         };
-        if let Some(event) = shared(&lock(&self.state)) {
-            return event;
+        if let Some(made) = shared() {
+            return made;
         }
         // Not under the lock: it takes as long as the message.
-        let event = make();
+        let made = make();
         let mut state = lock(&self.state);
         if let Some(index) = state.index(position)
-            && state.slots[index].event.is_none()
-            && self.memory.fits(event.len() + MESSAGE, self.limits.max_memory)
+            // For the last one that reads it, it is not worth the memory.
+            && state.slots[index].unread > 0
+            && state.slots[index].forms[form as usize].is_none()
+            && self.memory.fits(made.len() + MESSAGE, self.limits.max_memory)
         {
-            state.slots[index].event = Some(Box::new(event.clone()));
-            state.content += event.len() + MESSAGE;
+            state.slots[index].forms[form as usize] = Some(Box::new(made.clone()));
+            state.content += made.len() + MESSAGE;
             self.count(&state);
         }
-        event
+        made
     }
 
-    /// Gives a message to the subscribers in this process, and returns their number. Where there is no memory for the message, the
+    /// Gives a message to the subscribers in this process; `from` is the one that sent it. Where there is no memory for the message, the
     /// topic loses its oldest ones as well, and the subscribers learn that messages are missing.
-    pub(super) fn publish(&self, message: Message) -> usize {
+    pub(super) fn publish(&self, message: Message, from: Option<u64>) -> Published {
         if !self.admits(&message) {
-            return self.evict(&message);
+            return Published { subscribers: self.evict(&message), number: None };
         }
-        self.push(Some(copy(message)))
+        self.push(Some(copy(message)), from)
     }
 
-    fn push(&self, message: Option<Message>) -> usize {
+    fn push(&self, message: Option<Message>, from: Option<u64>) -> Published {
         let mut state = lock(&self.state);
-        state.push(message);
-        if state.slots.len() > self.limits.backlog.max(1) + self.limits.history {
+        state.push(message, from);
+        let published = Published { subscribers: state.subscribers, number: Some(state.end()) };
+        if state.slots.len() > self.limits.most() {
             state.pop();
         }
-        state.trim(self.limits.history);
+        state.trim(&self.limits);
         self.count(&state);
-        let (subscribers, woken) = (state.subscribers, state.waiters.take());
+        let woken = state.waiters.take();
         drop(state);
         woken.wake();
-        subscribers
+        published
     }
 
     /// Returns whether there is memory for a message. If all topics hold too much, those that hold most lose their oldest messages
@@ -266,7 +346,7 @@ impl Ring {
             return state.subscribers;
         }
         drop(state);
-        self.push(None)
+        self.push(None, None).subscribers
     }
 
     /// Returns the bytes that the topic holds.
@@ -286,7 +366,7 @@ impl Shed for Ring {
         let mut state = lock(&self.state);
         let least = state.content.saturating_sub(bytes);
         while state.content > least && state.pop() {}
-        state.trim(self.limits.history);
+        state.trim(&self.limits);
         self.count(&state);
         // A subscriber that is behind finds out when it reads on.
     }

@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::task::coop::{consume_budget, poll_proceed};
 use tokio::time::timeout;
-use tracing::debug;
+use tracing::{debug, error};
 
 use crate::budget::Reservation;
 use crate::site::sse;
@@ -21,9 +21,11 @@ use crate::ws::messages::content;
 use crate::ws::socket::{WebSocket, close, is_too_large};
 
 use super::hub::{Subscription, Topic};
+use super::members::Presence;
 use super::not_taken::NotTaken;
 use super::policy::{SlowSubscriber, TopicPolicy, Verdict};
-use super::ring::Item;
+use super::positions::{self, Id, greeting};
+use super::ring::{Form, Item};
 
 /// How long a page has to answer a close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -32,12 +34,30 @@ pub(super) struct Subscriber<P: TopicPolicy> {
     subscription: Subscription,
     policy: Arc<P>,
     about: P::Subscriber,
+    /// Its place among the members of the topic.
+    _presence: Option<Presence>,
     slow: SlowSubscriber,
     read_only: bool,
+    /// Whether the messages have numbers that later subscribers may name.
+    has_positions: bool,
+    /// What a page gets besides that has asked for positions.
+    numbering: Option<Numbering>,
+}
+
+/// What a page that has asked for positions gets besides messages.
+#[derive(Debug, Default)]
+struct Numbering {
+    is_greeted: bool,
+    /// The answers to its messages: their numbers, or `None` for one that was not published. Each is sent once the page has got
+    /// everything up to that number, so that it may go on from there.
+    answers: VecDeque<Option<u64>>,
 }
 
 /// The number of messages of a page that are read while the first of them waits for NATS: 1 MiB of the largest by default.
 const MAX_UNSENT: usize = 16;
+
+/// Messages of a page that are read on while it does not take the answers to earlier ones: of 16 bytes each.
+const MAX_UNANSWERED: usize = 1024;
 
 /// Messages that a page has sent and NATS has not accepted yet, in order.
 struct Unsent {
@@ -76,7 +96,25 @@ impl<P: TopicPolicy> Subscriber<P> {
         slow: SlowSubscriber,
         read_only: bool,
     ) -> Self {
-        Self { subscription, policy, about, slow, read_only }
+        let members = subscription.hub().members();
+        let _presence = policy.member(&about).map(|member| members.add(subscription.name(), member));
+        Self {
+            subscription,
+            policy,
+            about,
+            _presence,
+            slow,
+            read_only,
+            has_positions: false,
+            numbering: None,
+        }
+    }
+
+    /// Gives the messages their numbers: all of them as Server-Sent Events, and on sockets if the page has asked for it.
+    pub(super) fn with_positions(mut self, is_asked: bool) -> Self {
+        self.has_positions = true;
+        self.numbering = is_asked.then(Numbering::default);
+        self
     }
 
     /// Serves the socket until either end closes it.
@@ -100,7 +138,9 @@ impl<P: TopicPolicy> Subscriber<P> {
 
     async fn serve(&mut self, socket: &mut WebSocket, unsent: &mut Unsent) -> Result<Infallible, End> {
         loop {
-            match poll_fn(|cx| poll_room(socket, unsent, cx)).await {
+            let may_read =
+                self.numbering.as_ref().is_none_or(|numbering| numbering.answers.len() < MAX_UNANSWERED);
+            match poll_fn(|cx| poll_room(socket, unsent, may_read, cx)).await {
                 Ready::Room => {}
                 ready => {
                     self.take(ready, unsent).await?;
@@ -126,56 +166,107 @@ impl<P: TopicPolicy> Subscriber<P> {
 
     /// Returns the next message for this subscriber. Nothing is lost if the future is dropped.
     async fn next(&mut self) -> Result<Message, End> {
-        self.next_with_position().await.map(|(message, _)| message)
+        loop {
+            if let Some(message) = self.besides() {
+                return Ok(message);
+            }
+            let item = self.next_item().await;
+            if let Some(message) = self.shape(item)? {
+                return Ok(message);
+            }
+        }
     }
 
     /// Returns the next message as a Server-Sent Event, which all readers share.
     pub(super) async fn next_event(&mut self) -> Result<Bytes, End> {
+        if let Some(numbering) = &mut self.numbering
+            && !std::mem::replace(&mut numbering.is_greeted, true)
+            && self.subscription.beginning().is_unknown
+        {
+            return Ok(self.event(&self.missed(None)?, None));
+        }
         loop {
-            let (message, position) = self.next_with_position().await?;
-            let make = || sse::encode(&message, None).unwrap_or_default();
-            let event = match position {
-                Some(position) => self.subscription.ring().event(position, make),
-                None => make(),
+            let event = match self.next_item().await {
+                Item::Message(message, position) if self.policy.deliver(&self.about, &message) => {
+                    self.event(&message, Some(position))
+                }
+                Item::Message(..) | Item::Skipped => continue,
+                Item::Missed(count) => self.event(&self.missed(count)?, None),
             };
-            // An empty text has no form as an event.
+            // An empty text without a position has no form as an event.
             if !event.is_empty() {
                 return Ok(event);
             }
         }
     }
 
-    /// The position is that in the topic; a message of our own has none.
-    async fn next_with_position(&mut self) -> Result<(Message, Option<u64>), End> {
-        loop {
-            let subscription = &mut self.subscription;
-            let item = poll_fn(|cx| {
-                let turn = ready!(poll_proceed(cx));
-                let item = ready!(subscription.poll_read(cx));
-                turn.made_progress();
-                Poll::Ready(item)
-            });
-            match item.await {
-                Item::Message(message, position) if self.policy.deliver(&self.about, &message) => {
-                    return Ok((message, Some(position)));
-                }
-                Item::Message(..) => {}
-                Item::Missed(count) => return self.missed(count).map(|message| (message, None)),
-            }
-        }
+    /// Returns a message as an event. The position is that in the topic; a message of our own has none.
+    fn event(&self, message: &Message, position: Option<u64>) -> Bytes {
+        let ring = self.subscription.ring();
+        let id = self.has_positions.then(|| Id(self.subscription.position(), ring.epoch()).to_string());
+        let make = || sse::encode(message, id.as_deref()).unwrap_or_default();
+        position.map_or_else(make, |position| ring.form(position, Form::Event, make))
+    }
+
+    async fn next_item(&mut self) -> Item {
+        let subscription = &mut self.subscription;
+        poll_fn(|cx| {
+            let turn = ready!(poll_proceed(cx));
+            let item = ready!(subscription.poll_read(cx));
+            turn.made_progress();
+            Poll::Ready(item)
+        })
+        .await
     }
 
     /// Returns the next message if one is queued for this subscriber.
     fn waiting(&mut self) -> Result<Option<Message>, End> {
         loop {
-            match self.subscription.read() {
-                Some(Item::Message(message, _)) if self.policy.deliver(&self.about, &message) => {
+            if let Some(message) = self.besides() {
+                return Ok(Some(message));
+            }
+            let Some(item) = self.subscription.read() else { return Ok(None) };
+            if let Some(message) = self.shape(item)? {
+                return Ok(Some(message));
+            }
+        }
+    }
+
+    /// Returns what a page that has asked for positions gets besides messages: where it begins, and answers.
+    fn besides(&mut self) -> Option<Message> {
+        let numbering = self.numbering.as_mut()?;
+        if !numbering.is_greeted {
+            numbering.is_greeted = true;
+            return Some(greeting(self.subscription.ring().epoch(), self.subscription.beginning()));
+        }
+        let is_due = |number: u64| number <= self.subscription.position();
+        let answer = numbering.answers.front().copied().filter(|number| number.is_none_or(is_due))?;
+        numbering.answers.pop_front();
+        Some(positions::published(answer))
+    }
+
+    /// Returns what a page gets for an item; `None` if it is not for this subscriber.
+    fn shape(&self, item: Item) -> Result<Option<Message>, End> {
+        let number = self.subscription.position();
+        match item {
+            Item::Message(message, position) if self.policy.deliver(&self.about, &message) => {
+                if self.numbering.is_none() {
                     return Ok(Some(message));
                 }
-                Some(Item::Message(..)) => {}
-                Some(Item::Missed(count)) => return self.missed(count).map(Some),
-                None => return Ok(None),
+                let make = || positions::numbered(&message, number);
+                let text = self.subscription.ring().form(position, Form::Numbered, make);
+                match text.try_into() {
+                    Ok(text) => Ok(Some(Message::Text(text))),
+                    Err(error) => {
+                        error!("a message with its number is no text: {error}");
+                        Ok(None)
+                    }
+                }
             }
+            Item::Message(..) | Item::Skipped => Ok(None),
+            // It has asked for this, and would ask again if its socket were closed.
+            Item::Missed(count) if self.numbering.is_some() => Ok(Some(positions::missed(number, count))),
+            Item::Missed(count) => self.missed(count).map(Some),
         }
     }
 
@@ -197,8 +288,9 @@ impl<P: TopicPolicy> Subscriber<P> {
     }
 
     /// Publishes what the page sent, or goes on with what it had sent before.
-    async fn take(&self, ready: Ready, unsent: &mut Unsent) -> Result<(), End> {
-        let topic = self.subscription.topic();
+    async fn take(&mut self, ready: Ready, unsent: &mut Unsent) -> Result<(), End> {
+        let topic = Arc::clone(self.subscription.topic());
+        let topic = &topic;
         let incoming = match ready {
             Ready::Incoming(incoming) => incoming,
             Ready::Sent(result) => {
@@ -229,13 +321,23 @@ impl<P: TopicPolicy> Subscriber<P> {
                         unsent.go_on(topic);
                     }
                 } else {
-                    topic.publish(message).await?;
+                    let number = topic.publish(message, self.subscription.number()).await?;
+                    self.answer(number);
                 }
             }
-            Verdict::Publish(_) | Verdict::Ignore => {}
+            Verdict::Publish(_) | Verdict::Ignore => self.answer(None),
             Verdict::Close(reason) => return Err(End::Close(close_code::POLICY, reason)),
         }
         Ok(())
+    }
+}
+
+impl<P: TopicPolicy> Subscriber<P> {
+    /// Answers a message of a page that has asked for positions.
+    fn answer(&mut self, number: Option<u64>) {
+        if let Some(numbering) = &mut self.numbering {
+            numbering.answers.push_back(number);
+        }
     }
 }
 
@@ -276,7 +378,8 @@ impl Unsent {
         self.count();
         self.first = next.map(|message| {
             let topic = Arc::clone(topic);
-            async move { topic.publish(message).await }.boxed()
+            // Where the topic is shared, the sender's own comes back as all others.
+            async move { topic.publish(message, 0).await.map(drop) }.boxed()
         });
     }
 
@@ -311,11 +414,16 @@ impl Unsent {
 }
 
 /// Ready with a message of the page, with the result of one, or when the page can receive one.
-fn poll_room(socket: &mut WebSocket, unsent: &mut Unsent, cx: &mut Context<'_>) -> Poll<Ready> {
+fn poll_room(
+    socket: &mut WebSocket,
+    unsent: &mut Unsent,
+    may_read: bool,
+    cx: &mut Context<'_>,
+) -> Poll<Ready> {
     if let Poll::Ready(ready) = unsent.poll_sent(cx) {
         return Poll::Ready(ready);
     }
-    if let Poll::Ready(ready) = unsent.poll_incoming(socket, cx) {
+    if may_read && let Poll::Ready(ready) = unsent.poll_incoming(socket, cx) {
         return Poll::Ready(ready);
     }
     // A socket that fails tells the reader why.

@@ -12,7 +12,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use manysocket_server::state::{Documents, Store};
-use manysocket_server::topic::Topics;
+use manysocket_server::topic::{Positions, Topics};
 use manysocket_server::{Endpoint, Nats, Site, Stats, WebSocketUpgrade};
 
 use crate::files::Files;
@@ -60,7 +60,7 @@ pub(crate) fn games(files: Option<Files>, nats: Option<&Nats>) -> Router {
 }
 
 fn topics(nats: Option<&Nats>) -> Topics {
-    let topics = Topics::new().history(HISTORY);
+    let topics = Topics::new().history(HISTORY).positions(Positions::new());
     match nats {
         Some(nats) => topics.nats(nats),
         None => topics,

@@ -1,0 +1,239 @@
+//! Who is on a topic: a place that lists the subscribers by the names that the policy gives them, and says who joins and leaves.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+
+use axum::extract::Request;
+use axum::extract::ws::{Message, Utf8Bytes, close_code};
+use axum::http::header;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get};
+use futures_util::stream;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::{Receiver, Sender, channel};
+
+use crate::site::endpoint::{Endpoint, original_uri};
+use crate::site::sse::{encode, event_stream};
+use crate::ws::socket::{WebSocket, close};
+use crate::ws::upgrade::WebSocketUpgrade;
+
+use super::Topics;
+use super::hub::Refused;
+use super::lock::lock;
+use super::policy::TopicPolicy;
+
+/// Changes that a watcher may be behind. Further behind, it gets the whole list again.
+const BACKLOG: usize = 64;
+
+/// A subscriber as others see it: a name, and what else the policy tells of it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Member {
+    name: String,
+    #[serde(skip_serializing_if = "Value::is_null")]
+    about: Value,
+}
+
+impl Member {
+    /// Creates a member with a name. Subscribers with one name are one member: the tabs of one user, say.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), about: Value::Null }
+    }
+
+    /// Sets what else others get to know: a little JSON. The server sends it to everybody who watches.
+    #[must_use]
+    pub fn about(mut self, about: impl Into<Value>) -> Self {
+        self.about = about.into();
+        self
+    }
+}
+
+/// The members of all topics.
+#[derive(Debug, Default)]
+pub(super) struct Members {
+    places: Mutex<HashMap<Arc<str>, Arc<Place>>>,
+}
+
+/// The members of one topic.
+#[derive(Debug)]
+struct Place {
+    state: Mutex<State>,
+    changes: Sender<Utf8Bytes>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Each with the number of its subscribers.
+    members: BTreeMap<String, (usize, Member)>,
+    /// Members and watchers: the place goes with the last.
+    users: usize,
+}
+
+/// Somebody's part in a place, until it is dropped: a member's, or that of a watcher.
+#[derive(Debug)]
+pub(super) struct Presence {
+    members: Arc<Members>,
+    topic: Arc<str>,
+    place: Arc<Place>,
+    name: Option<String>,
+}
+
+impl Members {
+    fn join(self: &Arc<Self>, topic: &str) -> Presence {
+        let mut places = lock(&self.places);
+        let (topic, place) = match places.get_key_value(topic) {
+            Some((topic, place)) => (Arc::clone(topic), Arc::clone(place)),
+            None => {
+                let topic = Arc::<str>::from(topic);
+                let place = Arc::new(Place { state: Mutex::default(), changes: channel(BACKLOG).0 });
+                places.insert(Arc::clone(&topic), Arc::clone(&place));
+                (topic, place)
+            }
+        };
+        lock(&place.state).users += 1;
+        Presence { members: Arc::clone(self), topic, place, name: None }
+    }
+
+    /// Adds a subscriber.
+    pub(super) fn add(self: &Arc<Self>, topic: &str, member: Member) -> Presence {
+        let mut presence = self.join(topic);
+        presence.name = Some(member.name.clone());
+        let mut state = lock(&presence.place.state);
+        let (count, known) = state.members.entry(member.name.clone()).or_insert((0, member));
+        *count += 1;
+        if *count == 1 {
+            // Nobody may watch.
+            let _ = presence.place.changes.send(json!({ "joined": known }).to_string().into());
+        }
+        drop(state);
+        presence
+    }
+}
+
+impl Presence {
+    /// Returns the list, and what changes after it.
+    fn watch(&self) -> (Utf8Bytes, Receiver<Utf8Bytes>) {
+        let state = lock(&self.place.state);
+        (json!({ "members": state.list() }).to_string().into(), self.place.changes.subscribe())
+    }
+}
+
+impl State {
+    fn list(&self) -> Vec<&Member> {
+        self.members.values().map(|(_, member)| member).collect()
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        let mut places = lock(&self.members.places);
+        let mut state = lock(&self.place.state);
+        if let Some(name) = &self.name
+            && let Some((count, _)) = state.members.get_mut(name)
+        {
+            *count -= 1;
+            if *count == 0 {
+                state.members.remove(name);
+                let _ = self.place.changes.send(json!({ "left": name }).to_string().into());
+            }
+        }
+        state.users -= 1;
+        if state.users == 0 {
+            places.remove(&self.topic);
+        }
+    }
+}
+
+/// Somebody who watches the members of a topic.
+struct Watcher {
+    presence: Presence,
+    /// What changes; `None` before the list has been sent.
+    changes: Option<Receiver<Utf8Bytes>>,
+}
+
+impl Watcher {
+    /// Returns the next message. Nothing is lost if the future is dropped.
+    async fn next(&mut self) -> Utf8Bytes {
+        if let Some(changes) = &mut self.changes {
+            match changes.recv().await {
+                Ok(change) => return change,
+                // It is too far behind. The place has the other end, so it never closes.
+                Err(RecvError::Lagged(_) | RecvError::Closed) => {}
+            }
+        }
+        let (list, changes) = self.presence.watch();
+        self.changes = Some(changes);
+        list
+    }
+
+    async fn run(mut self, mut socket: WebSocket) {
+        loop {
+            tokio::select! {
+                message = socket.recv() => match message {
+                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                    Some(Ok(Message::Text(_) | Message::Binary(_))) => {
+                        let _ = socket.send(close(close_code::POLICY, "there is nothing to send here")).await;
+                        return;
+                    }
+                    Some(Ok(Message::Close(_)) | Err(_)) | None => return,
+                },
+                message = self.next() => {
+                    if socket.send(Message::Text(message)).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<P: TopicPolicy> Topics<P> {
+    /// Returns an endpoint that lists who is on a topic, for a path one segment below that of the topics, such as
+    /// `/chatrooms/{room}/members`. The policy names the [members](TopicPolicy::member), and who may subscribe to a topic may watch.
+    /// `docs/topics.md` has the messages.
+    pub fn members<S: Clone + Send + Sync + 'static>(&self) -> Endpoint<S> {
+        let (socket, events, list) = (self.clone(), self.clone(), self.clone());
+        let socket = any(async move |request: Request| {
+            let (mut parts, _) = request.into_parts();
+            let upgrade = match WebSocketUpgrade::checked(&mut parts).await {
+                Ok(upgrade) => upgrade,
+                Err(refusal) => return refusal,
+            };
+            match socket.watcher(&parts).await {
+                Ok(watcher) => upgrade.on_upgrade(move |socket| watcher.run(socket)),
+                Err(refusal) => refusal,
+            }
+        });
+        let events = get(async move |request: Request| match events.watcher(&request.into_parts().0).await {
+            Ok(watcher) => event_stream(stream::unfold(watcher, async |mut watcher| {
+                let message = Message::Text(watcher.next().await);
+                Some((encode(&message, None).unwrap_or_default(), watcher))
+            })),
+            Err(refusal) => refusal,
+        });
+        let list = get(async move |request: Request| match list.watcher(&request.into_parts().0).await {
+            Ok(watcher) => {
+                let state = lock(&watcher.presence.place.state);
+                let list = json!({ "members": state.list() }).to_string();
+                ([(header::CONTENT_TYPE, "application/json")], list).into_response()
+            }
+            Err(refusal) => refusal,
+        });
+        Endpoint::new(socket)
+            .title("Who is on a topic")
+            .usage("Connect: the first message lists the members, the others say who joins and who leaves.")
+            .events(events)
+            .http(list)
+    }
+
+    /// Admits somebody who wants to watch the members of the topic above a path.
+    async fn watcher(&self, parts: &Parts) -> Result<Watcher, Response> {
+        let path = original_uri(&parts.extensions, &parts.uri).path();
+        let (topic, _) = path.rsplit_once('/').unwrap_or_default();
+        let name = self.hub.name(topic).map_err(Refused::into_response)?;
+        self.policy.accept(&name, parts).await?;
+        Ok(Watcher { presence: self.hub.members().join(&name), changes: None })
+    }
+}
