@@ -17,8 +17,7 @@ export function socketClass(given) {
   if (chosen !== null) return chosen.WebSocket;
   if (!isTold) {
     isTold = true;
-    console.info(`manysocket: rpc(), state() and topic() open native WebSockets here. Call setDefault(M), or M.rpc(), M.state() and M.topic(), \
-to use a multiplexer; or pass { WebSocket }. https://github.com/manysocket/manysocket/blob/main/docs/client.md`);
+    console.info("manysocket: rpc(), state() and topic() use native WebSockets. setDefault(M) makes them use a multiplexer: https://github.com/manysocket/manysocket/blob/main/docs/client.md");
   }
   return globalThis.WebSocket;
 }

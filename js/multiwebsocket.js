@@ -13,6 +13,20 @@ import { core, failure } from "./core.js";
 /** How long a link without sockets is kept: long enough for a page that closes one to open the next. */
 const IDLE_TIMEOUT = 10_000;
 
+/**
+ * A function, and those below it, whose code is loaded with the first call. What JavaScript itself asks a function for is its own
+ * (rpc.js has the same names).
+ */
+function later(load) {
+  const made = Object.create(null);
+  return new Proxy(async (...args) => (await load())(...args), {
+    get: (target, name) =>
+      typeof name === "symbol" || /^(then|toString|valueOf|toJSON)$/.test(name)
+        ? target[name]
+        : (made[name] ??= later(async () => (await load())[name])),
+  });
+}
+
 const TROUBLE = "https://github.com/manysocket/manysocket/blob/main/docs/trouble.md";
 
 class Multiplexer extends EventTarget {
@@ -123,6 +137,21 @@ class Multiplexer extends EventTarget {
       if (this.#link !== null) this.#inspector.watch(this.#link);
     }
     return this.#inspector;
+  }
+
+  /** Functions of the server, over this multiplexer (rpc.js). */
+  rpc(url, options) {
+    return later(async () => (await import("./rpc.js")).rpc(url, { ...options, WebSocket: this.WebSocket }));
+  }
+
+  /** A document, over this multiplexer (state.js). */
+  async state(url, options) {
+    return (await import("./state.js")).state(url, { ...options, WebSocket: this.WebSocket });
+  }
+
+  /** A topic, over this multiplexer (topic.js). */
+  async topic(url, options) {
+    return (await import("./topic.js")).topic(url, { ...options, WebSocket: this.WebSocket });
   }
 
   #open(channel, target) {

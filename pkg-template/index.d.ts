@@ -1,3 +1,7 @@
+import type { Rpc, RpcOptions } from "./rpc.js";
+import type { State } from "./state.js";
+import type { Topic, TopicOptions } from "./topic.js";
+
 /**
  * Options of a {@link MultiWebSocket}.
  *
@@ -116,6 +120,22 @@ export interface MultiWebSocket extends EventTarget {
    * ```
    */
   inspect(): Promise<Inspector>;
+
+  /**
+   * Returns functions of the server, over this multiplexer: `rpc` of `manysocket/rpc`. The first call loads the code.
+   * @param url relative to the page's base URL
+   */
+  rpc<T = any>(url: string | URL, options?: Omit<RpcOptions, "WebSocket">): Rpc<T>;
+  /**
+   * Connects to a document over this multiplexer: `state` of `manysocket/state`. This call loads the code.
+   * @param url relative to the page's base URL
+   */
+  state<T = any>(url: string | URL): Promise<State<T>>;
+  /**
+   * Subscribes to a topic over this multiplexer: `topic` of `manysocket/topic`. This call loads the code.
+   * @param url relative to the page's base URL
+   */
+  topic<T = string | ArrayBuffer>(url: string | URL, options?: Omit<TopicOptions, "WebSocket">): Promise<Topic<T>>;
 
   /** Listens for `open` and `close` of the link. */
   addEventListener<K extends keyof MultiWebSocketEventMap>(

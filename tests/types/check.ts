@@ -3,8 +3,9 @@ import { JsonWebSocket, MultiWebSocket, RelativeWebSocket } from "manysocket";
 import type { JsonWebSocketOptions, MultiWebSocketOptions } from "manysocket";
 import { initialise, MultiWebSocket as Manual } from "manysocket/manual";
 import { showPanel } from "manysocket/devtools";
-import { rpc, type RpcError } from "manysocket/rpc";
+import { rpc, setDefault, type RpcError } from "manysocket/rpc";
 import { state as open, StateError, type Operation, type State } from "manysocket/state";
+import { topic, type Topic, type TopicError } from "manysocket/topic";
 
 const options: MultiWebSocketOptions = { idleTimeout: 1000, jail: "/", fallback: true, shared: "ada" };
 const M = new MultiWebSocket("/multiplexer", options);
@@ -152,6 +153,26 @@ open("/", { retries: 5 });
 // @ts-expect-error: the version is read only
 sheet.version = 1;
 
+// ---- topic ----
+
+const chat: Topic = topic("/chatrooms/rust", { WebSocket: M.WebSocket, since: "17.9f3c" });
+const number: number | null = await chat.publish("hello").catch((error: TopicError) => error.message.length);
+await chat.publish(new Uint8Array([number ?? 0]));
+chat.addEventListener("message", ({ data, lastEventId }) => (typeof data === "string" ? data + lastEventId : data.byteLength));
+chat.addEventListener("missed", ({ count }) => count?.toFixed());
+for await (const data of topic<string>("only/text")) data.slice(1);
+const carried: Topic<string> = await M.topic<string>("/chatrooms/rust", { since: chat.position });
+const budget: State<Sheet> = await M.state<Sheet>("/sheets/budget");
+setDefault(M);
+setDefault(null);
+
+// @ts-expect-error: an object is no message
+chat.publish({ text: "hello" });
+// @ts-expect-error: the class is the multiplexer's
+M.topic("/", { WebSocket });
+// @ts-expect-error: a native class is no multiplexer
+setDefault(WebSocket);
+
 // ---- rpc ----
 
 interface Tank {
@@ -166,7 +187,8 @@ await tank.gun.fire().catch((error: RpcError) => error.code + error.data.id);
 const patient: typeof tank = rpc(tank, { timeout: Infinity, signal: new AbortController().signal });
 const add = rpc<(left: number, right: number) => number>(new URL("ws://example.com/add"));
 const sum: number = await add(heading, await patient.turn(called.length));
-const whatever = rpc("any");
+const over: number = await M.rpc<Tank>("tank65/", { timeout: 10 }).turn(budget.version + carried.readyState);
+const whatever = rpc("any", { separate: over > 1 });
 await whatever(sum, "x").then(whatever.some.thing);
 
 // @ts-expect-error: degrees are a number

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 pub(crate) const WASM: &str = "wasm32-unknown-unknown";
 
 /// The entries of the package, as files of `js/`.
-const ENTRIES: [&str; 5] = ["index.js", "manual.js", "rpc.js", "state.js", "devtools.js"];
+const ENTRIES: [&str; 6] = ["index.js", "manual.js", "rpc.js", "state.js", "topic.js", "devtools.js"];
 
 /// The script of the shared worker, likewise.
 const SHARED_WORKER: &str = "shared-worker.js";
@@ -185,8 +185,6 @@ fn assemble(bindings: &Path, node_modules: &Path) -> Result<()> {
         let mut esbuild = command::program(node_modules.join(".bin/esbuild"))?;
         esbuild.args(["--bundle", "--minify", "--sourcemap", "--target=es2022", "--log-level=warning"]);
         esbuild.args(format).arg(concat!("--define:VERSION=\"", env!("CARGO_PKG_VERSION"), "\""));
-        // The folder of the library that an entry includes.
-        esbuild.env("NODE_PATH", node_modules);
         command::run(esbuild.arg(format!("--outdir={}", package.display())).current_dir(&sources))
     };
     bundle(&[&ENTRIES[..], &["--splitting", "--format=esm", "--chunk-names=shared-[hash]"]].concat())?;
