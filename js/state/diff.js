@@ -52,8 +52,8 @@ function diffArrays(from, to, path) {
     return delta;
   }
   if (!isEdited) rearrange(from, to, source, moved, path, delta);
-  const least = isEdited ? MAX_FINE : 0;
-  const isLong = moved.size > MAX_MOVED || (delta.length > 0 && sizeOf(delta) > Math.max(least, sizeOf([whole])));
+  const [size, least] = [sizeOf(delta), isEdited ? MAX_FINE : 0];
+  const isLong = moved.size > MAX_MOVED || (size > least && size > sizeOf([whole]));
   return isLong ? [whole] : delta;
 }
 
