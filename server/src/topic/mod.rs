@@ -228,7 +228,7 @@ impl<P: TopicPolicy> Topics<P> {
     pub fn publish(&self, topic: &str, message: impl Into<Message>) -> usize {
         match message.into() {
             message @ (Message::Text(_) | Message::Binary(_)) => {
-                self.hub.publish(topic, message, self.limits)
+                self.hub.publish(topic, message, self.limits())
             }
             Message::Ping(_) | Message::Pong(_) | Message::Close(_) => 0,
         }
@@ -264,6 +264,12 @@ impl<P: TopicPolicy> Topics<P> {
             .events(read)
     }
 
+    /// Returns the limits of new topics. Positions are of one process.
+    fn limits(&self) -> TopicLimits {
+        let positions = self.limits.positions.filter(|_| self.hub.is_alone());
+        TopicLimits { positions, ..self.limits }
+    }
+
     /// Subscribes: the subscription exists before the open is accepted.
     async fn subscriber(self, parts: &Parts) -> Result<Subscriber<P>, Response> {
         if let Some(stats) = parts.extensions.get::<Stats>() {
@@ -272,13 +278,14 @@ impl<P: TopicPolicy> Topics<P> {
         let name = self.hub.name(original_uri(&parts.extensions, &parts.uri).path());
         let name = name.map_err(Refused::into_response)?;
         let about = self.policy.accept(&name, parts).await?;
-        let has_positions = self.limits.positions.is_some() && self.hub.is_alone();
+        let limits = self.limits();
+        let has_positions = limits.positions.is_some();
         if !has_positions && Since::asked(parts).as_ref().is_some_and(Since::is_position) {
             return Err((StatusCode::BAD_REQUEST, "this topic has no positions\n").into_response());
         }
         let since = if has_positions { Since::of(parts) } else { None };
         let begin = since.as_ref().unwrap_or(&Since::Now);
-        let subscription = self.hub.subscribe(&name, self.limits, begin).map_err(Refused::into_response)?;
+        let subscription = self.hub.subscribe(&name, limits, begin).map_err(Refused::into_response)?;
         subscription.joined().await;
         let subscriber = Subscriber::new(subscription, self.policy, about, self.slow, self.read_only);
         Ok(if has_positions { subscriber.with_positions(since.is_some()) } else { subscriber })
