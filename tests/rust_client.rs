@@ -286,6 +286,7 @@ async fn a_lost_link_is_an_error_and_the_next_open_dials_anew() {
     let (relay, cut) = relay(server.address).await;
     let client = MultiWebSocket::new(&format!("ws://{relay}/multiplexer"))
         .expect("a URL")
+        .resume(false)
         .header(header::ORIGIN, format!("http://{relay}").parse().expect("an origin"));
     let mut socket = client.open("/echo").expect("a socket");
     in_time(socket.opened()).await.expect("open");

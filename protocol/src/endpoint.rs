@@ -357,10 +357,10 @@ impl Endpoint {
         self.connection.allow_resumption(token);
     }
 
-    /// Ends the link with its connection from now on, and lets the peer know. What was kept for another connection is
-    /// dropped.
-    pub fn forbid_resumption(&mut self) {
-        self.connection.forbid_resumption();
+    /// Ends the link with its connection from now on, and lets the peer know, with the next physical message. What was kept
+    /// for another connection is dropped. Returns whether the peer does not know yet.
+    pub fn forbid_resumption(&mut self) -> bool {
+        self.connection.forbid_resumption()
     }
 
     /// Returns whether the link outlives the loss of its connection.

@@ -22,7 +22,7 @@ const MOST_HELD: usize = 16 * 1024 * 1024;
 
 /// How often the oldest message may be sent again, without an ACK for it, before the link is given up: a proxy on the way
 /// may refuse it each time.
-const MOST_REPEATS: u32 = 8;
+const MOST_REPEATS: u32 = 16;
 
 /// The places for messages that an idle link keeps.
 const KEPT_PLACES: usize = 64;
@@ -282,6 +282,9 @@ impl<H: Clone> Resumption<H> {
 
     /// Returns the next message to send again.
     pub(crate) fn next_again(&mut self) -> Option<H> {
+        if !self.is_up() {
+            return None;
+        }
         let (message, _) = self.held.get(self.sent_again)?;
         self.sent_again += 1;
         Some(message.clone())

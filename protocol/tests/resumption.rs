@@ -220,6 +220,27 @@ fn a_lost_answer_is_asked_for_again_with_the_token_before() {
 }
 
 #[test]
+fn a_connection_that_is_lost_while_messages_are_sent_again_confuses_nobody() {
+    let mut pair = Pair::new();
+    for n in 0..3 {
+        pair.client.send(1, text(&n.to_string()));
+        assert_eq!(pair.sent(Side::Client).len(), 1);
+    }
+    let resume = pair.redial();
+    pair.take(&resume);
+    for message in pair.sent(Side::Server) {
+        pair.client.receive(0, message).expect("a correct server");
+    }
+    // The ACK, and one message.
+    assert!(pair.client.poll_transmit().is_some() && pair.client.poll_transmit().is_some());
+    // Panics if the next connection does not begin with RESUME and nothing else.
+    let resume = pair.redial();
+    pair.take(&resume);
+    pair.settle();
+    assert_eq!(pair.messages(Side::Server), [text("0"), text("1"), text("2")]);
+}
+
+#[test]
 fn of_two_connections_that_race_the_later_wins() {
     let mut pair = Pair::new();
     let slow = pair.redial();
@@ -360,7 +381,7 @@ fn a_message_that_never_passes_is_not_sent_for_ever() {
     let mut attempts = 0;
     while pair.client.carrier_lost(0) {
         attempts += 1;
-        assert!(attempts < 20);
+        assert!(attempts < 40);
         let resume = pair.redial();
         pair.take(&resume);
         for message in pair.sent(Side::Server) {

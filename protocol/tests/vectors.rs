@@ -165,7 +165,7 @@ impl Replay {
             "handshake" => assert_eq!(endpoint.handshake(), string(what), "{at}: handshake"),
             "receive_handshake" => return endpoint.receive_handshake(self.now, &string(what)),
             "allow_resumption" => endpoint.allow_resumption(token(what)),
-            "forbid_resumption" => endpoint.forbid_resumption(),
+            "forbid_resumption" => assert!(endpoint.forbid_resumption(), "{at}"),
             "carrier_lost" => {
                 let waits = endpoint.carrier_lost(self.now);
                 assert_eq!(json!(waits), *what, "{at}: can be resumed");

@@ -16,6 +16,9 @@ pub struct Limits {
     /// Maximum number of links; the server answers further handshakes with 503. Default 10,000: 500 idle links cost 21
     /// MiB, so 10,000 take 0.4 GiB.
     pub max_links: usize,
+    /// Maximum number of links without a connection that wait to be resumed; further links end with their connection. They
+    /// count as links, too. Default 10,000, so that all links may lose their connections at once.
+    pub max_parked: usize,
     /// Maximum number of a link's opens that the application handles at once; further opens wait. Default 256: about
     /// the number of native WebSockets that a browser allows a page. It also bounds the connections that a page can
     /// dial through a gateway.
@@ -47,6 +50,7 @@ impl Limits {
     pub const fn new() -> Self {
         Self {
             max_links: 10_000,
+            max_parked: 10_000,
             max_opening: 256,
             link_memory: 256 << 20,
             total_memory: 1 << 30,

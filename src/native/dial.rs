@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use manysocket_protocol::{HANDSHAKE_PARAMETER, SUBPROTOCOL, Settings};
+use manysocket_protocol::{SUBPROTOCOL, Settings};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::ring;
@@ -25,19 +25,27 @@ const MAX_PHYSICAL: usize = 4 << 20;
 
 pub(super) type Wire = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// Connects to the multiplexer at `url`, with the first batch in the query.
-pub(super) async fn dial(url: &Url, headers: &HeaderMap, first_batch: &str) -> Result<Wire, WsError> {
-    tokio::time::timeout(DIAL_TIMEOUT, handshake(url, headers, first_batch)).await.unwrap_or_else(|_| {
+/// Where a link leads, and what its handshakes carry.
+#[derive(Clone)]
+pub(super) struct Target {
+    pub(super) url: Url,
+    pub(super) headers: HeaderMap,
+}
+
+/// Connects to the multiplexer. `parameter` is added to the query: the first batch, or which link is resumed.
+pub(super) async fn dial(target: &Target, parameter: &str) -> Result<Wire, WsError> {
+    tokio::time::timeout(DIAL_TIMEOUT, handshake(target, parameter)).await.unwrap_or_else(|_| {
         let why = format!("the server did not answer within {} s", DIAL_TIMEOUT.as_secs());
         Err(WsError::Io(io::Error::new(io::ErrorKind::TimedOut, why)))
     })
 }
 
-async fn handshake(url: &Url, headers: &HeaderMap, first_batch: &str) -> Result<Wire, WsError> {
+async fn handshake(target: &Target, parameter: &str) -> Result<Wire, WsError> {
+    let Target { url, headers } = target;
     // Appended as text: a query that the program wrote stays as it is.
     let separator = if url.query().is_some() { '&' } else { '?' };
-    let target = format!("{}{separator}{HANDSHAKE_PARAMETER}={first_batch}", &url[..Position::AfterQuery]);
-    let mut request = target.into_client_request()?;
+    let address = format!("{}{separator}{parameter}", &url[..Position::AfterQuery]);
+    let mut request = address.into_client_request()?;
     request.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
     if let Ok(origin) = HeaderValue::from_str(&own_origin(url)) {
         request.headers_mut().insert(header::ORIGIN, origin);

@@ -1,18 +1,22 @@
 //! The task of one link: it moves physical messages between the physical WebSocket and the protocol's client.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use futures_util::future::{self, Either};
 use futures_util::{SinkExt, StreamExt};
 use manysocket_protocol::client::Timeout;
-use manysocket_protocol::{Physical, Violation};
+use manysocket_protocol::{NOT_RESUMED, Physical, Violation};
 use tokio::time::Sleep;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Message as WsMessage, Utf8Bytes};
+use tracing::debug;
 
-use super::dial::Wire;
+use super::dial::{self, Target, Wire};
 use super::link::{Link, State};
 
 /// Physical messages that are read before answers are written: as the server's link.
@@ -24,11 +28,15 @@ const ROUNDS: usize = 8;
 /// How long the server has to answer the physical Close, as the server's link.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why a link ended.
+/// Why a connection ended.
 enum End {
-    /// The connection is gone.
+    /// It is gone.
     Lost,
-    /// The server broke the protocol, or shows no sign of life.
+    /// The server has shown no sign of life: another connection may.
+    Silent,
+    /// The server does not know the link that the connection was to resume.
+    Refused,
+    /// The server broke the protocol.
     Violation(Violation),
     /// No socket has used the link for its idle timeout.
     Idle,
@@ -41,29 +49,114 @@ struct Driver {
     needs_flush: bool,
 }
 
-/// Drives a link over a physical WebSocket until it ends.
-pub(super) async fn drive(link: Arc<Link>, wire: Wire) {
-    let mut driver = Driver { link, wire, timer: None, needs_flush: false };
-    let end = std::future::poll_fn(|cx| driver.poll(cx)).await;
-    let close = match end {
-        End::Lost => {
-            finish(&driver.link, false);
-            return;
+/// Drives a link until it ends, over a physical WebSocket and those that follow it.
+pub(super) async fn drive(link: Arc<Link>, mut wire: Wire, target: &Target) {
+    let (ended, mut wire) = loop {
+        link.lock().unflushed = 0;
+        let mut driver = Driver { link: Arc::clone(&link), wire, timer: None, needs_flush: false };
+        let end = std::future::poll_fn(|cx| driver.poll(cx)).await;
+        let is_due = matches!(end, End::Silent);
+        match end {
+            End::Lost if carrier_lost(&link) => {}
+            End::Silent => {}
+            end => break (end, driver.wire),
         }
+        let next = redial(&link, target, is_due).await;
+        wire = match next {
+            Some(wire) => wire,
+            None => return finish(&link, false),
+        };
+    };
+    let close = match ended {
+        End::Lost | End::Silent | End::Refused => return finish(&link, false),
         End::Violation(violation) => {
-            finish(&driver.link, true);
             CloseFrame { code: violation.code().into(), reason: violation.reason().into() }
         }
         End::Idle => CloseFrame { code: 1000.into(), reason: Utf8Bytes::default() },
     };
-    let mut wire = driver.wire;
+    let farewell = {
+        let mut state = link.lock();
+        let now = state.now();
+        let says_so = state.client.forbid_resumption();
+        says_so.then(|| state.client.poll_transmit(now, 0)).flatten()
+    };
+    if !matches!(ended, End::Idle) {
+        finish(&link, true);
+    }
     let closing = async {
+        if let Some(farewell) = farewell {
+            wire.send(message_of(farewell)).await?;
+        }
         wire.close(Some(close)).await?;
         while let Some(Ok(_)) = wire.next().await {}
         Ok::<(), tokio_tungstenite::tungstenite::Error>(())
     };
     // Whether the server answers in time changes nothing: no socket uses the link any more.
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
+}
+
+/// Takes in that a connection is lost, or could not be made. Returns whether the link waits for another one.
+fn carrier_lost(link: &Link) -> bool {
+    let mut state = link.lock();
+    let now = state.now();
+    // Keyed at random, once in a process and for each use.
+    state.client.carrier_lost(now, RandomState::new().hash_one(now) as u32)
+}
+
+/// Dials until a connection opens. `is_due`: at once. Returns `None` if the link has ended meanwhile.
+async fn redial(link: &Link, target: &Target, is_due: bool) -> Option<Wire> {
+    let dial = || {
+        let parameter = link.lock().client.resume_query();
+        async move { dial::dial(target, &parameter).await }
+    };
+    let mut dialling = is_due.then(|| Box::pin(dial()));
+    loop {
+        let timer = Box::pin(tokio::time::sleep_until(link.lock().timeout()?));
+        let dialled = match &mut dialling {
+            Some(dialling) => match future::select(dialling, timer).await {
+                Either::Left((dialled, _)) => Some(dialled),
+                Either::Right(_) => None,
+            },
+            None => {
+                timer.await;
+                None
+            }
+        };
+        match dialled {
+            Some(Ok(wire)) => {
+                let mut state = link.lock();
+                let now = state.now();
+                state.client.redialled(now);
+                return Some(wire);
+            }
+            Some(Err(error)) => {
+                debug!("the link cannot be resumed yet: {error}");
+                dialling = None;
+                if !carrier_lost(link) {
+                    return None;
+                }
+            }
+            None => match handle_timeout(link) {
+                // An attempt that takes longer than the protocol's client allows is given up.
+                Ok(Timeout::Dial) => dialling = Some(Box::pin(dial())),
+                Ok(Timeout::Drain) => {}
+                Ok(Timeout::Idle | Timeout::Lost) | Err(_) => return None,
+            },
+        }
+    }
+}
+
+/// Does what is due on a link.
+fn handle_timeout(link: &Link) -> Result<Timeout, Violation> {
+    let mut state = link.lock();
+    let now = state.now();
+    let timeout = state.client.handle_timeout(now);
+    // Under the same lock: no socket opens over a link that is about to close.
+    state.has_ended |= matches!(timeout, Ok(Timeout::Idle | Timeout::Lost));
+    let wakers = state.deliver();
+    drop(state);
+    wake(wakers);
+    timeout
 }
 
 /// Ends all sockets of a link. `failed`: the link failed, as one does whose server breaks the protocol or cannot be reached.
@@ -112,6 +205,11 @@ impl Driver {
                     progress = true;
                     continue;
                 }
+                Poll::Ready(Some(Ok(WsMessage::Close(Some(close)))))
+                    if u16::from(close.code) == NOT_RESUMED && self.link.lock().client.is_interrupted() =>
+                {
+                    return Err(End::Refused);
+                }
                 Poll::Ready(Some(Ok(WsMessage::Close(_)) | Err(_)) | None) => return Err(End::Lost),
                 Poll::Pending => break,
             };
@@ -139,16 +237,11 @@ impl Driver {
         if timer.as_mut().poll(cx).is_pending() {
             return Ok(false);
         }
-        let timeout = self.with(|state| {
-            let now = state.now();
-            let timeout = state.client.handle_timeout(now);
-            // Under the same lock: no socket opens over a link that is about to close.
-            state.has_ended |= matches!(timeout, Ok(Timeout::Idle));
-            timeout
-        });
-        match timeout {
+        match handle_timeout(&self.link) {
             Ok(Timeout::Idle) => Err(End::Idle),
-            Ok(Timeout::Drain | Timeout::Dial | Timeout::Lost) => Ok(true),
+            Ok(Timeout::Drain) => Ok(true),
+            Ok(Timeout::Dial) => Err(End::Silent),
+            Ok(Timeout::Lost) => Err(End::Lost),
             Err(violation) => Err(End::Violation(violation)),
         }
     }
@@ -164,13 +257,7 @@ impl Driver {
             let mut state = self.link.lock();
             let (now, unflushed) = (state.now(), state.unflushed);
             let Some(message) = state.client.poll_transmit(now, unflushed) else { break };
-            let message = match message {
-                Physical::Binary(bytes) => WsMessage::Binary(bytes),
-                Physical::Text(bytes) => match Utf8Bytes::try_from(bytes) {
-                    Ok(text) => WsMessage::Text(text),
-                    Err(_) => unreachable!("the client makes texts of texts"),
-                },
-            };
+            let message = message_of(message);
             state.unflushed += message.len() as u64;
             drop(state);
             self.wire.start_send_unpin(message).map_err(|_| End::Lost)?;
@@ -204,5 +291,15 @@ impl Driver {
         drop(state);
         wake(wakers);
         result
+    }
+}
+
+fn message_of(message: Physical) -> WsMessage {
+    match message {
+        Physical::Binary(bytes) => WsMessage::Binary(bytes),
+        Physical::Text(bytes) => match Utf8Bytes::try_from(bytes) {
+            Ok(text) => WsMessage::Text(text),
+            Err(_) => unreachable!("the client makes texts of texts"),
+        },
     }
 }

@@ -3,19 +3,24 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use manysocket_protocol::{Settings, may_be_in_open};
+use manysocket_protocol::{HANDSHAKE_PARAMETER, Millis, Settings, may_be_in_open};
 use tokio::runtime::Handle as Runtime;
 use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderName, HeaderValue};
 use tracing::debug;
 use url::{Position, Url};
 
+use super::dial::Target;
 use super::link::Link;
 use super::{Error, WebSocket, dial, driver};
+
+/// A client may announce any time but 0: the server's counts.
+const RESUMES: Millis = 1;
 
 /// The URL of a multiplexer, and the link to it. Clones share the link.
 ///
 /// The first [`open`](MultiWebSocket::open) dials the link. A link without sockets closes after 10 s, and the next open
-/// dials again. When a link is lost, its sockets end with [`Error::Lost`], and the next open dials again.
+/// dials again. When a link is lost for good, its sockets end with [`Error::Lost`], and the next open dials again; see
+/// [`MultiWebSocket::resume`].
 #[derive(Clone)]
 pub struct MultiWebSocket {
     url: Url,
@@ -43,7 +48,7 @@ impl MultiWebSocket {
         Ok(Self {
             url: socket_url(url, parsed)?,
             headers: HeaderMap::new(),
-            settings: Settings::default(),
+            settings: Settings { resume_timeout: RESUMES, ..Settings::default() },
             link: Arc::default(),
         })
     }
@@ -53,6 +58,15 @@ impl MultiWebSocket {
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
+        self
+    }
+
+    /// Sets whether a link outlives the loss of its connection; by default it does. The client then connects again, and gets
+    /// what was lost on the way, for as long as the server keeps the link: sockets notice nothing. Otherwise, and if that
+    /// fails, they end with [`Error::Lost`].
+    #[must_use]
+    pub fn resume(mut self, resume: bool) -> Self {
+        self.settings.resume_timeout = if resume { RESUMES } else { 0 };
         self
     }
 
@@ -108,24 +122,25 @@ impl MultiWebSocket {
         let id = link.lock().open(target, protocols, headers);
         *current = Some(Arc::clone(&link));
         drop(current);
-        runtime.spawn(run(self.url.clone(), self.headers.clone(), Arc::clone(&link)));
+        let target = Target { url: self.url.clone(), headers: self.headers.clone() };
+        runtime.spawn(run(target, Arc::clone(&link)));
         WebSocket::new(link, id)
     }
 }
 
 /// Dials a link, and drives it to its end.
-async fn run(url: Url, headers: HeaderMap, link: Arc<Link>) {
+async fn run(target: Target, link: Arc<Link>) {
     // The program may open further sockets at once: all of them ride in the handshake.
     tokio::task::yield_now().await;
     let first_batch = {
         let client = &mut link.lock().client;
-        client.set_dialled_path(url.path());
+        client.set_dialled_path(target.url.path());
         client.handshake()
     };
-    match dial::dial(&url, &headers, &first_batch).await {
-        Ok(wire) => driver::drive(link, wire).await,
+    match dial::dial(&target, &format!("{HANDSHAKE_PARAMETER}={first_batch}")).await {
+        Ok(wire) => driver::drive(link, wire, &target).await,
         Err(error) => {
-            debug!(url = &url[..Position::AfterPath], "the link cannot be opened: {error}");
+            debug!(url = &target.url[..Position::AfterPath], "the link cannot be opened: {error}");
             driver::finish(&link, true);
         }
     }

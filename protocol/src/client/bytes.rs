@@ -239,9 +239,10 @@ impl<K: Clone> Client<K> {
         self.link.can_resume()
     }
 
-    /// Ends the link with its connection from now on, because the host is about to end it.
-    pub fn forbid_resumption(&mut self) {
-        self.link.forbid_resumption();
+    /// Ends the link with its connection from now on, because the host is about to end it. Returns whether the
+    /// server does not know: the next physical message says so.
+    pub fn forbid_resumption(&mut self) -> bool {
+        self.link.forbid_resumption()
     }
 
     /// The next event, oldest first.

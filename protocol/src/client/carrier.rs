@@ -32,9 +32,10 @@ impl<H: Host> Link<H> {
         self.redial.is_some()
     }
 
-    /// Ends the link with its connection from now on, because the host is about to end it.
-    pub fn forbid_resumption(&mut self) {
-        self.connection.forbid_resumption();
+    /// Ends the link with its connection from now on, because the host is about to end it. Returns whether the
+    /// server does not know: the next physical message says so.
+    pub fn forbid_resumption(&mut self) -> bool {
+        self.connection.forbid_resumption()
     }
 
     /// Returns whether the link outlives the loss of its connection.

@@ -21,9 +21,11 @@ impl<P: Payload> Connection<P> {
         }
     }
 
-    /// Ends the link with its carrier from now on, and lets the peer know. What was kept for another carrier is dropped.
-    pub fn forbid_resumption(&mut self) {
+    /// Ends the link with its carrier from now on, and lets the peer know, with the next physical message. What was kept for
+    /// another carrier is dropped. Returns whether the peer does not know yet.
+    pub fn forbid_resumption(&mut self) -> bool {
         self.farewell_due |= self.resumption.take().is_some();
+        self.farewell_due
     }
 
     /// Returns whether the link outlives the loss of its carrier.
@@ -208,7 +210,9 @@ impl<P: Payload> Connection<P> {
         match self.resumption.as_mut().map(|resumption| resumption.pong_received()) {
             Some(Answered::AskAgain) => self.ping(now),
             // Better no resumption than a link that stands still.
-            Some(Answered::WithoutAck) => self.forbid_resumption(),
+            Some(Answered::WithoutAck) => {
+                self.forbid_resumption();
+            }
             Some(Answered::Well) | None => {}
         }
     }

@@ -55,6 +55,10 @@ impl<P: Payload> Connection<P> {
         self.last_counts = false;
         let has_hello = self.hello_due;
         if !has_hello {
+            if self.peer.is_some() && std::mem::take(&mut self.farewell_due) {
+                Frame::Token(None).encode(&mut batch.headers);
+                return Some(Transmit::Batch);
+            }
             self.write_carrier_frames(batch);
             if !batch.is_empty() {
                 return Some(Transmit::Batch);
@@ -113,9 +117,6 @@ impl<P: Payload> Connection<P> {
                 Frame::Path(self.dialled_path.as_bytes()).encode(&mut batch.headers);
             }
             self.write_carrier_frames(batch);
-        }
-        if self.peer.is_some() && std::mem::take(&mut self.farewell_due) {
-            Frame::Token(None).encode(&mut batch.headers);
         }
         if std::mem::take(&mut self.pong_due) {
             Frame::Pong.encode(&mut batch.headers);

@@ -9,7 +9,7 @@ use super::limits_watch::LimitExceeded;
 use super::turn::Turn;
 use super::{Ended, Task};
 use crate::ws::frame::{Broken, opcode};
-use crate::ws::frames::Received;
+use crate::ws::frames::{FramedSocket, Received};
 
 /// The number of physical messages to read before writing the answers: enough to gather answers into batches, and few
 /// enough that a flood from one page does not delay its answers.
@@ -19,11 +19,13 @@ impl Task {
     pub(super) fn poll_physical(&mut self, cx: &mut Context<'_>, turn: &Turn) -> Result<bool, Ended> {
         let mut progress = self.handle_events(turn);
         for _ in 0..READS {
-            // Process the last message completely before reading the next.
+            // Process the last message completely before reading the next, and before counting what has arrived.
             if turn.is_over() || !self.take_in(turn)? {
                 break;
             }
-            let message = match self.link.socket.poll_next(cx) {
+            progress |= self.poll_arrivals(cx);
+            let Some(socket) = &mut self.link.socket else { break };
+            let message = match socket.poll_next(cx) {
                 Poll::Ready(Some(Ok(Received::Text(text)))) => Physical::Text(text),
                 Poll::Ready(Some(Ok(Received::Binary(bytes)))) => Physical::Binary(bytes),
                 Poll::Ready(Some(Ok(Received::Ping(_)))) => {
@@ -38,9 +40,16 @@ impl Task {
                     progress = true;
                     continue;
                 }
+                // Browsers close with 1001 when a page leaves.
                 Poll::Ready(Some(Ok(Received::Close(Some((1000 | 1001, _)))))) => return Err(Ended::Left),
-                Poll::Ready(Some(Ok(Received::Close(_)))) => return Err(Ended::Closed),
-                Poll::Ready(None) => return Err(Ended::Lost),
+                Poll::Ready(Some(Ok(Received::Close(_)))) => {
+                    self.lose_carrier(Ended::Closed)?;
+                    break;
+                }
+                Poll::Ready(None) => {
+                    self.lose_carrier(Ended::Lost)?;
+                    break;
+                }
                 Poll::Ready(Some(Err(Broken::TooLarge))) => {
                     return Err(Ended::Limit(LimitExceeded::PHYSICAL_MESSAGE));
                 }
@@ -50,7 +59,8 @@ impl Task {
                 Poll::Ready(Some(Err(broken))) => {
                     // Pages that are closed end like this, so it is a debug line. A flood must not fill the log.
                     debug!("physical connection failed: {broken}");
-                    return Err(Ended::Lost);
+                    self.lose_carrier(Ended::Lost)?;
+                    break;
                 }
                 Poll::Pending => break,
             };
@@ -59,7 +69,7 @@ impl Task {
             let received = self.link.endpoint.start_receive(now, message);
             self.received(received, turn)?;
         }
-        let heard = self.link.socket.received_bytes();
+        let heard = self.link.socket.as_ref().map_or(self.heard, FramedSocket::received_bytes);
         if heard != self.heard {
             // The rest of a message may take minutes on a slow line, and a browser answers pings while its page is busy.
             self.heard = heard;
@@ -94,11 +104,19 @@ impl Task {
     }
 
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, turn: &Turn) -> Result<bool, Ended> {
+        match self.write(cx, turn) {
+            Ok(progress) => Ok(progress),
+            // The connection is gone; reading may say why.
+            Err(_) => self.lose_carrier(Ended::Lost).map(|()| true),
+        }
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>, turn: &Turn) -> Result<bool, Broken> {
         let mut progress = false;
         loop {
-            match self.link.socket.poll_ready(cx) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(_)) => return Err(Ended::Lost),
+            let Some(socket) = &mut self.link.socket else { return Ok(progress) };
+            match socket.poll_ready(cx) {
+                Poll::Ready(ready) => ready?,
                 Poll::Pending => return Ok(progress),
             }
             let (opcode, bytes) = match self.link.endpoint.poll_transmit() {
@@ -109,7 +127,7 @@ impl Task {
                     None => break,
                 },
             };
-            self.link.socket.start_send(opcode, bytes).map_err(|_| Ended::Lost)?;
+            socket.start_send(opcode, bytes)?;
             self.needs_flush = true;
             progress = true;
             if turn.is_over() {
@@ -117,11 +135,16 @@ impl Task {
             }
         }
         progress |= self.handle_events(turn);
-        if self.needs_flush && !progress {
+        if self.needs_flush
+            && !progress
+            && let Some(socket) = &mut self.link.socket
+        {
             // Flush only when there is nothing to add: one write to the kernel carries all of it.
-            match self.link.socket.poll_flush(cx) {
-                Poll::Ready(Ok(())) => self.needs_flush = false,
-                Poll::Ready(Err(_)) => return Err(Ended::Lost),
+            match socket.poll_flush(cx) {
+                Poll::Ready(flushed) => {
+                    flushed?;
+                    self.needs_flush = false;
+                }
                 Poll::Pending => {}
             }
         }

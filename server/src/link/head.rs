@@ -4,7 +4,7 @@ use axum::extract::OriginalUri;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Uri};
 use bytes::Bytes;
-use manysocket_protocol::HANDSHAKE_PARAMETER;
+use manysocket_protocol::{HANDSHAKE_PARAMETER, RESUME_PARAMETER};
 
 /// The bytes of a header in a map besides its value: an entry of about 104 bytes, and its place in the index.
 const ENTRY: usize = 112;
@@ -13,8 +13,11 @@ const ENTRY: usize = 112;
 /// alive, 64 KiB and more. Drops the first batch, which is part of the target.
 pub(crate) fn compact(handshake: &mut Parts) {
     let query = handshake.uri.query().unwrap_or_default();
-    let is_batch = |part: &&str| part.split_once('=').is_some_and(|(name, _)| name == HANDSHAKE_PARAMETER);
-    let query = query.split('&').filter(|part| !is_batch(part)).collect::<Vec<_>>().join("&");
+    let is_ours = |part: &&str| {
+        let name = part.split_once('=').map(|(name, _)| name);
+        matches!(name, Some(HANDSHAKE_PARAMETER | RESUME_PARAMETER))
+    };
+    let query = query.split('&').filter(|part| !is_ours(part)).collect::<Vec<_>>().join("&");
     let path = handshake.uri.path();
     let target = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
     // The parts come from a valid target, so this cannot fail.
@@ -59,6 +62,7 @@ mod tests {
             ("/m?manysocket=AAAA", "/m"),
             ("/m?a=1&manysocket=AAAA&b=%20&flag", "/m?a=1&b=%20&flag"),
             ("/m?manysocketx=1", "/m?manysocketx=1"),
+            ("/m?a=1&manysocket-resume=7", "/m?a=1"),
         ] {
             let request = Request::get(target)
                 .header("cookie", "a=1")

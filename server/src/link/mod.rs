@@ -3,6 +3,7 @@
 //! The task never waits for only one of them. In particular it reads while it cannot write: if both ends waited for
 //! the other to read, neither would proceed. [`opens`] handles opens.
 
+mod carrier;
 pub(crate) mod dispatch;
 pub(crate) mod drain;
 mod exchange;
@@ -12,6 +13,7 @@ mod limits_watch;
 mod opens;
 mod pings;
 pub(crate) mod registry;
+pub(crate) mod resumptions;
 mod turn;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -23,9 +25,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::extract::ws::CloseFrame;
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
-use manysocket_protocol::{Channel, Close, Endpoint, Event, Millis, Refusals, Side, Violation};
+use axum::http::request::Parts;
+use manysocket_protocol::{Channel, Close, Endpoint, Event, Millis, Physical, Refusals, Side, Violation};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, Sleep};
 use tracing::{debug, warn};
@@ -39,9 +40,10 @@ use crate::link::flush::{FlushScheduler, Woken};
 use crate::link::limits_watch::{LimitExceeded, LinkLimits};
 use crate::link::pings::Pings;
 use crate::link::registry::Registered;
+use crate::link::resumptions::{Place, ResumeRules, Socket};
 use crate::link::turn::{STRIDE, Turn};
 use crate::metrics::stats::{Counted, Stats, Traffic};
-use crate::ws::frame::Broken;
+use crate::ws::frame::{Broken, opcode};
 use crate::ws::frames::FramedSocket;
 use crate::ws::linger::linger;
 use crate::ws::pipe::{Incoming, Pipe, Signals, content, weight};
@@ -104,11 +106,16 @@ enum Ended {
 
 /// The state of a link's task.
 pub(crate) struct Link {
-    pub(crate) socket: FramedSocket<TokioIo<Upgraded>>,
-    /// The bytes of the handshake, which the link keeps for its lifetime.
+    /// The connection that carries the link; `None` while the link waits for another one.
+    pub(crate) socket: Option<Socket>,
+    /// The bytes of the connection's handshake, which the link keeps.
     pub(crate) head: usize,
     /// The server ends the TLS of the connection.
     pub(crate) has_tls: bool,
+    pub(crate) handshake: Arc<Parts>,
+    /// Where connections that resume the link arrive.
+    pub(crate) place: Place,
+    pub(crate) resume_rules: ResumeRules,
     pub(crate) endpoint: Endpoint,
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) scope: Scope,
@@ -118,7 +125,7 @@ pub(crate) struct Link {
     pub(crate) stats: Stats,
     pub(crate) _counted: Counted,
     pub(crate) departure: Departure,
-    pub(crate) _registered: Registered,
+    pub(crate) registered: Registered,
     pub(crate) started: Instant,
 }
 
@@ -141,6 +148,7 @@ impl Link {
             pings: Pings::default(),
             heard: 0,
             needs_flush: false,
+            parked: None,
             flush: FlushScheduler::new(),
             received: Traffic::default(),
             sent: Traffic::default(),
@@ -150,10 +158,12 @@ impl Link {
             Some(query) => task.link.endpoint.receive_query(task.now(), &query),
             None => Ok(()),
         };
+        task.link.place.set_tokens(task.link.endpoint.tokens());
         let ended = match begun {
             Ok(()) => poll_fn(|cx| task.poll_counted(cx)).await,
             Err(violation) => Ended::Violation(violation),
         };
+        task.link.place.close();
         task.spending.end();
         task.end_all(matches!(ended, Ended::Left)).await;
         let stats = &task.link.stats;
@@ -193,8 +203,14 @@ impl Link {
                 Some(close)
             }
         };
-        let mut socket = task.link.socket;
+        let Some(mut socket) = task.link.socket else { return debug!("the link ends without a connection") };
+        // Only that: whatever else waits is not sent any more.
+        let says_so = task.link.endpoint.forbid_resumption();
+        let farewell = says_so.then(|| task.link.endpoint.poll_transmit()).flatten();
         let closing = async move {
+            if let Some(Physical::Binary(farewell)) = farewell {
+                socket.start_send(opcode::BINARY, farewell)?;
+            }
             if let Some(CloseFrame { code, reason }) = frame {
                 socket.start_close(Some((code, &reason)))?;
                 poll_fn(|cx| socket.poll_flush(cx)).await?;
@@ -235,6 +251,8 @@ struct Task {
     /// The bytes of the connection that counted as a sign of life.
     heard: u64,
     needs_flush: bool,
+    /// Counts the link among those without a connection.
+    parked: Option<Counted>,
     flush: FlushScheduler,
     /// Traffic that is not in the metrics yet.
     received: Traffic,
@@ -276,8 +294,8 @@ impl Task {
             if let Err(ended) = self.check_memory() {
                 return Poll::Ready(ended);
             }
-            if let Err(violation) = self.poll_timer(cx) {
-                return Poll::Ready(Ended::Violation(violation));
+            if let Err(ended) = self.poll_timer(cx) {
+                return Poll::Ready(ended);
             }
             if let Some(close) = self.poll_departure(cx, &turn) {
                 return Poll::Ready(Ended::Departed(close));
@@ -313,27 +331,44 @@ impl Task {
     }
 
     fn poll_deadlines(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
-        let idle = self.link.endpoint.channels() == 0;
+        let idle = self.link.endpoint.channels() == 0 && self.link.socket.is_some();
         let late = self.spending.poll_deadlines(self.needs_flush, idle, cx);
         late.map_or(Poll::Pending, |crossed| Poll::Ready(Ended::Limit(crossed)))
     }
 
     fn check_memory(&mut self) -> Result<(), Ended> {
+        while let Err(exceeded) = self.measure() {
+            // Better a link that ends with its connection than one that ends now.
+            if self.link.endpoint.held_bytes() == 0 {
+                return Err(Ended::Limit(exceeded));
+            }
+            debug!("the link can no longer be resumed: {}", exceeded.reason);
+            self.link.endpoint.forbid_resumption();
+            if self.link.socket.is_none() {
+                return Err(Ended::Lost);
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts what the link holds.
+    fn measure(&mut self) -> Result<(), LimitExceeded> {
         let Link { endpoint, socket, head, has_tls, .. } = &self.link;
         let tables = endpoint.table_bytes()
             + self.channels.capacity() * size_of::<(Channel, ChannelState)>()
             + self.waiting.len() * size_of::<(u64, Channel)>();
         let opening = self.opens.len() * OPENING;
-        let tls = match (has_tls, self.needs_flush) {
+        let tls = match (*has_tls && socket.is_some(), self.needs_flush) {
             (false, _) => 0,
             (true, false) => TLS,
             (true, true) => TLS + TLS_OUTPUT,
         };
-        let buffers = endpoint.unfinished() + socket.held() + tls;
-        self.spending.check_memory(IDLE + head + tables + opening + buffers).map_err(Ended::Limit)
+        let socket = socket.as_ref().map_or(0, FramedSocket::held);
+        let buffers = endpoint.unfinished() + endpoint.held_bytes() + socket + tls;
+        self.spending.check_memory(IDLE + head + tables + opening + buffers)
     }
 
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Result<(), Violation> {
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
         while let Some(at) = self.link.endpoint.poll_timeout() {
             let at = self.link.started + Duration::from_millis(at);
             if self.timer.deadline() != at {
@@ -343,7 +378,12 @@ impl Task {
                 break;
             }
             let now = self.now();
-            self.link.endpoint.handle_timeout(now)?;
+            if let Err(violation) = self.link.endpoint.handle_timeout(now) {
+                self.lose_carrier(Ended::Violation(violation))?;
+            }
+            if self.link.socket.is_none() && !self.link.endpoint.can_resume() {
+                return Err(Ended::Lost);
+            }
             if self.link.endpoint.is_suspected() {
                 self.pings.probe();
             }

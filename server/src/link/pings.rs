@@ -59,6 +59,14 @@ impl Pings {
         }
     }
 
+    /// Begins anew with another connection: the ping in flight is lost.
+    pub(super) fn restart(&mut self) {
+        let waiting = mem::take(&mut self.waiting);
+        self.waiting = mem::take(&mut self.covered);
+        self.waiting.extend(waiting);
+        (self.in_flight, self.is_probe_due) = (false, false);
+    }
+
     fn payload(&self) -> Bytes {
         Bytes::copy_from_slice(&self.sent.to_be_bytes())
     }

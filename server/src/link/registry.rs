@@ -79,6 +79,11 @@ impl Links {
         (Registered { links: self.clone(), id }, ended)
     }
 
+    /// Returns the newest handshake of a link.
+    fn handshake(&self, id: u64) -> Option<Arc<Parts>> {
+        self.lock().get(&id).map(|entry| Arc::clone(&entry.handshake))
+    }
+
     /// Waits until no link is open. It is for the time after [`Multiplexer::shutdown`](crate::Multiplexer::shutdown).
     pub async fn closed(&self) {
         loop {
@@ -103,6 +108,15 @@ impl Links {
 pub(crate) struct Registered {
     links: Links,
     id: u64,
+}
+
+impl Registered {
+    /// Replaces the handshake, because a newer connection carries the link.
+    pub(crate) fn renew(&self, handshake: Arc<Parts>) {
+        if let Some(entry) = self.links.lock().get_mut(&self.id) {
+            entry.handshake = handshake;
+        }
+    }
 }
 
 impl Drop for Registered {
@@ -132,11 +146,17 @@ impl Revalidation {
         Self { interval, check: Arc::new(move |handshake| Box::pin(check(handshake))) }
     }
 
-    /// Repeats the check for one link, and ends the link when the check fails.
-    pub(crate) async fn watch(self, links: Links, id: u64, handshake: Arc<Parts>) {
+    /// Checks a handshake once.
+    pub(crate) async fn check(&self, handshake: Arc<Parts>) -> Result<(), CloseFrame> {
+        (self.check)(handshake).await
+    }
+
+    /// Repeats the check for the newest handshake of one link, and ends the link when the check fails.
+    pub(crate) async fn watch(self, links: Links, id: u64) {
         loop {
             tokio::time::sleep(self.interval).await;
-            if let Err(close) = (self.check)(Arc::clone(&handshake)).await {
+            let Some(handshake) = links.handshake(id) else { return };
+            if let Err(close) = self.check(handshake).await {
                 links.end_one(id, close);
                 return;
             }

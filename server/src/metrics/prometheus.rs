@@ -100,6 +100,7 @@ impl Collector for Figures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let Totals {
             links_opened,
+            links_resumed,
             links_refused,
             links_closed,
             channels_opened,
@@ -112,6 +113,7 @@ impl Collector for Figures {
         } = self.0.totals();
         for (name, help, value) in [
             ("links", "Links that are open", self.0.links()),
+            ("links_parked", "Links that wait to be resumed", self.0.parked()),
             ("channels", "Virtual sockets whose handlers have not finished", self.0.channels()),
             ("memory_bytes", "Bytes held for links", self.0.memory()),
             ("topics_memory_bytes", "Bytes held for topics", self.0.topic_memory()),
@@ -121,6 +123,7 @@ impl Collector for Figures {
         }
         for (name, help, value) in [
             ("links_opened", "Physical connections that became links", links_opened),
+            ("links_resumed", "Links that another connection has resumed", links_resumed),
             ("channels_opened", "Virtual opens that were accepted", channels_opened),
             ("messages_received", "Messages that pages have sent", received.messages),
             ("bytes_received", "Bytes of messages that pages have sent", received.bytes),

@@ -12,6 +12,7 @@ use crate::budget::{Budget, Budgets};
 #[derive(Debug, Clone, Default)]
 pub struct Stats {
     links: Arc<AtomicUsize>,
+    parked: Arc<AtomicUsize>,
     channels: Arc<AtomicUsize>,
     memory: Arc<AtomicUsize>,
     budgets: Arc<Budgets>,
@@ -30,6 +31,8 @@ pub const OPEN_LATENCY_BUCKETS: [f64; 5] = [0.001, 0.01, 0.1, 1.0, 10.0];
 pub struct Totals {
     /// Physical connections that became links.
     pub links_opened: u64,
+    /// Links that another connection has resumed.
+    pub links_resumed: u64,
     /// Physical handshakes that were refused, by HTTP status.
     pub links_refused: BTreeMap<u16, u64>,
     /// Links that ended, by close code and reason.
@@ -68,9 +71,14 @@ impl Traffic {
 }
 
 impl Stats {
-    /// Returns the number of open links: physical connections.
+    /// Returns the number of open links, with those that wait to be resumed.
     pub fn links(&self) -> usize {
         self.links.load(Ordering::Relaxed)
+    }
+
+    /// Returns the number of links that have lost their connection and wait to be resumed.
+    pub fn parked(&self) -> usize {
+        self.parked.load(Ordering::Relaxed)
     }
 
     /// Returns the number of virtual sockets whose handlers have not finished.
@@ -100,6 +108,7 @@ impl Stats {
     pub fn totals(&self) -> Totals {
         let Counters {
             links_opened,
+            links_resumed,
             links_refused,
             links_closed,
             channels_opened,
@@ -112,6 +121,7 @@ impl Stats {
         } = &*self.counters;
         Totals {
             links_opened: links_opened.load(Ordering::Relaxed),
+            links_resumed: links_resumed.load(Ordering::Relaxed),
             links_refused: links_refused.get(),
             links_closed: links_closed.get(),
             channels_opened: channels_opened.load(Ordering::Relaxed),
@@ -140,6 +150,15 @@ impl Stats {
 
     pub(crate) fn link_opened(&self) {
         self.counters.links_opened.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn link_resumed(&self) {
+        self.counters.links_resumed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a link that waits to be resumed until the returned guard is dropped.
+    pub(crate) fn count_parked(&self) -> Counted {
+        Counted::new(&self.parked)
     }
 
     pub(crate) fn link_refused(&self, status: u16) {
@@ -184,6 +203,7 @@ impl Stats {
 #[derive(Debug, Default)]
 struct Counters {
     links_opened: AtomicU64,
+    links_resumed: AtomicU64,
     links_refused: Tally<u16>,
     links_closed: Tally<(u16, &'static str)>,
     channels_opened: AtomicU64,

@@ -17,7 +17,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use manysocket_protocol::{Endpoint, SUBPROTOCOL, Settings, Side};
+use manysocket_protocol::{Endpoint, Millis, RESUME_PARAMETER, SUBPROTOCOL, Settings, Side};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -35,6 +36,7 @@ use crate::limits::Limits;
 use crate::link::dispatch::{Dispatcher, InheritExtension, inherit_extension};
 use crate::link::drain::Departure;
 use crate::link::registry::{Links, Revalidation};
+use crate::link::resumptions::{self, Arrival, ResumeRules, Resumptions, new_token, read_resume};
 use crate::link::{Link, head};
 use crate::metrics::stats::Stats;
 use crate::net::serve::Serving;
@@ -49,6 +51,12 @@ const BATCH_OVERHEAD: usize = 64 * 1024;
 /// The default time for channels to close when their link drains: longer than any round trip, and shorter than the
 /// time after which process managers kill a program.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// The default time for which a link outlives its connection: most changes of a network, and most tunnels, are shorter.
+const RESUME_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Connections that may be about to resume a link, at once. Each has ten seconds.
+const RESUMING: usize = 1024;
 
 /// Carries any number of WebSockets over one connection. It wraps an application, and answers virtual opens through
 /// it.
@@ -78,6 +86,9 @@ pub struct Multiplexer {
     drain: Duration,
     links: Links,
     revalidation: Option<Revalidation>,
+    resume_timeout: Duration,
+    resume_rules: ResumeRules,
+    resumptions: Resumptions,
 }
 
 impl Multiplexer {
@@ -97,6 +108,9 @@ impl Multiplexer {
             drain: DRAIN,
             links: Links::default(),
             revalidation: None,
+            resume_timeout: RESUME_TIMEOUT,
+            resume_rules: ResumeRules::default(),
+            resumptions: Resumptions::default(),
         }
     }
 
@@ -262,6 +276,38 @@ impl Multiplexer {
         self
     }
 
+    /// Sets how long a link outlives the loss of its connection; the default is 30 s. Meanwhile its handlers go on, and its
+    /// client connects again. Then the client gets what was lost on the way, and no socket has noticed. With
+    /// [`Duration::ZERO`], links end with their connections.
+    #[must_use]
+    pub fn resume_timeout(mut self, time: Duration) -> Self {
+        self.resume_timeout = time;
+        self
+    }
+
+    /// Sets how to tell the user of a handshake. A connection resumes a link only if both have the same user and the same
+    /// `Origin`; by default, the origin is compared only. (A client also proves with a secret of the link that it is the same
+    /// client.)
+    ///
+    /// ```
+    /// use manysocket_server::Multiplexer;
+    ///
+    /// /// The user that an authentication layer stores in a request's extensions.
+    /// #[derive(Clone)]
+    /// struct User(u64);
+    ///
+    /// let multiplexer = Multiplexer::new("/multiplexer")
+    ///     .resume_identity(|handshake| handshake.extensions.get::<User>().map(|user| user.0.to_string()));
+    /// ```
+    #[must_use]
+    pub fn resume_identity<F>(mut self, identity: F) -> Self
+    where
+        F: Fn(&Parts) -> Option<String> + Send + Sync + 'static,
+    {
+        self.resume_rules = ResumeRules::by_identity(identity);
+        self
+    }
+
     /// Returns the open links, to end some of them.
     pub fn links(&self) -> Links {
         self.links.clone()
@@ -281,7 +327,9 @@ impl Multiplexer {
         // Topics register their memory in these metrics.
         let app = app.layer(Extension(self.stats.clone()));
         let trusted = Arc::new(Trusted::new(self.proxies.clone()));
-        let shared = Arc::new(Shared { multiplexer: self, app: app.clone(), next_link: AtomicU64::new(1) });
+        let resuming = Arc::new(Semaphore::new(RESUMING));
+        let shared = Shared { multiplexer: self, app: app.clone(), next_link: AtomicU64::new(1), resuming };
+        let shared = Arc::new(shared);
         let entry = middleware::from_fn_with_state(trusted, enter);
         Router::new().route(&path, any(connect)).with_state(shared).fallback_service(app).layer(entry)
     }
@@ -321,6 +369,16 @@ struct Shared {
     multiplexer: Multiplexer,
     app: Router,
     next_link: AtomicU64,
+    /// The places of connections that are about to resume a link.
+    resuming: Arc<Semaphore>,
+}
+
+impl Shared {
+    /// Returns what answers the opens of a link with this handshake.
+    fn dispatcher(&self, handshake: &Parts) -> Arc<Dispatcher> {
+        let Multiplexer { inherited, inherit_extensions, .. } = &self.multiplexer;
+        Arc::new(Dispatcher::new(self.app.clone(), handshake, inherited, inherit_extensions))
+    }
 }
 
 /// Answers the physical handshake.
@@ -353,6 +411,22 @@ async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Respons
         );
         return refuse(StatusCode::BAD_REQUEST, None, why);
     }
+    // The largest content is a message in one piece, or a batch. Text counts in UTF-16 code units, each of at most
+    // three bytes.
+    let max_size = 3 * multiplexer.settings.max_fragment as usize + BATCH_OVERHEAD;
+    let key = parts.headers.get(header::SEC_WEBSOCKET_KEY).cloned();
+    let accepted = switching_protocols(key.as_ref(), Some(HeaderValue::from_static(SUBPROTOCOL)));
+    if is_resuming(parts.uri.query().unwrap_or_default()) {
+        let Ok(slot) = Arc::clone(&shared.resuming).try_acquire_owned() else {
+            let limit = "max_resuming";
+            multiplexer.stats.limit_crossed(limit);
+            let why = format!("{RESUMING} connections are about to resume a link already");
+            return refuse(StatusCode::SERVICE_UNAVAILABLE, Some(limit), why);
+        };
+        let resuming = resume(Arc::clone(&shared), parts, upgrade, max_size, slot);
+        tokio::spawn(resuming.instrument(info_span!("resuming")));
+        return accepted;
+    }
     let counted = multiplexer.stats.count_link();
     if multiplexer.stats.links() > multiplexer.limits.max_links {
         let limit = "max_links";
@@ -363,24 +437,16 @@ async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     multiplexer.stats.link_opened();
     let query = parts.uri.query().map(str::to_owned);
     let started = Instant::now();
-    let (settings, limits) = (multiplexer.settings, multiplexer.limits);
-    // The largest content is a message in one piece, or a batch. Text counts in UTF-16 code units, each of at most
-    // three bytes.
-    let max_size = 3 * settings.max_fragment as usize + BATCH_OVERHEAD;
+    let resume_timeout = Millis::try_from(multiplexer.resume_timeout.as_millis()).unwrap_or(Millis::MAX);
+    let (settings, limits) = (Settings { resume_timeout, ..multiplexer.settings }, multiplexer.limits);
     let id = shared.next_link.fetch_add(1, Ordering::Relaxed);
     let serving = parts.extensions.remove::<Serving>();
     head::compact(&mut parts);
-    let dispatcher = Arc::new(Dispatcher::new(
-        shared.app.clone(),
-        &parts,
-        &multiplexer.inherited,
-        &multiplexer.inherit_extensions,
-    ));
+    let dispatcher = shared.dispatcher(&parts);
     let head = head::held(&parts) + dispatcher.held();
     let has_tls = parts.extensions.get() == Some(&Scheme::HTTPS);
     let (scope, path) = (multiplexer.scope.clone(), Arc::clone(&multiplexer.path));
     let stats = multiplexer.stats.clone();
-    let key = parts.headers.get(header::SEC_WEBSOCKET_KEY).cloned();
     let handshake = Arc::new(parts);
     let (registered, ended) = multiplexer.links.register(id, Arc::clone(&handshake));
     let departure = Departure::new(
@@ -391,18 +457,26 @@ async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     );
     let awaited = serving.map(|serving| serving.links.token());
     let (links, revalidation) = (multiplexer.links.clone(), multiplexer.revalidation.clone());
+    let (place, resume_rules) = (multiplexer.resumptions.open(), multiplexer.resume_rules.clone());
     let serving = async move {
         let upgraded = match upgrade.await {
             Ok(upgraded) => TokioIo::new(upgraded),
             Err(error) => return debug!("a link's connection ended before it was upgraded: {error}"),
         };
-        let watch = revalidation.map(|revalidation| tokio::spawn(revalidation.watch(links, id, handshake)));
+        let watch = revalidation.map(|revalidation| tokio::spawn(revalidation.watch(links, id)));
         let _watch = watch.map(AbortOnDropHandle::new);
+        let mut endpoint = Endpoint::new(Side::Server, settings, 0);
+        if let Some(token) = new_token() {
+            endpoint.allow_resumption(token);
+        }
         let link = Link {
-            socket: FramedSocket::new(upgraded, Config::server(max_size)),
+            socket: Some(FramedSocket::new(upgraded, Config::server(max_size))),
             head,
             has_tls,
-            endpoint: Endpoint::new(Side::Server, settings, 0),
+            handshake,
+            place,
+            resume_rules,
+            endpoint,
             dispatcher,
             scope,
             path,
@@ -410,7 +484,7 @@ async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Respons
             stats,
             _counted: counted,
             departure,
-            _registered: registered,
+            registered,
             started,
         };
         link.run(query).await;
@@ -418,5 +492,42 @@ async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Respons
         drop(awaited);
     };
     tokio::spawn(serving.instrument(info_span!("link", id)));
-    switching_protocols(key.as_ref(), Some(HeaderValue::from_static(SUBPROTOCOL)))
+    accepted
+}
+
+/// Returns whether a connection is to resume a link (docs/protocol.md §8.1).
+fn is_resuming(query: &str) -> bool {
+    query.split('&').any(|part| part.split_once('=').is_some_and(|(name, _)| name == RESUME_PARAMETER))
+}
+
+/// Hands a connection to the link that it resumes.
+async fn resume(
+    shared: Arc<Shared>,
+    mut parts: Parts,
+    upgrade: OnUpgrade,
+    max_size: usize,
+    _slot: OwnedSemaphorePermit,
+) {
+    let multiplexer = &shared.multiplexer;
+    parts.extensions.remove::<Serving>();
+    head::compact(&mut parts);
+    let dispatcher = shared.dispatcher(&parts);
+    let head = head::held(&parts) + dispatcher.held();
+    let handshake = Arc::new(parts);
+    let upgraded = match upgrade.await {
+        Ok(upgraded) => TokioIo::new(upgraded),
+        Err(error) => return debug!("a connection ended before it was upgraded: {error}"),
+    };
+    let Some((socket, resume)) = read_resume(upgraded, max_size).await else { return };
+    if let Some(revalidation) = &multiplexer.revalidation
+        && let Err(close) = revalidation.check(Arc::clone(&handshake)).await
+    {
+        debug!("a link is not resumed: {}", close.reason);
+        return resumptions::refuse(socket).await;
+    }
+    let arrival = Arrival { socket, resume, handshake, dispatcher, head };
+    if let Err(arrival) = multiplexer.resumptions.offer(arrival) {
+        debug!("a connection resumes a link that is not known");
+        resumptions::refuse(arrival.socket).await;
+    }
 }

@@ -114,6 +114,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FramedSocket<S> {
         }
     }
 
+    /// Sets what is accepted from now on.
+    pub(crate) fn set_config(&mut self, config: Config) {
+        self.config = config;
+    }
+
     /// Returns the connection, and drops all buffers.
     pub(crate) fn into_io(self) -> S {
         self.io

@@ -52,6 +52,7 @@ async fn run(options: Options) -> io::Result<()> {
         .limits(options.limits())
         .shutdown(shutdown.clone())
         .drain(Duration::from_secs(options.drain.into()))
+        .resume_timeout(Duration::from_secs(options.resume.into()))
         .trust_forwarded(options.trust_forwarded.iter().cloned())
         .inherit_headers(options.inherit_header.iter().cloned());
     if let Some(scope) = &options.scope {

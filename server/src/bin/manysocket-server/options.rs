@@ -95,6 +95,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     pub(crate) drain: u32,
 
+    /// Seconds for which a link outlives the loss of its connection, for its page to connect again; 0: it ends at once.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub(crate) resume: u32,
+
     /// Maximum number of links; the server refuses further ones.
     #[arg(long, value_name = "N", default_value_t = Limits::default().max_links, value_parser = some)]
     pub(crate) max_links: usize,

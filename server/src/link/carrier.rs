@@ -1,0 +1,79 @@
+//! The connection of a link is lost, and another one resumes the link (docs/protocol.md §8.1).
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tracing::{debug, warn};
+
+use super::resumptions::{self, Arrival};
+use super::{Ended, Task};
+use crate::ws::linger::linger;
+
+impl Task {
+    /// Takes in that the connection is lost. The link waits for another one, if it can.
+    ///
+    /// # Errors
+    /// Returns the end of the link if it cannot: `ended`.
+    pub(super) fn lose_carrier(&mut self, ended: Ended) -> Result<(), Ended> {
+        let now = self.now();
+        if !self.link.endpoint.carrier_lost(now) {
+            return Err(ended);
+        }
+        let limit = "max_parked";
+        let parked = self.link.stats.count_parked();
+        if self.link.stats.parked() > self.link.limits.max_parked {
+            warn!(limit, "too many links wait for their clients");
+            self.link.stats.limit_crossed(limit);
+            return Err(ended);
+        }
+        debug!("the link waits for its client");
+        self.parked = Some(parked);
+        self.needs_flush = false;
+        if let Some(socket) = self.link.socket.take() {
+            // A Close of the client's may wait for its answer.
+            tokio::spawn(linger(socket));
+        }
+        Ok(())
+    }
+
+    /// Takes the connections that have arrived to resume the link. Returns whether one has.
+    pub(super) fn poll_arrivals(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut resumed = false;
+        while let Poll::Ready(Some(arrival)) = self.link.place.arrivals.poll_recv(cx) {
+            let rules = &self.link.resume_rules;
+            if !rules.allow(&self.link.handshake, &arrival.handshake)
+                || !self.link.endpoint.accepts(&arrival.resume)
+            {
+                debug!("a connection may not resume the link");
+                tokio::spawn(resumptions::refuse(arrival.socket));
+            } else if let Some(token) = resumptions::new_token() {
+                self.resume(arrival, token);
+                resumed = true;
+            }
+        }
+        resumed
+    }
+
+    fn resume(&mut self, arrival: Arrival, token: manysocket_protocol::Token) {
+        let Arrival { socket, resume, handshake, dispatcher, head } = arrival;
+        let now = self.now();
+        // The connection before may not have noticed yet that it is lost.
+        if let Some(old) = self.link.socket.replace(socket) {
+            tokio::spawn(linger(old));
+        }
+        self.link.endpoint.resume(now, &resume, token);
+        self.link.place.set_tokens(self.link.endpoint.tokens());
+        self.link.registered.renew(Arc::clone(&handshake));
+        // Opens from now on carry the headers of the newest handshake, such as a cookie that was renewed.
+        self.link.dispatcher = dispatcher;
+        self.link.handshake = handshake;
+        self.link.head = head;
+        self.parked = None;
+        self.needs_flush = false;
+        self.heard = 0;
+        self.pings.restart();
+        self.spending.written();
+        self.link.stats.link_resumed();
+        debug!(carrier = resume.carrier, "link resumed");
+    }
+}

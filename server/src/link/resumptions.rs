@@ -1,0 +1,184 @@
+//! Connections that resume a link: how they find it, and how they are refused.
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::fmt;
+use std::future::poll_fn;
+use std::hash::BuildHasher;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::http::header;
+use axum::http::request::Parts;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use manysocket_protocol::{NOT_RESUMED, Resume, Token};
+use tokio::sync::mpsc;
+use tracing::debug;
+
+use super::dispatch::Dispatcher;
+use crate::ws::frame::Config;
+use crate::ws::frames::{FramedSocket, Received};
+use crate::ws::linger::linger;
+
+/// The physical WebSocket of a link.
+pub(crate) type Socket = FramedSocket<TokioIo<Upgraded>>;
+
+/// How long a connection may take from its upgrade until it has sent RESUME: as long as a client waits for the answer.
+const ARRIVAL: Duration = Duration::from_secs(10);
+
+/// The largest first message: RESUME has 27 bytes, and later versions may add to it.
+const FIRST_MESSAGE: usize = 1024;
+
+/// Connections that wait for a link's task to look at them. Its own client opens one at a time.
+const WAITING: usize = 2;
+
+/// A connection whose client has sent RESUME.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    pub(crate) socket: Socket,
+    pub(crate) resume: Resume,
+    pub(crate) handshake: Arc<Parts>,
+    pub(crate) dispatcher: Arc<Dispatcher>,
+    /// The bytes of the handshake.
+    pub(crate) head: usize,
+}
+
+/// The links that can be resumed, by their tokens. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Resumptions(Arc<Shared>);
+
+/// The keys are hashes under a secret key: how long a search takes says nothing about tokens. The link's task compares the
+/// tokens themselves, in constant time.
+#[derive(Debug, Default)]
+struct Shared {
+    hasher: RandomState,
+    links: Mutex<HashMap<u64, mpsc::Sender<Arrival>>>,
+}
+
+impl Resumptions {
+    /// Returns the place of a new link.
+    pub(crate) fn open(&self) -> Place {
+        let (sender, arrivals) = mpsc::channel(WAITING);
+        Place { resumptions: self.clone(), keys: Vec::new(), sender, arrivals }
+    }
+
+    /// Gives a connection to the link with the token; returns the connection if there is none.
+    pub(crate) fn offer(&self, arrival: Arrival) -> Result<(), Box<Arrival>> {
+        let found = self.lock().get(&self.key(&arrival.resume.token)).cloned();
+        match found {
+            Some(link) => link.try_send(arrival).map_err(|error| Box::new(error.into_inner())),
+            None => Err(Box::new(arrival)),
+        }
+    }
+
+    fn key(&self, token: &Token) -> u64 {
+        self.0.hasher.hash_one(token.bytes())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, mpsc::Sender<Arrival>>> {
+        self.0.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where the connections of a link arrive, until it is dropped.
+pub(crate) struct Place {
+    resumptions: Resumptions,
+    keys: Vec<u64>,
+    sender: mpsc::Sender<Arrival>,
+    pub(crate) arrivals: mpsc::Receiver<Arrival>,
+}
+
+impl Place {
+    /// Sets the tokens that lead to the link.
+    pub(crate) fn set_tokens(&mut self, tokens: [Option<Token>; 2]) {
+        let mut links = self.resumptions.lock();
+        for key in self.keys.drain(..) {
+            links.remove(&key);
+        }
+        for token in tokens.into_iter().flatten() {
+            let key = self.resumptions.key(&token);
+            links.insert(key, self.sender.clone());
+            self.keys.push(key);
+        }
+    }
+}
+
+impl Place {
+    /// Ends the place: the link has ended. Connections that have arrived are refused.
+    pub(crate) fn close(&mut self) {
+        self.set_tokens([None; 2]);
+        self.arrivals.close();
+        while let Ok(arrival) = self.arrivals.try_recv() {
+            tokio::spawn(refuse(arrival.socket));
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // A task that is cancelled has not closed it.
+        self.set_tokens([None; 2]);
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Place").finish_non_exhaustive()
+    }
+}
+
+/// Reads RESUME, the first message of a connection. The connection of a client that sends anything else is closed.
+pub(crate) async fn read_resume(upgraded: TokioIo<Upgraded>, max_size: usize) -> Option<(Socket, Resume)> {
+    let mut socket = FramedSocket::new(upgraded, Config::server(FIRST_MESSAGE));
+    let first = poll_fn(|cx| socket.poll_next(cx));
+    let read = match tokio::time::timeout(ARRIVAL, first).await {
+        Ok(Some(Ok(Received::Binary(batch)))) => Resume::read(&batch).ok(),
+        _ => None,
+    };
+    let Some(resume) = read else {
+        debug!("a connection that resumes no link");
+        refuse(socket).await;
+        return None;
+    };
+    socket.set_config(Config::server(max_size));
+    Some((socket, resume))
+}
+
+/// Closes a connection that resumes no link. The answer is the same whatever the reason.
+pub(crate) async fn refuse(mut socket: Socket) {
+    if socket.start_close(Some((NOT_RESUMED, ""))).is_ok() {
+        linger(socket).await;
+    }
+}
+
+/// Returns a token, unless the system has no random numbers.
+pub(crate) fn new_token() -> Option<Token> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).ok()?;
+    Some(Token::new(bytes))
+}
+
+type Identity = dyn Fn(&Parts) -> Option<String> + Send + Sync;
+
+/// Which handshakes may resume a link: those of the same origin and, if the application says how to tell, of the same user.
+#[derive(Clone, Default)]
+pub(crate) struct ResumeRules(Option<Arc<Identity>>);
+
+impl ResumeRules {
+    pub(crate) fn by_identity(identity: impl Fn(&Parts) -> Option<String> + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(identity)))
+    }
+
+    pub(crate) fn allow(&self, first: &Parts, next: &Parts) -> bool {
+        let origin = |parts: &Parts| parts.headers.get(header::ORIGIN).cloned();
+        let is_same_user = self.0.as_ref().is_none_or(|identity| identity(first) == identity(next));
+        is_same_user && origin(first) == origin(next)
+    }
+}
+
+impl fmt::Debug for ResumeRules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ResumeRules").field(&self.0.is_some()).finish()
+    }
+}

@@ -1,0 +1,276 @@
+//! Who may resume a link, and what an attempt can do: the attacks of `docs/security.md` on tokens and parked links.
+
+mod common;
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ws::CloseFrame;
+use axum::routing::any;
+use common::{Link, PATIENCE, Server, Wire, dial};
+use futures_util::{SinkExt, StreamExt};
+use manysocket_protocol::{
+    Close, Endpoint, Event, HANDSHAKE_PARAMETER, Message, Physical, RESUME_PARAMETER, Resume, SUBPROTOCOL,
+    Settings, Side,
+};
+use manysocket_server::{Limits, Multiplexer, WebSocketUpgrade};
+use tokio_tungstenite::tungstenite as ts;
+
+/// What a connection is closed with that resumes no link.
+const NOT_RESUMED: u16 = 4404;
+
+fn app() -> Router {
+    let echo = async |upgrade: WebSocketUpgrade| {
+        upgrade.on_upgrade(async |mut socket| {
+            while let Some(Ok(message)) = socket.recv().await {
+                if socket.send(message).await.is_err() {
+                    return;
+                }
+            }
+        })
+    };
+    Router::new().route("/echo", any(echo))
+}
+
+fn multiplexer() -> Multiplexer {
+    Multiplexer::new("/multiplexer")
+}
+
+/// A link that can be resumed, with a socket to `/echo`.
+async fn link(server: &Server, headers: &[(&'static str, &str)]) -> (Link, u32) {
+    let settings = Settings { resume_timeout: 1, ..Settings::default() };
+    let mut endpoint = Endpoint::new(Side::Client, settings, 0);
+    let channel = endpoint.open("/echo", "").expect("below the limit");
+    let path = format!("/multiplexer?{HANDSHAKE_PARAMETER}={}", endpoint.handshake());
+    let wire = connect(server, &path, headers).await.expect("a link");
+    let mut link = Link { wire, endpoint };
+    let event = link.news().await;
+    assert!(matches!(event, Event::Accepted { .. }), "{event:?}");
+    // The echo comes behind the server's knowledge that the client has the token.
+    link.assert_echo(channel, "ready").await;
+    (link, channel)
+}
+
+async fn connect(server: &Server, path: &str, headers: &[(&'static str, &str)]) -> Result<Wire, u16> {
+    let origin = format!("http://{}", server.address);
+    let mut all = vec![("sec-websocket-protocol", SUBPROTOCOL)];
+    if !headers.iter().any(|(name, _)| *name == "origin") {
+        all.push(("origin", origin.as_str()));
+    }
+    all.extend(headers);
+    dial(server, path, &all).await
+}
+
+/// Opens a connection that is to resume a link, and sends its first message.
+async fn arrive(server: &Server, headers: &[(&'static str, &str)], first: Vec<u8>) -> Result<Wire, u16> {
+    let mut wire = connect(server, &format!("/multiplexer?{RESUME_PARAMETER}=0"), headers).await?;
+    wire.send(ts::Message::Binary(first.into())).await.expect("an open connection");
+    Ok(wire)
+}
+
+/// RESUME, as the link's client would send it now.
+fn resume(link: &mut Link) -> Vec<u8> {
+    assert!(link.endpoint.carrier_lost(0), "the link can be resumed");
+    link.endpoint.redialled(0);
+    match link.endpoint.poll_transmit() {
+        Some(Physical::Binary(first)) => first.to_vec(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Goes on over another connection.
+async fn resumed(server: &Server, link: &mut Link, headers: &[(&'static str, &str)]) {
+    let first = resume(link);
+    link.wire = arrive(server, headers, first).await.expect("a connection");
+}
+
+#[track_caller]
+fn assert_code(event: Option<Result<ts::Message, ts::Error>>, code: u16) {
+    match event {
+        Some(Ok(ts::Message::Close(Some(frame)))) => assert_eq!(u16::from(frame.code), code),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn assert_refused(server: &Server, headers: &[(&'static str, &str)], first: Vec<u8>) {
+    let mut wire = arrive(server, headers, first).await.expect("a connection");
+    let answer = tokio::time::timeout(PATIENCE, wire.next()).await.expect("an answer");
+    assert_code(answer, NOT_RESUMED);
+}
+
+async fn until(what: impl Fn() -> bool) {
+    let looking = async {
+        while !what() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, looking).await.expect("in time");
+}
+
+#[tokio::test]
+async fn a_token_that_was_guessed_or_used_is_refused_and_does_no_harm() {
+    let server = Server::with(multiplexer(), app()).await;
+    let (mut link, channel) = link(&server, &[]).await;
+    let used = resume(&mut link);
+    let Resume { carrier, .. } = Resume::read(&used).expect("RESUME");
+    link.wire = arrive(&server, &[], used.clone()).await.expect("a connection");
+    link.assert_echo(channel, "resumed").await;
+    // Used, by somebody who has read along.
+    assert_refused(&server, &[], used.clone()).await;
+    // With a later number.
+    let mut later = used.clone();
+    assert_eq!((carrier, later[4]), (1, 0x12), "the number of the carrier follows the length");
+    later[5] = 9;
+    assert_refused(&server, &[], later).await;
+    // Guessed: one bit of the newest token is wrong.
+    link.endpoint.carrier_lost(0);
+    link.endpoint.redialled(0);
+    let Some(Physical::Binary(right)) = link.endpoint.poll_transmit() else { panic!("RESUME") };
+    for at in [right.len() - 1, right.len() - 16] {
+        let mut guessed = right.to_vec();
+        guessed[at] ^= 1;
+        assert_refused(&server, &[], guessed).await;
+    }
+    link.wire = arrive(&server, &[], right.to_vec()).await.expect("a connection");
+    link.assert_echo(channel, "still the owner's").await;
+    assert_eq!((server.stats.links(), server.stats.totals().links_resumed), (1, 2));
+}
+
+#[tokio::test]
+async fn what_is_no_resume_is_refused_in_the_same_way() {
+    let server = Server::with(multiplexer(), app()).await;
+    for first in [vec![], vec![0, 0], vec![2, 0, 0x0b, 0], b"garbage".to_vec(), vec![7; 2000]] {
+        let mut wire = arrive(&server, &[], first.clone()).await.expect("a connection");
+        let answer = tokio::time::timeout(PATIENCE, wire.next()).await.expect("an answer");
+        assert_code(answer, NOT_RESUMED);
+    }
+    assert_eq!(server.stats.links(), 0);
+}
+
+#[tokio::test]
+async fn another_origin_or_user_with_the_right_token_is_refused() {
+    let identity = |handshake: &axum::http::request::Parts| {
+        handshake.headers.get("cookie").and_then(|cookie| cookie.to_str().ok()).map(str::to_owned)
+    };
+    let other = "https://other.example";
+    let allowed = multiplexer().allow_origin(other.parse().expect("an origin")).resume_identity(identity);
+    let server = Server::with(allowed, app()).await;
+    let ada = ("cookie", "user=ada");
+    let (mut link, channel) = link(&server, &[ada]).await;
+    for headers in [&[ada, ("origin", other)][..], &[("cookie", "user=eve")], &[]] {
+        let first = resume(&mut link);
+        assert_refused(&server, headers, first).await;
+    }
+    resumed(&server, &mut link, &[ada]).await;
+    link.assert_echo(channel, "ada's").await;
+    // An origin that is not allowed at all does not get that far.
+    let first = resume(&mut link);
+    assert_eq!(arrive(&server, &[("origin", "https://evil.example")], first).await.err(), Some(403));
+}
+
+#[tokio::test]
+async fn a_session_that_has_expired_resumes_nothing() {
+    let check = async |handshake: std::sync::Arc<axum::http::request::Parts>| match handshake
+        .headers
+        .get("x-expired")
+    {
+        None => Ok(()),
+        Some(_) => Err(CloseFrame { code: 4401, reason: "expired".into() }),
+    };
+    let server = Server::with(multiplexer().revalidate(Duration::from_secs(3600), check), app()).await;
+    let (mut link, channel) = link(&server, &[]).await;
+    let first = resume(&mut link);
+    assert_refused(&server, &[("x-expired", "1")], first).await;
+    resumed(&server, &mut link, &[]).await;
+    link.assert_echo(channel, "valid").await;
+}
+
+#[tokio::test]
+async fn an_ack_of_what_was_never_sent_ends_the_link_and_no_other() {
+    let server = Server::with(multiplexer(), app()).await;
+    let (mut bad, _) = link(&server, &[]).await;
+    let (mut good, channel) = link(&server, &[]).await;
+    bad.wire.send(ts::Message::Binary(vec![5, 0, 0x8b, 1, 2, 0xff, 0x7f].into())).await.expect("a link");
+    loop {
+        match bad.wire.next().await {
+            Some(Ok(ts::Message::Close(Some(frame)))) => {
+                assert_eq!(u16::from(frame.code), 1002);
+                break;
+            }
+            Some(Ok(_)) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    good.assert_echo(channel, "unharmed").await;
+    // Nobody resumes a link that has ended for a violation.
+    let first = resume(&mut bad);
+    assert_refused(&server, &[], first).await;
+}
+
+#[tokio::test]
+async fn a_page_that_leaves_is_not_waited_for() {
+    let server = Server::with(multiplexer(), app()).await;
+    let (mut link, _) = link(&server, &[]).await;
+    let frame = ts::protocol::CloseFrame { code: 1001.into(), reason: "".into() };
+    link.wire.send(ts::Message::Close(Some(frame))).await.expect("a link");
+    until(|| server.stats.links() == 0 && server.stats.channels() == 0).await;
+    assert_eq!(server.stats.parked(), 0);
+}
+
+#[tokio::test]
+async fn parked_links_are_limited_and_nobody_is_driven_out() {
+    const PARKED: usize = 20;
+    let limits = Limits { max_parked: PARKED, ..Limits::default() };
+    let server = Server::with(multiplexer().limits(limits), app()).await;
+    let mut first = link(&server, &[]).await;
+    drop(std::mem::replace(
+        &mut first.0.wire,
+        connect(&server, "/multiplexer", &[]).await.expect("a connection"),
+    ));
+    until(|| server.stats.parked() == 1).await;
+    for _ in 0..2 * PARKED {
+        let (link, _) = link(&server, &[]).await;
+        drop(link);
+    }
+    until(|| server.stats.parked() == PARKED && server.stats.links() <= PARKED + 1).await;
+    assert_eq!(server.stats.totals().limits_crossed.get("max_parked").copied(), Some(PARKED as u64 + 1));
+    let (mut link, channel) = first;
+    resumed(&server, &mut link, &[]).await;
+    link.assert_echo(channel, "the first one's place was kept").await;
+}
+
+#[tokio::test]
+async fn a_link_that_the_application_ends_learns_it_when_it_is_resumed() {
+    let multiplexer = multiplexer();
+    let links = multiplexer.links();
+    let server = Server::with(multiplexer, app()).await;
+    let (mut link, channel) = link(&server, &[]).await;
+    drop(std::mem::replace(
+        &mut link.wire,
+        connect(&server, "/multiplexer", &[]).await.expect("a connection"),
+    ));
+    until(|| server.stats.parked() == 1).await;
+    let close = CloseFrame { code: 4401, reason: "logged out".into() };
+    assert_eq!(links.close_where(|_| true, &close), 2, "the parked link, and the connection that became one");
+    resumed(&server, &mut link, &[]).await;
+    let event = link.news().await;
+    let Event::Closed { channel: of, close: Close { code, reason } } = event else { panic!("{event:?}") };
+    assert_eq!((of, code, reason.as_str()), (channel, Some(4401), "logged out"));
+}
+
+#[tokio::test]
+async fn opens_over_a_resumed_link_carry_its_newest_handshake() {
+    let cookie = async |headers: axum::http::HeaderMap, upgrade: WebSocketUpgrade| {
+        let cookie =
+            headers.get("cookie").and_then(|cookie| cookie.to_str().ok()).unwrap_or_default().to_owned();
+        upgrade.on_upgrade(async move |mut socket| {
+            let _ = socket.send(axum::extract::ws::Message::Text(cookie.into())).await;
+            while let Some(Ok(_)) = socket.recv().await {}
+        })
+    };
+    let server = Server::with(multiplexer(), app().route("/cookie", any(cookie))).await;
+    let (mut link, _) = link(&server, &[("cookie", "session=old")]).await;
+    resumed(&server, &mut link, &[("cookie", "session=new")]).await;
+    let channel = link.open("/cookie").await;
+    assert_eq!(link.news().await, Event::Message { channel, message: Message::text("session=new") });
+}
