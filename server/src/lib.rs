@@ -127,7 +127,7 @@ mod budget;
 pub mod fuzzing;
 #[cfg(feature = "gateway")]
 mod gateway;
-#[cfg(feature = "documents")]
+#[cfg(any(feature = "documents", feature = "rpc"))]
 mod json;
 #[cfg(any(feature = "documents", feature = "rpc"))]
 mod lane;
