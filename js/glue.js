@@ -43,8 +43,10 @@ const report = globalThis.reportError ?? ((error) => queueMicrotask(() => {
 
 /** The page may have put anything in the place of `send`. Its exceptions must not pass through the wasm. */
 function send(link, data) {
+  const owner = links[link];
   try {
-    links[link].physical.send(data);
+    owner.tap?.("sent", data);
+    owner.physical.send(data);
   } catch (error) {
     report(error);
   }

@@ -74,12 +74,7 @@ export class Inspector extends EventTarget {
     // The first batch is in the URL; but of a link that has been up it is long past.
     const first = handshakeBatch(physical.url);
     if (first !== null && physical.readyState === 0) take("sent", out, first);
-    const { send } = physical;
-    physical.send = (data) => {
-      take("sent", out, data);
-      send.call(physical, data);
-    };
-    link.tap = (data) => take("received", in_, data);
+    link.tap = (way, data) => take(way, way === "sent" ? out : in_, data);
   }
 
   #take(way, { form, bytes, frames }) {

@@ -12,6 +12,12 @@ export const SUBPROTOCOL = "manysocket.v1";
 /** What a server must not do, by number. */
 const RULES = "https://github.com/manysocket/manysocket/blob/main/docs/protocol.md#9-violations";
 
+/**
+ * Milliseconds in which a handshake fails that a proxy refuses for its URL. Later, the cause is another one, and a second attempt would
+ * make the page wait twice.
+ */
+const REFUSED_WITHIN = 10_000;
+
 /** The number of no link of the wasm's. */
 const GONE = -1;
 
@@ -32,7 +38,10 @@ export class Link {
   #freeKeys = [];
   physical = null;
   #options;
-  /** What reads along, for inspect.js: no listener of its own would come before those that deliver. */
+  /** The multiplexer's, and the same with the first batch. */
+  #url;
+  #target;
+  /** What reads along, for inspect.js: `(way, data)`. A listener of its own would come after those that deliver. */
   tap = null;
   /** How to end, if that was asked for before dialling. */
   #ending = null;
@@ -56,6 +65,7 @@ export class Link {
     this.#options = options;
     this.#core = core.create(options.idleTimeout);
     links[this.#core] = this;
+    this.#url = url;
     queueMicrotask(() => core.dial(this.#core, url, url.length));
   }
 
@@ -135,14 +145,22 @@ export class Link {
   /** Ends the link; channels that are still there are lost. */
   end(code, reason) {
     this.#options.fallback = null;
-    if (this.physical === null) this.#ending = [code, reason];
-    else this.physical.close(code, reason);
+    this.#ending = [code, reason];
+    this.physical?.close(code, reason);
   }
 
   // ---- what wasm asks for (js/glue.js) ----
 
   /** @param {string} url the multiplexer's, with the first batch */
   dial(url) {
+    this.#target = url;
+    this.#connect(url, false);
+  }
+
+  /** @param {boolean} isSecond whether it is tried again, without the first batch in the URL (docs/protocol.md §3) */
+  #connect(url, isSecond) {
+    const since = performance.now();
+    let mayDialAgain = !isSecond;
     let physical;
     try {
       physical = new this.#options.WebSocket(url, SUBPROTOCOL);
@@ -156,17 +174,29 @@ export class Link {
     physical.addEventListener("open", () => {
       // Firefox opens a socket whose server chose no subprotocol.
       if (physical.protocol !== SUBPROTOCOL) return this.giveUp(`the server does not speak ${SUBPROTOCOL}`);
+      mayDialAgain = false;
       this.#options.fallback = null;
       this.#options.onopen();
       core.physicalOpened(this.#core);
+      if (isSecond) this.#sendFirstBatch();
       this.flush();
     });
     // Not at `close`: where a Content Security Policy forbids the connection, Chromium fires none.
-    physical.addEventListener("error", () => this.#lost(ABNORMAL, true));
-    physical.addEventListener("close", (event) => this.#lost(event, false));
+    physical.addEventListener("error", () => {
+      if (this.physical !== physical) return;
+      // A proxy may refuse the length or the form of the query.
+      if (mayDialAgain && this.#ending === null && performance.now() - since < REFUSED_WITHIN) this.#connect(this.#url, true);
+      else this.#lost(ABNORMAL, true);
+    });
+    physical.addEventListener("close", (event) => this.physical === physical && this.#lost(event, false));
     receiveFrom(physical, (data) => this.#receive(data));
     this.physical = physical;
     if (this.#ending !== null) this.end(...this.#ending);
+  }
+
+  #sendFirstBatch() {
+    const batch = this.#target.slice(this.#target.lastIndexOf("=") + 1).replaceAll("-", "+").replaceAll("_", "/");
+    this.physical.send(Uint8Array.from(atob(batch), (character) => character.charCodeAt(0)));
   }
 
   flush() {
@@ -224,7 +254,7 @@ export class Link {
   // ---- the end ----
 
   #receive(data) {
-    this.tap?.(data);
+    this.tap?.("received", data);
     if (this.physical.readyState !== OPEN) return;
     if (typeof data === "string") core.receiveText(this.#core, data, data.length);
     else core.receiveBinary(this.#core, data, data.byteLength);

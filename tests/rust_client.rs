@@ -2,6 +2,7 @@
 #![cfg(not(target_arch = "wasm32"))]
 
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -13,7 +14,8 @@ use futures_util::{SinkExt, StreamExt, future};
 use manysocket::{Error, Handle, JsonWebSocket, Message, MultiWebSocket, RelativeWebSocket, WebSocket};
 use manysocket_protocol::client::{Failure, ReadyState};
 use manysocket_server::{Limits, Multiplexer, Stats, WebSocketUpgrade, serve};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 /// Turns a hang into a failure; much longer than any test takes.
@@ -308,7 +310,7 @@ async fn relay(server: SocketAddr) -> (SocketAddr, CancellationToken) {
     tokio::spawn(async move {
         let mut cut = Some(first);
         while let Ok((mut near, _)) = listener.accept().await {
-            let mut far = tokio::net::TcpStream::connect(server).await.expect("the server");
+            let mut far = TcpStream::connect(server).await.expect("the server");
             let cut = cut.take().unwrap_or_default();
             tokio::spawn(async move {
                 let _ = cut.run_until_cancelled(tokio::io::copy_bidirectional(&mut near, &mut far)).await;
@@ -434,4 +436,56 @@ async fn an_open_has_headers() {
     let headers = HeaderMap::from_iter([("x-user".parse().expect("a name"), HeaderValue::from_static("x"))]);
     let refused = client.open_with("/echo", &[], &headers).expect("a socket").opened().await;
     assert!(matches!(refused, Err(Error::Failed(Failure::Refused { status: 400, .. }))), "{refused:?}");
+}
+
+/// Starts a front that answers a request whose target is longer than `most` with 404, and relays others. Returns its address
+/// and the targets.
+async fn front(server: SocketAddr, most: usize) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let targets = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&targets);
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(client.read_u8().await.expect("a head"));
+            }
+            let target = String::from_utf8_lossy(&head).split(' ').nth(1).unwrap_or_default().to_owned();
+            let is_long = target.len() > most;
+            seen.lock().expect("a lock").push(target);
+            if is_long {
+                let refusal = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+                client.write_all(refusal).await.expect("sent");
+                continue;
+            }
+            tokio::spawn(async move {
+                let mut server = TcpStream::connect(server).await.expect("connected");
+                server.write_all(&head).await.expect("sent");
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+            });
+        }
+    });
+    (address, targets)
+}
+
+#[tokio::test]
+async fn a_front_that_allows_short_targets_only_is_passed() {
+    let server = Server::start().await;
+    for (most, query, handshakes) in
+        [(2048, "", 1), (2048, "?token=a~b/c%20d&flag", 1), (100, "?token=a~b/c%20d&flag", 2)]
+    {
+        let (address, targets) = front(server.address, most).await;
+        let multi = MultiWebSocket::new(&format!("ws://{address}/multiplexer{query}")).expect("a URL");
+        let sockets: Vec<_> =
+            (0..60).map(|n| multi.open(&format!("/echo?room={n:040}")).expect("a socket")).collect();
+        for mut socket in sockets {
+            in_time(socket.send("hi".into())).await.expect("sent");
+            assert_eq!(next(&mut socket).await, Some(Ok("hi".into())));
+        }
+        let targets = targets.lock().expect("a lock");
+        assert_eq!(targets.len(), handshakes, "{targets:?}");
+        let given = format!("/multiplexer{query}");
+        assert!(targets.iter().all(|target| target.starts_with(&given)), "{targets:?}");
+    }
 }

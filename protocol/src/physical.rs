@@ -4,9 +4,9 @@ use crate::varint;
 use crate::violation::Rule;
 use crate::{Channel, Violation};
 
-/// The most bytes of the first batch, for [`Connection::handshake`](crate::Connection::handshake): base64 makes 4,000
-/// characters of them, below the 8 KiB of a request line that nginx and HAProxy allow by default, path and all.
-pub const HANDSHAKE_BYTES: u32 = 3_000;
+/// The most bytes of the first batch, for [`Connection::handshake`](crate::Connection::handshake): base64 makes 1,600
+/// characters of them. Some proxies and firewalls allow a target of 2,048, with path and query of the multiplexer's URL.
+pub const HANDSHAKE_BYTES: u32 = 1_200;
 
 /// The most bytes that the two lengths in front of a batch take.
 pub const LENGTHS: usize = 10;

@@ -414,7 +414,7 @@ fn socket() -> (Client<u8>, Endpoint) {
     let mut server = Endpoint::new(Side::Server, settings(Side::Server), 0);
     server.allow_resumption(token(1));
     client.open(0, 1, "/", "");
-    server.receive_handshake(0, &client.handshake()).expect("a correct first batch");
+    server.receive_handshake(0, &client.handshake().value()).expect("a correct first batch");
     server.accept(1, "");
     exchange(&mut client, &mut server, 0);
     assert!(matches!(client.poll_event(), Some(SocketEvent::Open { .. })));

@@ -4,12 +4,15 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use manysocket_protocol::{SUBPROTOCOL, Settings};
+use futures_util::SinkExt;
+use manysocket_protocol::client::FirstBatch;
+use manysocket_protocol::{HANDSHAKE_PARAMETER, SUBPROTOCOL, Settings};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_tungstenite::tungstenite::Message as WsMessage;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderValue, header};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -32,19 +35,47 @@ pub(super) struct Target {
     pub(super) headers: HeaderMap,
 }
 
-/// Connects to the multiplexer. `parameter` is added to the query: the first batch, or which link is resumed.
+/// Connects to the multiplexer for a new link, with the first batch in the query. If the handshake fails, a second attempt sends
+/// the batch as the first message: a proxy may refuse the length or the form of the query.
+pub(super) async fn dial_first(target: &Target, first: FirstBatch) -> Result<Wire, WsError> {
+    in_time(async {
+        let parameter = format!("{HANDSHAKE_PARAMETER}={}", first.value());
+        let stream = connect(&target.url).await?;
+        if let Ok(wire) = handshake(stream, target, Some(&parameter)).await {
+            return Ok(wire);
+        }
+        let mut wire = handshake(connect(&target.url).await?, target, None).await?;
+        wire.send(WsMessage::Binary(first.message())).await?;
+        Ok(wire)
+    })
+    .await
+}
+
+/// Connects to the multiplexer. `parameter` is added to the query: which link is resumed.
 pub(super) async fn dial(target: &Target, parameter: &str) -> Result<Wire, WsError> {
-    tokio::time::timeout(DIAL_TIMEOUT, handshake(target, parameter)).await.unwrap_or_else(|_| {
+    in_time(async { handshake(connect(&target.url).await?, target, Some(parameter)).await }).await
+}
+
+async fn in_time(attempts: impl Future<Output = Result<Wire, WsError>>) -> Result<Wire, WsError> {
+    tokio::time::timeout(DIAL_TIMEOUT, attempts).await.unwrap_or_else(|_| {
         let why = format!("the server did not answer within {} s", DIAL_TIMEOUT.as_secs());
         Err(WsError::Io(io::Error::new(io::ErrorKind::TimedOut, why)))
     })
 }
 
-async fn handshake(target: &Target, parameter: &str) -> Result<Wire, WsError> {
+/// Sends the handshake, with a parameter or without.
+async fn handshake(
+    stream: MaybeTlsStream<TcpStream>,
+    target: &Target,
+    parameter: Option<&str>,
+) -> Result<Wire, WsError> {
     let Target { url, headers } = target;
-    // Appended as text: a query that the program wrote stays as it is.
-    let separator = if url.query().is_some() { '&' } else { '?' };
-    let address = format!("{}{separator}{parameter}", &url[..Position::AfterQuery]);
+    let mut address = url[..Position::AfterQuery].to_owned();
+    if let Some(parameter) = parameter {
+        // Appended as text: a query that the program wrote stays as it is.
+        address.push(if url.query().is_some() { '&' } else { '?' });
+        address.push_str(parameter);
+    }
     let mut request = address.into_client_request()?;
     request.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
     if let Ok(origin) = HeaderValue::from_str(&own_origin(url)) {
@@ -53,22 +84,24 @@ async fn handshake(target: &Target, parameter: &str) -> Result<Wire, WsError> {
     for (name, value) in headers {
         request.headers_mut().insert(name, value.clone());
     }
+    let max_message = MAX_PHYSICAL.max(3 * Settings::default().max_fragment as usize);
+    let config =
+        WebSocketConfig::default().max_message_size(Some(max_message)).max_frame_size(Some(max_message));
+    client_async_with_config(request, stream, Some(config)).await.map(|(wire, _)| wire)
+}
+
+/// Connects to the server of a URL, by TLS if the URL says so.
+async fn connect(url: &Url) -> Result<MaybeTlsStream<TcpStream>, WsError> {
     let host = url.host_str().ok_or(WsError::Url(UrlError::NoHostName))?.trim_matches(['[', ']']);
     let port = url.port_or_known_default().ok_or(WsError::Url(UrlError::UnableToConnect(url.to_string())))?;
     let stream = TcpStream::connect((host, port)).await?;
     // The client gathers small messages before it writes them.
     stream.set_nodelay(true)?;
-    let stream = if url.scheme() == "wss" {
-        let name =
-            ServerName::try_from(host.to_owned()).map_err(|_| WsError::Tls(TlsError::InvalidDnsName))?;
-        MaybeTlsStream::Rustls(tls()?.connect(name, stream).await?)
-    } else {
-        MaybeTlsStream::Plain(stream)
-    };
-    let max_message = MAX_PHYSICAL.max(3 * Settings::default().max_fragment as usize);
-    let config =
-        WebSocketConfig::default().max_message_size(Some(max_message)).max_frame_size(Some(max_message));
-    client_async_with_config(request, stream, Some(config)).await.map(|(wire, _)| wire)
+    if url.scheme() != "wss" {
+        return Ok(MaybeTlsStream::Plain(stream));
+    }
+    let name = ServerName::try_from(host.to_owned()).map_err(|_| WsError::Tls(TlsError::InvalidDnsName))?;
+    Ok(MaybeTlsStream::Rustls(tls()?.connect(name, stream).await?))
 }
 
 /// The origin of a page that the server itself serves. A program has no page, and servers refuse handshakes without one.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use manysocket_protocol::{HANDSHAKE_PARAMETER, Millis, Settings, may_be_in_open};
+use manysocket_protocol::{Millis, Settings, may_be_in_open};
 use tokio::runtime::Handle as Runtime;
 use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderName, HeaderValue};
 use tracing::debug;
@@ -137,7 +137,7 @@ async fn run(target: Target, link: Arc<Link>) {
         client.set_dialled_path(target.url.path());
         client.handshake()
     };
-    match dial::dial(&target, &format!("{HANDSHAKE_PARAMETER}={first_batch}")).await {
+    match dial::dial_first(&target, first_batch).await {
         Ok(wire) => driver::drive(link, wire, &target).await,
         Err(error) => {
             debug!(url = &target.url[..Position::AfterPath], "the link cannot be opened: {error}");

@@ -9,6 +9,7 @@ import { startServer } from "./server.js";
 import { makeSite, removeSite } from "./site.js";
 
 export { runInPage, startBrowser, until } from "./browser.js";
+export { startFront } from "./front.js";
 export { startProgram, startServer } from "./server.js";
 export { BLANK_PAGE, makeSite, removeSite, repository } from "./site.js";
 

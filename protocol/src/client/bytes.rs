@@ -3,7 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use data_encoding::BASE64URL_NOPAD;
 
 use super::{Host, Link, SocketEvent, Source, Timeout};
@@ -49,6 +49,23 @@ impl Source<Message> for Contents<'_> {
 
     fn string(&self, span: Span) -> Result<String, Violation> {
         Contents::string(self, span)
+    }
+}
+
+/// The first batch of a link (docs/protocol.md §3). It travels in the URL of the handshake, or, where a proxy refuses that, as
+/// the first physical message.
+#[derive(Debug, Clone)]
+pub struct FirstBatch(Bytes);
+
+impl FirstBatch {
+    /// Returns the value of [`HANDSHAKE_PARAMETER`](crate::HANDSHAKE_PARAMETER).
+    pub fn value(&self) -> String {
+        BASE64URL_NOPAD.encode(&self.0)
+    }
+
+    /// Returns the batch as a physical binary message, in place of the parameter.
+    pub fn message(self) -> Bytes {
+        self.0
     }
 }
 
@@ -144,11 +161,10 @@ impl<K: Clone> Client<K> {
         self.link.set_dialled_path(path);
     }
 
-    /// The value of [`HANDSHAKE_PARAMETER`](crate::HANDSHAKE_PARAMETER): the first batch. To be called once, before
-    /// anything else is sent.
-    pub fn handshake(&mut self) -> String {
+    /// Returns the first batch. To be called once, before anything else is sent.
+    pub fn handshake(&mut self) -> FirstBatch {
         self.link.handshake(HANDSHAKE_BYTES, &mut self.batch);
-        BASE64URL_NOPAD.encode(&encode_batch(&self.batch))
+        FirstBatch(encode_batch(&self.batch))
     }
 
     /// Takes in a physical message.

@@ -26,7 +26,7 @@
 //! let mut server = Endpoint::new(Side::Server, Settings::default(), 0);
 //!
 //! let channel = client.open(0, "my socket", "/ws1", "").expect("below the channel limit");
-//! server.receive_handshake(0, &client.handshake()).expect("a well-formed first batch");
+//! server.receive_handshake(0, &client.handshake().value()).expect("a well-formed first batch");
 //! server.accept(channel, "");
 //! server.send(channel, Message::text("hello"));
 //! server.close(channel, Some(1000), "bye");
@@ -48,7 +48,7 @@ mod redial;
 mod socket;
 mod unsent;
 
-pub use bytes::Client;
+pub use bytes::{Client, FirstBatch};
 pub use event::{Failure, SocketClose, SocketEvent};
 pub use host::{Host, Source};
 pub use link::{Link, Timeout};

@@ -117,7 +117,7 @@ impl Run {
         for _ in 0..run.rng.below(10) {
             run.open();
         }
-        let first = run.client.handshake();
+        let first = run.client.handshake().value();
         run.observer.see_handshake(Way::Sent, &first);
         run.server.receive_handshake(0, &first).expect("a correct first batch");
         run

@@ -1,0 +1,62 @@
+// A TCP relay in front of a server: it records request lines, refuses some, and can cut or silence connections.
+import { once } from "node:events";
+import net from "node:net";
+
+/**
+ * Starts a front for a server.
+ * @param {string} origin the server's
+ * @param {{ refuses?: (target: string) => boolean }} [options] `refuses`: whether the front answers a request with 404 itself
+ */
+export async function startFront(origin, { refuses = () => false } = {}) {
+  const { hostname, port } = new URL(origin);
+  const pairs = new Set();
+  const targets = [];
+  const listener = net.createServer((client) => {
+    const pair = { client, server: null, silent: false };
+    pairs.add(pair);
+    const end = () => {
+      pairs.delete(pair);
+      client.destroy();
+      pair.server?.destroy();
+    };
+    client.on("error", end).on("close", end);
+    let head = "";
+    client.on("data", (bytes) => {
+      if (pair.silent) return;
+      if (pair.server !== null) return pair.server.write(bytes);
+      head += bytes.toString("latin1");
+      if (!head.includes("\r\n\r\n")) return;
+      const target = head.split(" ")[1];
+      targets.push(target);
+      if (refuses(target)) return client.end("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+      // One request for each connection, so that each request line is seen.
+      const [first, ...lines] = head.split("\r\n");
+      const upgrades = /^upgrade:/im.test(head);
+      const kept = upgrades ? lines : ["Connection: close", ...lines.filter((line) => !/^connection:/i.test(line))];
+      pair.server = net.connect(Number(port), hostname);
+      pair.server.on("error", end).on("close", end);
+      pair.server.on("data", (answer) => pair.silent || client.write(answer));
+      pair.server.write([first, ...kept].join("\r\n"), "latin1");
+    });
+  });
+  listener.listen(0, "127.0.0.1");
+  await once(listener, "listening");
+  return {
+    /** Its address as an origin. */
+    origin: `http://127.0.0.1:${listener.address().port}`,
+    /** The targets of all requests, oldest first. */
+    targets,
+    /** Ends all connections, as a lost network does that both ends notice. */
+    cut() {
+      for (const { client, server } of pairs) for (const socket of [client, server]) socket?.destroy();
+    },
+    /** Loses all that present connections carry from now on, with no sign to either end. New ones work. */
+    silence() {
+      for (const pair of pairs) pair.silent = true;
+    },
+    stop() {
+      listener.close();
+      this.cut();
+    },
+  };
+}
