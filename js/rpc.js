@@ -8,8 +8,9 @@ export { RpcError, setDefault };
 // Long enough for a person who pauses, short enough that a page with many functions does not keep a native socket for each.
 const IDLE_TIMEOUT = 10_000;
 
-// The properties that JavaScript itself reads: `await` for the first, conversions to text and JSON for the others.
-const NO_METHODS = new Set(["then", "toString", "valueOf", "toJSON"]);
+// What others ask any object for, to find out what it is: `await`, JSON, frameworks, matchers of tests. With names that a function has
+// itself, such as `bind`, these are the names that no function of the server has.
+const NO_METHOD = /^[_$@]|^(then|toJSON|prototype|nodeType|nodeName|tagName|asymmetricMatch|inspect)$/;
 
 /** The state behind a function that `rpc` made. */
 const behind = new WeakMap();
@@ -63,19 +64,21 @@ class Place {
   }
 }
 
+const isLocal = (target, name) => typeof name === "symbol" || name in target || NO_METHOD.test(name);
+
 /** A function to call and an object of such functions in one: the URL of a method is that of the object, a slash, and its name. */
 function face(place, options) {
   const made = new Map();
   const call = async (...args) => place.connection.call(JSON.stringify(args), options);
   const proxy = new Proxy(call, {
     get(target, name) {
-      if (typeof name === "symbol") return Reflect.get(target, name);
-      if (name === "then") return undefined;
-      if (NO_METHODS.has(name)) return Object.prototype[name];
+      if (isLocal(target, name)) return Reflect.get(target, name);
       if (!made.has(name)) made.set(name, face(place.below(name), options));
       return made.get(name);
     },
-    set() {
+    set(target, name, value) {
+      // Frameworks mark what they have seen.
+      if (isLocal(target, name)) return Reflect.set(target, name, value);
       throw new TypeError(`nothing can be assigned to what is on the server, ${place.url}`);
     },
   });
