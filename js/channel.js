@@ -51,6 +51,11 @@ export class Channel {
     this.key = 0;
     /** Whether the server has accepted it; `readyState` follows in the task of the event. */
     this.accepted = false;
+    /**
+     * Whether its open may be repeated, once, over another link. Natively it has a connection of its own, and does not fail with one that
+     * others have used before it.
+     */
+    this.mayMove = true;
     /** Messages that were sent while a Blob was being read; null if none is. */
     this.waiting = null;
 

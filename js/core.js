@@ -1,15 +1,30 @@
 // The one wasm instance of this copy of the package, and its memory.
 
 /**
- * The exports of the wasm (src/page/exports.rs): functions of numbers and objects, called as they are. The functions that wasm-bindgen
- * writes around them would turn numbers into numbers.
+ * The exports of the wasm (src/page/exports.rs): functions of numbers and objects. The functions that wasm-bindgen writes around them
+ * would turn numbers into numbers.
  */
 export let core = null;
 let bytes = null;
 
+/** What is to be done when the wasm has trapped: every call of the same instance would find it half way through something. */
+export const onTrap = [];
+
 /** Called by the wasm when it starts. */
 export function begin(exports) {
-  core = exports;
+  const guarded = {};
+  for (const [name, value] of Object.entries(exports)) {
+    guarded[name] = typeof value !== "function" ? value : (a, b, c, d, e, f) => {
+      try {
+        return value(a, b, c, d, e, f);
+      } catch (error) {
+        // Not of an instance that has been given up, and whose frames are still being left.
+        if (core === guarded) onTrap.forEach((act) => act(error));
+        return 0;
+      }
+    };
+  }
+  core = guarded;
 }
 
 /** The memory as bytes. Renewed when it has grown; never handed to the page. */
@@ -23,5 +38,14 @@ export let failure;
 
 /** Notes that the wasm did not start. */
 export function failed(error) {
+  core = null;
   failure = error;
+}
+
+/** Settles when the wasm has started or has failed, where that takes time; else null. */
+export let starting = null;
+
+/** Notes that the wasm is being started. */
+export function begins(promise) {
+  starting = promise;
 }

@@ -6,11 +6,16 @@
 // running script). So every message of a port, and of a physical socket, has many listeners, and each
 // of them delivers one event at 0.57 µs.
 
+import { outside } from "./timers.js";
+
 // Not where EventTarget is itself written in JavaScript, as in Node.js and Deno: there, a task for each event.
 const NATIVE = String(EventTarget).includes("[native code]");
 
 // Listeners for one message. 32 was the fastest of 8 to 128; page code waits for at most as many events.
 const LISTENERS = 32;
+
+// Milliseconds after which a message's remaining listeners deliver nothing: with slow handlers, a click waits no longer than this.
+const LONGEST_TASK = 8;
 
 // While events are delivered, what their handlers send is held to go out together; no longer than this
 // many milliseconds, so that slow handlers do not hold up what others have sent.
@@ -24,8 +29,14 @@ let head = 0;
 let sender;
 let posted = false;
 let pumping = false;
+let pumpingSince = 0;
 let heldSince = 0;
+let flushedAt = 0;
 const held = new Set();
+const waiting = new Set();
+
+// A worker of this kind may block for ever (Atomics.wait): then all that it sends leaves at once, as natively.
+const MAY_BLOCK = globalThis.crossOriginIsolated === true && globalThis.DedicatedWorkerGlobalScope !== undefined;
 
 // Whether checkpoints happen between listeners: not where a library has put its own dispatch between.
 let checkpoints;
@@ -41,7 +52,7 @@ export function deliverLater() {
   if (posted || head === queue.length) return;
   posted = true;
   if (NATIVE) {
-    sender ??= openPort();
+    sender ??= outside(openPort);
     sender.postMessage(0);
   } else {
     // A port would keep the process alive, with nothing to wait for.
@@ -62,17 +73,40 @@ function deliverOne() {
   deliverLater();
 }
 
-/** Has `link.flush()` called once all that is sent in this task has been queued. */
+/**
+ * Has `link.flush()` called once all that is sent in this task has been queued. Returns whether the caller also flushes at once: the
+ * page may go on for long, and natively what it sends first has left by then.
+ */
 export function flushLater(link) {
+  const set = pumping ? held : waiting;
+  if (set.has(link)) return MAY_BLOCK;
+  set.add(link);
   if (!pumping) {
-    queueMicrotask(() => link.flush());
-  } else {
-    if (held.size === 0) heldSince = performance.now();
-    held.add(link);
+    queueMicrotask(() => {
+      waiting.delete(link);
+      link.flush();
+    });
+    return true;
   }
+  const now = performance.now();
+  if (held.size === 1) heldSince = now;
+  // In a stream of events, not each task's first message: the answers to many travel together.
+  const leads = now - flushedAt > HOLD;
+  if (leads) flushedAt = now;
+  return leads || MAY_BLOCK;
+}
+
+/** Does what a page's code does while events are delivered: what it sends is held until the end. */
+export function whileHeld(act) {
+  pumping = true;
+  act();
+  pumping = false;
+  flushHeld();
 }
 
 function flushHeld() {
+  if (held.size === 0) return;
+  flushedAt = performance.now();
   for (const link of held) link.flush();
   held.clear();
 }
@@ -114,12 +148,14 @@ function listener(index, first) {
         return deliverLater();
       }
       pumping = true;
+      pumpingSince = performance.now();
       first(event);
     } else if (index === 1 && checkpoints === undefined) {
       checkpoints = checkpointSeen;
     }
-    if (head === queue.length || (index === 1 && !checkpoints)) return endTask(event);
-    if (held.size > 0 && performance.now() - heldSince > HOLD) flushHeld();
+    const now = performance.now();
+    if (head === queue.length || (index === 1 && !checkpoints) || now - pumpingSince > LONGEST_TASK) return endTask(event);
+    if (held.size > 0 && now - heldSince > HOLD) flushHeld();
     if (index === LISTENERS - 1) {
       deliverNext();
       // With more to deliver, held answers go on waiting for the answers to that: an echo of 400,000 messages

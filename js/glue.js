@@ -3,6 +3,7 @@
 import { core, memoryBytes } from "./core.js";
 import { decode as decodeBytes, encodeInto, isPair as isPairAt } from "./utf8.js";
 import { flushLater as flushObject } from "./delivery.js";
+import { after } from "./timers.js";
 
 /** The objects of link.js, by the numbers that wasm has for them. */
 export const links = [];
@@ -10,23 +11,21 @@ export const links = [];
 /** A string of Rust. */
 const string = (at, length) => (length === 0 ? "" : decodeBytes(memoryBytes().slice(at, at + length)));
 
-/** The longest time of a timer, in milliseconds; they fire at once for more. */
-const LONGEST_TIMEOUT = 2 ** 31 - 1;
-
 // ---- time ----
 
 export const now = () => performance.now();
 
+/** Infinity: none. */
 export function setTimer(link, milliseconds) {
   const owner = links[link];
   clearTimeout(owner.timer);
-  owner.timer = setTimeout(() => {
+  owner.timer = after(milliseconds, () => {
     spares.length = 0;
     core.handleTimeout(link);
-  }, Math.min(Math.max(0, milliseconds), LONGEST_TIMEOUT));
+  });
 }
 
-export const flushLater = (link) => flushObject(links[link]);
+export const flushLater = (link) => Number(flushObject(links[link]));
 
 // ---- the physical socket ----
 
@@ -34,10 +33,11 @@ export const dial = (link, url, length) => links[link].dial(string(url, length))
 export const bufferedAmount = (link) => links[link].physical.bufferedAmount;
 export const broke = (link, rule) => links[link].broke(rule);
 export const sentTooMuch = (link, length) => links[link].giveUp(`a physical message of ${length} is longer than any piece`);
+export const silent = (link) => links[link].silent();
 export const closeIdle = (link) => links[link].end(1000, "idle");
 
 /** Reports an error as one that nobody caught. Node.js has no function for it. */
-const report = globalThis.reportError ?? ((error) => queueMicrotask(() => {
+export const report = globalThis.reportError ?? ((error) => queueMicrotask(() => {
   throw error;
 }));
 

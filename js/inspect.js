@@ -25,6 +25,18 @@ export class Inspector extends EventTarget {
   #channels = new Map();
   #windows = { sent: DEFAULT_WINDOW, received: DEFAULT_WINDOW };
   #totals = { sent: total(), received: total() };
+  #notes;
+
+  /** @param {string[]} notes what is not as good as it could be */
+  constructor(notes) {
+    super();
+    this.#notes = notes;
+  }
+
+  /** What is not as good as it could be: links that are not shared, sockets that are native. */
+  get notes() {
+    return [...this.#notes];
+  }
 
   /** The traffic of the link since it was dialled or watched. */
   get sent() {

@@ -2,9 +2,10 @@
 // A link is never used again.
 import { Bytes } from "./events.js";
 import { ABNORMAL, CONNECTING, EVENT_ERROR, EVENT_MESSAGE, OPEN } from "./channel.js";
-import { core } from "./core.js";
-import { enqueue, receiveFrom } from "./delivery.js";
-import { links } from "./glue.js";
+import { core, onTrap } from "./core.js";
+import { deliverLater, enqueue, receiveFrom } from "./delivery.js";
+import { links, report } from "./glue.js";
+import { outside } from "./timers.js";
 import { utf8Length } from "./utf8.js";
 
 export const SUBPROTOCOL = "manysocket.v1";
@@ -51,6 +52,8 @@ export class Link {
   isLeft = false;
   /** The channel that was refused and goes on over another link. */
   #moving = null;
+  /** Whether channels whose opens are unanswered go on over another link. */
+  #moves = false;
   /** Of the wasm. */
   timer = 0;
 
@@ -59,7 +62,7 @@ export class Link {
    * @param {string} url
    * @param {object} options `WebSocket`, the native class; `idleTimeout`; `onopen`; `onclose`; `fallback`, null or what
    *   takes over the channels of a handshake that failed; `renew`, whether a refused
-   *   channel goes on over another link, which `reopen` then takes
+   *   channel goes on over another link; `onsilent`, for a link that may be dead; `reopen`, which opens a channel over another link
    */
   constructor(url, options) {
     this.#options = options;
@@ -67,6 +70,7 @@ export class Link {
     links[this.#core] = this;
     this.#url = url;
     queueMicrotask(() => core.dial(this.#core, url, url.length));
+    heedSigns();
   }
 
   get readyState() {
@@ -75,7 +79,7 @@ export class Link {
 
   /** Channels that have not ended. */
   get size() {
-    return core.channels(this.#core);
+    return this.#channels.length - this.#freeKeys.length;
   }
 
   /** For inspect.js. */
@@ -91,6 +95,7 @@ export class Link {
     const protocols = channel.offered.join(", ");
     channel.link = this;
     channel.isLater = this.physical !== null;
+    channel.mayMove &&= this.readyState === OPEN;
     channel.key = this.#freeKeys.pop() ?? this.#channels.length;
     this.#channels[channel.key] = channel;
     channel.number = core.open(this.#core, channel.key, target, target.length, protocols, protocols.length, headers, headers.length);
@@ -159,11 +164,9 @@ export class Link {
 
   /** @param {boolean} isSecond whether it is tried again, without the first batch in the URL (docs/protocol.md §3) */
   #connect(url, isSecond) {
-    const since = performance.now();
-    let mayDialAgain = !isSecond;
     let physical;
     try {
-      physical = new this.#options.WebSocket(url, SUBPROTOCOL);
+      physical = outside(() => new this.#options.WebSocket(url, SUBPROTOCOL));
     } catch (error) {
       // What Firefox throws where a Content Security Policy forbids it; it would for each native socket.
       console.error(`manysocket: ${url.split("?")[0]} cannot be connected to: ${error}`);
@@ -171,6 +174,14 @@ export class Link {
       return this.#lost(ABNORMAL, true);
     }
     physical.binaryType = "arraybuffer";
+    outside(() => this.#listen(physical, isSecond));
+    this.physical = physical;
+    if (this.#ending !== null) this.end(...this.#ending);
+  }
+
+  #listen(physical, isSecond) {
+    const since = performance.now();
+    let mayDialAgain = !isSecond;
     physical.addEventListener("open", () => {
       // Firefox opens a socket whose server chose no subprotocol.
       if (physical.protocol !== SUBPROTOCOL) return this.giveUp(`the server does not speak ${SUBPROTOCOL}`);
@@ -186,12 +197,10 @@ export class Link {
       if (this.physical !== physical) return;
       // A proxy may refuse the length or the form of the query.
       if (mayDialAgain && this.#ending === null && performance.now() - since < REFUSED_WITHIN) this.#connect(this.#url, true);
-      else this.#lost(ABNORMAL, true);
+      else this.#broken(ABNORMAL, true);
     });
-    physical.addEventListener("close", (event) => this.physical === physical && this.#lost(event, false));
+    physical.addEventListener("close", (event) => this.physical === physical && this.#broken(event, false));
     receiveFrom(physical, (data) => this.#receive(data));
-    this.physical = physical;
-    if (this.#ending !== null) this.end(...this.#ending);
   }
 
   #sendFirstBatch() {
@@ -216,8 +225,8 @@ export class Link {
   }
 
   failed(key, kind, status, words) {
-    if (this.#fallsBack) return;
     const channel = this.#channels[key];
+    if (this.#fallsBack || this.#goesOn(channel)) return;
     // The page's cookies may be newer than the link's handshake.
     if ((status === 401 || status === 403) && channel.isLater && channel.readyState === CONNECTING && this.#options.renew(this)) {
       this.#moving = channel;
@@ -233,8 +242,34 @@ export class Link {
     // It goes on as a native socket.
     if (this.#fallsBack) this.#options.fallback(channel);
     else if (channel === this.#moving) this.#options.reopen(channel);
+    else if (this.#goesOn(channel)) this.#reopen(channel);
     else channel.closed(close, unsent);
     this.#endIfLeft();
+  }
+
+  /** An open is not answered, and a PING neither. The opens go on over another link; this one may only be slow. */
+  silent() {
+    this.#options.onsilent();
+    for (const channel of [...this.#channels]) {
+      if (channel === undefined || channel.accepted || !channel.mayMove) continue;
+      this.abort(channel);
+      this.#reopen(channel);
+    }
+    this.#endIfLeft();
+  }
+
+  /** Something has happened that a connection may not survive: the link is asked for a sign of life. */
+  probe() {
+    core.probe(this.#core);
+  }
+
+  /** The wasm has trapped, and no longer knows this link. */
+  trapped() {
+    this.#core = GONE;
+    clearTimeout(this.timer);
+    for (const channel of this.#channels) channel?.fail();
+    this.physical?.close();
+    this.#options.onclose(ABNORMAL);
   }
 
   /** Ends the link because of what the server did, or did not do. */
@@ -260,6 +295,21 @@ export class Link {
     else core.receiveBinary(this.#core, data, data.byteLength);
   }
 
+  /** The connection has broken. Opens that are unanswered go on over another link; not where the server or the page wants to end it. */
+  #broken(event, hasFailed) {
+    this.#moves = this.#ending === null && event.code === ABNORMAL.code;
+    this.#lost(event, hasFailed);
+  }
+
+  #goesOn(channel) {
+    return this.#moves && !channel.accepted && channel.mayMove && channel.readyState === CONNECTING;
+  }
+
+  #reopen(channel) {
+    channel.mayMove = false;
+    this.#options.reopen(channel);
+  }
+
   /** The connection has ended; `hasFailed`: as one that fails does (WHATWG), with an error. */
   #lost(event, hasFailed) {
     // Already, if it failed, or this side gave it up.
@@ -277,6 +327,25 @@ export class Link {
     this.#channels[key] = undefined;
     this.#freeKeys.push(key);
   }
+}
+
+onTrap.push((error) => {
+  report(error);
+  for (const link of links.splice(0)) link?.trapped();
+  deliverLater();
+});
+
+let heeds = false;
+
+/** Has all links probed when a connection may have been lost unnoticed: a network that changes, a page that was frozen or hidden. */
+function heedSigns() {
+  if (heeds) return;
+  heeds = true;
+  const probe = () => globalThis.document?.visibilityState !== "hidden" && links.forEach((link) => link?.probe());
+  outside(() => {
+    for (const type of ["online", "pageshow"]) globalThis.addEventListener?.(type, probe);
+    for (const type of ["resume", "visibilitychange"]) globalThis.document?.addEventListener(type, probe);
+  });
 }
 
 /** As much of a server's words as fits a line: a console keeps a thousand, however long. */

@@ -20,6 +20,8 @@ export const FAIL = 8;
 export const CONSUMED = 9;
 /** Later channels use a new link; of no channel. */
 export const LEAVE = 10;
+/** The connection may have been lost unnoticed. */
+export const PROBE = 11;
 
 // From the worker.
 /** Value: how many bytes more the physical socket has sent. */

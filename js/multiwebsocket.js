@@ -8,10 +8,14 @@ import { defineJson } from "./json.js";
 import { Link } from "./link.js";
 import { defineRelative, resolve } from "./relative.js";
 import { Renewal } from "./renewal.js";
-import { core, failure } from "./core.js";
+import { core, failure, starting } from "./core.js";
 
 /** How long a link without sockets is kept: long enough for a page that closes one to open the next. */
 const IDLE_TIMEOUT = 10_000;
+
+const DOCS = "https://github.com/manysocket/manysocket/blob/main/docs/";
+const TROUBLE = `${DOCS}trouble.md`;
+const NATIVE_SOCKETS = `${DOCS}differences.md#sockets-that-are-not-virtual`;
 
 /**
  * A function, and those below it, whose code is loaded with the first call. What JavaScript itself asks a function for is its own
@@ -21,19 +25,34 @@ function later(load) {
   const made = Object.create(null);
   return new Proxy(async (...args) => (await load())(...args), {
     get: (target, name) =>
-      typeof name === "symbol" || /^(then|toString|valueOf|toJSON)$/.test(name)
+      typeof name === "symbol" || name in target || /^[_$@]|^(then|toJSON|prototype|nodeType|nodeName|tagName|asymmetricMatch|inspect)$/.test(name)
         ? target[name]
         : (made[name] ??= later(async () => (await load())[name])),
   });
 }
 
-const TROUBLE = "https://github.com/manysocket/manysocket/blob/main/docs/trouble.md";
+/** A URL, of a string or of what has one, such as `location`. */
+function toUrl(given) {
+  const text = `${given}`;
+  // A promise, say, or an object of options.
+  if (typeof given !== "string" && (typeof given !== "object" || /^(null|\[object .*)$/.test(text))) {
+    throw new TypeError(`Failed to construct 'MultiWebSocket': '${text}' is neither a URL nor a function that returns one.`);
+  }
+  return resolve(text);
+}
 
 class Multiplexer extends EventTarget {
-  #url;
+  /** Null until the page's function has been asked for it. */
+  #url = null;
+  /** The page's function, asked for each link; or null. */
+  #ask;
+  /** Whether it has been asked since the last link was dialled. */
+  #isFresh = false;
   #idleTimeout;
-  /** The part of the site that the server lets virtual sockets reach, with a slash at its end. */
+  /** The part of the site that the server lets virtual sockets reach. */
   #jail;
+  /** What is not as good as it could be, each said once on the console. */
+  #notes = [];
   /** The global `WebSocket` when this is made: the native class, or one that the page has put in its place. */
   #Native;
   #fallback;
@@ -51,12 +70,12 @@ class Multiplexer extends EventTarget {
   #provide = null;
   /** The watcher of the link, once it has been asked for (inspect.js). */
   #inspector = null;
-  /** Settles when it has been loaded; null if nothing is. */
-  #loading = null;
+  /** Settles when all is there that the next link needs; null if nothing is missing. */
+  #loading = starting;
 
   /**
-   * @param {string | URL} url where the server answers with the `manysocket.v1` subprotocol, relative to
-   *   the document's base URL
+   * @param {string | URL | (() => string | URL | Promise<string | URL>)} url where the server answers with the `manysocket.v1`
+   *   subprotocol, relative to the document's base URL; or a function that is asked for it before each link is dialled
    * @param {{ idleTimeout?: number, jail?: string, fallback?: boolean, shared?: boolean | string }} [options] `idleTimeout`: milliseconds for which
    *   a link without sockets is kept (default 10,000); `jail`: the path below which the server lets virtual sockets reach
    *   (default: the multiplexer's folder, as the server's); `fallback`: whether sockets become native where the multiplexer's
@@ -64,29 +83,31 @@ class Multiplexer extends EventTarget {
    *   name under which they do (default false)
    */
   constructor(url, { idleTimeout = IDLE_TIMEOUT, jail = ".", fallback = false, shared = false } = {}) {
+    if (arguments.length === 0) {
+      throw new TypeError("Failed to construct 'MultiWebSocket': 1 argument required, but only 0 present.");
+    }
     super();
     this.#Native = globalThis.WebSocket;
     if (this.#Native === undefined) {
       throw new TypeError("Failed to construct 'MultiWebSocket': No WebSocket: set globalThis.WebSocket; Node.js has one from version 22 on.");
     }
-    this.#url = resolve(`${url}`);
+    this.#ask = typeof url === "function" ? url : null;
+    if (this.#ask === null) this.#url = toUrl(url);
     this.#idleTimeout = idleTimeout;
-    this.#jail = new URL(jail, this.#url).pathname.replace(/\/*$/, "/");
+    this.#jail = jail;
     this.#fallback = fallback;
-    if (core === null) {
+    if (core === null && starting === null) {
       if (!fallback) {
         throw new TypeError("Failed to construct 'MultiWebSocket': No WebAssembly: it takes script-src 'wasm-unsafe-eval', or initialise() of manysocket/manual; or the option fallback.", { cause: failure });
       }
-      this.#hasNone = true;
+      this.#goNative(`there is no WebAssembly (${failure})`);
     }
     this.#shared = shared;
     if (shared) {
-      const use = ({ Port }) => {
-        this.#Link = Port;
-        this.#loading = null;
-      };
-      this.#loading = import("./port.js").then(use, () => use({ Port: Link }));
+      const port = import("./port.js").then(({ Port }) => (this.#Link = Port), () => this.#note("no shared link: its code cannot be loaded", TROUBLE));
+      this.#loading = Promise.all([starting, port]);
     }
+    this.#loading = this.#loading?.then(() => void (this.#loading = null)) ?? null;
     const WebSocket = defineWebSocket((channel, target) => this.#open(channel, target), this.#Native);
     const RelativeWebSocket = defineRelative(WebSocket);
     const JsonWebSocket = defineJson(RelativeWebSocket);
@@ -97,7 +118,7 @@ class Multiplexer extends EventTarget {
 
   /** The URL of the multiplexer. */
   get url() {
-    return this.#url.href;
+    return this.#url?.href ?? "";
   }
 
   /** The state of the link, with the numbers of `WebSocket.readyState`: 3 while there is none. */
@@ -133,7 +154,7 @@ class Multiplexer extends EventTarget {
   async inspect() {
     const { Inspector } = await import("./inspect.js");
     if (this.#inspector === null) {
-      this.#inspector = new Inspector();
+      this.#inspector = new Inspector(this.#notes);
       if (this.#link !== null) this.#inspector.watch(this.#link);
     }
     return this.#inspector;
@@ -154,15 +175,22 @@ class Multiplexer extends EventTarget {
     return (await import("./topic.js")).topic(url, { ...options, WebSocket: this.WebSocket });
   }
 
-  #open(channel, target) {
-    if (this.#hasNone || !this.#carries(target)) new Direct(channel, this.#Native);
-    else if (this.#provide !== null) this.#openWith(channel, this.#provide);
-    else if (this.#loading === null) this.#dialled().open(channel);
-    else this.#loading.then(() => this.#openLate(channel));
+  #open(channel, target, hasHeaders = false) {
+    // It may have been started late, and in vain.
+    const isMissing = core === null && this.#loading === null && !this.#hasNone;
+    if (isMissing && this.#fallback) this.#goNative(`there is no WebAssembly (${failure})`);
+    const isOutside = this.#url !== null && !this.#carries(target);
+    if (isOutside) this.#note(`sockets outside of ${new URL(this.#scope(), this.#url)} are native`, NATIVE_SOCKETS);
+    if (isOutside || this.#hasNone) return void new Direct(channel, this.#Native);
+    if (isMissing) return this.#openLate(channel, target, false);
+    if (this.#provide !== null && !hasHeaders) return void this.#openWith(channel, target, this.#provide);
+    if (this.#ask !== null && !this.#isFresh && !this.#hasLink()) this.#loading ??= this.#askUrl();
+    if (this.#loading !== null) this.#loading.then((isThere) => this.#openLate(channel, target, isThere, hasHeaders));
+    else this.#dialled().open(channel);
   }
 
   /** Opens a socket with headers that are asked for first; the socket's own count more. */
-  async #openWith(channel, provide) {
+  async #openWith(channel, target, provide) {
     try {
       channel.headers = toLines(await provide(), channel.headers);
     } catch (error) {
@@ -170,33 +198,68 @@ class Multiplexer extends EventTarget {
       channel.fail();
       return deliverLater();
     }
-    await this.#loading;
-    this.#openLate(channel);
+    this.#openLate(channel, target, true, true);
   }
 
   /** Opens a socket that has waited. The page may have closed it meanwhile. */
-  #openLate(channel) {
-    if (channel.readyState === CONNECTING) this.#dialled().open(channel);
+  #openLate(channel, target, isThere, hasHeaders) {
+    if (channel.readyState === CONNECTING && isThere !== false) this.#open(channel, target, hasHeaders);
     else channel.fail();
     deliverLater();
+  }
+
+  /** Asks the page's function for the URL of the next link; false if it gives none. */
+  async #askUrl() {
+    // The caller notes first that it waits.
+    await null;
+    try {
+      this.#url = toUrl(await this.#ask());
+      this.#isFresh = true;
+    } catch (error) {
+      console.error(`manysocket: no URL for a link: ${error}`);
+    }
+    this.#loading = null;
+    return this.#isFresh;
+  }
+
+  #note(text, link) {
+    if (this.#notes.includes(text)) return;
+    this.#notes.push(text);
+    console.info(`manysocket: ${text}. ${link}`);
+  }
+
+  #goNative(why) {
+    this.#hasNone = true;
+    this.#note(`sockets are native: ${why}`, TROUBLE);
+  }
+
+  #hasLink() {
+    return this.#link !== null && this.#link.readyState <= OPEN;
+  }
+
+  /** The path of the scope, with a slash at its end. */
+  #scope() {
+    return new URL(this.#jail, this.#url).pathname.replace(/\/*$/, "/");
   }
 
   /** Whether the server would open this URL (server/src/guard.rs has the other half), and sees of it what it would natively. */
   #carries({ origin, username, password, pathname }) {
     if (origin !== this.#url.origin || username !== "" || password !== "") return false;
-    return `${pathname}/`.startsWith(this.#jail) && !/%2f|%5c/i.test(pathname);
+    return `${pathname}/`.startsWith(this.#scope()) && !/%2f|%5c/i.test(pathname);
   }
 
   #dialled() {
-    if (this.#link === null || this.#link.readyState > OPEN) {
+    if (!this.#hasLink()) {
+      this.#isFresh = false;
       const link = new this.#Link(this.url, {
         WebSocket: this.#Native,
         idleTimeout: this.#idleTimeout,
         shared: this.#shared,
-        onrefused: (channels) => {
+        onrefused: (channels, why) => {
           this.#Link = Link;
           this.#link = null;
-          channels.forEach((channel) => this.#openLate(channel));
+          this.#note(`no shared link: ${why}`, TROUBLE);
+          channels.forEach((channel) => this.#openLate(channel, new URL(channel.url), true, true));
         },
         renew: () => {
           // Another socket may have been the first to be refused.
@@ -205,7 +268,11 @@ class Multiplexer extends EventTarget {
           if (begins) this.reconnect();
           return begins;
         },
-        reopen: (channel) => this.#openLate(channel),
+        onsilent: () => {
+          if (this.#link === link) this.reconnect();
+        },
+        // It has its headers.
+        reopen: (channel) => this.#openLate(channel, new URL(channel.url), true, true),
         onopen: () => {
           this.#isKnown = true;
           this.dispatchEvent(new Event("open"));
@@ -222,7 +289,7 @@ class Multiplexer extends EventTarget {
           if (!link.isLeft) this.dispatchEvent(closeEvent(close));
         },
         // Only a native socket that opens shows that the server is there, and has no multiplexer.
-        fallback: this.#fallback ? (channel) => new Direct(channel, this.#Native, () => (this.#hasNone = true)) : null,
+        fallback: this.#fallback ? (channel) => new Direct(channel, this.#Native, () => this.#goNative(`there is no multiplexer at ${this.url}`)) : null,
       });
       this.#link = link;
       this.#inspector?.watch(link);

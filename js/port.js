@@ -4,8 +4,9 @@ import { ABNORMAL, CLOSED, CONNECTING, EVENT_CLOSE, EVENT_ERROR, EVENT_MESSAGE, 
 import { deliverLater, enqueue, flushLater, receiveFrom } from "./delivery.js";
 import { Bytes } from "./events.js";
 import {
-  CLOSE_CHANNEL, CONSUMED, FAIL, FALLBACK, HELLO, LARGE, LEAVE, LINK_CLOSED, LINK_OPEN, OPEN_CHANNEL, SEND, SENT,
+  CLOSE_CHANNEL, CONSUMED, FAIL, FALLBACK, HELLO, LARGE, LEAVE, LINK_CLOSED, LINK_OPEN, OPEN_CHANNEL, PROBE, SEND, SENT,
 } from "./messages.js";
+import { after, outside } from "./timers.js";
 import { utf8Length } from "./utf8.js";
 // Imported for their place only: the code that this file and the entries share is then one chunk, and a page without a bundler makes
 // no further request.
@@ -14,6 +15,9 @@ import "./wasm.js";
 
 /** A message is not kept waiting for the task to end once it holds this much. */
 const ENOUGH = 32 * 1024;
+
+/** Nor so many milliseconds after the last message to the worker: the task may be long (src/page/link/mod.rs has the same). */
+const LONGEST_WAIT = 2;
 
 /**
  * What the page has taken of a channel is told with whatever else is told, and by itself once it is this much: an eighth of a
@@ -33,6 +37,7 @@ export class Port {
   #moved = [];
   #pending = 0;
   #flushing = false;
+  #flushedAt = 0;
   #consumed = new Set();
   /** Null until the page's lock is held: the worker must be able to see that this page is gone. */
   #port = null;
@@ -45,7 +50,7 @@ export class Port {
   /**
    * @param {string} url of the multiplexer
    * @param {object} options those of a Link; `shared`, true or a name: pages that give the same one share; `onrefused`: takes the
-   *   channels back if there can be no worker
+   *   channels back if there can be no worker, and a text that says why
    */
   constructor(url, options) {
     this.#options = options;
@@ -58,20 +63,28 @@ export class Port {
         this.flush();
         return new Promise((release) => (this.#release = release));
       };
-      navigator.locks.request(lock, hold).catch(() => this.#refused());
+      navigator.locks.request(lock, hold).catch((error) => this.#refused(error));
       const worker = new SharedWorker(new URL("./shared-worker.js", import.meta.url), {
         // For a script that turns out to be something else, such as a page, only a module has an `error` event.
         type: "module",
+        // What a page has sent while it is being closed is in the worker's queue: where the browser allows it, the worker outlives it.
+        extendedLifetime: true,
         // The version keeps copies apart that might not understand each other.
         name: `manysocket ${VERSION} ${options.shared} ${url}`,
       });
       const { port } = worker;
-      worker.onerror = () => this.#refused();
-      receiveFrom(port, (messages) => this.#receive(messages));
-      port.start();
-    } catch {
+      outside(() => {
+        worker.onerror = () => this.#refused("the script of its worker cannot be loaded");
+        receiveFrom(port, (messages) => this.#receive(messages));
+        port.start();
+        addEventListener("online", this.#probe);
+        addEventListener("pageshow", this.#probe);
+        document.addEventListener("resume", this.#probe);
+        document.addEventListener("visibilitychange", this.#probe);
+      });
+    } catch (error) {
       // None of that, a script of another origin, or a Content Security Policy that forbids it.
-      queueMicrotask(() => this.#refused());
+      queueMicrotask(() => this.#refused(error));
     }
   }
 
@@ -88,6 +101,11 @@ export class Port {
   inspected() {
     return { channels: Array.from(this.#entries.values(), ({ channel }) => channel) };
   }
+
+  /** Has the worker ask for a sign of life when the connection may have been lost unnoticed. */
+  #probe = () => {
+    if (this.#port !== null && document.visibilityState === "visible") this.#port.postMessage([PROBE, 0, null]);
+  };
 
   // ---- what channels ask for ----
 
@@ -154,20 +172,21 @@ export class Port {
 
   #tell(kind, channel, value) {
     this.#out.push(kind, channel.number, value);
-    if (this.#pending >= ENOUGH) this.flush();
-    else this.#flushSoon();
+    if (this.#flushSoon() || this.#pending >= ENOUGH) this.flush();
   }
 
+  /** Has what is queued sent when the task ends. Returns whether it is to be sent at once. */
   #flushSoon() {
-    if (this.#flushing) return;
+    const isFirst = !this.#flushing;
     this.#flushing = true;
-    flushLater(this);
+    return (isFirst && flushLater(this)) || performance.now() - this.#flushedAt > LONGEST_WAIT;
   }
 
   flush() {
     this.#flushing = false;
     if (this.#port === null) return;
     this.#pending = 0;
+    this.#flushedAt = performance.now();
     for (const entry of this.#consumed) {
       this.#out.push(CONSUMED, entry.channel.number, [entry.messages, entry.units]);
       entry.messages = entry.units = 0;
@@ -218,7 +237,7 @@ export class Port {
   #takeOwn(kind, value) {
     if (kind === HELLO) {
       // Its script may come from a cache.
-      if (value?.version !== VERSION) return this.#refused();
+      if (value?.version !== VERSION) return this.#refused(value === null ? "its worker has no WebAssembly" : "its worker is of another version");
       this.#greeted = true;
       // Granted when the worker is dead.
       navigator.locks.request(value.lock, { signal: this.#watch.signal }, () => this.#lost(ABNORMAL)).catch(() => {});
@@ -245,10 +264,10 @@ export class Port {
     clearTimeout(this.#idle);
     if (this.#entries.size > 0) return;
     const isOver = this.#readyState === CLOSED;
-    this.#idle = setTimeout(() => {
+    this.#idle = after(isOver ? 0 : this.#options.idleTimeout, () => {
       this.#ended({ code: 1000, reason: "idle", wasClean: true });
       this.#leave();
-    }, isOver ? 0 : this.#options.idleTimeout);
+    });
   }
 
   /** The link has ended, as far as this page is concerned. Channels that were opened meanwhile go on over the next. */
@@ -272,19 +291,23 @@ export class Port {
   }
 
   /** There can be no worker. */
-  #refused() {
+  #refused(why) {
     if (this.#greeted || this.#readyState === CLOSED) return;
     this.#readyState = CLOSED;
     const channels = [...this.#entries.values()].map(({ channel }) => channel);
     this.#entries.clear();
     this.#leave();
-    this.#options.onrefused(channels);
+    this.#options.onrefused(channels, why);
   }
 
   /** The worker sees the lock go, and with it the page. */
   #leave() {
     clearTimeout(this.#idle);
     this.#watch.abort();
+    removeEventListener("online", this.#probe);
+    removeEventListener("pageshow", this.#probe);
+    document.removeEventListener("resume", this.#probe);
+    document.removeEventListener("visibilitychange", this.#probe);
     this.#release?.();
     this.#port?.close();
     this.#port = null;

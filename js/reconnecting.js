@@ -1,4 +1,5 @@
 // A socket whose server speaks first, in JSON, and which is opened again when it is lost.
+import { after } from "./timers.js";
 
 // Milliseconds before the first new attempt, and the most that it doubles to: soon enough not to be noticed, and rare enough
 // that a thousand pages do not keep a server down. The actual time is random, so that they do not come all at once.
@@ -47,7 +48,7 @@ export class Reconnecting {
     if (this.#socket !== socket) return;
     this.#socket = null;
     if (!this.handlers.onclose(event)) return;
-    this.#timer = setTimeout(() => this.#open(), Math.random() * this.#delay);
+    this.#timer = after(Math.random() * this.#delay, () => this.#open());
     this.#delay = Math.min(this.#delay * 2, LAST_DELAY);
   }
 

@@ -2,11 +2,11 @@
 // separate script, with all that it needs inside.
 import wasm from "./manysocket_inline.js";
 import { Channel, EVENT_CLOSE, EVENT_MESSAGE, OPEN } from "./channel.js";
-import { deliverAll } from "./delivery.js";
+import { deliverAll, whileHeld } from "./delivery.js";
 import { toBytes } from "./inline.js";
 import { Link } from "./link.js";
 import {
-  CLOSE_CHANNEL, CONSUMED, FAIL, FALLBACK, HELLO, LARGE, LEAVE, LINK_CLOSED, LINK_OPEN, OPEN_CHANNEL, SEND, SENT,
+  CLOSE_CHANNEL, CONSUMED, FAIL, FALLBACK, HELLO, LARGE, LEAVE, LINK_CLOSED, LINK_OPEN, OPEN_CHANNEL, PROBE, SEND, SENT,
 } from "./messages.js";
 import { Renewal } from "./renewal.js";
 import { utf8Length } from "./utf8.js";
@@ -52,6 +52,9 @@ function dialled(url, idleTimeout) {
         return begins;
       },
       reopen: (remote) => dialled(url, idleTimeout).open(remote),
+      onsilent: () => {
+        if (link === dialling) link = link.leave();
+      },
     });
     link = dialling;
   }
@@ -127,7 +130,9 @@ class Page {
   constructor(port) {
     this.#port = port;
     port.onmessage = ({ data }) => {
-      for (let at = 0; at < data.length; at += 3) this.#take(data[at], data[at + 1], data[at + 2]);
+      whileHeld(() => {
+        for (let at = 0; at < data.length; at += 3) this.#take(data[at], data[at + 1], data[at + 2]);
+      });
     };
     isHeld.then(() => this.tell(HELLO, 0, core === null ? null : { version: VERSION, lock }));
   }
@@ -145,6 +150,7 @@ class Page {
       link = link?.leave() ?? null;
       return;
     }
+    if (kind === PROBE) return link?.probe();
     const remote = this.#remotes.get(id);
     // Ended, while this was on its way.
     if (remote === undefined || remote.link === null) return;

@@ -1,14 +1,16 @@
 // Text as UTF-8.
 
-const encoder = new TextEncoder();
-// `ignoreBOM`: a U+FEFF at the start of a message belongs to it.
-const decoder = new TextDecoder("utf-8", { ignoreBOM: true, fatal: true });
+// Made when they are first needed: an environment of tests may have none, and imports this all the same.
+let encoder;
+let decoder;
 
 /** Writes `text` to `target`, which is long enough; gives the bytes written. */
-export const encodeInto = (text, target) => encoder.encodeInto(text, target).written;
+export const encodeInto = (text, target) => (encoder ??= new TextEncoder()).encodeInto(text, target).written;
 
 /** Decodes a whole text run at once, ten times cheaper than message by message; null if it is not UTF-8. */
 export function decode(bytes) {
+  // `ignoreBOM`: a U+FEFF at the start of a message belongs to it.
+  decoder ??= new TextDecoder("utf-8", { ignoreBOM: true, fatal: true });
   try {
     return decoder.decode(bytes);
   } catch {

@@ -262,6 +262,9 @@ export function defineWebSocket(open, native) {
   return implement(WebSocket, "WebSocket");
 }
 
+/** In the order in which Chromium lists them; the constants and the methods follow. */
+const ATTRIBUTES = "url,readyState,bufferedAmount,onopen,onerror,onclose,extensions,protocol,onmessage,binaryType".split(",");
+
 /**
  * Gives a constructor the whole interface. Its objects bear a stamp.
  *
@@ -273,11 +276,14 @@ export function implement(Class, name, own = {}) {
   Object.setPrototypeOf(Class, EventTarget);
   const { prototype } = Class;
   Object.setPrototypeOf(prototype, EventTarget.prototype);
-  for (const source of [members, own]) Object.defineProperties(prototype, Object.getOwnPropertyDescriptors(source));
+  const descriptors = Object.getOwnPropertyDescriptors(members);
+  for (const name of ATTRIBUTES) Object.defineProperty(prototype, name, descriptors[name]);
   Object.defineProperty(prototype, Symbol.toStringTag, { value: "WebSocket", configurable: true });
   for (const [state, value] of Object.entries(STATES)) {
     for (const object of [Class, prototype]) Object.defineProperty(object, state, { value, enumerable: true });
   }
+  // Those that are there keep their places.
+  for (const source of [members, own]) Object.defineProperties(prototype, Object.getOwnPropertyDescriptors(source));
   Object.defineProperty(Class, "prototype", { writable: false });
   return Class;
 }

@@ -10,7 +10,10 @@ import type { Topic, TopicOptions } from "./topic.js";
  * ```
  */
 export interface MultiWebSocketOptions {
-  /** How long a link without sockets stays open, in milliseconds; `Infinity`: for ever. Default: 10,000. */
+  /**
+   * How long a link without sockets stays open, in milliseconds. Negative numbers and NaN count as 0, and what is above
+   * 2,147,483,647 (24.8 days) as for ever, `Infinity` included. Default: 10,000.
+   */
   idleTimeout?: number;
   /**
    * The scope: the path at and below which the multiplexer reaches. Sockets of other URLs are native. Set it to the server's own
@@ -83,7 +86,7 @@ export interface MultiWebSocket extends EventTarget {
   readonly RelativeWebSocket: RelativeWebSocketConstructor;
   /** The class of virtual sockets whose messages are values, as JSON. */
   readonly JsonWebSocket: JsonWebSocketConstructor;
-  /** The URL of the multiplexer. */
+  /** The URL of the multiplexer; `""` before a function has been asked for it. */
   readonly url: string;
   /** The state of the link, as in `WebSocket.readyState`; 3 (CLOSED) while there is none. */
   readonly readyState: number;
@@ -231,6 +234,8 @@ export interface Inspector extends EventTarget {
   readonly received: LinkTraffic;
   /** The sockets that have not ended. */
   readonly channels: InspectedChannel[];
+  /** What is not as good as it could be, and why: a link that is not shared, sockets that are native. The console says the same, once. */
+  readonly notes: string[];
   /** Whether the link is a shared worker's. Then its messages are not visible. */
   readonly isShared: boolean;
   /** Listens for each physical message. */
@@ -246,17 +251,21 @@ export interface Inspector extends EventTarget {
   ): void;
 }
 
+/** Where a multiplexer is: a URL, or a function that is asked for it before each link is dialled. */
+export type MultiplexerUrl = string | URL | (() => string | URL | Promise<string | URL>);
+
 /** See {@link MultiWebSocket}. `new` may be left out. */
 export interface MultiWebSocketConstructor {
   /**
    * Connects nothing yet.
-   * @param url the multiplexer's URL, relative to the document's base URL
-   * @throws {TypeError} without `WebSocket`, or without WebAssembly and `fallback`; the message says what to do
+   * @param url the multiplexer's URL, relative to the document's base URL; or a function that returns it or a promise of it, and is
+   *   called before each link is dialled
+   * @throws {TypeError} without a URL, for what is neither a URL nor a function, without `WebSocket`, or without WebAssembly and `fallback`; the message says what to do
    * @throws {DOMException} `SyntaxError` if the URL is invalid
    */
-  new (url: string | URL, options?: MultiWebSocketOptions): MultiWebSocket;
+  new (url: MultiplexerUrl, options?: MultiWebSocketOptions): MultiWebSocket;
   /** The same without `new`. */
-  (url: string | URL, options?: MultiWebSocketOptions): MultiWebSocket;
+  (url: MultiplexerUrl, options?: MultiWebSocketOptions): MultiWebSocket;
   /** The prototype of all instances. */
   readonly prototype: MultiWebSocket;
 }

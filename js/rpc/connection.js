@@ -1,4 +1,5 @@
 // The socket of one function, there when it is needed. Answers come in the order of the calls: the order tells them apart.
+import { after } from "../timers.js";
 import { RpcError } from "./error.js";
 
 export class Connection {
@@ -18,7 +19,7 @@ export class Connection {
   }
 
   /** @param {string} text @returns {Promise<unknown>} */
-  call(text, { timeout, signal }) {
+  call(text, { timeout = Infinity, signal }) {
     return new Promise((resolve, reject) => {
       signal?.throwIfAborted();
       const call = { text, sent: false, resolve, reject, settle };
@@ -35,10 +36,8 @@ export class Connection {
       // Before the event, too: it may be open and not have said so yet.
       if (socket.readyState === 1) this.#send();
       signal?.addEventListener("abort", abort);
-      if (timeout !== undefined && timeout !== Infinity) {
-        const late = () => this.#giveUp(call, new RpcError("timeout", `${this.#url} did not answer within ${timeout} ms`));
-        timer = setTimeout(late, timeout);
-      }
+      const late = () => this.#giveUp(call, new RpcError("timeout", `${this.#url} did not answer within ${timeout} ms`));
+      timer = after(timeout, late);
     });
   }
 
@@ -91,8 +90,8 @@ export class Connection {
 
   /** Closes the socket when it has not been needed for a while. */
   #rest() {
-    if (this.#calls.length > 0 || this.#idleTimeout === Infinity) return;
-    this.#idle = setTimeout(() => this.#socket?.close(), this.#idleTimeout);
+    if (this.#calls.length > 0) return;
+    this.#idle = after(this.#idleTimeout, () => this.#socket?.close());
     // Node.js would wait for it.
     this.#idle.unref?.();
   }

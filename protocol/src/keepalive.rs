@@ -7,6 +7,9 @@ use crate::Millis;
 /// arrived meanwhile have been read. 10 s is longer than any such queue takes.
 const GRACE: Millis = 10_000;
 
+/// A timer that is later than this has slept with its machine or tab: what arrived meanwhile has not been read.
+const LATE: Millis = 1_000;
+
 /// The timers of one side.
 #[derive(Debug)]
 pub(crate) struct Keepalive {
@@ -85,9 +88,21 @@ impl Keepalive {
         let ping = (self.interval > 0).then_some(self.next_ping);
         // A sign of life may come at any time, and the next suspicion is then two intervals away: before the end of this
         // one, if those are short. A host that leaves its timer running would come too late for it.
-        let look = self.suspected_until.map(|until| until.min(self.checked + 2 * self.expected));
+        let look = self.suspected_until.map(|until| {
+            if self.expected == 0 { until } else { until.min(self.checked + 2 * self.expected) }
+        });
         let death = look.or(self.suspect_at());
         ping.into_iter().chain(death).min()
+    }
+
+    /// Suspects the peer, unless it is suspected already. Returns whether to send a PING.
+    pub(crate) fn suspect(&mut self, now: Millis) -> bool {
+        let is_new = self.suspected_until.is_none();
+        if is_new {
+            self.suspected_until = Some(now + GRACE);
+            self.checked = now;
+        }
+        is_new
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Millis) -> Due {
@@ -98,9 +113,13 @@ impl Keepalive {
         }
         self.checked = now;
         match (self.suspected_until, self.suspect_at()) {
-            (Some(until), _) if now >= until => Due::Dead,
-            (None, Some(at)) if now >= at => {
+            (Some(until), _) if now >= until && now - until <= LATE => Due::Dead,
+            (Some(until), _) if now >= until => {
                 self.suspected_until = Some(now + GRACE);
+                Due::Ping
+            }
+            (None, Some(at)) if now >= at => {
+                self.suspect(now);
                 Due::Ping
             }
             _ => due,
@@ -145,6 +164,29 @@ mod tests {
             at = keepalive.next().expect("a timer");
         }
         assert_eq!(at, 401 + GRACE, "two intervals and the grace after the sign of life");
+    }
+
+    #[test]
+    fn a_machine_that_slept_while_the_peer_was_suspected_asks_again() {
+        for interval in [0, 100] {
+            let mut keepalive = Keepalive::new(0, 0);
+            keepalive.peer_promises(interval);
+            assert!(keepalive.suspect(0));
+            assert!(!keepalive.suspect(1), "once");
+            assert_eq!(keepalive.handle_timeout(GRACE + 60_000), Due::Ping, "interval {interval}");
+            assert_eq!(keepalive.handle_timeout(2 * GRACE + 60_000), Due::Dead, "interval {interval}");
+        }
+    }
+
+    #[test]
+    fn a_peer_that_is_suspected_before_its_time_has_the_same_grace() {
+        let mut keepalive = Keepalive::new(0, 0);
+        assert!(keepalive.suspect(5));
+        assert_eq!(keepalive.next(), Some(5 + GRACE));
+        keepalive.received(6);
+        assert_eq!(keepalive.next(), None);
+        assert!(keepalive.suspect(7));
+        assert_eq!(keepalive.handle_timeout(7 + GRACE), Due::Dead);
     }
 
     #[test]

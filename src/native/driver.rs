@@ -139,7 +139,7 @@ async fn redial(link: &Link, target: &Target, is_due: bool) -> Option<Wire> {
             None => match handle_timeout(link) {
                 // An attempt that takes longer than the protocol's client allows is given up.
                 Ok(Timeout::Dial) => dialling = Some(Box::pin(dial())),
-                Ok(Timeout::Drain) => {}
+                Ok(Timeout::Drain | Timeout::Silent) => {}
                 Ok(Timeout::Idle | Timeout::Lost) | Err(_) => return None,
             },
         }
@@ -239,7 +239,8 @@ impl Driver {
         }
         match handle_timeout(&self.link) {
             Ok(Timeout::Idle) => Err(End::Idle),
-            Ok(Timeout::Drain) => Ok(true),
+            // A program's open waits, or fails with the link.
+            Ok(Timeout::Drain | Timeout::Silent) => Ok(true),
             Ok(Timeout::Dial) => Err(End::Silent),
             Ok(Timeout::Lost) => Err(End::Lost),
             Err(violation) => Err(End::Violation(violation)),

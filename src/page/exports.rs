@@ -27,12 +27,6 @@ pub fn release(link: u32) {
     table::remove(link);
 }
 
-/// Channels that have not ended.
-#[wasm_bindgen]
-pub fn channels(link: u32) -> u32 {
-    table::with(link, |link| link.channels())
-}
-
 /// Opens a socket; 0 if the server's limit forbids another.
 #[wasm_bindgen]
 pub fn open(
@@ -69,7 +63,13 @@ pub fn consumed(link: u32, channel: u32, units: u32) {
 /// Closes a socket after its queued messages; code 0: none.
 #[wasm_bindgen]
 pub fn close(link: u32, channel: u32, code: u16, reason: JsString, units: u32) {
-    table::with(link, |link| link.close(channel, code, reason, units));
+    link::close(link, channel, code, reason, units);
+}
+
+/// Asks the server for a sign of life.
+#[wasm_bindgen]
+pub fn probe(link: u32) {
+    table::with(link, PageLink::probe);
 }
 
 /// Gives a socket up without an event.

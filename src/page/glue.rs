@@ -51,12 +51,13 @@ mod raw {
 
         /// Milliseconds of a monotonic clock.
         pub(crate) fn now() -> f64;
-        /// Has `timeout` called for a link in some milliseconds, in place of an earlier call.
+        /// Has `timeout` called for a link in some milliseconds, in place of an earlier call; Infinity: never.
         #[wasm_bindgen(js_name = setTimer)]
         pub(crate) fn set_timer(link: i32, milliseconds: f64);
-        /// Has `flush` called for a link once all that is sent in this task has been queued.
+        /// Has `flush` called for a link once all that is sent in this task has been queued; not 0 if the caller is to flush at
+        /// once, too.
         #[wasm_bindgen(js_name = flushLater)]
-        pub(crate) fn flush_later(link: i32);
+        pub(crate) fn flush_later(link: i32) -> i32;
 
         // ---- the physical socket ----
 
@@ -79,6 +80,8 @@ mod raw {
         /// Gives a link up that sent a physical message of this length.
         #[wasm_bindgen(js_name = sentTooMuch)]
         pub(crate) fn sent_too_much(link: i32, length: i32);
+        /// Opens the unanswered sockets of a link over another one.
+        pub(crate) fn silent(link: i32);
         /// Closes the physical socket of a link that no socket uses.
         #[wasm_bindgen(js_name = closeIdle)]
         pub(crate) fn close_idle(link: i32);
@@ -206,7 +209,7 @@ macro_rules! with_u32 {
 
 with_u32! {
     fn set_timer(link: u32, milliseconds: f64);
-    fn flush_later(link: u32);
+    fn flush_later(link: u32) -> u32 as u32;
     fn dial(link: u32, url: u32, length: u32);
     fn buffered_amount(link: u32) -> f64;
     fn send_text(link: u32, head: u32, length: u32, text: &JsString) -> f64;
@@ -214,6 +217,7 @@ with_u32! {
     fn send_array(link: u32, array: &Uint8Array);
     fn broke(link: u32, rule: u32);
     fn sent_too_much(link: u32, length: u32);
+    fn silent(link: u32);
     fn close_idle(link: u32);
     fn arrived_text(link: u32, key: u32, text: &JsString);
     fn arrived_binary(link: u32, key: u32, buffer: &ArrayBuffer, start: u32, length: u32);

@@ -17,6 +17,8 @@ initialise(new Uint8Array());
 const Class: typeof WebSocket = M.WebSocket;
 const socket: WebSocket = new M.WebSocket("ws://example.com/ws1", ["v1"]);
 globalThis.WebSocket = M.WebSocket;
+const called: WebSocket = M.WebSocket("ws://example.com/ws1", ["v1"]);
+const asked: MultiWebSocket = new MultiWebSocket(async () => new URL("ws://example.com/multiplexer"));
 class Mine extends M.WebSocket {
   readonly extra = Class.OPEN;
 }

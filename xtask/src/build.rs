@@ -124,8 +124,7 @@ fn locked<'a>(lock: &'a str, name: &str) -> Result<&'a str> {
 const START: &str = "
 let wasm;
 export function initSync({ module }) {
-  const compiled = module instanceof WebAssembly.Module ? module : new WebAssembly.Module(module);
-  wasm = new WebAssembly.Instance(compiled, __wbg_get_imports()).exports;
+  wasm = new WebAssembly.Instance(module, __wbg_get_imports()).exports;
   wasm.__wbindgen_start();
 }
 ";

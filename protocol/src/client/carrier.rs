@@ -13,6 +13,7 @@ impl<H: Host> Link<H> {
         if !self.connection.carrier_lost(now) {
             return false;
         }
+        self.silent_at = None;
         self.redial = Some(Redial::after(self.redial.as_ref(), now, random));
         true
     }

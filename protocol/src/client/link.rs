@@ -16,6 +16,13 @@ const OPENING: Millis = 240_000;
 /// How long a socket waits for the answer to its close once all before it has left: as long as Chromium waits natively.
 const CLOSING: Millis = 60_000;
 
+/// How long an open over a silent link waits before the server is asked for a sign of life. A native socket takes a round trip or
+/// three; answers that take longer are those of slow handlers.
+const UNANSWERED: Millis = 2_000;
+
+/// How long the server then has to show one, before opens go elsewhere: a round trip and a lost packet on a mobile network.
+const PROBED: Millis = 3_000;
+
 /// The close code for a message that is larger than this side accepts (RFC 6455 §7.4.1).
 const TOO_LARGE: u16 = 1009;
 
@@ -37,6 +44,9 @@ pub enum Timeout {
     Dial,
     /// Call [`Link::lost`]: the server no longer keeps the link.
     Lost,
+    /// Open sockets over another link, those again whose opens are unanswered: this one may be dead. Its other sockets stay until it
+    /// is known to be.
+    Silent,
 }
 
 /// One connection and the sockets over it. See the [module](super) for how to drive it.
@@ -48,6 +58,12 @@ pub struct Link<H: Host> {
     events: VecDeque<SocketEvent<H::Key, H::Message>>,
     /// No socket's deadline is before it.
     earliest_deadline: Option<Millis>,
+    /// The number of sockets that have one.
+    deadlines: usize,
+    /// When an open has been unanswered for too long on a link that has been silent since.
+    pub(super) silent_at: Option<Millis>,
+    /// Whether the server has been asked for a sign of life because of that.
+    is_probed: bool,
     idle_timeout: Option<Millis>,
     /// Since when no socket uses the link.
     idle_since: Option<Millis>,
@@ -80,6 +96,9 @@ impl<H: Host> Link<H> {
             sockets: 0,
             events: VecDeque::new(),
             earliest_deadline: None,
+            deadlines: 0,
+            silent_at: None,
+            is_probed: false,
             idle_timeout,
             idle_since: Some(now),
             handed: 0,
@@ -132,6 +151,10 @@ impl<H: Host> Link<H> {
         self.sockets += 1;
         self.idle_since = None;
         self.set_deadline(channel, now + OPENING);
+        // The physical handshake has a limit of its own.
+        if self.connection.is_established() && self.redial.is_none() && self.silent_at.is_none() {
+            self.silent_at = Some(now + UNANSWERED);
+        }
         Some(channel)
     }
 
@@ -202,6 +225,11 @@ impl<H: Host> Link<H> {
     /// else is sent.
     pub fn handshake(&mut self, max_bytes: u32, batch: &mut Batch<H::Payload>) {
         self.connection.handshake(max_bytes, batch);
+    }
+
+    /// Asks the server for a sign of life: something has happened that the connection may not have survived.
+    pub fn probe(&mut self, now: Millis) {
+        self.connection.probe(now);
     }
 
     /// Whether a physical binary message of `length` bytes is a payload rather than a batch.
@@ -312,6 +340,8 @@ impl<H: Host> Link<H> {
         }
         self.sockets = 0;
         self.earliest_deadline = None;
+        self.deadlines = 0;
+        self.silent_at = None;
     }
 
     // ---- events and time ----
@@ -324,7 +354,7 @@ impl<H: Host> Link<H> {
     /// When to call [`Link::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<Millis> {
         let redial = self.redial.as_ref().map(|redial| redial.at);
-        let sockets = earlier(self.earliest_deadline, self.idle_at());
+        let sockets = earlier(earlier(self.earliest_deadline, self.silent_at), self.idle_at());
         earlier(earlier(self.connection.poll_timeout(), sockets), redial)
     }
 
@@ -344,6 +374,15 @@ impl<H: Host> Link<H> {
         if self.idle_at().is_some_and(|at| at <= now) {
             self.idle_since = None;
             return Ok(Timeout::Idle);
+        }
+        if self.silent_at.is_some_and(|at| at <= now) {
+            if std::mem::replace(&mut self.is_probed, true) {
+                self.silent_at = None;
+                self.is_probed = false;
+                return Ok(Timeout::Silent);
+            }
+            self.connection.probe(now);
+            self.silent_at = Some(now + PROBED);
         }
         if let Some(redial) = &mut self.redial {
             if !self.connection.can_resume() {
@@ -365,8 +404,17 @@ impl<H: Host> Link<H> {
 
     fn set_deadline(&mut self, channel: Channel, at: Millis) {
         if let Some(entry) = self.entry(channel) {
-            entry.deadline = Some(at);
+            let is_new = entry.deadline.replace(at).is_none();
+            self.deadlines += usize::from(is_new);
             self.earliest_deadline = earlier(self.earliest_deadline, Some(at));
+        }
+    }
+
+    /// A socket has no deadline any more. The timers of a host have no purpose without any.
+    fn drop_deadline(&mut self, deadline: Option<Millis>) {
+        self.deadlines -= usize::from(deadline.is_some());
+        if self.deadlines == 0 {
+            self.earliest_deadline = None;
         }
     }
 
@@ -393,6 +441,9 @@ impl<H: Host> Link<H> {
 
     /// Turns the connection's events into those of sockets.
     fn take_events(&mut self, now: Millis, contents: &impl Source<H::Message>) -> Result<(), Violation> {
+        // A sign of life.
+        self.silent_at = None;
+        self.is_probed = false;
         while let Some(event) = self.connection.poll_event() {
             match event {
                 ConnectionEvent::Data { channel, kind, fin, span } => {
@@ -471,8 +522,9 @@ impl<H: Host> Link<H> {
             return self.fail_because(now, channel, Failure::Subprotocol { chosen: protocol });
         }
         entry.is_open = true;
-        entry.deadline = None;
+        let deadline = entry.deadline.take();
         let key = entry.key.clone();
+        self.drop_deadline(deadline);
         self.events.push_back(SocketEvent::Open { key, protocol });
     }
 
@@ -532,6 +584,7 @@ impl<H: Host> Link<H> {
 
     fn forget(&mut self, now: Millis, channel: Channel) -> Option<Entry<H>> {
         let entry = self.take(channel)?;
+        self.drop_deadline(entry.deadline);
         self.sockets -= 1;
         if self.sockets == 0 {
             self.idle_since = Some(now);

@@ -340,6 +340,13 @@ impl<P: Payload> Connection<P> {
         event
     }
 
+    /// Has the peer asked for a sign of life, as if it had been silent for long; without one, it is dead after ten seconds.
+    pub fn probe(&mut self, now: Millis) {
+        if self.peer.is_some() && self.keepalive.suspect(now) {
+            self.ping(now);
+        }
+    }
+
     /// Returns the time to call [`Connection::handle_timeout`]. While the peer is alive this time only moves later, so a
     /// host may leave an earlier timer running and ask again when it fires.
     pub fn poll_timeout(&self) -> Option<Millis> {

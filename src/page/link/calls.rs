@@ -16,15 +16,30 @@ pub(crate) fn open(
     protocols: (JsString, u32),
     headers: (JsString, u32),
 ) -> u32 {
-    let opened = with(link, |this| {
+    let (opened, is_urgent) = with(link, |this| {
         let offered = glue::to_string(&protocols.0, protocols.1);
         let [target, protocols, headers] =
             [target, protocols, headers].map(|(text, units)| Content::text(text, units));
-        this.flush_soon();
-        this.inner.open(glue::millis(), key, target, protocols, offered, headers)
+        let opened = this.inner.open(glue::millis(), key, target, protocols, offered, headers);
+        (opened, this.flush_soon())
     });
     tell_later(link);
+    if is_urgent {
+        flush(link);
+    }
     opened.unwrap_or_default()
+}
+
+/// Closes a socket; code 0: none.
+pub(crate) fn close(link: u32, channel: u32, code: u16, reason: JsString, units: u32) {
+    let is_urgent = with(link, |this| {
+        let code = (code != 0).then_some(code);
+        this.inner.close(glue::millis(), channel, code, Content::text(reason, units));
+        this.flush_soon()
+    });
+    if is_urgent {
+        flush(link);
+    }
 }
 
 /// Gives a socket up: `error`, then `close` with 1006.
@@ -51,6 +66,7 @@ pub(crate) fn handle_timeout(link: u32) {
     tell_later(link);
     match due {
         Some(Ok(Timeout::Idle)) => glue::close_idle(link),
+        Some(Ok(Timeout::Silent)) => glue::silent(link),
         Some(Ok(Timeout::Drain | Timeout::Dial | Timeout::Lost)) => flush(link),
         Some(Err(violation)) => broke(link, violation),
         None => {}

@@ -12,10 +12,14 @@ use manysocket_protocol::{Batch, HANDSHAKE_PARAMETER, Millis, Settings};
 
 use crate::page::glue::{self, JsString};
 use crate::page::payload::Content;
-pub(crate) use calls::{dial, fail, handle_timeout, lost, open};
+pub(crate) use calls::{close, dial, fail, handle_timeout, lost, open};
 use host::Page;
 pub(crate) use receive::{receive_binary, receive_text};
 pub(crate) use send::{flush, send_binary, send_text};
+
+/// Milliseconds without a flush after which the next message of the same task is sent at once: a task may be long.
+/// (`js/delivery.js` says whether the first of a task is.)
+const LONGEST_WAIT: f64 = 2.0;
 
 /// A link of a page.
 pub(crate) struct PageLink {
@@ -33,6 +37,8 @@ pub(crate) struct PageLink {
     /// Units queued since the last flush.
     pending: u32,
     flush_is_due: bool,
+    /// When the last flush was, in milliseconds.
+    flushed_at: f64,
     /// When the timer fires, if one runs.
     timer: Option<Millis>,
 }
@@ -52,26 +58,15 @@ impl PageLink {
             head: Vec::new(),
             pending: 0,
             flush_is_due: false,
+            flushed_at: 0.0,
             timer: None,
         }
-    }
-
-    /// Channels that have not ended.
-    pub(crate) fn channels(&self) -> u32 {
-        self.inner.channels()
     }
 
     /// The page took a message.
     pub(crate) fn consumed(&mut self, channel: u32, units: u32) {
         self.inner.consumed(channel, units);
         self.flush_if_due();
-    }
-
-    /// Closes a socket; code 0: none.
-    pub(crate) fn close(&mut self, channel: u32, code: u16, reason: JsString, units: u32) {
-        let code = (code != 0).then_some(code);
-        self.inner.close(glue::millis(), channel, code, Content::text(reason, units));
-        self.flush_soon();
     }
 
     /// Gives a socket up without an event.
@@ -99,11 +94,16 @@ impl PageLink {
         url
     }
 
-    /// Has queued messages sent when the task ends.
-    fn flush_soon(&mut self) {
-        if !std::mem::replace(&mut self.flush_is_due, true) {
-            glue::flush_later(self.number);
-        }
+    /// Asks the server for a sign of life.
+    pub(crate) fn probe(&mut self) {
+        self.inner.probe(glue::millis());
+        self.flush_if_due();
+    }
+
+    /// Has what is queued sent when the task ends. Returns whether it is to be sent at once, too.
+    fn flush_soon(&mut self) -> bool {
+        let is_first = !std::mem::replace(&mut self.flush_is_due, true);
+        is_first && glue::flush_later(self.number) != 0 || glue::now() - self.flushed_at > LONGEST_WAIT
     }
 
     /// The same, if there is anything to send.
@@ -115,12 +115,16 @@ impl PageLink {
         }
     }
 
-    /// Sets the timer, unless one runs that is early enough.
+    /// Sets the timer, unless one runs that is early enough, or clears it.
     fn set_timer(&mut self) {
-        let Some(at) = self.inner.poll_timeout() else { return };
-        if self.timer.is_none_or(|timer| at < timer) {
-            self.timer = Some(at);
-            glue::set_timer(self.number, at as f64 - glue::now());
+        let at = self.inner.poll_timeout();
+        let is_set = match (at, self.timer) {
+            (Some(at), Some(timer)) => timer <= at,
+            (at, timer) => at == timer,
+        };
+        if !is_set {
+            self.timer = at;
+            glue::set_timer(self.number, at.map_or(f64::INFINITY, |at| at as f64 - glue::now()));
         }
     }
 }

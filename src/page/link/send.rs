@@ -130,11 +130,7 @@ impl PageLink {
             return Queued::Refused;
         }
         self.pending += units;
-        if self.pending >= ENOUGH {
-            return Queued::Enough;
-        }
-        self.flush_soon();
-        Queued::Taken
+        if self.flush_soon() || self.pending >= ENOUGH { Queued::Enough } else { Queued::Taken }
     }
 
     /// Copies what credit held back of an array that the page has lent, or a link that is still being dialled.
@@ -160,6 +156,7 @@ impl PageLink {
     fn begin_flush(&mut self) -> Option<(u64, Millis)> {
         self.flush_is_due = false;
         self.pending = 0;
+        self.flushed_at = glue::now();
         self.set_timer();
         self.is_open.then(|| (self.sent(), glue::millis()))
     }
