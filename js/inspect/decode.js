@@ -2,7 +2,7 @@
 
 /** By number (docs/protocol.md §5). */
 const KINDS = ["TEXT", "TEXT_PART", "BINARY", "BINARY_PART", "RAW", "RAW_PART", "OPEN", "ACCEPT", "REFUSE", "CLOSE", "GRANT", "LINK", "OPEN_WITH"];
-const LINK_TYPES = ["HELLO", "PING", "PONG", "PATH"];
+const LINK_TYPES = ["HELLO", "PING", "PONG", "PATH", , , , , "ACK", "TOKEN", "RESUME", "RESUMED"];
 /** Shorter binary messages are batches (§2.4). */
 const LEAST_PAYLOAD = 4096;
 /** The key of `window` in a HELLO (§3.1). */
@@ -13,7 +13,7 @@ const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 /**
  * @typedef {object} Frame
  * @property {number} channel 0 for what concerns the link
- * @property {string} kind as in docs/protocol.md §5; `HELLO`, `PING`, `PONG`, `PATH` in place of `LINK`; `PAYLOAD` and `PAYLOAD_PART` for
+ * @property {string} kind as in docs/protocol.md §5; the name of its type in place of `LINK`; `PAYLOAD` and `PAYLOAD_PART` for
  *   the binary messages behind a RAW
  * @property {number} [units] of a message's piece
  * @property {string} [text] of a text, a target, a subprotocol, a reason, a path

@@ -13,7 +13,7 @@ test("its decoder reads the vectors that both ends replay", () => {
   for (const { hex, kind, channel = 0, ...fields } of frames) {
     const headers = Buffer.from(hex, "hex");
     const isBinary = kind.startsWith("BINARY");
-    const strings = isBinary ? [] : [fields.length, fields.target, fields.protocols, fields.protocol, fields.reason];
+    const strings = isBinary ? [] : [fields.length, fields.target, fields.protocols, fields.headers, fields.protocol, fields.reason];
     const text = "x".repeat(strings.reduce((sum, length) => sum + (length ?? 0), 0));
     const integer = (value) => (value < 128 ? [value] : [(value & 127) | 128, ...integer(value >>> 7)]);
     const batch = Buffer.concat([Buffer.from([...integer(headers.length), ...integer(text.length)]), headers, Buffer.from(text)]);
@@ -24,6 +24,7 @@ test("its decoder reads the vectors that both ends replay", () => {
     const string = fields.target ?? fields.protocol ?? fields.reason;
     if (string !== undefined) assert.equal(frame.text.length, string, hex);
     if (fields.protocols !== undefined) assert.equal(frame.protocols.length, fields.protocols, hex);
+    if (fields.headers !== undefined) assert.equal(frame.headers.length, fields.headers, hex);
     if (kind === "GRANT") assert.equal(frame.credit, fields.units, hex);
     const code = fields.code ?? fields.status;
     if (code !== undefined) assert.equal(frame.code, code, hex);
