@@ -10,6 +10,7 @@ use crate::connection::{Connection, ConnectionEvent, KEPT_EVENTS, MAX_REASON, Re
 use crate::content::{Columns, Contents, LoneText, Place};
 use crate::frame::Kind;
 use crate::frame::Resume;
+use crate::intake::Intake;
 use crate::message::{Data, Message, Physical, encode_batch};
 use crate::physical::HANDSHAKE_BYTES;
 use crate::settings::Settings;
@@ -27,7 +28,7 @@ const FRAMES: usize = 512;
 /// How a channel was closed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Close {
-    /// The close code; `None`: none was given (1005); 1006: aborted, without a closing handshake.
+    /// The close code; `None`: none was given (1005); 1006: aborted, without a closing handshake; [`FAILED`](crate::FAILED).
     pub code: Option<u16>,
     /// The reason, at most 123 bytes.
     pub reason: String,
@@ -165,6 +166,16 @@ impl Endpoint {
         self.connection.accept(channel, Data::str(protocol));
     }
 
+    /// Sets the largest message that an open channel takes, in units, in place of [`Settings::max_message`].
+    pub fn set_max_message(&mut self, channel: Channel, units: u32) {
+        self.connection.set_max_message(channel, units);
+    }
+
+    /// Sets which unfinished messages may continue. The host calls this whenever its memory has changed.
+    pub fn set_intake(&mut self, intake: Intake) {
+        self.connection.set_intake(intake);
+    }
+
     /// Refuses an open with an HTTP status and a reason for the log.
     pub fn refuse(&mut self, channel: Channel, status: u16, reason: &str) {
         self.connection.refuse(channel, status, Data::str(reason));
@@ -189,7 +200,7 @@ impl Endpoint {
 
     /// Closes this direction after everything queued, with a code (`None`: 1005) and a reason, cut
     /// to 123 bytes. Also the answer to [`Event::Closed`]. With a code that no Close frame may
-    /// carry (RFC 6455 §7.4) the peer sees 1006.
+    /// carry (RFC 6455 §7.4) the channel fails, as with [`FAILED`](crate::FAILED); with 1006 it is dropped.
     pub fn close(&mut self, channel: Channel, code: Option<u16>, reason: &str) {
         let most = reason.len().min(MAX_REASON as usize);
         let end = (0..=most).rev().find(|&at| reason.is_char_boundary(at)).unwrap_or_default();

@@ -108,8 +108,12 @@ pub(crate) struct Window {
     unread: u32,
     /// The cost of the last message as one piece, if it arrived in several; else 0.
     joined_cost: u32,
+    /// The largest message, in units.
+    pub(crate) max_message: u32,
     /// The message of which some pieces have arrived.
     partial: Option<Partial>,
+    /// A GRANT is due, and waits until the host has memory.
+    pub(crate) is_held_back: bool,
     /// The credit of the GRANT that waits to be sent, if there is one.
     pub(crate) grant_due: Option<u32>,
 }
@@ -137,7 +141,7 @@ pub(crate) enum Rejected {
 }
 
 impl Window {
-    pub(crate) fn new(size: u32) -> Self {
+    pub(crate) fn new(size: u32, max_message: u32) -> Self {
         Self {
             size,
             initial_size: size,
@@ -145,7 +149,9 @@ impl Window {
             credit: size,
             unread: 0,
             joined_cost: 0,
+            max_message,
             partial: None,
+            is_held_back: false,
             grant_due: None,
         }
     }
@@ -159,13 +165,8 @@ impl Window {
     ///
     /// # Errors
     /// Returns the reason if the peer may not send this piece.
-    pub(crate) fn receive(
-        &mut self,
-        kind: Kind,
-        fin: bool,
-        units: u32,
-        max_message: u32,
-    ) -> Result<(), Rejected> {
+    pub(crate) fn receive(&mut self, kind: Kind, fin: bool, units: u32) -> Result<(), Rejected> {
+        let max_message = self.max_message;
         let cost = units.checked_add(MESSAGE_OVERHEAD).ok_or(Rejected::NoCredit)?;
         self.credit = self.credit.checked_sub(cost).ok_or(Rejected::NoCredit)?;
         self.rate.count(cost);
@@ -198,6 +199,11 @@ impl Window {
     pub(crate) fn consumed(&mut self, messages: u32, units: u32) {
         let overhead = messages.saturating_mul(MESSAGE_OVERHEAD);
         self.unread = self.unread.saturating_sub(units.saturating_add(overhead));
+    }
+
+    /// Returns whether a message has not ended.
+    pub(crate) fn has_partial(&self) -> bool {
+        self.partial.is_some()
     }
 
     /// Returns whether a GRANT is worth a frame. Half of the window is, so that a stream costs two GRANTs a window.
@@ -249,12 +255,12 @@ mod tests {
 
     #[test]
     fn a_window_that_shrinks_still_grants() {
-        let mut window = Window::new(16 * 1024);
+        let mut window = Window::new(16 * 1024, u32::MAX);
         window.resize(100_000);
         assert!(window.grant());
         assert_eq!(window.grant_due.take(), Some(100_000 - 16 * 1024));
         // The sender has 45,000 left and a message of 50,000. 45,000 is less than half of the last grant, so it waits.
-        assert_eq!(window.receive(Kind::Binary, true, 55_000 - MESSAGE_OVERHEAD, u32::MAX), Ok(()));
+        assert_eq!(window.receive(Kind::Binary, true, 55_000 - MESSAGE_OVERHEAD), Ok(()));
         window.consumed(1, 55_000 - MESSAGE_OVERHEAD);
         assert!(window.wants_grant());
         window.resize(20_000);

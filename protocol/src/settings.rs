@@ -17,6 +17,10 @@ pub(crate) const MIN_PIECE: u32 = 4096;
 /// How far ids may exceed `max_channels`: opens that left before the client knew the limit.
 pub(crate) const CHANNEL_SLACK: u32 = 1024;
 
+/// The largest message of a client that imitates a browser, in units: browsers have no limit, and 256 MiB is half of the longest
+/// string of a page. HELLO holds it in four bytes.
+pub const CLIENT_MAX_MESSAGE: u32 = (256 << 20) - 1;
+
 /// Credit never exceeds this, so that no sum overflows on a peer that counts in 32 signed bits.
 pub(crate) const MAX_CREDIT: u32 = i32::MAX as u32;
 

@@ -2,7 +2,7 @@
 
 mod support;
 
-use manysocket_protocol::{Endpoint, Event, MESSAGE_OVERHEAD, Message, Physical, Settings, Side};
+use manysocket_protocol::{Endpoint, Event, Intake, MESSAGE_OVERHEAD, Message, Physical, Settings, Side};
 use support::pair::{Pair, SIDES};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -457,4 +457,96 @@ fn a_close_that_waits_behind_what_will_not_come_is_not_sent() {
         _ => None,
     });
     assert_eq!(closed, Some(1009), "1000 would say that all has come");
+}
+
+/// Joins two ends, with three channels open and messages that are larger than the credit.
+fn uploading() -> Pair {
+    let mut client = Endpoint::new(Side::Client, Settings::default(), 0);
+    for _ in 0..3 {
+        client.open("/", "");
+    }
+    let mut pair = Pair::new(client, Settings::default());
+    pair.connect();
+    for channel in 1..=3 {
+        pair.server.accept(channel, "");
+    }
+    pair.settle();
+    while pair.server.poll_event().is_some() {}
+    pair
+}
+
+#[test]
+fn unfinished_messages_wait_for_memory_and_lose_nothing() {
+    let mut pair = uploading();
+    pair.server.set_intake(Intake::None);
+    for channel in 1..=3 {
+        pair.client.send(channel, Message::binary(vec![0; 4_000_000]));
+    }
+    pair.settle();
+    assert_eq!(arrived(&mut pair.server), [], "each has spent its credit");
+    let held = pair.server.unfinished();
+    assert!(held <= 2 * 3 * Settings::default().window as usize, "{held}");
+
+    // Credit for one window at a time: the shortage comes back before a message has ended.
+    for _ in 0..2 {
+        pair.server.set_intake(Intake::One);
+        pair.server.set_intake(Intake::None);
+        pair.settle();
+        assert_eq!(arrived(&mut pair.server), []);
+    }
+    let more = pair.server.unfinished();
+    assert!(more > held, "{more}");
+    pair.server.set_intake(Intake::One);
+    pair.settle();
+    let mut all = arrived(&mut pair.server);
+    while all.len() < 3 {
+        // The host calls it whenever its memory has changed.
+        pair.server.set_intake(Intake::One);
+        pair.settle();
+        let more = arrived(&mut pair.server);
+        assert_eq!(more.len(), 1, "one goes on while others wait");
+        all.extend(more);
+    }
+    all.sort_unstable();
+    assert_eq!(all, [(1, 4_000_000), (2, 4_000_000), (3, 4_000_000)]);
+    assert_eq!(pair.server.unfinished(), 0);
+}
+
+#[test]
+fn a_channel_that_ends_gives_the_next_one_its_turn() {
+    let mut pair = uploading();
+    pair.server.set_intake(Intake::One);
+    for channel in 1..=3 {
+        pair.client.send(channel, Message::binary(vec![0; 1_000_000]));
+    }
+    // Each piece arrives by itself, so the first channel has the turn when it ends.
+    for channel in [1, 2] {
+        pair.client.abort(channel);
+    }
+    pair.settle();
+    pair.server.set_intake(Intake::One);
+    pair.settle();
+    assert_eq!(arrived(&mut pair.server), [(3, 1_000_000)]);
+}
+
+#[test]
+fn a_channel_may_take_more_than_others() {
+    let mut pair = uploading();
+    let most = Settings::default().max_message;
+    pair.server.set_max_message(1, most + 1);
+    pair.server.set_max_message(2, 10);
+    for (channel, size) in [(1, most + 1), (2, 11), (3, 11)] {
+        pair.client.send(channel, Message::binary(vec![0; size as usize]));
+    }
+    pair.settle();
+    let mut seen = Vec::new();
+    while let Some(event) = pair.server.poll_event() {
+        seen.push(match event {
+            Event::Message { channel, message } => (channel, message.units()),
+            Event::Oversize { channel } => (channel, 0),
+            other => panic!("{other:?}"),
+        });
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, [(1, most + 1), (2, 0), (3, 11)]);
 }

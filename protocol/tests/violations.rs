@@ -186,7 +186,7 @@ fn nothing_comes_after_close() {
 
 #[test]
 fn close_codes_are_those_of_rfc_6455() {
-    for code in [1u32, 999, 1004, 1005, 1015, 2999, 5000, 70_000] {
+    for code in [2u32, 999, 1004, 1005, 1015, 2999, 5000, 70_000] {
         let mut headers = vec![tag(1, CLOSE)];
         let mut rest = code;
         while rest > 127 {

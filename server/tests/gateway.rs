@@ -61,6 +61,10 @@ async fn seen(socket: Result<Socket, String>) -> Vec<String> {
                 log.push("lost".into());
                 return log;
             }
+            Received::Failed => {
+                log.push("failed".into());
+                return log;
+            }
         }
     }
 }
@@ -144,7 +148,7 @@ fn ends() -> Vec<(Vec<u8>, String, Option<u16>)> {
             None,
         )
     };
-    let broken = |bytes: Vec<u8>, code| (bytes, "lost".to_owned(), Some(code));
+    let broken = |bytes: Vec<u8>, code| (bytes, "failed".to_owned(), Some(code));
     vec![
         closed(1000, ""),
         closed(1001, "moving"),
@@ -207,7 +211,7 @@ async fn every_end_of_a_connection_reaches_the_page() {
 
 /// A browser fails the connection; the library would make a clean close of it.
 #[tokio::test]
-async fn a_code_that_must_not_be_sent_is_a_loss() {
+async fn a_code_that_must_not_be_sent_is_a_failure() {
     for code in [0_u16, 999, 1004, 1005, 1006, 1015, 2000, 5000] {
         let upstream = upstream(move |mut stream: TcpStream, head: String| async move {
             stream.write_all(accepting(&head, "").as_bytes()).await.expect("a client");
@@ -216,13 +220,13 @@ async fn a_code_that_must_not_be_sent_is_a_loss() {
         })
         .await;
         for kind in KINDS {
-            assert_eq!(seen(dial_through(kind, upstream, "").await).await, ["lost"], "{kind:?} {code}");
+            assert_eq!(seen(dial_through(kind, upstream, "").await).await, ["failed"], "{kind:?} {code}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_message_past_the_limit_is_a_loss() {
+async fn a_message_past_the_limit_is_a_failure() {
     // Its length says so; nothing more has to come.
     let length = u64::from(Settings::default().max_message) + 1;
     let header = [&[0x82, 127][..], &length.to_be_bytes()].concat();
@@ -236,7 +240,7 @@ async fn a_message_past_the_limit_is_a_loss() {
     })
     .await;
     for kind in KINDS {
-        assert_eq!(seen(dial_through(kind, upstream, "").await).await, ["lost"], "{kind:?}");
+        assert_eq!(seen(dial_through(kind, upstream, "").await).await, ["failed"], "{kind:?}");
     }
 }
 

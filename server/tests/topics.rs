@@ -401,7 +401,7 @@ async fn or_is_closed() {
             match slow.receive().await {
                 Received::Message(_) => {}
                 Received::Close(code, reason) => break (code, reason),
-                Received::Lost => panic!("{kind:?}: lost"),
+                Received::Lost | Received::Failed => panic!("{kind:?}: lost"),
             }
         };
         assert_eq!(code, Some(1013), "{kind:?}");

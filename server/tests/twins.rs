@@ -238,6 +238,44 @@ async fn the_handler_drops_its_socket() {
     .await;
 }
 
+/// A browser fails a connection on which the server sends a code that no Close frame may carry (RFC 6455 §7.4.1).
+#[tokio::test]
+async fn the_handler_fails_its_socket() {
+    let ours = async |Path(code): Path<u16>, upgrade: WebSocketUpgrade| {
+        upgrade.on_upgrade(async move |mut socket| {
+            socket.send(WsMessage::Text("last".into())).await.expect("open");
+            if code == 0 {
+                return socket.fail();
+            }
+            let frame = axum_ws::CloseFrame { code, reason: "".into() };
+            socket.send(WsMessage::Close(Some(frame))).await.expect("open");
+        })
+    };
+    let axums = async |Path(code): Path<u16>, upgrade: axum_ws::WebSocketUpgrade| {
+        upgrade.on_upgrade(async move |mut socket| {
+            socket.send(WsMessage::Text("last".into())).await.expect("open");
+            let frame = axum_ws::CloseFrame { code, reason: "".into() };
+            socket.send(WsMessage::Close(Some(frame))).await.expect("open");
+        })
+    };
+    let app = Router::new().route("/ours/{code}", any(ours)).route("/axums/{code}", any(axums));
+    let server = Server::start(app).await;
+    for kind in KINDS {
+        for path in
+            ["ours/0", "ours/1", "ours/999", "ours/1005", "ours/1006", "ours/1015", "ours/2999", "ours/5000"]
+        {
+            let mut socket = Socket::open(kind, &server, &format!("/{path}"), "", "").await.expect("open").0;
+            assert_eq!(socket.receive().await, text("last"), "{kind:?} {path}");
+            assert_eq!(socket.receive().await, Received::Failed, "{kind:?} {path}");
+        }
+        for path in ["axums/999", "axums/1006", "axums/5000"] {
+            let mut socket = Socket::open(kind, &server, &format!("/{path}"), "", "").await.expect("open").0;
+            assert_eq!(socket.receive().await, text("last"), "{kind:?} {path}");
+            assert_eq!(socket.receive().await, Received::Failed, "{kind:?} {path}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_page_vanishes() {
     everywhere(async |kind, form, server, heard| {

@@ -148,7 +148,7 @@ export const attacks = {
     await endless(wire, 15, () => batch().say(1, "x".repeat(3 * MIB)).say(2, "y".repeat(20), "textPart"), 84);
     await wire.send("3:still here");
   }, events: [FAILED, ["open"], ON], grows: MIB },
-  "a message past 64 MiB": { ...harmless((wire) => endless(wire, 70 * 16, () => `1+${"x".repeat(65_536)}`, 65_600), [OPENED_AND_FAILED, ON, ON]), grows: MIB },
+  "a message past 256 MiB": { ...harmless((wire) => endless(wire, 260 * 16, () => `1+${"x".repeat(65_536)}`, 65_600), [OPENED_AND_FAILED, ON, ON]), grows: MIB },
 
   // ---- floods ----
   "a million PINGs": { ...harmless(async (wire) => {

@@ -81,6 +81,8 @@ pub enum Failure {
     Unanswered,
     /// A message was larger than this side accepts.
     TooLarge,
+    /// The server failed the socket, for example because the server behind it broke the WebSocket protocol.
+    Server,
     /// The link broke, or never opened.
     Link,
     /// The application gave the socket up.
@@ -105,6 +107,7 @@ impl fmt::Display for Failure {
             Failure::TooMany => f.write_str("the server's limit of open channels is reached"),
             Failure::Unanswered => f.write_str("the server did not answer the open in time"),
             Failure::TooLarge => f.write_str("the server sent a message larger than this client accepts"),
+            Failure::Server => f.write_str("the server failed the socket"),
             Failure::Link => f.write_str("the link to the server broke or never opened"),
             Failure::GivenUp => f.write_str("the application gave the socket up"),
         }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::redial::Redial;
 use super::{Failure, Host, SocketClose, SocketEvent, Source, Unsent};
-use crate::connection::{Connection, ConnectionEvent, MAX_REASON, Span};
+use crate::connection::{Connection, ConnectionEvent, FAILED, MAX_REASON, Span};
 use crate::side::Side;
 use crate::transmit::{Batch, Payload, Transmit};
 use crate::violation::Rule;
@@ -530,16 +530,17 @@ impl<H: Host> Link<H> {
 
     fn on_closed(&mut self, now: Millis, channel: Channel, code: u32, reason: String, unsent: u64) {
         let code = u16::try_from(code).unwrap_or_default();
+        let failure = (code == FAILED).then_some(Failure::Server);
         let close = match code {
             0 => SocketClose { code: NO_CODE, reason, was_clean: true },
-            ABORTED => SocketClose::abnormal(),
+            ABORTED | FAILED => SocketClose::abnormal(),
             code => SocketClose { code, reason, was_clean: true },
         };
-        self.end(now, channel, None, close, unsent);
+        self.end(now, channel, failure, close, unsent);
         // RFC 6455 §5.5.1: the answer echoes the code. It does nothing if this side closed first.
         self.connection.close(
             channel,
-            Some(code).filter(|code| !matches!(code, 0 | &ABORTED)),
+            Some(code).filter(|code| !matches!(*code, 0 | ABORTED | FAILED)),
             H::Payload::default(),
         );
     }

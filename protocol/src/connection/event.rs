@@ -58,7 +58,7 @@ pub enum ConnectionEvent {
     Closed {
         /// The channel.
         channel: Channel,
-        /// The close code; 0: none was given (1005), 1006: aborted.
+        /// The close code; 0: none was given (1005), 1006: aborted, [`FAILED`](crate::FAILED): failed.
         code: u32,
         /// The reason.
         reason: Span,

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use crate::channel::{ChannelState, End, Receiving, Sending};
 use crate::flow_control::{Queue, Window};
 use crate::frame::Kind;
+use crate::intake::IntakeQueue;
 use crate::keepalive::{Due, Keepalive};
 use crate::open_limiter::AbortedOpenLimiter;
 use crate::resumption::Resumption;
@@ -26,6 +27,10 @@ pub(crate) use receive::{MAX_REASON, Runs};
 /// The close code that stands for "no closing handshake" (RFC 6455 §7.4.1). On the wire of a
 /// channel it aborts it (§7).
 const ABORTED: u32 = 1006;
+
+/// The close code of a channel that its sender has failed: the other end broke the WebSocket protocol (§7). No Close frame
+/// carries it.
+pub const FAILED: u16 = 1;
 
 /// Capacity for events that an idle link keeps. A larger buffer is freed, so that an idle link does not hold the memory of
 /// a burst.
@@ -79,6 +84,7 @@ pub struct Connection<P: Payload> {
     refusals: Refusals,
     /// The path of the URL that the client dialled (§3.2): a client sends it with its HELLO, a server has received it.
     dialled_path: String,
+    intake: IntakeQueue,
     hello_due: bool,
     ping_due: bool,
     pong_due: bool,
@@ -119,6 +125,7 @@ impl<P: Payload> Connection<P> {
             aborted_opens: AbortedOpenLimiter::new(settings.max_churn, now),
             refusals: Refusals::default(),
             dialled_path: String::new(),
+            intake: IntakeQueue::default(),
             hello_due: true,
             ping_due: false,
             pong_due: false,
@@ -194,13 +201,20 @@ impl<P: Payload> Connection<P> {
     /// Accepts an open with the chosen subprotocol (empty: none).
     pub fn accept(&mut self, channel: Channel, protocol: P) {
         let Some(peer) = self.peer else { return };
-        let window = Window::new(self.settings.window);
+        let window = Window::new(self.settings.window, self.settings.max_message);
         if let Some(state) = self.get(channel)
             && matches!((&state.sending, &state.receiving), (Sending::Opening, Receiving::Opening))
         {
             state.sending = Sending::Open(Queue::new(peer.window));
             state.receiving = Receiving::Open(window);
             self.control.push_back(Control::Accept { channel, protocol });
+        }
+    }
+
+    /// Sets the largest message that a channel takes, in units, in place of [`Settings::max_message`].
+    pub fn set_max_message(&mut self, channel: Channel, units: u32) {
+        if let Some(ChannelState { receiving: Receiving::Open(window), .. }) = self.get(channel) {
+            window.max_message = units;
         }
     }
 
@@ -271,18 +285,20 @@ impl<P: Payload> Connection<P> {
             + self.events.capacity() * size_of::<ConnectionEvent>()
             + self.ready.capacity() * size_of::<Channel>()
             + self.dialled_path.capacity()
+            + self.intake.bytes()
     }
 
     /// Closes this direction behind everything queued, with a code (`None`: 1005) and a reason. A channel that has not
-    /// opened yet is aborted. With a code that no Close frame may carry, the peer sees 1006, as a WebSocket that receives
-    /// such a frame.
+    /// opened yet is aborted. With a code that no Close frame may carry, the channel fails, as a WebSocket that receives such
+    /// a frame; with 1006 it is dropped.
     pub fn close(&mut self, channel: Channel, code: Option<u16>, reason: P) {
         match self.get(channel).map(|state| &state.sending) {
             Some(Sending::Opening) => self.abort(channel),
             Some(Sending::Open(_)) => {
                 let end = match code.map(u32::from) {
                     Some(code) if is_close_code(code) => End::Close { code, reason },
-                    Some(_) => End::Close { code: ABORTED, reason: P::default() },
+                    Some(ABORTED) => End::Close { code: ABORTED, reason: P::default() },
+                    Some(_) => End::Close { code: FAILED.into(), reason: P::default() },
                     None => End::Close { code: 0, reason: P::default() },
                 };
                 self.end(channel, end);

@@ -1,9 +1,10 @@
 //! Receiving: how the peer's frames change the state.
 
-use super::{ABORTED, Arriving, Connection, ConnectionEvent, Span, is_close_code};
-use crate::channel::{End, Receiving, Sending};
+use super::{ABORTED, Arriving, Connection, ConnectionEvent, FAILED, Span, is_close_code};
+use crate::channel::{ChannelState, End, Receiving, Sending};
 use crate::flow_control::{Queue, Rejected, Window};
 use crate::frame::{Frame, Kind};
+use crate::intake::Intake;
 use crate::settings::{CHANNEL_SLACK, Settings};
 use crate::side::Side;
 use crate::transmit::{LARGE, Payload};
@@ -218,7 +219,7 @@ impl<P: Payload> Connection<P> {
     }
 
     fn on_accept(&mut self, channel: Channel, protocol: Span) -> Result<(), Violation> {
-        let window = Window::new(self.settings.window);
+        let window = Window::new(self.settings.window, self.settings.max_message);
         let credit = self.peer.map_or(0, |peer| peer.window);
         let side = self.side();
         let state = self.expect(channel)?;
@@ -255,14 +256,15 @@ impl<P: Payload> Connection<P> {
     }
 
     fn on_close(&mut self, channel: Channel, code: u32, reason: Span) -> Result<(), Violation> {
-        if !(is_close_code(code) || matches!(code, 0 | ABORTED)) {
+        let is_without_code = matches!(code, 0 | ABORTED) || code == u32::from(FAILED);
+        if !is_close_code(code) && !is_without_code {
             return Err(Rule::CloseCode.on(channel));
         }
         // A text has at least as many bytes as units. A host that holds the bytes checks those.
         if reason.units > MAX_REASON {
             return Err(Rule::CloseReason.on(channel));
         }
-        if reason.units > 0 && matches!(code, 0 | ABORTED) {
+        if reason.units > 0 && is_without_code {
             return Err(Rule::CloseWithoutCode.on(channel));
         }
         let side = self.side();
@@ -306,7 +308,6 @@ impl<P: Payload> Connection<P> {
     }
 
     fn on_data(&mut self, channel: Channel, kind: Kind, fin: bool, span: Span) -> Result<(), Violation> {
-        let max_message = self.settings.max_message;
         self.rtt.data_received(channel, self.keepalive.last_received());
         let state = self.expect(channel)?;
         let window = match &mut state.receiving {
@@ -317,7 +318,7 @@ impl<P: Payload> Connection<P> {
             }
             Receiving::Ended => return Err(Rule::DataLate.on(channel)),
         };
-        match window.receive(kind, fin, span.units, max_message) {
+        match window.receive(kind, fin, span.units) {
             Ok(()) => self.events.push_back(ConnectionEvent::Data { channel, kind, fin, span }),
             Err(Rejected::NoCredit) => {
                 return Err(Rule::NoCredit.on(channel));
@@ -338,10 +339,52 @@ impl<P: Payload> Connection<P> {
                 self.events.push_back(ConnectionEvent::Oversize { channel, unsent });
             }
         }
-        if !fin {
+        if !fin && self.may_grant_piece(channel) {
             self.update_grant(channel);
         }
         Ok(())
+    }
+
+    /// Sets which unfinished messages may continue. The host calls this whenever its memory has changed.
+    pub fn set_intake(&mut self, intake: Intake) {
+        self.intake.intake = intake;
+        while !self.intake.is_empty() && self.may_continue() {
+            let Some(channel) = self.intake.next() else { break };
+            // The channel may have ended, and its number may be another's.
+            if let Some(ChannelState { receiving: Receiving::Open(window), .. }) = self.get(channel)
+                && std::mem::take(&mut window.is_held_back)
+            {
+                self.intake.favored = channel;
+                self.update_grant(channel);
+            }
+        }
+    }
+
+    /// Returns whether the credit of a piece that has arrived may return now. If not, the channel waits for it.
+    fn may_grant_piece(&mut self, channel: Channel) -> bool {
+        let is_next = self.intake.favored == channel || self.may_continue();
+        if is_next && self.intake.intake != Intake::None {
+            self.intake.favored = channel;
+            return true;
+        }
+        if let Some(ChannelState { receiving: Receiving::Open(window), .. }) = self.get(channel)
+            && !std::mem::replace(&mut window.is_held_back, true)
+        {
+            self.intake.hold_back(channel);
+        }
+        false
+    }
+
+    /// Returns whether a further message may continue.
+    fn may_continue(&self) -> bool {
+        match self.intake.intake {
+            Intake::All => true,
+            Intake::One => {
+                let favored = self.state(self.intake.favored).map(|state| &state.receiving);
+                !matches!(favored, Some(Receiving::Open(window)) if window.has_partial())
+            }
+            Intake::None => false,
+        }
     }
 
     /// Handles the peer's terminal frame. The peer no longer reads the queued messages (§7).

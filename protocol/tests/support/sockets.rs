@@ -424,7 +424,7 @@ impl Run {
                                 Failure::TooLarge => life.sent_too_large,
                                 Failure::Link => self.link_is_lost == Some(true) || !life.saw_open,
                                 Failure::GivenUp => life.gave_up,
-                                Failure::Refused { .. } => false,
+                                Failure::Refused { .. } | Failure::Server => false,
                             };
                             assert!(explained, "{:?}", life.failure);
                         }

@@ -150,7 +150,7 @@ impl Gateway {
     }
 
     /// Sets the size in bytes of the largest message in either direction; the default is 64 MiB. A larger message
-    /// closes the socket. [`Settings::max_message`](crate::Settings) limits virtual sockets, too.
+    /// closes the socket. Half of [`Limits::link_memory`](crate::Limits) limits virtual sockets, too.
     #[must_use]
     pub fn max_message_size(mut self, bytes: usize) -> Self {
         self.max_message = bytes;
@@ -192,9 +192,7 @@ impl Gateway {
             Ok(upgrade) => upgrade,
             Err(rejection) => return rejection.into_response(),
         };
-        if !upgrade.is_virtual() {
-            upgrade = upgrade.max_message_size(self.max_message).max_frame_size(self.max_message);
-        }
+        upgrade = upgrade.max_message_size(self.max_message).max_frame_size(self.max_message);
         let upstream = &self.upstream;
         match upstream.dial(target.clone(), self.headers(&parts), self.max_message).await {
             Ok(DialAnswer::Open(wire, mut headers)) => {

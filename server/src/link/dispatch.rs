@@ -9,7 +9,6 @@ use axum::extract::ConnectInfo;
 use axum::http::request::Parts;
 use axum::http::uri::Scheme;
 use axum::http::{Extensions, HeaderMap, HeaderValue, Request, StatusCode, header};
-use tokio::sync::oneshot;
 use tower::ServiceExt;
 
 use crate::access::forwarded::Forwarded;
@@ -18,8 +17,7 @@ use crate::access::open_headers;
 use crate::link::head;
 use crate::ws::in_memory_upgrade::Minted;
 use crate::ws::peer;
-use crate::ws::pipe::Pipe;
-use crate::ws::upgrade::Offer;
+use crate::ws::upgrade::{Offer, Waiting};
 
 /// Copies an extension of the handshake's request to those of virtual opens.
 pub(crate) type InheritExtension = fn(&Extensions, &mut Extensions);
@@ -48,8 +46,8 @@ pub(crate) struct Dispatcher {
 pub(crate) struct OpenAnswer {
     pub(crate) status: StatusCode,
     pub(crate) protocol: Option<HeaderValue>,
-    /// The sender for a handler that waits for its pipe.
-    pub(crate) waiting: Option<oneshot::Sender<Arc<Pipe>>>,
+    /// The handler that waits for its pipe.
+    pub(crate) waiting: Option<Waiting>,
     /// The connection for a handler that took hyper's upgrade instead of the offer.
     pub(crate) minted: Option<Minted>,
 }

@@ -4,11 +4,15 @@ use std::sync::Arc;
 use std::task::Context;
 use std::time::Duration;
 
+use manysocket_protocol::Intake;
 use tokio::time::Sleep;
 
 use crate::budget::{Budget, Reservation};
 use crate::limits::Limits;
 use crate::metrics::stats::Stats;
+
+/// The interval at which a link looks for memory while it holds messages back: others may have freed some.
+const RETRY: Duration = Duration::from_millis(50);
 
 /// A limit that a link has crossed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,17 +41,24 @@ impl LimitExceeded {
 #[derive(Debug)]
 pub(crate) struct LinkLimits {
     limits: Limits,
+    max_message: u32,
     stats: Stats,
     budget: Arc<Budget>,
     unfinished: Reservation,
+    intake: Intake,
+    retry: Deadline,
     stalled: Deadline,
     idle: Deadline,
 }
 
 impl LinkLimits {
-    pub(crate) fn new(limits: Limits, stats: Stats, budget: Arc<Budget>) -> Self {
+    /// `max_message` is that of the protocol's settings.
+    pub(crate) fn new(limits: Limits, max_message: u32, stats: Stats, budget: Arc<Budget>) -> Self {
         Self {
+            max_message,
             unfinished: Reservation::new(Arc::clone(&budget)),
+            intake: Intake::All,
+            retry: Deadline::new(RETRY),
             stalled: Deadline::new(limits.stall_timeout),
             idle: Deadline::new(limits.idle_timeout),
             limits,
@@ -56,9 +67,9 @@ impl LinkLimits {
         }
     }
 
-    /// Checks the memory limits. The link calls it after receiving; `unfinished` is the number of bytes in incomplete
-    /// messages.
-    pub(crate) fn check_memory(&mut self, unfinished: usize) -> Result<(), LimitExceeded> {
+    /// Checks the memory limits, and returns which unfinished messages may continue. The link calls it after receiving;
+    /// `unfinished` is the number of bytes in incomplete messages.
+    pub(crate) fn check_memory(&mut self, unfinished: usize) -> Result<Intake, LimitExceeded> {
         self.unfinished.set(unfinished);
         let (link, total) = self.budget.taken();
         if link > self.limits.link_memory {
@@ -72,7 +83,26 @@ impl LinkLimits {
         } else {
             self.stats.budgets().relieve();
         }
-        Ok(())
+        let Limits { link_memory, total_memory, .. } = self.limits;
+        // Three eighths, and a message that takes half: the rest is for the handlers' messages and the windows.
+        let has_much = link > link_memory / 8 * 3
+            || (total > total_memory / 2 && link > total_memory / 2 / self.stats.links().max(1));
+        self.intake = if !has_much {
+            Intake::All
+        } else if link - unfinished > link_memory / 4 {
+            // Whole messages wait for their handlers.
+            Intake::None
+        } else {
+            Intake::One
+        };
+        Ok(self.intake)
+    }
+
+    /// Returns the largest message of a channel whose handler has a limit of its own, if that is above the protocol's: at
+    /// most half of what a link may hold, so that one message cannot end it.
+    pub(crate) fn max_message(&self, own_limit: Option<usize>) -> Option<u32> {
+        let most = own_limit?.min(self.limits.link_memory / 2);
+        u32::try_from(most).ok().filter(|&most| most > self.max_message)
     }
 
     /// Sets the task to wake when the memory of all links is full and this link holds most of it.
@@ -99,6 +129,10 @@ impl LinkLimits {
         idle: bool,
         cx: &mut Context<'_>,
     ) -> Option<LimitExceeded> {
+        while self.retry.poll(self.intake != Intake::All, cx) {
+            self.retry.running = None;
+            cx.waker().wake_by_ref();
+        }
         if self.stalled.poll(stalled, cx) {
             return Some(LimitExceeded::STALL_TIMEOUT);
         }

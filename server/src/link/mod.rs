@@ -26,7 +26,9 @@ use std::time::Duration;
 
 use axum::extract::ws::CloseFrame;
 use axum::http::request::Parts;
-use manysocket_protocol::{Channel, Close, Endpoint, Event, Millis, Physical, Refusals, Side, Violation};
+use manysocket_protocol::{
+    Channel, Close, Endpoint, Event, FAILED, Millis, Physical, Refusals, Side, Violation,
+};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, Sleep};
 use tracing::{debug, warn};
@@ -122,6 +124,8 @@ pub(crate) struct Link {
     /// The multiplexer's own path.
     pub(crate) path: Arc<str>,
     pub(crate) limits: Limits,
+    /// The largest message of a channel whose handler has no limit of its own, in units.
+    pub(crate) max_message: u32,
     pub(crate) stats: Stats,
     pub(crate) _counted: Counted,
     pub(crate) departure: Departure,
@@ -142,7 +146,7 @@ impl Link {
             opened: 0,
             due_pipes: VecDeque::new(),
             leaving: Vec::new(),
-            spending: LinkLimits::new(self.limits, self.stats.clone(), Arc::clone(&budget)),
+            spending: LinkLimits::new(self.limits, self.max_message, self.stats.clone(), Arc::clone(&budget)),
             budget,
             signals: Arc::default(),
             pings: Pings::default(),
@@ -365,7 +369,9 @@ impl Task {
         };
         let socket = socket.as_ref().map_or(0, FramedSocket::held);
         let buffers = endpoint.unfinished() + endpoint.held_bytes() + socket + tls;
-        self.spending.check_memory(IDLE + head + tables + opening + buffers)
+        let intake = self.spending.check_memory(IDLE + head + tables + opening + buffers)?;
+        self.link.endpoint.set_intake(intake);
+        Ok(())
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
@@ -461,7 +467,8 @@ impl Task {
         match self.channels.get_mut(&channel) {
             Some(ChannelState::Waiting { .. } | ChannelState::Opening(_)) => self.give_up(channel),
             Some(ChannelState::Open { pipe, closed_by, .. }) => {
-                pipe.push(if close.code == Some(1006) { Incoming::Lost } else { Incoming::Close(close) });
+                let is_lost = matches!(close.code, Some(1006 | FAILED));
+                pipe.push(if is_lost { Incoming::Lost } else { Incoming::Close(close) });
                 if closed_by.replace(Side::Client) == Some(Side::Server) {
                     self.channels.remove(&channel);
                 } else {

@@ -157,6 +157,11 @@ impl Task {
         self.link
             .endpoint
             .accept(channel, protocol.as_ref().and_then(|name| name.to_str().ok()).unwrap_or_default());
+        // The limit of a handler with axum's own extractor is its own business.
+        let own_limit = waiting.as_ref().map_or(Some(usize::MAX), |waiting| waiting.max_message_size);
+        if let Some(units) = self.spending.max_message(own_limit) {
+            self.link.endpoint.set_max_message(channel, units);
+        }
         let pipe = Arc::new(Pipe::new(
             channel,
             Arc::clone(&self.signals),
@@ -167,7 +172,7 @@ impl Task {
         self.channels.insert(channel, state);
         self.start_drain(&pipe);
         let pipe = match waiting {
-            Some(waiting) => waiting.send(pipe).err(),
+            Some(waiting) => waiting.pipe.send(pipe).err(),
             None => Some(pipe),
         };
         // If no handler waits any more, the page sees a connection that breaks at once.

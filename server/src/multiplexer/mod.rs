@@ -481,6 +481,7 @@ async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Respons
             scope,
             path,
             limits,
+            max_message: settings.max_message,
             stats,
             _counted: counted,
             departure,

@@ -53,13 +53,12 @@ where
             let answered = async { while socket.next().await.is_some_and(|next| is_message(&next)) {} };
             let _ = timeout(CLOSE_TIMEOUT, answered).await;
         }
-        Err(code) => {
-            socket.lose();
-            if let Some(code) = code {
-                // The close code reports the breach of RFC 6455 (§7.1.7).
-                let frame = CloseFrame { code, reason: "".into() };
-                let _ = to_wire.send(Message::Close(Some(frame))).await;
-            }
+        Err(None) => socket.lose(),
+        Err(Some(code)) => {
+            // A browser fails a connection whose server does not keep to RFC 6455, and tells the server (§7.1.7).
+            socket.fail();
+            let frame = CloseFrame { code, reason: "".into() };
+            let _ = to_wire.send(Message::Close(Some(frame))).await;
         }
     }
 }

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::AsyncWrite;
 
+use super::frame::opcode::CONTINUATION;
 use super::mask::mask;
 
 /// The bytes that are gathered before a write: past 32 KiB larger writes gain nothing.
@@ -23,6 +24,12 @@ const PARTS: usize = 16;
 /// The buffer of small frames is kept when it is empty and no larger than this, so that a lone small message needs none of
 /// its own.
 const KEEP: usize = 256;
+
+/// The largest content of a client's frame, in bytes. Chromium cuts messages there, and servers limit the size of a frame.
+const PIECE: usize = 128 * 1024;
+
+/// The bit of the last frame of a message.
+const FIN: u8 = 0x80;
 
 /// Frames of this side, in order.
 #[derive(Debug)]
@@ -55,10 +62,31 @@ impl Output {
         self.shared + self.begun + self.tail.capacity() + self.parts.capacity() * size_of::<Bytes>()
     }
 
-    /// Adds a frame (RFC 6455 §5.2).
+    /// Adds a message or a control frame. A client cuts large messages into frames.
     pub(crate) fn push(&mut self, opcode: u8, content: Bytes) {
-        let masked = if self.masks { 0x80 } else { 0 };
-        self.tail.push(0x80 | opcode);
+        if !self.masks {
+            return self.push_frame(FIN | opcode, None, content);
+        }
+        // In its place, if nobody else has it.
+        let mut rest = content.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&*shared));
+        let mut opcode = opcode;
+        while rest.len() > PIECE {
+            self.push_masked(opcode, rest.split_to(PIECE));
+            opcode = CONTINUATION;
+        }
+        self.push_masked(FIN | opcode, rest);
+    }
+
+    fn push_masked(&mut self, first: u8, mut content: BytesMut) {
+        let key = key();
+        mask(&mut content, key, 0);
+        self.push_frame(first, Some(key), content.freeze());
+    }
+
+    /// Adds a frame (RFC 6455 §5.2), whose content is masked with the key.
+    fn push_frame(&mut self, first: u8, key: Option<[u8; 4]>, content: Bytes) {
+        let masked = if key.is_some() { 0x80 } else { 0 };
+        self.tail.push(first);
         match content.len() {
             length @ 0..=125 => self.tail.push(masked | length as u8),
             length @ 126..=0xffff => {
@@ -70,23 +98,11 @@ impl Output {
                 self.tail.extend_from_slice(&(length as u64).to_be_bytes());
             }
         }
-        let key = self.masks.then(key);
         self.tail.extend_from_slice(key.as_ref().map_or(&[], |key| key));
         if content.len() < SHARE {
-            let start = self.tail.len();
             self.tail.extend_from_slice(&content);
-            mask(&mut self.tail[start..], key.unwrap_or_default(), 0);
             return;
         }
-        let content = match key {
-            Some(key) => {
-                // In its place, if nobody else has it.
-                let mut content = content.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&*shared));
-                mask(&mut content, key, 0);
-                content.freeze()
-            }
-            None => content,
-        };
         let mut tail = Bytes::from(std::mem::take(&mut self.tail));
         tail.advance(std::mem::take(&mut self.written));
         self.shared += tail.len() + content.len();

@@ -11,7 +11,7 @@ use futures_util::task::AtomicWaker;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use manysocket_protocol::{self as protocol, Close};
+use manysocket_protocol::{self as protocol, Close, FAILED};
 
 use crate::budget::Reservation;
 use crate::ws::frame::Broken;
@@ -24,7 +24,7 @@ use crate::ws::pipe::{Incoming, Pipe};
 /// - [`recv`](WebSocket::recv) gives [`Message::Close`] once when the page closes, then `None`. The answer goes out when
 ///   the handler next reads or flushes, or drops the socket, with the page's code unless the handler closes with another.
 /// - A page or network that goes away without a closing handshake gives an error once, then `None`.
-/// - A socket that is dropped without a close looks to the page like a lost connection (1006).
+/// - A socket that is dropped without a close looks to the page like a lost connection (1006); see [`fail`](WebSocket::fail).
 /// - [`send`](WebSocket::send) waits while the page is slow to read.
 /// - The browser answers a [`Message::Ping`] with a [`Message::Pong`] of the same payload, once it has what was sent before.
 #[derive(Debug)]
@@ -76,6 +76,27 @@ impl WebSocket {
         match &self.0 {
             Inner::Native(_) => None,
             Inner::Virtual(socket) => Some(socket.pipe.reservation()),
+        }
+    }
+
+    /// Fails the connection behind what has been sent: the page sees `error`, then `close` with 1006. A server that breaks
+    /// RFC 6455 has the same effect, and so this stands for one behind this server. Dropping the socket loses the connection
+    /// instead: the page sees `close` with 1006 only.
+    pub fn fail(mut self) {
+        match &mut self.0 {
+            Inner::Native(native) => {
+                native.owes_answer = false;
+                if let Some(socket) = &mut native.socket {
+                    // A browser fails a connection on which it receives a code that no Close frame may carry (RFC 6455 §7.4.1).
+                    // Nothing is sent if this side has closed.
+                    native.breach = socket.start_close(Some((ABNORMAL, ""))).err().and(native.breach);
+                    let _ = socket.poll_flush_unpin(&mut Context::from_waker(Waker::noop()));
+                }
+            }
+            Inner::Virtual(socket) => {
+                socket.answer = None;
+                socket.pipe.close(failed());
+            }
         }
     }
 
@@ -280,6 +301,8 @@ impl Virtual {
             Message::Close(frame) => {
                 self.answer = None;
                 self.pipe.close(match frame {
+                    // To a browser it is a frame that breaks RFC 6455.
+                    Some(CloseFrame { code: ABNORMAL, .. }) => failed(),
                     Some(CloseFrame { code, reason }) => {
                         Close { code: Some(code), reason: reason.to_string() }
                     }
@@ -307,8 +330,16 @@ impl Drop for Virtual {
     fn drop(&mut self) {
         self.answer();
         // RFC 6455 §7.1.5: without a Close frame the page sees 1006. Nothing happens if there has been one.
-        self.pipe.close(Close { code: Some(1006), reason: String::new() });
+        self.pipe.close(Close { code: Some(ABNORMAL), reason: String::new() });
     }
+}
+
+/// The close code that stands for "no closing handshake" (RFC 6455 §7.4.1).
+const ABNORMAL: CloseCode = 1006;
+
+/// The end of a socket that fails.
+fn failed() -> Close {
+    Close { code: Some(FAILED), reason: String::new() }
 }
 
 /// The error of a native socket, too.

@@ -42,9 +42,17 @@ const NATIVE: Config = Config {
 /// the pipe once the response has come back through all layers as 101.
 #[derive(Debug, Clone)]
 pub(crate) struct Offer {
-    waiting: Arc<Mutex<Option<oneshot::Sender<Arc<Pipe>>>>>,
+    waiting: Arc<Mutex<Option<Waiting>>>,
     /// The link.
     peer: u64,
+}
+
+/// A handler that waits for its pipe.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) pipe: oneshot::Sender<Arc<Pipe>>,
+    /// The handler's own limit on messages, in bytes.
+    pub(crate) max_message_size: Option<usize>,
 }
 
 impl Offer {
@@ -52,14 +60,15 @@ impl Offer {
         Self { waiting: Arc::default(), peer }
     }
 
-    fn take_up(&self) -> oneshot::Receiver<Arc<Pipe>> {
-        let (sender, receiver) = oneshot::channel();
-        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+    fn take_up(&self, max_message_size: Option<usize>) -> oneshot::Receiver<Arc<Pipe>> {
+        let (pipe, receiver) = oneshot::channel();
+        let waiting = Waiting { pipe, max_message_size };
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(waiting);
         receiver
     }
 
-    /// Where to send the pipe, if a handler waits for it.
-    pub(crate) fn taken(&self) -> Option<oneshot::Sender<Arc<Pipe>>> {
+    /// The handler that waits for the pipe, if there is one.
+    pub(crate) fn taken(&self) -> Option<Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
@@ -131,7 +140,8 @@ impl<F> WebSocketUpgrade<F> {
         self.configure(|config| config.accept_unmasked = accept)
     }
 
-    /// The largest message that the handler takes, in bytes: 64 MiB. A larger one is an error, and ends the socket.
+    /// The largest message that the handler takes, in bytes: 64 MiB. A larger one is an error, and ends the socket. A virtual
+    /// socket takes at most half of [`Limits::link_memory`](crate::Limits).
     pub fn max_message_size(mut self, max: usize) -> Self {
         match &mut self.kind {
             Kind::Native { config, .. } => config.max_message = max,
@@ -194,7 +204,7 @@ impl<F> WebSocketUpgrade<F> {
                 (Box::pin(opening), response)
             }
             Kind::Virtual { offer, max_message_size } => {
-                let accepted = offer.take_up();
+                let accepted = offer.take_up(max_message_size);
                 let opening = async move {
                     let not_101 = |_| Error::new("the response was not 101 in the end");
                     let pipe = accepted.await.map_err(not_101)?;

@@ -18,7 +18,7 @@ use std::time::Duration;
 use axum::Router;
 use futures_util::{SinkExt, StreamExt};
 use manysocket_protocol::{
-    Endpoint, Event, HANDSHAKE_PARAMETER, Message, Physical, SUBPROTOCOL, Settings, Side,
+    Endpoint, Event, FAILED, HANDSHAKE_PARAMETER, Message, Physical, SUBPROTOCOL, Settings, Side,
 };
 use manysocket_server::{Multiplexer, Stats};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -188,7 +188,10 @@ pub(crate) enum Socket {
 pub(crate) enum Received {
     Message(Message),
     Close(Option<u16>, String),
+    /// The connection broke: a page sees `close` with 1006.
     Lost,
+    /// The server broke RFC 6455: a page sees `error` before that.
+    Failed,
 }
 
 impl Socket {
@@ -265,11 +268,14 @@ impl Socket {
                         let _ = timeout(PATIENCE, wire.next()).await;
                         let close = frame.map(|frame| (u16::from(frame.code), frame.reason.to_string()));
                         return match close {
+                            // How the library reports a code that no Close frame may carry (RFC 6455 §7.4.1).
+                            Some((1002, reason)) if reason == "Protocol violation" => Received::Failed,
                             Some((code, reason)) => Received::Close(Some(code), reason),
                             None => Received::Close(None, String::new()),
                         };
                     }
                     Some(Ok(_)) => {}
+                    Some(Err(error)) if is_breach(&error) => return Received::Failed,
                     Some(Err(_)) | None => return Received::Lost,
                 }
             },
@@ -279,6 +285,7 @@ impl Socket {
                     Received::Message(message)
                 }
                 Event::Closed { close, .. } if close.code == Some(1006) => Received::Lost,
+                Event::Closed { close, .. } if close.code == Some(FAILED) => Received::Failed,
                 Event::Closed { close, .. } => {
                     link.endpoint.close(*channel, close.code, "");
                     link.flush().await;
@@ -302,6 +309,17 @@ impl Socket {
     /// Goes away without a closing handshake.
     pub(crate) fn vanish(self) {
         drop(self);
+    }
+}
+
+/// Whether the server broke RFC 6455, so that a browser fails the connection.
+fn is_breach(error: &ts::Error) -> bool {
+    match error {
+        ts::Error::Protocol(error) => {
+            !matches!(error, ts::error::ProtocolError::ResetWithoutClosingHandshake)
+        }
+        ts::Error::Utf8(_) | ts::Error::Capacity(_) => true,
+        _ => false,
     }
 }
 

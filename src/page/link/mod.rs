@@ -8,7 +8,7 @@ mod send;
 
 use manysocket_protocol::client;
 use manysocket_protocol::physical::HANDSHAKE_BYTES;
-use manysocket_protocol::{Batch, HANDSHAKE_PARAMETER, Millis, Settings};
+use manysocket_protocol::{Batch, CLIENT_MAX_MESSAGE, HANDSHAKE_PARAMETER, Millis, Settings};
 
 use crate::page::glue::{self, JsString};
 use crate::page::payload::Content;
@@ -47,7 +47,7 @@ impl PageLink {
     /// Makes a link that is about to be dialled.
     pub(crate) fn new(number: u32, idle_timeout: Option<Millis>) -> Self {
         // The server pings: a timer in a page sleeps when its tab does (docs/protocol.md §8).
-        let settings = Settings::new().ping_interval(0);
+        let settings = Settings::new().ping_interval(0).max_message(CLIENT_MAX_MESSAGE);
         Self {
             number,
             inner: client::Link::new(settings, idle_timeout, glue::millis()),

@@ -1,4 +1,4 @@
-//! Handlers that use more of a WebSocket than an echo does, below `/report`: pings, large messages, what the request holds.
+//! Handlers that use more of a WebSocket than an echo does, below `/report` and `/test`: pings, failures, large messages, what the request holds.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -22,6 +22,7 @@ pub(crate) fn routes() -> Router {
         .route("/report/heartbeat", any(heartbeat))
         .route("/report/heartbeat-axum", any(heartbeat_axum))
         .route("/report/pong", any(pong))
+        .route("/test/fail", any(fail))
         .route("/report/push-axum", any(push_axum))
         .route("/report/large", any(large))
         .route("/report/large-axum", any(large_axum))
@@ -89,6 +90,15 @@ async fn pong(upgrade: WebSocketUpgrade) -> Response {
                 let _ = socket.send(Message::Text(text.into())).await;
             }
         }
+    })
+}
+
+/// Fails at the first message, after an answer.
+async fn fail(upgrade: WebSocketUpgrade) -> Response {
+    upgrade.on_upgrade(async |mut socket| {
+        let _ = socket.recv().await;
+        let _ = socket.send(Message::Text("last".into())).await;
+        socket.fail();
     })
 }
 
