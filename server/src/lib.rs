@@ -144,6 +144,8 @@ pub mod rpc;
 mod site;
 #[cfg(feature = "documents")]
 pub mod state;
+#[cfg(any(feature = "documents", feature = "rpc"))]
+mod surrogates;
 #[cfg(feature = "topics")]
 pub mod topic;
 #[cfg(feature = "site")]

@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use tracing::Span;
 
 use crate::access::excerpt::excerpt;
-use crate::json::well_formed;
+use crate::surrogates::well_formed;
 
 use super::arguments::{Peer, SMALL, lane};
 use super::caller::Caller;

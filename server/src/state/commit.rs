@@ -7,7 +7,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tracing::error;
 
-use crate::json::{Object, well_formed};
+use crate::json::Object;
+use crate::surrogates::well_formed;
 
 use super::answer::{Answer, Conflict, MAX_SHOWN, Refusal};
 use super::log::Entry;

@@ -3,36 +3,26 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
-use axum::extract::Request;
 use axum::extract::ws::{Message, Utf8Bytes, close_code};
 use axum::http::header;
-use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get};
 use futures_util::stream;
-use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::broadcast::{Receiver, Sender, channel};
 
-use crate::site::endpoint::{Endpoint, original_uri};
 use crate::site::sse::{encode, event_stream};
 use crate::ws::socket::{WebSocket, close};
-use crate::ws::upgrade::WebSocketUpgrade;
 
-use super::Topics;
-use super::hub::Refused;
 use super::lock::lock;
-use super::policy::TopicPolicy;
 
 /// Changes that a watcher may be behind. Further behind, it gets the whole list again.
 const BACKLOG: usize = 64;
 
 /// A subscriber as others see it: a name, and what else the policy tells of it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Member {
     name: String,
-    #[serde(skip_serializing_if = "Value::is_null")]
     about: Value,
 }
 
@@ -47,6 +37,13 @@ impl Member {
     pub fn about(mut self, about: impl Into<Value>) -> Self {
         self.about = about.into();
         self
+    }
+
+    fn to_json(&self) -> Value {
+        match &self.about {
+            Value::Null => json!({ "name": self.name }),
+            about => json!({ "name": self.name, "about": about }),
+        }
     }
 }
 
@@ -105,7 +102,7 @@ impl Members {
         *count += 1;
         if *count == 1 {
             // Nobody may watch.
-            let _ = presence.place.changes.send(json!({ "joined": known }).to_string().into());
+            let _ = presence.place.changes.send(json!({ "joined": known.to_json() }).to_string().into());
         }
         drop(state);
         presence
@@ -121,8 +118,8 @@ impl Presence {
 }
 
 impl State {
-    fn list(&self) -> Vec<&Member> {
-        self.members.values().map(|(_, member)| member).collect()
+    fn list(&self) -> Vec<Value> {
+        self.members.values().map(|(_, member)| member.to_json()).collect()
     }
 }
 
@@ -147,13 +144,32 @@ impl Drop for Presence {
 }
 
 /// Somebody who watches the members of a topic.
-struct Watcher {
+pub(super) struct Watcher {
     presence: Presence,
     /// What changes; `None` before the list has been sent.
     changes: Option<Receiver<Utf8Bytes>>,
 }
 
 impl Watcher {
+    /// Returns one that watches a topic.
+    pub(super) fn new(members: &Arc<Members>, topic: &str) -> Self {
+        Self { presence: members.join(topic), changes: None }
+    }
+
+    /// Returns the list, as JSON.
+    pub(super) fn list(&self) -> Response {
+        let (list, _) = self.presence.watch();
+        ([(header::CONTENT_TYPE, "application/json")], list.as_str().to_owned()).into_response()
+    }
+
+    /// Returns the messages as Server-Sent Events.
+    pub(super) fn events(self) -> Response {
+        event_stream(stream::unfold(self, async |mut watcher| {
+            let message = Message::Text(watcher.next().await);
+            Some((encode(&message, None).unwrap_or_default(), watcher))
+        }))
+    }
+
     /// Returns the next message. Nothing is lost if the future is dropped.
     async fn next(&mut self) -> Utf8Bytes {
         if let Some(changes) = &mut self.changes {
@@ -168,7 +184,8 @@ impl Watcher {
         list
     }
 
-    async fn run(mut self, mut socket: WebSocket) {
+    /// Sends the messages to a socket, until either end closes it.
+    pub(super) async fn run(mut self, mut socket: WebSocket) {
         loop {
             tokio::select! {
                 message = socket.recv() => match message {
@@ -186,54 +203,5 @@ impl Watcher {
                 }
             }
         }
-    }
-}
-
-impl<P: TopicPolicy> Topics<P> {
-    /// Returns an endpoint that lists who is on a topic, for a path one segment below that of the topics, such as
-    /// `/chatrooms/{room}/members`. The policy names the [members](TopicPolicy::member), and who may subscribe to a topic may watch.
-    /// `docs/topics.md` has the messages.
-    pub fn members<S: Clone + Send + Sync + 'static>(&self) -> Endpoint<S> {
-        let (socket, events, list) = (self.clone(), self.clone(), self.clone());
-        let socket = any(async move |request: Request| {
-            let (mut parts, _) = request.into_parts();
-            let upgrade = match WebSocketUpgrade::checked(&mut parts).await {
-                Ok(upgrade) => upgrade,
-                Err(refusal) => return refusal,
-            };
-            match socket.watcher(&parts).await {
-                Ok(watcher) => upgrade.on_upgrade(move |socket| watcher.run(socket)),
-                Err(refusal) => refusal,
-            }
-        });
-        let events = get(async move |request: Request| match events.watcher(&request.into_parts().0).await {
-            Ok(watcher) => event_stream(stream::unfold(watcher, async |mut watcher| {
-                let message = Message::Text(watcher.next().await);
-                Some((encode(&message, None).unwrap_or_default(), watcher))
-            })),
-            Err(refusal) => refusal,
-        });
-        let list = get(async move |request: Request| match list.watcher(&request.into_parts().0).await {
-            Ok(watcher) => {
-                let state = lock(&watcher.presence.place.state);
-                let list = json!({ "members": state.list() }).to_string();
-                ([(header::CONTENT_TYPE, "application/json")], list).into_response()
-            }
-            Err(refusal) => refusal,
-        });
-        Endpoint::new(socket)
-            .title("Who is on a topic")
-            .usage("Connect: the first message lists the members, the others say who joins and who leaves.")
-            .events(events)
-            .http(list)
-    }
-
-    /// Admits somebody who wants to watch the members of the topic above a path.
-    async fn watcher(&self, parts: &Parts) -> Result<Watcher, Response> {
-        let path = original_uri(&parts.extensions, &parts.uri).path();
-        let (topic, _) = path.rsplit_once('/').unwrap_or_default();
-        let name = self.hub.name(topic).map_err(Refused::into_response)?;
-        self.policy.accept(&name, parts).await?;
-        Ok(Watcher { presence: self.hub.members().join(&name), changes: None })
     }
 }

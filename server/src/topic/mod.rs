@@ -59,7 +59,7 @@ mod positions;
 mod ring;
 mod subscriber;
 
-use std::convert::Infallible;
+use std::convert::{Infallible, identity};
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -69,7 +69,7 @@ use axum::extract::ws::Message;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any_service, get};
+use axum::routing::{any, any_service, get};
 use futures_util::future::BoxFuture;
 use futures_util::stream;
 use tower::Service;
@@ -85,6 +85,7 @@ use crate::ws::upgrade::WebSocketUpgrade;
 use hub::{Hub, Refused};
 use limits::TopicLimits;
 pub use members::Member;
+use members::Watcher;
 pub use policy::{AllowAll, SlowSubscriber, TopicPolicy, Verdict};
 pub use positions::Positions;
 use positions::Since;
@@ -262,6 +263,46 @@ impl<P: TopicPolicy> Topics<P> {
             )
             .listing(self.listing())
             .events(read)
+    }
+
+    /// Returns an endpoint that lists who is on a topic, for a path one segment below that of the topics, such as
+    /// `/chatrooms/{room}/members`. The policy names the [members](TopicPolicy::member), and who may subscribe to a topic may watch.
+    /// `docs/topics.md` has the messages.
+    pub fn members<S: Clone + Send + Sync + 'static>(&self) -> Endpoint<S> {
+        let (socket, events, list) = (self.clone(), self.clone(), self.clone());
+        let socket = any(async move |request: Request| {
+            let (mut parts, _) = request.into_parts();
+            let upgrade = match WebSocketUpgrade::checked(&mut parts).await {
+                Ok(upgrade) => upgrade,
+                Err(refusal) => return refusal,
+            };
+            match socket.watcher(&parts).await {
+                Ok(watcher) => upgrade.on_upgrade(move |socket| watcher.run(socket)),
+                Err(refusal) => refusal,
+            }
+        });
+        let events = get(async move |request: Request| {
+            let watcher = events.watcher(&request.into_parts().0).await;
+            watcher.map_or_else(identity, Watcher::events)
+        });
+        let list = get(async move |request: Request| {
+            let watcher = list.watcher(&request.into_parts().0).await;
+            watcher.map_or_else(identity, |watcher| watcher.list())
+        });
+        Endpoint::new(socket)
+            .title("Who is on a topic")
+            .usage("Connect: the first message lists the members, the others say who joins and who leaves.")
+            .events(events)
+            .http(list)
+    }
+
+    /// Admits a watcher of the members of the topic above a path.
+    async fn watcher(&self, parts: &Parts) -> Result<Watcher, Response> {
+        let path = original_uri(&parts.extensions, &parts.uri).path();
+        let (topic, _) = path.rsplit_once('/').unwrap_or_default();
+        let name = self.hub.name(topic).map_err(Refused::into_response)?;
+        self.policy.accept(&name, parts).await?;
+        Ok(Watcher::new(self.hub.members(), &name))
     }
 
     /// Returns the limits of new topics. Positions are of one process.
