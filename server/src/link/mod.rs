@@ -13,6 +13,7 @@ mod limits_watch;
 mod opens;
 mod pings;
 pub(crate) mod registry;
+mod reopens;
 pub(crate) mod resumptions;
 mod turn;
 
@@ -42,6 +43,7 @@ use crate::link::flush::{FlushScheduler, Woken};
 use crate::link::limits_watch::{LimitExceeded, LinkLimits};
 use crate::link::pings::Pings;
 use crate::link::registry::Registered;
+use crate::link::reopens::Reopens;
 use crate::link::resumptions::{Place, ResumeRules, Socket};
 use crate::link::turn::{STRIDE, Turn};
 use crate::metrics::stats::{Counted, Stats, Traffic};
@@ -75,9 +77,9 @@ enum ChannelState {
     /// The open waits for earlier opens.
     Waiting { place: u64, asked: Asked, _share: Reservation },
     /// The application is handling the open.
-    Opening(AbortHandle),
+    Opening { handle: AbortHandle, path: Arc<str> },
     /// A handler holds the channel, or has left data to send.
-    Open { pipe: Arc<Pipe>, closed_by: Option<Side>, woken: Woken },
+    Open { pipe: Arc<Pipe>, path: Arc<str>, closed_by: Option<Side>, woken: Woken },
 }
 
 /// What an open asks for.
@@ -150,6 +152,7 @@ impl Link {
             budget,
             signals: Arc::default(),
             pings: Pings::default(),
+            reopens: Reopens::default(),
             heard: 0,
             needs_flush: false,
             parked: None,
@@ -252,6 +255,7 @@ struct Task {
     signals: Arc<Signals>,
     timer: Pin<Box<Sleep>>,
     pings: Pings,
+    reopens: Reopens,
     /// The bytes of the connection that counted as a sign of life.
     heard: u64,
     needs_flush: bool,
@@ -465,8 +469,11 @@ impl Task {
 
     fn closed_by_page(&mut self, channel: Channel, close: Close) {
         match self.channels.get_mut(&channel) {
-            Some(ChannelState::Waiting { .. } | ChannelState::Opening(_)) => self.give_up(channel),
-            Some(ChannelState::Open { pipe, closed_by, .. }) => {
+            Some(ChannelState::Waiting { .. } | ChannelState::Opening { .. }) => self.give_up(channel),
+            Some(ChannelState::Open { pipe, path, closed_by, .. }) => {
+                if closed_by.is_none() {
+                    self.reopens.closed(path);
+                }
                 let is_lost = matches!(close.code, Some(1006 | FAILED));
                 pipe.push(if is_lost { Incoming::Lost } else { Incoming::Close(close) });
                 if closed_by.replace(Side::Client) == Some(Side::Server) {
@@ -495,7 +502,8 @@ impl Task {
 
     /// Forwards the reads and messages of one handler. Returns the cost of the messages in bytes.
     fn flush_pipe(&mut self, channel: Channel) -> usize {
-        let Some(ChannelState::Open { pipe, closed_by, woken }) = self.channels.get_mut(&channel) else {
+        let Some(ChannelState::Open { pipe, path, closed_by, woken }) = self.channels.get_mut(&channel)
+        else {
             return 0;
         };
         let outgoing = pipe.take(!self.link.endpoint.is_queued(channel));
@@ -516,6 +524,7 @@ impl Task {
         if let Some(close) = outgoing.close {
             self.link.endpoint.close(channel, close.code, &close.reason);
             if closed_by.replace(Side::Server) == Some(Side::Client) {
+                self.waiting.extend(self.reopens.answered(path));
                 self.channels.remove(&channel);
             }
         }
@@ -533,7 +542,7 @@ impl Task {
             match entry {
                 ChannelState::Open { pipe, closed_by: None | Some(Side::Server), .. } => pipe.push(end()),
                 ChannelState::Open { .. } | ChannelState::Waiting { .. } => {}
-                ChannelState::Opening(handle) => handle.abort(),
+                ChannelState::Opening { handle, .. } => handle.abort(),
             }
         }
     }

@@ -22,10 +22,10 @@ use crate::ws::socket::WebSocket;
 
 impl Task {
     pub(super) fn open(&mut self, channel: Channel, asked: Asked) {
-        if self.waiting.is_empty() && self.opens.len() < self.link.limits.max_opening {
-            return self.ask(channel, &asked);
+        // It waits for the rest of its message: an OPEN may stand before the CLOSE that it follows.
+        if self.opens.len() + self.waiting.len() >= self.link.limits.max_opening {
+            self.link.stats.limit_crossed("max_opening");
         }
-        self.link.stats.limit_crossed("max_opening");
         let mut share = Reservation::new(Arc::clone(&self.budget));
         let strings = [&asked.target, &asked.protocols, &asked.headers];
         share.set(strings.iter().map(|string| string.capacity() + ALLOCATION).sum());
@@ -73,7 +73,7 @@ impl Task {
                 // The span adds link and channel to the handler's log lines.
                 let span = debug_span!("channel", id = channel, path);
                 let handle = self.opens.spawn(answered.instrument(span).in_current_span());
-                self.channels.insert(channel, ChannelState::Opening(handle));
+                self.channels.insert(channel, ChannelState::Opening { handle, path: path_of(target).into() });
             }
             Err((status, reason)) => {
                 warn!(channel, target = excerpt(target), status, "open refused: {reason}");
@@ -92,8 +92,17 @@ impl Task {
         let mut any = false;
         while !turn.is_over()
             && self.opens.len() < self.link.limits.max_opening
-            && let Some((_, channel)) = self.waiting.pop_first()
+            && let Some((place, channel)) = self.waiting.pop_first()
         {
+            // The page may have given up an open that was held, and used its number again.
+            match self.channels.get(&channel) {
+                Some(ChannelState::Waiting { place: own, asked, .. }) if *own == place => {
+                    if self.reopens.hold(path_of(&asked.target), (place, channel)) {
+                        continue;
+                    }
+                }
+                _ => continue,
+            }
             if let Some(ChannelState::Waiting { asked, .. }) = self.channels.remove(&channel) {
                 self.ask(channel, &asked);
                 any = true;
@@ -105,7 +114,7 @@ impl Task {
     /// Aborts an open that the page has given up. The application's future ends at its next await.
     pub(super) fn give_up(&mut self, channel: Channel) {
         match self.channels.remove(&channel) {
-            Some(ChannelState::Opening(handle)) => handle.abort(),
+            Some(ChannelState::Opening { handle, .. }) => handle.abort(),
             Some(ChannelState::Waiting { place, .. }) => drop(self.waiting.remove(&place)),
             Some(ChannelState::Open { .. }) | None => {}
         }
@@ -123,7 +132,7 @@ impl Task {
                 Ok((id, (channel, answer))) => self.answered(id, channel, answer),
                 Err(error) if error.is_panic() => {
                     let found = self.channels.iter().find_map(|(&channel, state)| match state {
-                        ChannelState::Opening(handle) if handle.id() == error.id() => Some(channel),
+                        ChannelState::Opening { handle, .. } if handle.id() == error.id() => Some(channel),
                         _ => None,
                     });
                     if let Some(channel) = found {
@@ -135,6 +144,10 @@ impl Task {
                 Err(_) => {}
             }
         }
+        while let Poll::Ready(overdue) = self.reopens.poll_overdue(cx) {
+            any = true;
+            self.waiting.extend(overdue);
+        }
         // Later frames of the same message may still abort waiting opens.
         if !self.link.endpoint.is_receiving() {
             any |= self.ask_waiting(turn);
@@ -144,10 +157,11 @@ impl Task {
 
     fn answered(&mut self, id: Id, channel: Channel, answer: OpenAnswer) {
         // The page may have given up and reused the channel number; then this answer is for the earlier open.
-        if !matches!(self.channels.get(&channel), Some(ChannelState::Opening(handle)) if handle.id() == id) {
+        if !matches!(self.channels.get(&channel), Some(ChannelState::Opening { handle, .. }) if handle.id() == id)
+        {
             return;
         }
-        self.channels.remove(&channel);
+        let Some(ChannelState::Opening { path, .. }) = self.channels.remove(&channel) else { return };
         let OpenAnswer { status, protocol, waiting, minted } = answer;
         if status != StatusCode::SWITCHING_PROTOCOLS {
             debug!(channel, %status, "open refused by the application");
@@ -168,7 +182,8 @@ impl Task {
             self.link.stats.count_channel(),
             Arc::clone(&self.budget),
         ));
-        let state = ChannelState::Open { pipe: Arc::clone(&pipe), closed_by: None, woken: Woken::default() };
+        let state =
+            ChannelState::Open { pipe: Arc::clone(&pipe), path, closed_by: None, woken: Woken::default() };
         self.channels.insert(channel, state);
         self.start_drain(&pipe);
         let pipe = match waiting {
@@ -183,4 +198,9 @@ impl Task {
             }
         }
     }
+}
+
+/// The path of a target, without its query.
+fn path_of(target: &str) -> &str {
+    target.split('?').next().unwrap_or_default()
 }
