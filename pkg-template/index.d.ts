@@ -61,6 +61,10 @@ export type VirtualWebSocketConstructor = typeof WebSocket & {
    * @throws {DOMException} `SyntaxError` for a header that cannot be set
    */
   new (url: string | URL, init: WebSocketInit): WebSocket;
+  /** The same without `new`, and without headers. */
+  (url: string | URL, protocols?: string | string[]): WebSocket;
+  /** The same with headers. */
+  (url: string | URL, init: WebSocketInit): WebSocket;
 };
 
 /**
