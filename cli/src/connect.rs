@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use futures_util::{SinkExt, StreamExt, stream::SplitSink};
+use http::HeaderMap;
 use manysocket::{Error, Message, MultiWebSocket, WebSocket};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::mpsc;
@@ -33,6 +34,7 @@ pub(crate) async fn run(options: Connect) -> Result<()> {
             client: client.clone(),
             url: url.clone(),
             protocols: options.protocol.clone(),
+            headers: options.open_header.iter().cloned().collect(),
             reconnect: options.reconnect,
             prefix: if is_alone { String::new() } else { format!("{}:", index + 1) },
             json: options.json,
@@ -124,6 +126,7 @@ struct Socket {
     client: MultiWebSocket,
     url: String,
     protocols: Vec<String>,
+    headers: HeaderMap,
     reconnect: bool,
     /// The beginning of its lines of the output.
     prefix: String,
@@ -138,7 +141,7 @@ impl Socket {
         let protocols: Vec<&str> = self.protocols.iter().map(String::as_str).collect();
         let mut wait = BACKOFF.0;
         loop {
-            let socket = self.client.open_with(&self.url, &protocols)?;
+            let socket = self.client.open_with(&self.url, &protocols, &self.headers)?;
             let handle = socket.handle();
             let failed =
                 match exchange(socket, &mut self.lines, &self.messages, &self.prefix, self.json, &mut wait)

@@ -57,6 +57,10 @@ pub(crate) struct Connect {
     #[arg(long, value_name = "NAME")]
     pub(crate) protocol: Vec<String>,
 
+    /// Header of each socket's open, for its handler; may be given several times.
+    #[arg(long, value_name = "NAME:VALUE", value_parser = header)]
+    pub(crate) open_header: Vec<(HeaderName, HeaderValue)>,
+
     /// Read and write JSON values: a line that is none is reported and not sent, and values are printed on one line.
     #[arg(long)]
     pub(crate) json: bool,

@@ -20,6 +20,18 @@ async fn server() -> String {
     let tries = Arc::new(AtomicU32::new(0));
     let app = Router::new()
         .route("/echo", any(echo))
+        .route(
+            "/token",
+            any(async |headers: HeaderMap, upgrade: WebSocketUpgrade| {
+                upgrade.on_upgrade(async move |mut socket| {
+                    let token = headers
+                        .get("authorization")
+                        .map(|token| String::from_utf8_lossy(token.as_bytes()).into_owned());
+                    let _ = socket.send(Message::Text(token.unwrap_or_default().into())).await;
+                    let _ = socket.send(Message::Close(None)).await;
+                })
+            }),
+        )
         .route("/bytes", any(async |upgrade: WebSocketUpgrade| upgrade.on_upgrade(bytes)))
         .route("/closes", any(async |upgrade: WebSocketUpgrade| upgrade.on_upgrade(closes)))
         .route(
@@ -93,6 +105,14 @@ async fn lines_are_sent_and_messages_printed() {
     let url = server().await;
     let output = run(&["connect", &url, "/echo", "--count", "2"], "hello\ngrüße\n").await;
     assert_eq!(text(&output.stdout), "hello\ngrüße\n", "{}", text(&output.stderr));
+    assert!(output.status.success());
+}
+
+#[tokio::test]
+async fn an_open_carries_headers() {
+    let url = server().await;
+    let output = run(&["connect", &url, "/token", "--open-header", "Authorization: Bearer a"], "").await;
+    assert_eq!(text(&output.stdout), "Bearer a\n", "{}", text(&output.stderr));
     assert!(output.status.success());
 }
 

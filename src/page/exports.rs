@@ -29,6 +29,7 @@ pub fn release(link: u32) {
 
 /// Opens a socket; 0 if the server's limit forbids another.
 #[wasm_bindgen]
+#[expect(clippy::too_many_arguments, reason = "each string crosses as a handle and its length")]
 pub fn open(
     link: u32,
     key: u32,
