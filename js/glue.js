@@ -34,6 +34,9 @@ export const bufferedAmount = (link) => links[link].physical.bufferedAmount;
 export const broke = (link, rule) => links[link].broke(rule);
 export const sentTooMuch = (link, length) => links[link].giveUp(`a physical message of ${length} is longer than any piece`);
 export const silent = (link) => links[link].silent();
+export const redial = (link, at, length) => links[link].redial(string(at, length));
+export const giveUp = (link) => links[link].lostForGood();
+export const lengthOf = (array) => array.length;
 export const closeIdle = (link) => links[link].end(1000, "idle");
 
 /** Reports an error as one that nobody caught. Node.js has no function for it. */

@@ -18,6 +18,9 @@ const RULES = "https://github.com/manysocket/manysocket/blob/main/docs/protocol.
  * make the page wait twice.
  */
 const REFUSED_WITHIN = 10_000;
+/** Close codes of docs/protocol.md §8.1: of a connection that the page gives up, and of one that resumes no link. */
+const ABANDONED = 4003;
+const NOT_RESUMED = 4404;
 
 /** The number of no link of the wasm's. */
 const GONE = -1;
@@ -38,6 +41,8 @@ export class Link {
   #channels = [];
   #freeKeys = [];
   physical = null;
+  /** Whether it waits for another physical socket. */
+  #isInterrupted = false;
   #options;
   /** The multiplexer's, and the same with the first batch. */
   #url;
@@ -66,9 +71,9 @@ export class Link {
    */
   constructor(url, options) {
     this.#options = options;
-    this.#core = core.create(options.idleTimeout);
-    links[this.#core] = this;
     this.#url = url;
+    this.#core = core.create(options.idleTimeout, Number(options.resume === true));
+    links[this.#core] = this;
     queueMicrotask(() => core.dial(this.#core, url, url.length));
     heedSigns();
   }
@@ -150,7 +155,9 @@ export class Link {
   /** Ends the link; channels that are still there are lost. */
   end(code, reason) {
     this.#options.fallback = null;
+    if (this.#isInterrupted) return this.#lost({ code, reason, wasClean: true }, false);
     this.#ending = [code, reason];
+    core.leave(this.#core);
     this.physical?.close(code, reason);
   }
 
@@ -183,9 +190,11 @@ export class Link {
     const since = performance.now();
     let mayDialAgain = !isSecond;
     physical.addEventListener("open", () => {
+      if (this.physical !== physical) return;
       // Firefox opens a socket whose server chose no subprotocol.
       if (physical.protocol !== SUBPROTOCOL) return this.giveUp(`the server does not speak ${SUBPROTOCOL}`);
       mayDialAgain = false;
+      if (this.#isInterrupted) return core.redialled(this.#core);
       this.#options.fallback = null;
       this.#options.onopen();
       core.physicalOpened(this.#core);
@@ -194,18 +203,32 @@ export class Link {
     });
     // Not at `close`: where a Content Security Policy forbids the connection, Chromium fires none.
     physical.addEventListener("error", () => {
-      if (this.physical !== physical) return;
       // A proxy may refuse the length or the form of the query.
-      if (mayDialAgain && this.#ending === null && performance.now() - since < REFUSED_WITHIN) this.#connect(this.#url, true);
-      else this.#broken(ABNORMAL, true);
+      if (mayDialAgain && this.physical === physical && this.#ending === null && performance.now() - since < REFUSED_WITHIN) this.#connect(this.#url, true);
+      else this.#dropped(physical, ABNORMAL, true);
     });
-    physical.addEventListener("close", (event) => this.physical === physical && this.#broken(event, false));
-    receiveFrom(physical, (data) => this.#receive(data));
+    physical.addEventListener("close", (event) => this.#dropped(physical, event, false));
+    receiveFrom(physical, (data) => {
+      if (this.physical === physical) this.#receive(data);
+    });
   }
 
   #sendFirstBatch() {
     const batch = this.#target.slice(this.#target.lastIndexOf("=") + 1).replaceAll("-", "+").replaceAll("_", "/");
     this.physical.send(Uint8Array.from(atob(batch), (character) => character.charCodeAt(0)));
+  }
+
+  /** @param {string} query what resumes the link */
+  redial(query) {
+    const silent = this.physical;
+    this.#interrupt();
+    silent?.close(ABANDONED);
+    this.#connect(`${this.#url}${this.#url.includes("?") ? "&" : "?"}${query}`, true);
+  }
+
+  /** The server no longer keeps the link. */
+  lostForGood() {
+    this.#lost(ABNORMAL, false);
   }
 
   flush() {
@@ -275,6 +298,7 @@ export class Link {
   /** Ends the link because of what the server did, or did not do. */
   giveUp(reason) {
     console.error(`manysocket: the link to ${this.physical.url.split("?")[0]} was given up: ${reason}`);
+    core.leave(this.#core);
     // 4002: a page may not send 1002, "protocol error", itself.
     this.physical.close(4002, reason);
     // Not at its close event: a browser waits for the answer of a dead server for long.
@@ -293,6 +317,27 @@ export class Link {
     if (this.physical.readyState !== OPEN) return;
     if (typeof data === "string") core.receiveText(this.#core, data, data.length);
     else core.receiveBinary(this.#core, data, data.byteLength);
+    if (this.#isInterrupted && this.#core !== GONE && core.isInterrupted(this.#core) === 0) {
+      this.#isInterrupted = false;
+      this.#options.onresumed?.();
+    }
+  }
+
+  /** A connection has ended. The link may wait for another one. */
+  #dropped(physical, event, hasFailed) {
+    // It has been given up, or was the first to say so.
+    if (this.physical !== physical) return;
+    const isOver = event.code === NOT_RESUMED && this.#isInterrupted;
+    if (isOver) this.#lost(ABNORMAL, false);
+    else if (this.#core === GONE || core.carrierLost(this.#core, Math.random() * 2 ** 32) === 0) this.#broken(event, hasFailed && !this.#isInterrupted);
+    else this.#interrupt();
+  }
+
+  #interrupt() {
+    this.physical = null;
+    if (this.#isInterrupted) return;
+    this.#isInterrupted = true;
+    this.#options.oninterrupted?.();
   }
 
   /** The connection has broken. Opens that are unanswered go on over another link; not where the server or the page wants to end it. */

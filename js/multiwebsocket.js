@@ -65,6 +65,7 @@ class Multiplexer extends EventTarget {
   /** Or what stands in its place, and is loaded first: where all pages share a link (port.js). */
   #Link = Link;
   #shared;
+  #resume;
   #renewal = new Renewal();
   /** The function that is asked for the headers of each socket. */
   #provide = null;
@@ -76,13 +77,13 @@ class Multiplexer extends EventTarget {
   /**
    * @param {string | URL | (() => string | URL | Promise<string | URL>)} url where the server answers with the `manysocket.v1`
    *   subprotocol, relative to the document's base URL; or a function that is asked for it before each link is dialled
-   * @param {{ idleTimeout?: number, jail?: string, fallback?: boolean, shared?: boolean | string }} [options] `idleTimeout`: milliseconds for which
+   * @param {{ idleTimeout?: number, jail?: string, fallback?: boolean, shared?: boolean | string, resume?: boolean }} [options] `idleTimeout`: milliseconds for which
    *   a link without sockets is kept (default 10,000); `jail`: the path below which the server lets virtual sockets reach
    *   (default: the multiplexer's folder, as the server's); `fallback`: whether sockets become native where the multiplexer's
    *   handshake fails, or there is no WebAssembly (default false); `shared`: whether all pages of the origin use one link, or the
-   *   name under which they do (default false)
+   *   name under which they do (default false); `resume`: whether the link outlives its connections (default false)
    */
-  constructor(url, { idleTimeout = IDLE_TIMEOUT, jail = ".", fallback = false, shared = false } = {}) {
+  constructor(url, { idleTimeout = IDLE_TIMEOUT, jail = ".", fallback = false, shared = false, resume = false } = {}) {
     if (arguments.length === 0) {
       throw new TypeError("Failed to construct 'MultiWebSocket': 1 argument required, but only 0 present.");
     }
@@ -103,6 +104,7 @@ class Multiplexer extends EventTarget {
       this.#goNative(`there is no WebAssembly (${failure})`);
     }
     this.#shared = shared;
+    this.#resume = resume;
     if (shared) {
       const port = import("./port.js").then(({ Port }) => (this.#Link = Port), () => this.#note("no shared link: its code cannot be loaded", TROUBLE));
       this.#loading = Promise.all([starting, port]);
@@ -255,6 +257,9 @@ class Multiplexer extends EventTarget {
         WebSocket: this.#Native,
         idleTimeout: this.#idleTimeout,
         shared: this.#shared,
+        resume: this.#resume,
+        oninterrupted: () => this.dispatchEvent(new Event("interrupted")),
+        onresumed: () => this.dispatchEvent(new Event("resumed")),
         onrefused: (channels, why) => {
           this.#Link = Link;
           this.#link = null;

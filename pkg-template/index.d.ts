@@ -32,12 +32,22 @@ export interface MultiWebSocketOptions {
    * See docs/shared.md. Default: false.
    */
   shared?: boolean | string;
+  /**
+   * Whether a link outlives its connection: if that is lost, the page connects again, what was lost on the way is sent again, and
+   * sockets notice nothing. The server keeps the link for some time (`Multiplexer::resume_timeout`). Not for shared links. See
+   * docs/reconnect.md. Default: false.
+   */
+  resume?: boolean;
 }
 
 /** Events of a {@link MultiWebSocket}: those of its link. */
 export interface MultiWebSocketEventMap {
   /** Fires when a link is up. */
   open: Event;
+  /** Fires when a link has lost its connection and waits for another one (`resume`). */
+  interrupted: Event;
+  /** Fires when another connection carries the link. */
+  resumed: Event;
   /** Fires when a link has ended, or could not be made (`code` 1006). A new socket dials another. */
   close: CloseEvent;
 }

@@ -272,7 +272,9 @@ impl<H: Clone> Resumption<H> {
     }
 
     fn forget(&mut self, ahead: usize) {
-        self.held_bytes -= self.held.drain(..ahead).map(|(_, bytes)| bytes as usize).sum::<usize>();
+        for _ in 0..ahead {
+            self.held_bytes -= self.held.pop_front().map_or(0, |(_, bytes)| bytes as usize);
+        }
         self.acknowledged = self.acknowledged.wrapping_add(ahead as u32);
         self.sent_again = self.sent_again.saturating_sub(ahead);
         if self.held.is_empty() && self.held.capacity() > KEPT_PLACES {

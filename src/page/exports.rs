@@ -14,11 +14,12 @@ pub fn start() {
     crate::page::glue::begin(&wasm_bindgen::exports());
 }
 
-/// Makes a link that is about to be dialled; returns its number. Infinity: it is never idle.
+/// Makes a link that is about to be dialled; returns its number. Infinity: it is never idle. `resumes`: 1 if it outlives its
+/// physical sockets.
 #[wasm_bindgen]
-pub fn create(idle_timeout: f64) -> u32 {
+pub fn create(idle_timeout: f64, resumes: u32) -> u32 {
     let idle_timeout = (idle_timeout != f64::INFINITY).then_some(idle_timeout as u64);
-    table::add(|number| PageLink::new(number, idle_timeout))
+    table::add(|number| PageLink::new(number, idle_timeout, resumes == 1))
 }
 
 /// Gives a link up.
@@ -131,4 +132,28 @@ pub fn handle_timeout(link: u32) {
 #[wasm_bindgen]
 pub fn lost(link: u32, has_failed: u32) {
     link::lost(link, has_failed == 1);
+}
+
+/// Takes that the physical socket has ended; 1 if the link waits for another one.
+#[wasm_bindgen(js_name = carrierLost)]
+pub fn carrier_lost(link: u32, random: u32) -> u32 {
+    link::carrier_lost(link, random).into()
+}
+
+/// Takes that another physical socket is open, which resumes the link.
+#[wasm_bindgen]
+pub fn redialled(link: u32) {
+    link::redialled(link);
+}
+
+/// 1 while the link waits to be resumed.
+#[wasm_bindgen(js_name = isInterrupted)]
+pub fn is_interrupted(link: u32) -> u32 {
+    table::with(link, |link| link.is_interrupted()).into()
+}
+
+/// Lets the server know that the link ends with its physical socket.
+#[wasm_bindgen]
+pub fn leave(link: u32) {
+    link::leave(link);
 }

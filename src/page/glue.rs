@@ -85,6 +85,11 @@ mod raw {
         /// Closes the physical socket of a link that no socket uses.
         #[wasm_bindgen(js_name = closeIdle)]
         pub(crate) fn close_idle(link: i32);
+        /// Dials another physical socket for a link; what is added to the query is in wasm's memory.
+        pub(crate) fn redial(link: i32, query: i32, length: i32);
+        /// Ends a link that cannot be resumed.
+        #[wasm_bindgen(js_name = giveUp)]
+        pub(crate) fn give_up(link: i32);
 
         // ---- sockets ----
 
@@ -150,6 +155,9 @@ mod raw {
         pub(crate) fn copy_array_out(array: &Uint8Array, target: i32);
         /// A copy of an array.
         pub(crate) fn copy(array: &Uint8Array) -> Uint8Array;
+        /// The length of an array.
+        #[wasm_bindgen(js_name = lengthOf)]
+        pub(crate) fn length_of(array: &Uint8Array) -> i32;
         /// A copy of a part of a large array. It may be longer than the part.
         #[wasm_bindgen(js_name = copyLarge)]
         pub(crate) fn copy_large(array: &Uint8Array, start: i32, end: i32) -> Uint8Array;
@@ -219,6 +227,9 @@ with_u32! {
     fn sent_too_much(link: u32, length: u32);
     fn silent(link: u32);
     fn close_idle(link: u32);
+    fn redial(link: u32, query: u32, length: u32);
+    fn give_up(link: u32);
+    fn length_of(array: &Uint8Array) -> u32 as u32;
     fn arrived_text(link: u32, key: u32, text: &JsString);
     fn arrived_binary(link: u32, key: u32, buffer: &ArrayBuffer, start: u32, length: u32);
     fn opened(link: u32, key: u32, protocol: u32, length: u32);

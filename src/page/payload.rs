@@ -63,6 +63,35 @@ impl Content {
     }
 }
 
+/// A physical message that is kept until the server has acknowledged it.
+#[derive(Clone)]
+pub(crate) enum Held {
+    /// The head and the text.
+    Text(Vec<u8>, JsString),
+    Bytes(Vec<u8>),
+    Array(Uint8Array),
+}
+
+impl Content {
+    /// Returns a binary message as it is kept. The page may change an array that it has lent.
+    pub(crate) fn hold(&mut self) -> Held {
+        match self {
+            Content::Array(array) => {
+                // Nobody may use its memory again.
+                array.is_spare = false;
+                let length = array.end - array.start;
+                Held::Array(if array.is_lent {
+                    glue::part(&glue::copy_large(&array.array, array.start, array.end), 0, length)
+                } else {
+                    glue::part(&array.array, array.start, array.end)
+                })
+            }
+            Content::Small(small) => Held::Bytes(small.bytes().to_vec()),
+            Content::Empty | Content::Text(_) => Held::Bytes(Vec::new()),
+        }
+    }
+}
+
 impl Small {
     /// The bytes of all that wait.
     pub(crate) fn sum() -> u32 {
@@ -126,8 +155,7 @@ impl Text {
 impl Payload for Content {
     const SIDE: Option<Side> = Some(Side::Client);
 
-    /// A page's links end with their connection: it keeps nothing.
-    type Held = ();
+    type Held = Held;
 
     fn units(&self) -> u32 {
         match self {

@@ -3,6 +3,7 @@
 use super::Host;
 use super::link::Link;
 use super::redial::Redial;
+use crate::physical::text_head;
 use crate::{Millis, RESUME_PARAMETER};
 
 impl<H: Host> Link<H> {
@@ -20,7 +21,12 @@ impl<H: Host> Link<H> {
 
     /// Returns what to add to the query of the link's URL for a connection that resumes the link.
     pub fn resume_query(&self) -> String {
-        format!("{RESUME_PARAMETER}={}", self.connection.node())
+        // Not `format!`: a page would download the code of numbers in all formats for it.
+        let mut query = String::from(RESUME_PARAMETER);
+        query.push('=');
+        let digits = text_head(self.connection.node(), true);
+        query.extend(digits.iter().filter(|digit| **digit != b':').map(|&digit| char::from(digit)));
+        query
     }
 
     /// Takes in that a connection which is to resume the link is open.

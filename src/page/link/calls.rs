@@ -67,9 +67,41 @@ pub(crate) fn handle_timeout(link: u32) {
     match due {
         Some(Ok(Timeout::Idle)) => glue::close_idle(link),
         Some(Ok(Timeout::Silent)) => glue::silent(link),
-        Some(Ok(Timeout::Drain | Timeout::Dial | Timeout::Lost)) => flush(link),
+        Some(Ok(Timeout::Drain)) => flush(link),
+        Some(Ok(Timeout::Dial)) => {
+            let query = with(link, |this| this.inner.resume_query());
+            glue::redial(link, query.as_ptr() as u32, query.len() as u32);
+            with(link, super::PageLink::set_timer);
+        }
+        Some(Ok(Timeout::Lost)) => glue::give_up(link),
         Some(Err(violation)) => broke(link, violation),
         None => {}
+    }
+}
+
+/// The physical socket has ended, and another one may follow it. Returns whether the link waits for one.
+pub(crate) fn carrier_lost(link: u32, random: u32) -> bool {
+    with(link, |this| {
+        this.is_open = false;
+        let waits = this.inner.carrier_lost(glue::millis(), random);
+        this.set_timer();
+        waits
+    })
+}
+
+/// Another physical socket is open.
+pub(crate) fn redialled(link: u32) {
+    with(link, |this| {
+        this.is_open = true;
+        this.inner.redialled(glue::millis());
+    });
+    flush(link);
+}
+
+/// The link is about to end.
+pub(crate) fn leave(link: u32) {
+    if with(link, |this| this.inner.forbid_resumption()) {
+        flush(link);
     }
 }
 

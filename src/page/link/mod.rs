@@ -12,7 +12,7 @@ use manysocket_protocol::{Batch, CLIENT_MAX_MESSAGE, HANDSHAKE_PARAMETER, Millis
 
 use crate::page::glue::{self, JsString};
 use crate::page::payload::Content;
-pub(crate) use calls::{close, dial, fail, handle_timeout, lost, open};
+pub(crate) use calls::{carrier_lost, close, dial, fail, handle_timeout, leave, lost, open, redialled};
 use host::Page;
 pub(crate) use receive::{receive_binary, receive_text};
 pub(crate) use send::{flush, send_binary, send_text};
@@ -45,9 +45,10 @@ pub(crate) struct PageLink {
 
 impl PageLink {
     /// Makes a link that is about to be dialled.
-    pub(crate) fn new(number: u32, idle_timeout: Option<Millis>) -> Self {
+    pub(crate) fn new(number: u32, idle_timeout: Option<Millis>, resumes: bool) -> Self {
         // The server pings: a timer in a page sleeps when its tab does (docs/protocol.md §8).
-        let settings = Settings::new().ping_interval(0).max_message(CLIENT_MAX_MESSAGE);
+        let mut settings = Settings::new().ping_interval(0).max_message(CLIENT_MAX_MESSAGE);
+        settings.resume_timeout = resumes.into();
         Self {
             number,
             inner: client::Link::new(settings, idle_timeout, glue::millis()),
@@ -61,6 +62,11 @@ impl PageLink {
             flushed_at: 0.0,
             timer: None,
         }
+    }
+
+    /// Whether the link waits for another physical socket.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.inner.is_interrupted()
     }
 
     /// The page took a message.

@@ -6,7 +6,7 @@ use manysocket_protocol::{Kind, Millis, Payload, Transmit};
 use super::PageLink;
 use super::events::tell_later;
 use crate::page::glue::{self, JsString, Uint8Array};
-use crate::page::payload::{Array, Content, Small};
+use crate::page::payload::{Array, Content, Held, Small};
 use crate::page::table::with;
 
 /// A batch is not kept waiting for the task to end once it holds this much.
@@ -163,14 +163,25 @@ impl PageLink {
 
     /// The next physical message.
     fn next(&mut self, now: Millis) -> Option<Outgoing> {
-        Some(match self.inner.poll_transmit(now, &mut self.batch)? {
-            Transmit::Text { channel, fin, text } => Outgoing::Text(channel, text_head(channel, fin), text),
+        let transmit = self.inner.poll_transmit(now, &mut self.batch)?;
+        // Kept before it is sent: what the page has put in the place of `send` may call in.
+        Some(match transmit {
+            Transmit::Text { channel, fin, text } => {
+                let head = text_head(channel, fin);
+                self.inner.keep(text.units(), || Held::Text(head.clone(), text_of(&text)));
+                Outgoing::Text(channel, head, text)
+            }
             Transmit::Batch => {
                 let is_ascii = self.write_batch();
+                let bytes = self.out.get(self.out_start..).unwrap_or_default();
+                self.inner.keep(bytes.len() as u32, || Held::Bytes(bytes.to_vec()));
                 Outgoing::Batch(std::mem::take(&mut self.out), self.out_start, is_ascii)
             }
-            Transmit::Raw { channel, payload } => Outgoing::Raw(channel, payload),
-            Transmit::Again(()) => return None,
+            Transmit::Raw { channel, mut payload } => {
+                self.inner.keep(payload.units(), || payload.hold());
+                Outgoing::Raw(channel, payload)
+            }
+            Transmit::Again(held) => Outgoing::Again(held),
         })
     }
 
@@ -197,6 +208,16 @@ enum Outgoing {
     Batch(Vec<u8>, usize, bool),
     /// A channel, and its payload.
     Raw(u32, Content),
+    /// What an earlier connection may have lost.
+    Again(Held),
+}
+
+/// The text of a message.
+fn text_of(content: &Content) -> JsString {
+    match content {
+        Content::Text(text) => text.get(),
+        _ => glue::take_run(),
+    }
 }
 
 /// Sends queued messages, as far as credit allows.
@@ -206,10 +227,7 @@ pub(crate) fn flush(link: u32) {
     while let Some(outgoing) = with(link, |this| this.next(now)) {
         match outgoing {
             Outgoing::Text(channel, head, content) => {
-                let text = match &content {
-                    Content::Text(text) => text.get(),
-                    _ => glue::take_run(),
-                };
+                let text = text_of(&content);
                 let bytes = glue::send_text(link, head.as_ptr() as u32, head.len() as u32, &text) as u64;
                 with(link, |this| {
                     this.inner.handed_over(bytes);
@@ -224,6 +242,22 @@ pub(crate) fn flush(link: u32) {
                     this.inner.handed_over(bytes.into());
                     this.sent_batch(out, is_ascii, sent);
                 });
+            }
+            Outgoing::Again(held) => {
+                let bytes = match &held {
+                    Held::Text(head, text) => {
+                        glue::send_text(link, head.as_ptr() as u32, head.len() as u32, text) as u64
+                    }
+                    Held::Bytes(bytes) => {
+                        glue::send_memory(link, bytes.as_ptr() as u32, bytes.len() as u32);
+                        bytes.len() as u64
+                    }
+                    Held::Array(array) => {
+                        glue::send_array(link, array);
+                        glue::length_of(array).into()
+                    }
+                };
+                with(link, |this| this.inner.handed_over(bytes));
             }
             Outgoing::Raw(channel, payload) => {
                 let bytes = payload.units();

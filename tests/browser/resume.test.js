@@ -1,0 +1,140 @@
+// A page's link outlives its connections: between the page and the server is a relay that cuts.
+import assert from "node:assert/strict";
+import { createServer, connect } from "node:net";
+import { after, test } from "node:test";
+import { runInPage, startWorld, until } from "../harness/index.js";
+
+const world = await startWorld({ more: ["--resume", "20"] });
+after(() => world.close());
+
+/** Starts a relay to the server. `cut` resets its connections, `accepts` says whether further ones get through. */
+async function startRelay() {
+  const { hostname, port } = new URL(world.server.origin);
+  const sockets = new Set();
+  const waiting = [];
+  const relay = { accepts: true };
+  const join = (page) => {
+    const server = connect(Number(port), hostname);
+    for (const [one, other] of [[page, server], [server, page]]) {
+      sockets.add(one);
+      one.on("error", () => {}).on("close", () => {
+        sockets.delete(one);
+        other.destroy();
+      }).pipe(other);
+    }
+  };
+  const listener = createServer((page) => (relay.accepts ? join(page) : waiting.push(page)));
+  await new Promise((resolve) => listener.listen(0, "127.0.0.1", resolve));
+  return Object.assign(relay, {
+    origin: `http://127.0.0.1:${listener.address().port}`,
+    cut: () => sockets.forEach((socket) => socket.resetAndDestroy()),
+    accept() {
+      relay.accepts = true;
+      waiting.splice(0).forEach(join);
+    },
+    close: () => listener.close(),
+  });
+}
+
+/** Opens a page over a relay, with a socket of which `events` and `echoes` record what it sees. */
+async function openPage(options) {
+  const relay = await startRelay();
+  const page = await world.browser.newPage();
+  await page.goto(relay.origin);
+  await runInPage(page, async (options) => {
+    const { MultiWebSocket } = await import("/pkg/index.js");
+    globalThis.M = new MultiWebSocket("/multiplexer", options);
+    globalThis.events = [];
+    for (const type of ["open", "interrupted", "resumed", "close"]) M.addEventListener(type, () => events.push(`M ${type}`));
+    globalThis.openSocket = () => {
+      const socket = new M.WebSocket("/demo/echo");
+      socket.binaryType = "arraybuffer";
+      socket.echoes = [];
+      for (const type of ["open", "error", "close"]) socket.addEventListener(type, ({ code }) => events.push(code ?? type));
+      socket.addEventListener("message", ({ data }) => socket.echoes.push(typeof data === "string" ? data : data.byteLength));
+      return socket;
+    };
+    globalThis.socket = openSocket();
+    await new Promise((resolve) => socket.addEventListener("open", resolve));
+    socket.send("ready");
+    await new Promise((resolve) => socket.addEventListener("message", resolve));
+  }, options);
+  return { page, relay, close: () => page.close().then(relay.close) };
+}
+
+const echoes = (page, count) => until(`${count} echoes`, () => runInPage(page, (count) => socket.echoes.length >= count, count));
+
+test("sockets notice nothing of a connection that is cut", async (t) => {
+  const { page, relay, close } = await openPage({ resume: true });
+  t.after(close);
+  for (let n = 0; n < 10; n++) {
+    await runInPage(page, (n) => {
+      socket.send(`${n} before`);
+      // The page may change it at once: what is sent again must be what was sent.
+      const bytes = new Uint8Array(50_000).fill(n);
+      socket.send(bytes);
+      bytes.fill(99);
+    }, n);
+    relay.cut();
+    await runInPage(page, (n) => socket.send(`${n} after`), n);
+    await echoes(page, 1 + 3 * (n + 1));
+  }
+  const expected = ["ready"];
+  for (let n = 0; n < 10; n++) expected.push(`${n} before`, 50_000, `${n} after`);
+  const seen = await runInPage(page, () => ({ events, echoes: socket.echoes, state: M.readyState, size: M.size }));
+  assert.deepEqual(seen.echoes, expected);
+  assert.deepEqual(seen.events.filter((event) => !["M interrupted", "M resumed"].includes(event)), ["M open", "open"]);
+  const count = (event) => seen.events.filter((seen) => seen === event).length;
+  assert.ok(count("M interrupted") >= 10 && count("M interrupted") === count("M resumed"), seen.events.join());
+  assert.deepEqual([seen.state, seen.size], [1, 1]);
+});
+
+test("what is sent and opened meanwhile waits", async (t) => {
+  const { page, relay, close } = await openPage({ resume: true });
+  t.after(close);
+  relay.accepts = false;
+  relay.cut();
+  await until("the interruption", () => runInPage(page, () => events.includes("M interrupted")));
+  const meanwhile = await runInPage(page, () => {
+    socket.send("meanwhile");
+    globalThis.second = openSocket();
+    return { state: M.readyState, amount: socket.bufferedAmount, states: [socket.readyState, second.readyState] };
+  });
+  assert.deepEqual(meanwhile, { state: 0, amount: 9, states: [1, 0] });
+  relay.accept();
+  await echoes(page, 2);
+  await until("the second socket", () => runInPage(page, () => second.readyState === 1));
+  const seen = await runInPage(page, () => [socket.echoes, events, socket.bufferedAmount]);
+  assert.deepEqual(seen, [["ready", "meanwhile"], ["M open", "open", "M interrupted", "M resumed", "open"], 0]);
+});
+
+test("without resumption, and after M.close(), sockets end with 1006 at once", async (t) => {
+  const { page, relay, close } = await openPage({});
+  t.after(close);
+  relay.cut();
+  await until("the end", () => runInPage(page, () => events.includes(1006)));
+  assert.deepEqual(await runInPage(page, () => events.filter((event) => event === 1006)), [1006]);
+
+  const closed = await openPage({ resume: true });
+  t.after(closed.close);
+  await runInPage(closed.page, () => M.close());
+  await until("the end", () => runInPage(closed.page, () => events.includes(1006)));
+  assert.deepEqual(await runInPage(closed.page, () => events), ["M open", "open", "M close", 1006]);
+  await until("the server's end", async () => (await world.server.stats()).virtual === 0);
+});
+
+test("a link that the page closes while it is interrupted ends at once, and the next socket dials anew", async (t) => {
+  const { page, relay, close } = await openPage({ resume: true });
+  t.after(close);
+  relay.accepts = false;
+  relay.cut();
+  await until("the interruption", () => runInPage(page, () => events.includes("M interrupted")));
+  await runInPage(page, () => M.close());
+  await until("the end", () => runInPage(page, () => events.includes(1006)));
+  relay.accept();
+  await runInPage(page, async () => {
+    globalThis.socket = openSocket();
+    await new Promise((resolve) => socket.addEventListener("open", resolve));
+  });
+  assert.equal(await runInPage(page, () => M.readyState), 1);
+});
