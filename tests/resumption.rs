@@ -269,7 +269,7 @@ async fn whenever_connections_are_cut_each_message_arrives_once_and_in_order() {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let random = (state >> 33) as usize;
         // Some are cut before the server has answered.
-        if random % 20 == 0 { random / 20 % 900 } else { 900 + random / 20 % 60_000 }
+        if random.is_multiple_of(20) { random / 20 % 900 } else { 900 + random / 20 % 60_000 }
     };
     let proxy = Proxy::with(server.address, || usize::MAX).await;
     let client = proxy.client();
@@ -283,7 +283,7 @@ async fn whenever_connections_are_cut_each_message_arrives_once_and_in_order() {
     proxy.cut();
     let resumed = || server.stats.totals().links_resumed as usize;
     let exchanges = sockets.into_iter().enumerate().map(|(number, mut socket)| async move {
-        let content = |n: usize| format!("{number} {n} {}", "x".repeat(if n % 7 == 0 { 1_500 } else { 10 }));
+        let content = |n: usize| format!("{number} {n} {}", "x".repeat(if n.is_multiple_of(7) { 1_500 } else { 10 }));
         let (mut sent, mut received) = (0, 0);
         // Most carriers carry more than one cut's worth; the last one is not cut.
         while resumed() < cuts / 2 || received < 100 {
