@@ -14,9 +14,10 @@ export const onTrap = [];
 export function begin(exports) {
   const guarded = {};
   for (const [name, value] of Object.entries(exports)) {
-    guarded[name] = typeof value !== "function" ? value : (a, b, c, d, e, f) => {
+    // As many arguments as `open` has, which has most: a rest parameter would make an array at each call.
+    guarded[name] = typeof value !== "function" ? value : (a, b, c, d, e, f, g, h) => {
       try {
-        return value(a, b, c, d, e, f);
+        return value(a, b, c, d, e, f, g, h);
       } catch (error) {
         // Not of an instance that has been given up, and whose frames are still being left.
         if (core === guarded) onTrap.forEach((act) => act(error));

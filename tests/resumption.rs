@@ -283,7 +283,8 @@ async fn whenever_connections_are_cut_each_message_arrives_once_and_in_order() {
     proxy.cut();
     let resumed = || server.stats.totals().links_resumed as usize;
     let exchanges = sockets.into_iter().enumerate().map(|(number, mut socket)| async move {
-        let content = |n: usize| format!("{number} {n} {}", "x".repeat(if n.is_multiple_of(7) { 1_500 } else { 10 }));
+        let content =
+            |n: usize| format!("{number} {n} {}", "x".repeat(if n.is_multiple_of(7) { 1_500 } else { 10 }));
         let (mut sent, mut received) = (0, 0);
         // Most carriers carry more than one cut's worth; the last one is not cut.
         while resumed() < cuts / 2 || received < 100 {

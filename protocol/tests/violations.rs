@@ -89,7 +89,7 @@ fn batches_hold_exactly_what_their_headers_tell() {
     assert_violation(server(), batch(&[tag(1, TEXT), 1], "ab", &[]), 1002, "more content than its headers");
     assert_violation(server(), batch(&[tag(1, BINARY), 1], "", b"ab"), 1002, "more content than its headers");
     assert_violation(server(), batch(&[tag(1, TEXT)], "", &[]), 1002, "cut short");
-    assert_violation(server(), batch(&[tag(1, 12)], "", &[]), 1002, "unknown frame kind");
+    assert_violation(server(), batch(&[tag(1, 13)], "", &[]), 1002, "unknown frame kind");
     assert_violation(server(), batch(&[tag(0, 11), 9], "", &[]), 1002, "cut short");
 }
 

@@ -66,7 +66,7 @@ pub(crate) fn hello(parameters: &[(usize, usize)]) -> Vec<u8> {
 
 /// A LINK frame of a type that a later version may have.
 pub(crate) fn unknown(body: &[u8]) -> Vec<u8> {
-    [&frame(9, LINK, &[body.len()]), body].concat()
+    [&frame(100, LINK, &[body.len()]), body].concat()
 }
 
 /// The bytes of a batch: headers, text and binary contents.
