@@ -10,16 +10,6 @@ use crate::wire::{ECHO, code, greeted};
 
 const MIB: usize = 1 << 20;
 
-/// Reads what comes until the server ends the link; with which code.
-async fn ended(link: &mut Link) -> u16 {
-    loop {
-        match link.event().await {
-            Ok(_) => {}
-            Err(code) => return code,
-        }
-    }
-}
-
 #[tokio::test]
 async fn large_messages_wait_for_each_other() {
     survive("large messages on many sockets of a link", &[], 600, async |binary| {
