@@ -42,6 +42,7 @@ ship! {
     "/js/inspect.js"
     "/js/inspect/decode.js"
     "/js/link.js"
+    "/js/renewal.js"
     "/js/timers.js"
     "/js/websocket.js"
 }
