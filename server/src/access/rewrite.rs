@@ -21,8 +21,8 @@ impl<'a> Rewrite<'a> {
         }
         let ends = dialled.bytes().rev().zip(arrived.bytes().rev());
         let common = ends.take_while(|(one, other)| one == other).count();
-        let tail = arrived.as_bytes().iter().skip(arrived.len() - common);
-        let Some(cut) = tail.clone().position(|byte| *byte == b'/') else { return Self::default() };
+        let tail = &arrived.as_bytes()[arrived.len() - common..];
+        let Some(cut) = tail.iter().position(|byte| *byte == b'/') else { return Self::default() };
         let kept = common - cut;
         Self { from: &dialled[..dialled.len() - kept], to: &arrived[..arrived.len() - kept] }
     }
