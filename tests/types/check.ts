@@ -184,11 +184,11 @@ interface Tank {
 }
 const tank = rpc<Tank>("tank65/", { WebSocket: M.WebSocket, timeout: 1000 });
 const heading: number = await tank.turn(47.9);
-const called: string = await tank.name();
+const tankName: string = await tank.name();
 await tank.gun.fire().catch((error: RpcError) => error.code + error.data.id);
 const patient: typeof tank = rpc(tank, { timeout: Infinity, signal: new AbortController().signal });
 const add = rpc<(left: number, right: number) => number>(new URL("ws://example.com/add"));
-const sum: number = await add(heading, await patient.turn(called.length));
+const sum: number = await add(heading, await patient.turn(tankName.length));
 const over: number = await M.rpc<Tank>("tank65/", { timeout: 10 }).turn(budget.version + carried.readyState);
 const whatever = rpc("any", { separate: over > 1 });
 await whatever(sum, "x").then(whatever.some.thing);
