@@ -24,7 +24,7 @@ pub const CLIENT_MAX_MESSAGE: u32 = (256 << 20) - 1;
 /// Credit never exceeds this, so that no sum overflows on a peer that counts in 32 signed bits.
 pub(crate) const MAX_CREDIT: u32 = i32::MAX as u32;
 
-/// The limits that a side sets for its peer. Later versions may add some, so set values by name:
+/// The limits that a side sets for its peer. Later versions may add some, so only [`new`](Self::new) makes one, and methods set values:
 ///
 /// ```
 /// use manysocket_protocol::Settings;
@@ -33,6 +33,7 @@ pub(crate) const MAX_CREDIT: u32 = i32::MAX as u32;
 /// assert_eq!(settings.window, Settings::default().window);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Settings {
     /// Channels that may be open at once; opens beyond it are refused with 503. Only the server's
     /// counts. 16,384 lets a page open ten thousand, and bounds what one link can make a server hold.

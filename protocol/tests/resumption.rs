@@ -281,7 +281,7 @@ fn a_client_without_a_token_does_not_wait() {
 #[test]
 fn only_two_sides_that_want_it_resume() {
     for (client, server) in [(0, KEPT), (1, 0), (0, 0)] {
-        let of = |side, resume_timeout| Settings { resume_timeout, ..settings(side) };
+        let of = |side, resume_timeout| settings(side).resume_timeout(resume_timeout);
         let mut pair = Pair::with(of(Side::Client, client), of(Side::Server, server));
         assert_eq!(pair.client.held_bytes() + pair.server.held_bytes(), 0);
         assert!(!pair.client.carrier_lost(0) && !pair.server.carrier_lost(0));

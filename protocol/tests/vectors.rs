@@ -43,21 +43,18 @@ fn physical(value: &Value) -> Physical {
 }
 
 fn settings(value: &Value) -> Settings {
-    let defaults = Settings::default();
+    let defaults = Settings::new();
     let or = |name: &str, default| value.get(name).map_or(default, number);
-    Settings {
-        max_channels: or("max_channels", defaults.max_channels),
-        window: or("window", defaults.window),
+    defaults
+        .max_channels(or("max_channels", defaults.max_channels))
+        .window(or("window", defaults.window))
         // Measuring the path is up to the host; a session has no clock.
-        window_growth: 0,
-        max_message: or("max_message", defaults.max_message),
-        max_fragment: or("max_fragment", defaults.max_fragment),
-        max_open: defaults.max_open,
-        max_churn: defaults.max_churn,
-        ping_interval: or("ping_interval", defaults.ping_interval as u32).into(),
-        resume_timeout: or("resume_timeout", 0).into(),
-        node: or("node", 0),
-    }
+        .window_growth(0)
+        .max_message(or("max_message", defaults.max_message))
+        .max_fragment(or("max_fragment", defaults.max_fragment))
+        .ping_interval(or("ping_interval", defaults.ping_interval as u32).into())
+        .resume_timeout(or("resume_timeout", 0).into())
+        .node(or("node", 0))
 }
 
 /// The event in the form that the vectors have; `Drained` is this host's own affair.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Limits of a [`Multiplexer`](crate::Multiplexer). Crossing one is logged, and affects only one open or one link. Later
-/// versions may add some, so set values by name.
+/// versions may add some, so only [`new`](Self::new) makes one, and methods set values.
 ///
 /// ```
 /// use manysocket_server::{Limits, Multiplexer};
@@ -12,6 +12,7 @@ use std::time::Duration;
 /// let multiplexer = Multiplexer::new("/multiplexer").limits(limits);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Limits {
     /// Maximum number of links; the server answers further handshakes with 503. Default 10,000: 500 idle links cost 21
     /// MiB, so 10,000 take 0.4 GiB.
@@ -63,6 +64,13 @@ impl Limits {
     #[must_use]
     pub const fn max_links(mut self, count: usize) -> Self {
         self.max_links = count;
+        self
+    }
+
+    /// Sets [`max_parked`](field@Self::max_parked).
+    #[must_use]
+    pub const fn max_parked(mut self, count: usize) -> Self {
+        self.max_parked = count;
         self
     }
 

@@ -38,7 +38,7 @@ fn multiplexer() -> Multiplexer {
 
 /// A link that can be resumed, with a socket to `/echo`.
 async fn link(server: &Server, headers: &[(&'static str, &str)]) -> (Link, u32) {
-    let settings = Settings { resume_timeout: 1, ..Settings::default() };
+    let settings = Settings::new().resume_timeout(1);
     let mut endpoint = Endpoint::new(Side::Client, settings, 0);
     let channel = endpoint.open("/echo", "").expect("below the limit");
     let path = format!("/multiplexer?{HANDSHAKE_PARAMETER}={}", endpoint.handshake());
@@ -220,7 +220,7 @@ async fn a_page_that_leaves_is_not_waited_for() {
 #[tokio::test]
 async fn parked_links_are_limited_and_nobody_is_driven_out() {
     const PARKED: usize = 20;
-    let limits = Limits { max_parked: PARKED, ..Limits::default() };
+    let limits = Limits::new().max_parked(PARKED);
     let server = Server::with(multiplexer().limits(limits), app()).await;
     let mut first = link(&server, &[]).await;
     drop(std::mem::replace(

@@ -48,7 +48,7 @@ impl MultiWebSocket {
         Ok(Self {
             url: socket_url(url, parsed)?,
             headers: HeaderMap::new(),
-            settings: Settings { resume_timeout: RESUMES, ..Settings::default() },
+            settings: Settings::new().resume_timeout(RESUMES),
             link: Arc::default(),
         })
     }

@@ -438,7 +438,7 @@ async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     let query = parts.uri.query().map(str::to_owned);
     let started = Instant::now();
     let resume_timeout = Millis::try_from(multiplexer.resume_timeout.as_millis()).unwrap_or(Millis::MAX);
-    let (settings, limits) = (Settings { resume_timeout, ..multiplexer.settings }, multiplexer.limits);
+    let (settings, limits) = (multiplexer.settings.resume_timeout(resume_timeout), multiplexer.limits);
     let id = shared.next_link.fetch_add(1, Ordering::Relaxed);
     let serving = parts.extensions.remove::<Serving>();
     head::compact(&mut parts);
