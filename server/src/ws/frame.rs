@@ -10,6 +10,8 @@ pub(crate) mod opcode {
     pub(crate) const CONTINUATION: u8 = 0;
     pub(crate) const TEXT: u8 = 1;
     pub(crate) const BINARY: u8 = 2;
+    /// Reserved: a receiver fails the connection (RFC 6455 §5.2).
+    pub(crate) const UNKNOWN: u8 = 3;
     pub(crate) const CLOSE: u8 = 8;
     pub(crate) const PING: u8 = 9;
     pub(crate) const PONG: u8 = 10;

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
 use crate::budget::compact;
-use crate::ws::frame::opcode::{BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT};
+use crate::ws::frame::opcode::{BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, UNKNOWN};
 use crate::ws::frame::{Broken, Config, Frame, parse_close};
 use crate::ws::output::Output;
 
@@ -235,6 +235,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FramedSocket<S> {
         self.start_send(CLOSE, content.unwrap_or_default().into())?;
         self.state = State::Closing;
         // Nothing follows a Close.
+        self.pong = None;
+        Ok(())
+    }
+
+    /// Queues a frame behind the messages already sent on which the peer must fail the connection.
+    ///
+    /// # Errors
+    /// This side or the peer has closed.
+    pub(crate) fn start_failure(&mut self) -> Result<(), Broken> {
+        self.start_send(UNKNOWN, Bytes::new())?;
+        self.state = State::Closing;
         self.pong = None;
         Ok(())
     }

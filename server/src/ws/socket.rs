@@ -87,9 +87,8 @@ impl WebSocket {
             Inner::Native(native) => {
                 native.owes_answer = false;
                 if let Some(socket) = &mut native.socket {
-                    // A browser fails a connection on which it receives a code that no Close frame may carry (RFC 6455 §7.4.1).
-                    // Nothing is sent if this side has closed.
-                    native.breach = socket.start_close(Some((ABNORMAL, ""))).err().and(native.breach);
+                    // Nothing is sent if this side has closed. Firefox does not fail a connection for a Close with a wrong code.
+                    native.breach = socket.start_failure().err().and(native.breach);
                     let _ = socket.poll_flush_unpin(&mut Context::from_waker(Waker::noop()));
                 }
             }
