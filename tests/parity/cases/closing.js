@@ -135,12 +135,12 @@ export const cases = {
     const { code, wasClean, reason } = await fired(socket, "close");
     log(show([code, wasClean, reason, socket.readyState]));
   },
-  "the server fails the connection": async ({ WebSocket, url, log }) => {
+  "the server fails the connection": about("receiving", async ({ WebSocket, url, log }) => {
     const socket = record(await opened(WebSocket, url, "/fail"), log);
     socket.send("x");
     const { code, wasClean, reason } = await fired(socket, "close");
     log(show([code, wasClean, reason]));
-  },
+  }),
   "no close event before the server has answered": async ({ WebSocket, url, log }) => {
     const socket = record(await opened(WebSocket, url, "/deaf?milliseconds=800"), log);
     socket.close(3004);
