@@ -7,7 +7,7 @@
 export let core = null;
 let bytes = null;
 
-/** What is to be done when the wasm has trapped: every call of the same instance would find it half way through something. */
+/** Called after the wasm has trapped. Its state is inconsistent, so no call may use this instance again. */
 export const onTrap = [];
 
 /** Called by the wasm when it starts. */

@@ -27,13 +27,13 @@ export class Inspector extends EventTarget {
   #totals = { sent: total(), received: total() };
   #notes;
 
-  /** @param {string[]} notes what is not as good as it could be */
+  /** @param {string[]} notes limitations */
   constructor(notes) {
     super();
     this.#notes = notes;
   }
 
-  /** What is not as good as it could be: links that are not shared, sockets that are native. */
+  /** Limitations: links that are not shared, sockets that are native. */
   get notes() {
     return [...this.#notes];
   }

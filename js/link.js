@@ -10,7 +10,7 @@ import { utf8Length } from "./utf8.js";
 
 export const SUBPROTOCOL = "manysocket.v1";
 
-/** What a server must not do, by number. */
+/** The list of violations by a server. */
 const RULES = "https://github.com/manysocket/manysocket/blob/main/docs/protocol.md#9-violations";
 
 /**
@@ -28,7 +28,7 @@ const GONE = -1;
 /** Why a socket failed, by number (src/page/link/mod.rs), for the console. */
 const FAILURES = [
   null,
-  // What a browser prints for a handshake that a server refuses.
+  // A browser prints this for a handshake that a server refuses.
   (status, words) => `${status} ${shown(words)}`,
   (_, chosen) => `the server chose the subprotocol '${shown(chosen)}', which was not offered`,
   () => "no answer for 240 s",
@@ -47,7 +47,7 @@ export class Link {
   /** The multiplexer's, and the same with the first batch. */
   #url;
   #target;
-  /** What reads along, for inspect.js: `(way, data)`. A listener of its own would come after those that deliver. */
+  /** Observer of the traffic, for inspect.js: `(way, data)`. A separate listener would run after those that deliver. */
   tap = null;
   /** How to end, if that was asked for before dialling. */
   #ending = null;
@@ -59,7 +59,7 @@ export class Link {
   #moving = null;
   /** Whether channels whose opens are unanswered go on over another link. */
   #moves = false;
-  /** Of the wasm. */
+  /** Handle in the wasm. */
   timer = 0;
 
   /**

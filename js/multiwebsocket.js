@@ -31,7 +31,7 @@ function later(load) {
   });
 }
 
-/** A URL, of a string or of what has one, such as `location`. */
+/** Converts a string, or an object whose string form is a URL such as `location`, to a URL. */
 function toUrl(given) {
   const text = `${given}`;
   // A promise, say, or an object of options.
@@ -51,7 +51,7 @@ class Multiplexer extends EventTarget {
   #idleTimeout;
   /** The part of the site that the server lets virtual sockets reach. */
   #jail;
-  /** What is not as good as it could be, each said once on the console. */
+  /** Limitations; the console reports each once. */
   #notes = [];
   /** The global `WebSocket` when this is made: the native class, or one that the page has put in its place. */
   #Native;

@@ -1,4 +1,4 @@
-// What a page with `{ shared: true }` has in the place of a link: a port to the shared worker (shared-worker.js), which has the link
+// Replaces the link in a page with `{ shared: true }`: a port to the shared worker (shared-worker.js), which has the link
 // of all pages of the origin. Loaded when it is asked for.
 import { ABNORMAL, CLOSED, CONNECTING, EVENT_CLOSE, EVENT_ERROR, EVENT_MESSAGE, EVENT_OPEN, OPEN } from "./channel.js";
 import { deliverLater, enqueue, flushLater, receiveFrom } from "./delivery.js";
@@ -175,7 +175,7 @@ export class Port {
     if (this.#flushSoon() || this.#pending >= ENOUGH) this.flush();
   }
 
-  /** Has what is queued sent when the task ends. Returns whether it is to be sent at once. */
+  /** Schedules a write of the queue for the end of the task. Returns whether it is to be sent at once. */
   #flushSoon() {
     const isFirst = !this.#flushing;
     this.#flushing = true;

@@ -8,7 +8,7 @@ export { RpcError, setDefault };
 // Long enough for a person who pauses, short enough that a page with many functions does not keep a native socket for each.
 const IDLE_TIMEOUT = 10_000;
 
-// What others ask any object for, to find out what it is: `await`, JSON, frameworks, matchers of tests. With names that a function has
+// Names that other code reads of any object to recognise its kind: `await`, JSON, frameworks, matchers of tests. With names that a function has
 // itself, such as `bind`, these are the names that no function of the server has.
 const NO_METHOD = /^[_$@]|^(then|toJSON|prototype|nodeType|nodeName|tagName|asymmetricMatch|inspect)$/;
 

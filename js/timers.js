@@ -9,5 +9,5 @@ export function outside(act) {
   return root?.run ? root.run(act) : act();
 }
 
-/** As `setTimeout`: negative numbers and NaN count as 0. What is longer than the longest timer never happens. */
+/** As `setTimeout`: negative numbers and NaN count as 0. A delay above the longest timer never ends. */
 export const after = (milliseconds, act) => (milliseconds > LONGEST ? 0 : outside(() => setTimeout(act, milliseconds)));

@@ -26,7 +26,7 @@ class Topic extends EventTarget {
   #position;
   #epoch = null;
   #readyState = 0;
-  /** What the page has published and the server has not answered, in order. */
+  /** Publications that the server has not answered, in order. */
   #publications = [];
 
   constructor(url, WebSocket, since) {

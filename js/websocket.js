@@ -190,7 +190,7 @@ export function webSocketUrl(given, base = realmBase()) {
   return url;
 }
 
-/** What a page may not write in a request, of what servers refuse (docs/protocol.md §4.1); browsers and proxies do. */
+/** Headers that only browsers and proxies set; servers refuse them in an open (docs/protocol.md §4.1). */
 const FORBIDDEN = /^(connection|content-length|cookie2?|date|expect|forwarded|host|http2-settings|keep-alive|origin|referer|set-cookie|te|trailer|transfer-encoding|upgrade|via|x-real-ip|(access-control|proxy|sec|x-forwarded)-.*)$/;
 
 /** The lines of headers, which may be anything that `new Headers()` takes; those of `over` replace others of the same name. */

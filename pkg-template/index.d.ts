@@ -11,7 +11,7 @@ import type { Topic, TopicOptions } from "./topic.js";
  */
 export interface MultiWebSocketOptions {
   /**
-   * How long a link without sockets stays open, in milliseconds. Negative numbers and NaN count as 0, and what is above
+   * How long a link without sockets stays open, in milliseconds. Negative numbers and NaN count as 0, and values above
    * 2,147,483,647 (24.8 days) as for ever, `Infinity` included. Default: 10,000.
    */
   idleTimeout?: number;
@@ -52,7 +52,7 @@ export interface MultiWebSocketEventMap {
   close: CloseEvent;
 }
 
-/** What a virtual socket may have in the place of its subprotocols. */
+/** Options of a virtual socket, in place of its subprotocols. */
 export interface WebSocketInit {
   /** The offered subprotocols. */
   protocols?: string | string[];
@@ -248,7 +248,7 @@ export interface Inspector extends EventTarget {
   readonly received: LinkTraffic;
   /** The sockets that have not ended. */
   readonly channels: InspectedChannel[];
-  /** What is not as good as it could be, and why: a link that is not shared, sockets that are native. The console says the same, once. */
+  /** Limitations and their reasons: a link that is not shared, sockets that are native. The console says the same, once. */
   readonly notes: string[];
   /** Whether the link is a shared worker's. Then its messages are not visible. */
   readonly isShared: boolean;
@@ -274,7 +274,7 @@ export interface MultiWebSocketConstructor {
    * Connects nothing yet.
    * @param url the multiplexer's URL, relative to the document's base URL; or a function that returns it or a promise of it, and is
    *   called before each link is dialled
-   * @throws {TypeError} without a URL, for what is neither a URL nor a function, without `WebSocket`, or without WebAssembly and `fallback`; the message says what to do
+   * @throws {TypeError} without a URL, for a value that is neither a URL nor a function, without `WebSocket`, or without WebAssembly and `fallback`; the message says what to do
    * @throws {DOMException} `SyntaxError` if the URL is invalid
    */
   new (url: MultiplexerUrl, options?: MultiWebSocketOptions): MultiWebSocket;

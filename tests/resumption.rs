@@ -132,7 +132,7 @@ async fn carry(mut client: TcpStream, shared: Arc<Shared>) {
         () = forward => {}
         _ = cuts.changed() => {}
     }
-    // Reset, not closed: what is on its way is lost.
+    // Reset, not closed: bytes in flight are lost.
     for stream in [&client, &server] {
         let _ = stream.set_zero_linger();
     }

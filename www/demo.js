@@ -132,7 +132,7 @@ function chooseCount() {
 slider.addEventListener("input", chooseCount);
 chooseCount();
 
-element("both").addEventListener("click", () => busy("Closing what is open …", runBoth));
+element("both").addEventListener("click", () => busy("Closing the open sockets …", runBoth));
 element("close").addEventListener("click", async () => {
   await Promise.all(Object.keys(contestants).map(close));
   for (const which of Object.keys(contestants)) action(which, "send").disabled = true;

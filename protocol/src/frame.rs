@@ -96,7 +96,7 @@ pub(crate) enum Frame<'a> {
     Path(&'a [u8]),
     /// The count of messages that the sender has received.
     Ack(u32),
-    /// What resumes the link from now on; `None`: nothing does.
+    /// The token that resumes the link from now on; `None`: no token does.
     Token(Option<Token>),
     Resume(Resume),
     /// The count of messages that the server has received, and the next token.

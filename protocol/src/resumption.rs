@@ -1,4 +1,4 @@
-//! What lets a link outlive the connections that carry it: counts of messages, and those not acknowledged (§8.1).
+//! The state with which a link outlives its connections: counts of messages, and those not acknowledged (§8.1).
 
 use std::collections::VecDeque;
 
@@ -12,7 +12,7 @@ use crate::{Millis, Violation};
 /// memory at the peer.
 const ACK_ALONG: u32 = 64 * 1024;
 
-/// An ACK is a physical message of its own once this much has arrived. A page handles each of those in a task: one for each
+/// An ACK is sent as a separate physical message once this much has arrived. A page handles each of those in a task: one for each
 /// 64 KiB took a twentieth of the time of a bulk transfer.
 const ACK_ALONE: u32 = 128 * 1024;
 
@@ -27,7 +27,7 @@ const MOST_REPEATS: u32 = 16;
 /// The places for messages that an idle link keeps.
 const KEPT_PLACES: usize = 64;
 
-/// What carries the link now.
+/// The connection that carries the link now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Carrier {
     Up,
@@ -41,7 +41,7 @@ enum Carrier {
     },
 }
 
-/// What a PONG says about a peer of which too much waits for an ACK.
+/// The verdict of a PONG about a peer with too many bytes that wait for an ACK.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answered {
     Well,
@@ -59,7 +59,7 @@ pub(crate) struct DueFrames {
     ack: bool,
 }
 
-/// What a link needs to outlive its carriers. Counts of messages are modulo 2³².
+/// The state with which a link outlives its carriers. Counts of messages are modulo 2³².
 #[derive(Debug)]
 pub(crate) struct Resumption<H> {
     carrier: Carrier,
@@ -297,7 +297,7 @@ impl<H: Clone> Resumption<H> {
         self.sent_again < self.held.len()
     }
 
-    // ---- what has arrived ----
+    // ---- receiving ----
 
     /// Counts a message that has arrived, of so many bytes.
     pub(crate) fn count_received(&mut self, bytes: u32) {

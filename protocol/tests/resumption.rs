@@ -1,4 +1,4 @@
-//! A link outlives its connections: what is counted, kept and sent again, and who may resume it (docs/protocol.md §8.1).
+//! A link outlives its connections: counts, replay, acknowledgements and refusals (docs/protocol.md §8.1).
 
 mod support;
 
@@ -52,7 +52,7 @@ impl Pair {
         if side == Side::Client { &mut self.client } else { &mut self.server }
     }
 
-    /// What one side sends now.
+    /// Returns the messages that one side sends now.
     fn sent(&mut self, side: Side) -> Vec<Physical> {
         std::iter::from_fn(|| self.end(side).poll_transmit()).collect()
     }
@@ -75,7 +75,7 @@ impl Pair {
         }
     }
 
-    /// What a side has to say about the message that arrived.
+    /// Returns a side's verdict on the message that arrived.
     fn messages(&mut self, side: Side) -> Vec<Message> {
         let events = std::iter::from_fn(|| self.end(side).poll_event());
         let messages = events.filter_map(|event| match event {
@@ -139,7 +139,7 @@ fn an_idle_link_sends_no_more_than_without_resumption() {
     assert_eq!((pair.client.held_bytes(), pair.server.held_bytes()), held_by_nothing());
 }
 
-/// What the queues take that hold nothing.
+/// The bytes of empty queues.
 fn held_by_nothing() -> (usize, usize) {
     let mut pair = Pair::new();
     pair.client.send(1, text("hello"));

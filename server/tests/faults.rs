@@ -201,7 +201,7 @@ async fn a_clock_that_jumps_moves_nothing() {
     }
     documents.sort_unstable();
     documents.dedup();
-    assert_eq!(documents.len(), 5, "each has an id of its own: {documents:?}");
+    assert_eq!(documents.len(), 5, "ids differ: {documents:?}");
     assert!(get(binary.server.address, "/demo/").await.starts_with("HTTP/1.1 200"));
 
     binary.signal("TERM").await;

@@ -102,11 +102,11 @@ async fn what_is_made_at_run_time_comes_and_goes() {
         assert_eq!(value(&mut socket).await, json!(["blue", "blue/", "rules"]));
         rooms.insert("red");
         let change = json!({ "added": ["red", "red/"], "removed": [] });
-        assert_eq!(value(&mut socket).await, change, "a room is both: itself, and what is below it");
+        assert_eq!(value(&mut socket).await, change, "a room is an endpoint and an index");
         rooms.remove("blue");
         rooms.insert("rules");
         let change = json!({ "added": ["rules/"], "removed": ["blue", "blue/"] });
-        assert_eq!(value(&mut socket).await, change, "what is a route stays that route");
+        assert_eq!(value(&mut socket).await, change, "a route stays a route");
         assert_eq!(value(&mut open(kind, &server, "/rooms/red/").await).await, json!(["log"]));
     }
 }

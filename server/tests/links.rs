@@ -91,7 +91,7 @@ async fn a_multiplexer_reaches_its_own_part_of_the_site() {
                 panic!("{path} was accepted")
             };
             assert_eq!(status, expected, "{path}: {reason}");
-            assert!(!reason.is_empty(), "the reason is told");
+            assert!(!reason.is_empty(), "the close has a reason");
         }
     }
 }

@@ -124,11 +124,7 @@ async fn topics_and_calls_cross_and_again_after_nats_was_killed() {
                 heard.push(text(&mut a).await);
             }
             heard.sort();
-            assert_eq!(
-                heard,
-                ["into the dark", "{\"dropped\":null}"],
-                "{kind:?}: what may be missing is told"
-            );
+            assert_eq!(heard, ["into the dark", "{\"dropped\":null}"], "{kind:?}: the server reports a gap");
             until(&mut b, "{\"dropped\":null}").await;
             meet(&mut a, &mut b).await;
             until_back(&mut double).await;

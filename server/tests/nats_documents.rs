@@ -92,7 +92,7 @@ async fn a_document_crosses_and_again_after_nats_was_killed() {
             assert_eq!(away["error"], "storage");
             assert!(away["message"].as_str().expect("a text").contains("NATS is away"), "{away}");
             let data = Page::open(kind, &one, &path).await.whole().await.2;
-            assert_eq!(data["list"].as_array().map(Vec::len), Some(10), "what is open can be read");
+            assert_eq!(data["list"].as_array().map(Vec::len), Some(10), "an open document can be read");
             nats.restart().await;
             let made = commit_when_back(&mut ada, "back", version, &append(version)).await;
             assert_eq!(made, version + 1);

@@ -1,4 +1,4 @@
-//! Who may resume a link, and what an attempt can do: the attacks of `docs/security.md` on tokens and parked links.
+//! Attempts to resume somebody else's link: the attacks of `docs/security.md` on tokens and parked links.
 
 mod common;
 
@@ -16,7 +16,7 @@ use manysocket_protocol::{
 use manysocket_server::{Limits, Multiplexer, WebSocketUpgrade};
 use tokio_tungstenite::tungstenite as ts;
 
-/// What a connection is closed with that resumes no link.
+/// The close code of a connection that resumes no link.
 const NOT_RESUMED: u16 = 4404;
 
 fn app() -> Router {

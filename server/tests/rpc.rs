@@ -177,7 +177,7 @@ async fn numbers_come_out_as_serde_writes_the_value_directly() {
     }
 }
 
-/// What a layer has found out about the request.
+/// The identity that a layer derives from the request.
 #[derive(Clone)]
 struct User(&'static str);
 

@@ -493,7 +493,7 @@ async fn documents_are_listed_and_their_changes_are_events_too() {
         );
         let server = Server::start(site.into_router()).await;
         let mut index = Page::open(Kind::Native, &server, "/docs/").await;
-        assert_eq!(index.receive().await, json!([]), "what is only looked at is not there");
+        assert_eq!(index.receive().await, json!([]), "reading creates no document");
         let mut page = Page::open(Kind::Virtual, &server, "/docs/one%20more").await;
         let (document, ..) = page.whole().await;
         page.commit("c1", 0, &set("/a/-", round)).await;
@@ -507,7 +507,7 @@ async fn documents_are_listed_and_their_changes_are_events_too() {
         assert!(text.contains(&format!("id: {document}:2\n")), "{text}");
         let again = format!("{get}last-event-id: {document}:1\r\n");
         let text = fetch(&server, "/docs/one%20more", &again, "}\n").await;
-        assert!(!text.contains("\"data\""), "only what is missing: {text}");
+        assert!(!text.contains("\"data\""), "only the missing commits: {text}");
     }
 }
 

@@ -87,7 +87,7 @@ fn resident() -> usize {
 }
 
 #[tokio::test]
-#[ignore = "run in a process of its own by the test above"]
+#[ignore = "the test above runs it in a separate process"]
 async fn fill_a_store() {
     let shape = std::env::var(SHAPE).expect("a shape");
     let folder = tempfile::tempdir().expect("a folder");

@@ -45,7 +45,7 @@ async fn documents_take_only_so_much_memory() {
         assert_eq!(refusal["error"], "storage", "{refusal}");
         assert_eq!(Socket::open(kind, &server, "/b", "", "").await.err(), Some(503));
         let mut reader = Page::open(kind, &server, "/a").await;
-        assert_eq!(reader.whole().await.1, 1, "what is open is read");
+        assert_eq!(reader.whole().await.1, 1, "an open document can be read");
     }
 }
 

@@ -68,7 +68,7 @@ async fn a_subscriber_comes_back_and_gets_each_message_once() {
         plain.send(Message::Binary(vec![0, 255].into())).await;
         assert_eq!(next(&mut page).await, json!({"position": 1, "data": "one \"1\""}), "{kind:?}");
         assert_eq!(next(&mut page).await, json!({"position": 2, "binary": "AP8="}), "{kind:?}");
-        // Who asks for nothing sees what it sees without positions.
+        // A subscriber without `since` sees the same frames as on a topic without positions.
         assert_eq!(plain.receive().await, Received::Message(Message::text("one \"1\"")));
         assert!(matches!(plain.receive().await, Received::Message(Message::Binary(_))));
         page.vanish();
@@ -109,7 +109,7 @@ async fn who_comes_too_late_is_told_what_is_gone() {
         for n in 8..=10 {
             assert_eq!(next(&mut late).await, json!({"position": n, "data": n.to_string()}), "{kind:?}");
         }
-        // Of another epoch, or no position: nobody knows what is missing, and all that is kept is new.
+        // Of another epoch, or no position: the gap is unknown, and all stored messages are new.
         for since in ["2.other".to_owned(), "7".to_owned(), format!("11.{epoch}"), "%00".to_owned()] {
             let mut other = open(kind, &server, &format!("/rooms/a?since={since}")).await;
             let greeting = json!({"epoch": epoch, "position": 7, "missed": null});

@@ -62,7 +62,7 @@ test("the module exports the three classes, ready after its init", async () => {
   await page.close();
 });
 
-test("a page without shared workers' script has a link of its own", async () => {
+test("a page without the shared worker's script has a separate link", async () => {
   const page = await world.openPage();
   const text = await runInPage(page, async () => {
     const { default: init, MultiWebSocket } = await import("/module/manysocket.js");

@@ -70,7 +70,7 @@ test("a delta makes one tree of the other, whatever was added, removed, moved an
   }
 });
 
-test("what is done with a few rows of many makes a short delta", () => {
+test("changes of a few rows of many make a short delta", () => {
   const made = (n) => ({ id: n, name: `name ${n}`, at: 1e12 + n });
   const rows = Array.from({ length: 2500 }, (_, n) => made(n));
   const deltaOf = (change, before = rows) => {
@@ -142,13 +142,13 @@ test("data that cannot be changed in place becomes what it would be otherwise", 
     assert.ok(isSame(loose, expected), JSON.stringify([ancestor, mine, theirs, loose, expected]));
     const frozen = freeze(structuredClone(mine));
     assert.ok(isSame(merge(ancestor, frozen, theirs, page, []), expected));
-    assert.deepEqual(frozen, mine, "what is frozen stays as it was");
+    assert.deepEqual(frozen, mine, "frozen values do not change");
     const stiff = stiffen(random, structuredClone(mine));
     assert.ok(isSame(merge(ancestor, stiff, theirs, page, []), expected), JSON.stringify([ancestor, mine, theirs]));
   }
 });
 
-test("what is not frozen keeps its identity, rows of another place too", () => {
+test("values that are not frozen keep their identity, moved rows too", () => {
   const ancestor = toTree({ rows: [{ id: 1 }, { id: 2 }, { id: 3 }], more: { a: 1 } });
   const mine = toPlain(ancestor);
   const [, , third] = mine.rows;
@@ -184,7 +184,7 @@ test("an edit of a row follows it, whatever others do with the rows", () => {
   assert.equal(conflicts.length, 1, "one has removed what the other has edited");
 });
 
-test("a commit takes what is JSON of the data, and says where it is none", () => {
+test("a commit accepts JSON, and names the path of a value that is none", () => {
   const half = "😀".slice(0, 1);
   const data = { text: half, [half]: ["a", half], when: new Date(0), none: undefined };
   const tree = snapshot(data);

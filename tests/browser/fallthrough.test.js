@@ -44,7 +44,7 @@ async function shipped(t, ...more) {
   return server;
 }
 
-test("by default a multiplexer carries what is in its own folder", async (t) => {
+test("by default a multiplexer carries the URLs of its folder", async (t) => {
   const server = await shipped(t, "--multiplexer", "/demo/multiplexer");
   const stats = await carried(t, server, "/demo/multiplexer", {}, ["/demo/echo", "/demo/echo?a", "demo/echo"]);
   assert.deepEqual(stats, { physical: 1, native: 0, virtual: 3 });

@@ -82,10 +82,10 @@ const NO_CHANGES = {
   "an index with a zero in front": delta({ op: "add", path: "/list/01", value: 1 }),
   "an index below zero": delta({ op: "add", path: "/list/-1", value: 1 }),
   "a name in an array": delta({ op: "add", path: "/list/name", value: 1 }),
-  "removing what is not there": delta({ op: "remove", path: "/nobody" }),
-  "moving what is not there": delta({ op: "move", from: "/nobody", path: "/x" }),
+  "removing a missing value": delta({ op: "remove", path: "/nobody" }),
+  "moving a missing value": delta({ op: "move", from: "/nobody", path: "/x" }),
   "moving something into itself": delta({ op: "move", from: "/list", path: "/list/1/x" }),
-  "copying what is not there": delta({ op: "copy", from: "/list/constructor", path: "/x" }),
+  "copying a missing value": delta({ op: "copy", from: "/list/constructor", path: "/x" }),
   "copies of copies": delta(...Array.from({ length: 60 }, (_, n) => ({ op: "copy", from: "", path: `/${n}` }))),
   "100,000 levels": `{"version":2,"delta":[{"op":"add","path":"/deep","value":${"[".repeat(100_000)}${"]".repeat(100_000)}}]}`,
 };

@@ -73,7 +73,7 @@ inEachForm("a message is a MessageEvent of the socket", [true, true, true, true,
   ];
 });
 
-inEachForm("what has no form in JSON throws, and nothing is sent", {
+inEachForm("a value without a JSON form throws, and nothing is sent", {
   errors: [
     "TypeError: Failed to execute 'send' on 'WebSocket': 1 argument required, but only 0 present.",
     "TypeError: Failed to execute 'send' on 'WebSocket': The value, of type 'undefined', has no form in JSON.",
@@ -155,7 +155,7 @@ test("a message that is not JSON, or is binary, is an error event in its place; 
   }
 });
 
-inEachForm("a server that does not speak JSON is told of by error events", ["error room x 1", "message true"], async (make) => {
+inEachForm("messages that are not JSON become error events", ["error room x 1", "message true"], async (make) => {
   const socket = make("/test/rooms/x");
   const error = await fired(socket, "error");
   const first = `error ${error.data.split("\n")[0]} ${socket.readyState}`;

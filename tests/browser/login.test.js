@@ -13,7 +13,7 @@ after(async () => {
   await removeSite(site);
 });
 
-/** Runs a function in a page of its own cookies, with `M` and `outcome`: `open`, or the code of the close. Returns its links, too. */
+/** Runs a function in a page with separate cookies, with `M` and `outcome`: `open`, or the code of the close. Returns its links, too. */
 async function inPage(t, options, code) {
   const context = await browser.newContext();
   t.after(() => context.close());

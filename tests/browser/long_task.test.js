@@ -1,4 +1,4 @@
-// What a page sends leaves while its task goes on, and its handlers let other tasks in, as with native sockets.
+// Messages leave during a long task, and handlers let other tasks run, as with native sockets.
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { makeSite, runInPage, startWorld } from "../harness/index.js";

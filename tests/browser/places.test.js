@@ -120,7 +120,7 @@ test("two copies of the package in one page know their own sockets", async () =>
 });
 
 for (const copy of ["/pkg/index.js", "/copy/index.js"]) {
-  test(`where a page has replaced the global, another MultiWebSocket of ${copy} has a link of its own`, async () => {
+  test(`where a page has replaced the global, another MultiWebSocket of ${copy} has a separate link`, async () => {
     const seen = await inPage(async (copy) => {
       const { MultiWebSocket } = await import("/pkg/index.js");
       const first = new MultiWebSocket("/multiplexer");

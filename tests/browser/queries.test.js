@@ -1,4 +1,4 @@
-// What a page writes into the query of a URL reaches the server as the browser sends it natively.
+// The query of a URL reaches the server as the browser sends it natively.
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { runInPage, startFront, startWorld } from "../harness/index.js";

@@ -70,7 +70,7 @@ test("sockets notice nothing of a connection that is cut", async (t) => {
   for (let n = 0; n < 10; n++) {
     await runInPage(page, (n) => {
       socket.send(`${n} before`);
-      // The page may change it at once: what is sent again must be what was sent.
+      // The page may change the buffer at once: a replay must carry the first bytes.
       const bytes = new Uint8Array(50_000).fill(n);
       socket.send(bytes);
       bytes.fill(99);
@@ -89,7 +89,7 @@ test("sockets notice nothing of a connection that is cut", async (t) => {
   assert.deepEqual([seen.state, seen.size], [1, 1]);
 });
 
-test("what is sent and opened meanwhile waits", async (t) => {
+test("messages and opens wait meanwhile", async (t) => {
   const { page, relay, close } = await openPage({ resume: true });
   t.after(close);
   relay.accepts = false;

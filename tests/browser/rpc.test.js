@@ -59,7 +59,7 @@ test("a bare WebSocket does it in ten lines, and no wasm is loaded for the clien
 });
 
 for (const kind of ["native", "virtual"]) {
-  test(`${kind}: functions and objects, each method with a socket of its own, made once`, async () => {
+  test(`${kind}: functions and objects, one socket for each method`, async () => {
     const seen = await inPage(kind, async () => {
       // Made before any socket is open.
       const sums = await Promise.all([1, 2, 3].map((n) => server.add(n, 1)));
@@ -131,7 +131,7 @@ for (const kind of ["native", "virtual"]) {
     assert.deepEqual(seen, [2, 4, 2]);
   });
 
-  test(`${kind}: what is not a function rejects, and so does a URL where nothing is`, async () => {
+  test(`${kind}: a value that is no function rejects, and so does an unknown URL`, async () => {
     const [echo, nowhere] = await inPage(kind, async () => [
       await failure(rpc("/demo/echo", { WebSocket: Counted })(1)),
       await failure(server.nowhere()),

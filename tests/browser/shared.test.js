@@ -116,6 +116,8 @@ test("what a page does not take stays at the server: the worker keeps no more th
     }));
     const { port } = new SharedWorker("/pkg/shared-worker.js", { type: "module", name: "played" });
     let waiting;
+    let fail;
+    const failed = new Promise((_, reject) => (fail = reject));
     const got = { messages: 0, units: 0 };
     port.onmessage = ({ data }) => {
       for (let at = 0; at < data.length; at += 3) {
@@ -125,9 +127,11 @@ test("what a page does not take stays at the server: the worker keeps no more th
           got.units += value.length;
         }
         if (kind <= 1) waiting?.(channel);
+        // An event of an end, of a channel or of the link.
+        if (kind === 2 || kind === 3 || kind === 8) fail(new Error(`kind ${kind}, channel ${channel}: ${JSON.stringify(value)}`));
       }
     };
-    const next = (wanted) => new Promise((resolve) => (waiting = (channel) => channel === wanted && resolve()));
+    const next = (wanted) => Promise.race([failed, new Promise((resolve) => (waiting = (channel) => channel === wanted && resolve()))]);
     port.postMessage([HELLO, 0, { url: `${server}/multiplexer`, idleTimeout: 10_000, lock }, OPEN, 1, [`${server}/test/push`, [], ""], OPEN, 2, [`${server}/test/echo`, [], ""]]);
     await next(2);
     port.postMessage([SEND, 1, "100 10000"]);
@@ -309,7 +313,7 @@ const WITHOUT = {
 };
 
 for (const [reason, prepare] of Object.entries(WITHOUT)) {
-  test(`${reason}, each page has a link of its own`, async (t) => {
+  test(`${reason}, each page has a separate link`, async (t) => {
     const openPage = await profile(t, prepare);
     const pages = [await openPage(), await openPage()];
     for (const page of pages) assert.equal(await echo(page, "hello"), "hello");

@@ -327,7 +327,7 @@ for (const kind of ["native", "virtual"]) {
     assert.deepEqual([seen.rows, seen.same], [2499, true]);
   });
 
-  test(`${kind}: what is too large or malformed is refused once, with its path, and other edits are committed`, async () => {
+  test(`${kind}: the server refuses a large or malformed edit once, with its path, and commits the others`, async () => {
     const seen = await inPage(kind, async (name) => {
       const [s, other] = [await open(name), await open(name)];
       const results = [];

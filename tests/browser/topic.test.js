@@ -74,7 +74,7 @@ for (const kind of ["native", "virtual"]) {
     assert.deepEqual([seen.missed, seen.sockets, seen.states, seen.end], [[], true, [1, 3], "TopicError closed"]);
   });
 
-  test(`${kind}: a page is told what is gone, what was not published, and where no topic is`, async () => {
+  test(`${kind}: errors for lost messages, refused publications and missing topics`, async () => {
     const seen = await inPage(kind, async (name) => {
       const results = [];
       const ada = join(name);

@@ -84,7 +84,7 @@ test("an EventSource reads along", async () => {
   await page.close();
 });
 
-test("what is too large closes its sender with 1009", async () => {
+test("a message that is too large closes its sender with 1009", async () => {
   const page = await world.openPage();
   const codes = await runInPage(page, async () => {
     const { MultiWebSocket } = await import("/pkg/index.js");
@@ -100,7 +100,7 @@ test("what is too large closes its sender with 1009", async () => {
   await page.close();
 });
 
-test("the chat: two windows, a room each has and one of its own", async () => {
+test("the chat: two windows, a shared room and a private one", async () => {
   const [ada, bob, eve] = [await world.openPage("/chat.html"), await world.openPage("/chat.html"), await world.openPage("/chat.html?room=rust")];
   const say = async (page, name, text) => {
     await page.fill("#name", name);

@@ -1,4 +1,4 @@
-// What a page may give: numbers at their ends, URLs and what is none, functions that are asked for a URL, proxies that are looked at.
+// Unusual arguments: extreme numbers, values that are no URLs, functions that return URLs, proxies that count their reads.
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { runInPage, startFront, startWorld } from "../harness/index.js";
@@ -68,7 +68,7 @@ test("times of calls at their ends", async (t) => {
   assert.deepEqual(outcomes, { outcomes: { 3e9: 50, Infinity: 50, [2 ** 31]: 50, [2 ** 31 - 1]: 50, undefined: 50, NaN: "timeout", "-5": "timeout" }, opens: 2 });
 });
 
-test("what is no URL is refused, as is nothing", async (t) => {
+test("a value that is no URL is refused, and so is a missing one", async (t) => {
   const page = await pageAt(t);
   const names = await runInPage(page, () => {
     const attempt = (make) => {

@@ -6,7 +6,7 @@ import { runInPage, startWorld } from "../harness/index.js";
 const world = await startWorld();
 after(() => world.close());
 
-/** What zone.js does to a page, as far as it matters here: it wraps timers and listeners. */
+/** Wraps timers and listeners as zone.js does. */
 function install() {
   const root = { name: "root", pending: 0 };
   const run = (zone, act, self, args) => {

@@ -220,5 +220,5 @@ test("docs/environments.md has this table", { skip: missing }, async () => {
   const rows = ["| environment | how |", "| --- | --- |", ...table].join("\n");
   const now = text.replace(/\| environment \|[^]*?(?=\n\n)/, () => rows);
   if (process.env.MANYSOCKET_WRITE) await writeFile(file, now);
-  else assert.equal(text, now, "run it with MANYSOCKET_WRITE=1, and look at what has changed");
+  else assert.equal(text, now, "run it with MANYSOCKET_WRITE=1, and read the difference");
 });

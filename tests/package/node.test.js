@@ -59,7 +59,7 @@ for (const [name, which] of [["Node's own WebSocket", "global"], ["the package w
   });
 }
 
-test("without a WebSocket it can be imported, and says what is missing when it is used", async () => {
+test("without a WebSocket it can be imported, and its errors name the missing class", async () => {
   const entry = new URL("../../pkg/index.js", import.meta.url);
   const code = `delete globalThis.WebSocket;
     const { JsonWebSocket, MultiWebSocket, RelativeWebSocket } = await import(${JSON.stringify(entry)});

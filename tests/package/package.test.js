@@ -20,7 +20,7 @@ test("importing it in Node throws nothing", () => {
   for (const name of ["MultiWebSocket", "JsonWebSocket", "RelativeWebSocket"]) assert.match(names, new RegExp(`\\b${name}\\b`));
 });
 
-test("it ships what is needed and nothing else", () => {
+test("it ships the needed files and no others", () => {
   const names = files.map((file) => file.path);
   assert.deepEqual(names.filter((name) => name.endsWith(".wasm")), ["manysocket_bg.wasm"]);
   for (const name of ["README.md", "LICENSE-MIT", "LICENSE-APACHE", "index.js", "index.d.ts", "manual.js", "manual.d.ts"]) {

@@ -151,7 +151,7 @@ impl<H: Host> Link<H> {
         self.sockets += 1;
         self.idle_since = None;
         self.set_deadline(channel, now + OPENING);
-        // The physical handshake has a limit of its own.
+        // The physical handshake has a separate timeout.
         if self.connection.is_established() && self.redial.is_none() && self.silent_at.is_none() {
             self.silent_at = Some(now + UNANSWERED);
         }

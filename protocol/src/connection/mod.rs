@@ -96,7 +96,7 @@ pub struct Connection<P: Payload> {
     /// A batch that must follow the end of raw mode.
     staged: Option<Batch<P>>,
     report_drained: bool,
-    /// What the link needs to outlive its carrier; `None` if it ends with it.
+    /// The state with which the link outlives its carrier; `None` if it ends with it.
     resumption: Option<Box<Resumption<P::Held>>>,
     /// The peer must learn that the link ends with its carrier.
     farewell_due: bool,

@@ -1,4 +1,4 @@
-//! How a link outlives its carriers: what is counted, kept and sent again (§8.1).
+//! How a link outlives its carriers: counts, replay and acknowledgements (§8.1).
 
 use super::Connection;
 use crate::frame::{Frame, Resume};

@@ -366,7 +366,7 @@ mod tests {
             "null",
         ] {
             let given = headers(Some(origin), "example.com");
-            assert!(check(&Origins::default(), &given).is_err(), "{origin}: not by itself");
+            assert!(check(&Origins::default(), &given).is_err(), "{origin}: not without the others");
             let mut origins = Origins::default();
             origins.allow(origin.parse().expect("an origin"));
             assert_eq!(check(&origins, &given), Ok(()), "{origin}");

@@ -106,7 +106,7 @@ impl Dispatcher {
         open_headers::parse(lines, &self.inherited)
     }
 
-    /// Builds the request to the application, with headers of its own in place of the handshake's. Returns `None` if the target or the subprotocols are invalid in a
+    /// Builds the request to the application, with the open's headers in place of the handshake's. Returns `None` if the target or the subprotocols are invalid in a
     /// request.
     pub(crate) fn request(
         &self,

@@ -19,7 +19,7 @@ impl Task {
     pub(super) fn poll_physical(&mut self, cx: &mut Context<'_>, turn: &Turn) -> Result<bool, Ended> {
         let mut progress = self.handle_events(turn);
         for _ in 0..READS {
-            // Process the last message completely before reading the next, and before counting what has arrived.
+            // Process the last message completely before reading the next, and before counting newer bytes.
             if turn.is_over() || !self.take_in(turn)? {
                 break;
             }

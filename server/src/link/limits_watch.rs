@@ -98,7 +98,7 @@ impl LinkLimits {
         Ok(self.intake)
     }
 
-    /// Returns the largest message of a channel whose handler has a limit of its own, if that is above the protocol's: at
+    /// Returns the largest message of a channel whose handler sets a limit, if that is above the protocol's: at
     /// most half of what a link may hold, so that one message cannot end it.
     pub(crate) fn max_message(&self, own_limit: Option<usize>) -> Option<u32> {
         let most = own_limit?.min(self.limits.link_memory / 2);

@@ -82,7 +82,7 @@ enum ChannelState {
     Open { pipe: Arc<Pipe>, path: Arc<str>, closed_by: Option<Side>, woken: Woken },
 }
 
-/// What an open asks for.
+/// The request of an open.
 struct Asked {
     target: String,
     protocols: String,
@@ -126,7 +126,7 @@ pub(crate) struct Link {
     /// The multiplexer's own path.
     pub(crate) path: Arc<str>,
     pub(crate) limits: Limits,
-    /// The largest message of a channel whose handler has no limit of its own, in units.
+    /// The largest message of a channel whose handler sets no limit, in units.
     pub(crate) max_message: u32,
     pub(crate) stats: Stats,
     pub(crate) _counted: Counted,

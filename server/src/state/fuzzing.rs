@@ -151,7 +151,7 @@ fn check_order(before: &Value, between: &[Arc<Entry>], entry: &Entry, after: &Va
         if delta.iter().any(reads) {
             return;
         }
-        patch(&mut other, &delta).expect("what has touched nothing of this one's fits after it, too");
+        patch(&mut other, &delta).expect("a commit that touches none of its places applies after it");
     }
     // If two commits append to the same array, the order of their elements may differ.
     let mut after = after.clone();

@@ -29,7 +29,7 @@ pub(super) struct TopicLimits {
     pub(super) max_topics: usize,
     /// Bytes that all topics hold.
     pub(super) max_memory: usize,
-    /// What is kept for subscribers that come back, if the messages have positions.
+    /// Limits of the messages stored for returning subscribers, if messages have positions.
     pub(super) positions: Option<Positions>,
     /// Whether the last message is kept for ever.
     pub(super) retains_last: bool,

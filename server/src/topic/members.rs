@@ -1,4 +1,4 @@
-//! Who is on a topic: a place that lists the subscribers by the names that the policy gives them, and says who joins and leaves.
+//! The members of a topic: an endpoint that lists subscribers by the names from the policy, and reports joins and leaves.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -146,7 +146,7 @@ impl Drop for Presence {
 /// Somebody who watches the members of a topic.
 pub(super) struct Watcher {
     presence: Presence,
-    /// What changes; `None` before the list has been sent.
+    /// Changes of the list; `None` before the list has been sent.
     changes: Option<Receiver<Utf8Bytes>>,
 }
 

@@ -151,7 +151,7 @@ impl<P: TopicPolicy> Topics<P> {
     }
 
     /// Numbers the messages and keeps them, so that a subscriber that comes back gets what it has not had: it names its position
-    /// in the URL, as `?since=`, and an `EventSource` does so by itself. `docs/topics.md` has the messages. Subscribers that ask for
+    /// in the URL, as `?since=`, and an `EventSource` does so automatically. `docs/topics.md` has the messages. Subscribers that ask for
     /// nothing see what they see without. A topic lives on without subscribers while it has messages to keep.
     ///
     /// Positions are of one process: on [NATS](Self::nats) the topics have none.

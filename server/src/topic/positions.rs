@@ -19,7 +19,7 @@ const BYTES: usize = 1 << 20;
 /// How long messages are kept by default: a lunch, or a deployment that goes wrong.
 const AGE: Duration = Duration::from_secs(3600);
 
-/// What a topic with [positions](super::Topics::positions) keeps for subscribers that come back. A message is kept while all of
+/// Limits of the messages that a topic with [positions](super::Topics::positions) stores for returning subscribers. A message is kept while all of
 /// the limits allow it.
 ///
 /// ```

@@ -94,7 +94,7 @@ pub(super) enum Item {
     Missed(Option<u64>),
 }
 
-/// What has become of a message.
+/// The state of a message in the ring.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Published {
     /// The subscribers in this process.

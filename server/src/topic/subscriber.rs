@@ -40,11 +40,11 @@ pub(super) struct Subscriber<P: TopicPolicy> {
     read_only: bool,
     /// Whether the messages have numbers that later subscribers may name.
     has_positions: bool,
-    /// What a page gets besides that has asked for positions.
+    /// Set if the page asked for positions.
     numbering: Option<Numbering>,
 }
 
-/// What a page that has asked for positions gets besides messages.
+/// The state of the frames besides messages, for a page that asked for positions.
 #[derive(Debug, Default)]
 struct Numbering {
     is_greeted: bool,

@@ -377,6 +377,6 @@ async fn upstreams_that_nobody_named() {
             assert!(head.starts_with(&format!("GET {asked} HTTP/1.1\r\n")), "{head}");
             assert_eq!(value(&head, "host"), Some(server.address.to_string().as_str()), "the page's");
         }
-        assert!(heard.try_recv().is_err(), "once, and nothing for what is not below the prefix");
+        assert!(heard.try_recv().is_err(), "once, and nothing for paths outside of the prefix");
     }
 }

@@ -106,7 +106,7 @@ impl PageLink {
         self.flush_if_due();
     }
 
-    /// Has what is queued sent when the task ends. Returns whether it is to be sent at once, too.
+    /// Schedules a write of the queue for the end of the task. Returns whether it is to be sent at once, too.
     fn flush_soon(&mut self) -> bool {
         let is_first = !std::mem::replace(&mut self.flush_is_due, true);
         is_first && glue::flush_later(self.number) != 0 || glue::now() - self.flushed_at > LONGEST_WAIT

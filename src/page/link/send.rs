@@ -208,7 +208,7 @@ enum Outgoing {
     Batch(Vec<u8>, usize, bool),
     /// A channel, and its payload.
     Raw(u32, Content),
-    /// What an earlier connection may have lost.
+    /// Messages that an earlier connection may have lost.
     Again(Held),
 }
 

@@ -144,7 +144,7 @@ export const cases = {
     await later(20);
     log(show(socket.bufferedAmount));
   },
-  "what is sent is copied": async ({ WebSocket, url, log }) => {
+  "a send copies the data": async ({ WebSocket, url, log }) => {
     const socket = await opened(WebSocket, url);
     for (const size of [4, 5000, 300_000]) {
       const bytes = new Uint8Array(size).fill(1);
