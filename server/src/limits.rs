@@ -20,6 +20,10 @@ pub struct Limits {
     /// Maximum number of links without a connection that wait to be resumed; further links end with their connection. They
     /// count as links, too. Default 10,000, so that all links may lose their connections at once.
     pub max_parked: usize,
+    /// Maximum number of links of one user that wait to be resumed, where the application names users
+    /// ([`Multiplexer::resume_identity`](crate::Multiplexer::resume_identity)); further ones end with their connection. Default
+    /// 100: more pages than a user has open.
+    pub max_parked_per_user: usize,
     /// Maximum number of a link's opens that the application handles at once; further opens wait. Default 256: about
     /// the number of native WebSockets that a browser allows a page. It also bounds the connections that a page can
     /// dial through a gateway.
@@ -52,6 +56,7 @@ impl Limits {
         Self {
             max_links: 10_000,
             max_parked: 10_000,
+            max_parked_per_user: 100,
             max_opening: 256,
             link_memory: 256 << 20,
             total_memory: 1 << 30,
@@ -71,6 +76,13 @@ impl Limits {
     #[must_use]
     pub const fn max_parked(mut self, count: usize) -> Self {
         self.max_parked = count;
+        self
+    }
+
+    /// Sets [`max_parked_per_user`](field@Self::max_parked_per_user).
+    #[must_use]
+    pub const fn max_parked_per_user(mut self, count: usize) -> Self {
+        self.max_parked_per_user = count;
         self
     }
 

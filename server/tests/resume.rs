@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::ws::CloseFrame;
+use axum::extract::ws::{CloseFrame, Message as WsMessage};
 use axum::routing::any;
 use common::{Link, PATIENCE, Server, Wire, dial};
 use futures_util::{SinkExt, StreamExt};
@@ -82,6 +82,14 @@ fn resume(link: &mut Link) -> Vec<u8> {
 async fn resumed(server: &Server, link: &mut Link, headers: &[(&'static str, &str)]) {
     let first = resume(link);
     link.wire = arrive(server, headers, first).await.expect("a connection");
+}
+
+/// Loses the connection of a link. Another one, of no use, is in its place.
+async fn lose(server: &Server, link: &mut Link) {
+    let parked = server.stats.parked();
+    let other = connect(server, "/multiplexer", &[]).await.expect("a connection");
+    drop(std::mem::replace(&mut link.wire, other));
+    until(|| server.stats.parked() == parked + 1).await;
 }
 
 #[track_caller]
@@ -223,11 +231,7 @@ async fn parked_links_are_limited_and_nobody_is_driven_out() {
     let limits = Limits::new().max_parked(PARKED);
     let server = Server::with(multiplexer().limits(limits), app()).await;
     let mut first = link(&server, &[]).await;
-    drop(std::mem::replace(
-        &mut first.0.wire,
-        connect(&server, "/multiplexer", &[]).await.expect("a connection"),
-    ));
-    until(|| server.stats.parked() == 1).await;
+    lose(&server, &mut first.0).await;
     for _ in 0..2 * PARKED {
         let (link, _) = link(&server, &[]).await;
         drop(link);
@@ -240,16 +244,65 @@ async fn parked_links_are_limited_and_nobody_is_driven_out() {
 }
 
 #[tokio::test]
+async fn a_user_has_a_share_of_the_parked_links() {
+    let user = |handshake: &axum::http::request::Parts| {
+        handshake.headers.get("x-user").and_then(|user| user.to_str().ok()).map(str::to_owned)
+    };
+    let limits = Limits::new().max_parked_per_user(3);
+    let server = Server::with(multiplexer().limits(limits).resume_identity(user), app()).await;
+    for _ in 0..10 {
+        drop(link(&server, &[("x-user", "mallory")]).await);
+    }
+    until(|| server.stats.links() == 3 && server.stats.parked() == 3).await;
+    let crossed = || server.stats.totals().limits_crossed.get("max_parked_per_user").copied();
+    assert_eq!(crossed(), Some(7));
+    for user in ["ada", "grace"] {
+        let headers = [("x-user", user)];
+        let (mut link, channel) = link(&server, &headers).await;
+        // One place is enough for any number of connections.
+        for _ in 0..5 {
+            lose(&server, &mut link).await;
+            resumed(&server, &mut link, &headers).await;
+            link.assert_echo(channel, "goes on").await;
+        }
+    }
+    assert_eq!(crossed(), Some(7));
+}
+
+#[tokio::test]
+async fn a_page_that_does_not_come_back_from_the_browsers_cache_has_left() {
+    let (told, mut ends) = tokio::sync::mpsc::unbounded_channel();
+    let watched = async move |upgrade: WebSocketUpgrade| {
+        upgrade.on_upgrade(async move |mut socket| {
+            loop {
+                match socket.recv().await {
+                    Some(Ok(message @ WsMessage::Text(_))) => drop(socket.send(message).await),
+                    other => return drop(told.send(format!("{other:?}"))),
+                }
+            }
+        })
+    };
+    let multiplexer = multiplexer().resume_timeout(Duration::from_millis(200));
+    let server = Server::with(multiplexer, Router::new().route("/echo", any(watched))).await;
+    for (code, end) in [(4003, "1001"), (1006, "without a closing handshake")] {
+        let (mut link, _) = link(&server, &[]).await;
+        if code == 4003 {
+            let frame = ts::protocol::CloseFrame { code: 4003.into(), reason: "".into() };
+            link.wire.send(ts::Message::Close(Some(frame))).await.expect("a link");
+        }
+        drop(link);
+        let seen = tokio::time::timeout(PATIENCE, ends.recv()).await.expect("an end").expect("an end");
+        assert!(seen.contains(end), "{code}: {seen}");
+    }
+}
+
+#[tokio::test]
 async fn a_link_that_the_application_ends_learns_it_when_it_is_resumed() {
     let multiplexer = multiplexer();
     let links = multiplexer.links();
     let server = Server::with(multiplexer, app()).await;
     let (mut link, channel) = link(&server, &[]).await;
-    drop(std::mem::replace(
-        &mut link.wire,
-        connect(&server, "/multiplexer", &[]).await.expect("a connection"),
-    ));
-    until(|| server.stats.parked() == 1).await;
+    lose(&server, &mut link).await;
     let close = CloseFrame { code: 4401, reason: "logged out".into() };
     assert_eq!(links.close_where(|_| true, &close), 2, "the parked link, and the connection that became one");
     resumed(&server, &mut link, &[]).await;

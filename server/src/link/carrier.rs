@@ -5,8 +5,8 @@ use std::task::{Context, Poll};
 
 use tracing::{debug, warn};
 
-use super::resumptions::{self, Arrival};
-use super::{Ended, Task};
+use super::resumptions::{self, Arrival, Parked};
+use super::{Ended, Link, Task};
 use crate::ws::linger::linger;
 
 impl Task {
@@ -19,15 +19,23 @@ impl Task {
         if !self.link.endpoint.carrier_lost(now) {
             return Err(ended);
         }
-        let limit = "max_parked";
-        let parked = self.link.stats.count_parked();
-        if self.link.stats.parked() > self.link.limits.max_parked {
+        let Link { stats, limits, place, resume_rules, handshake, .. } = &self.link;
+        let all = stats.count_parked();
+        let user = resume_rules.user(handshake);
+        let of_user = user.map(|user| place.wait_for(user, limits.max_parked_per_user));
+        let crossed = if stats.parked() > limits.max_parked {
+            Some("max_parked")
+        } else {
+            matches!(of_user, Some(None)).then_some("max_parked_per_user")
+        };
+        if let Some(limit) = crossed {
             warn!(limit, "too many links wait for their clients");
-            self.link.stats.limit_crossed(limit);
+            stats.limit_crossed(limit);
             return Err(ended);
         }
         debug!("the link waits for its client");
-        self.parked = Some(parked);
+        self.parked = Some(Parked::new(all, of_user.flatten()));
+        self.is_away = false;
         self.needs_flush = false;
         if let Some(socket) = self.link.socket.take() {
             // A Close of the client's may wait for its answer.

@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll};
 
-use manysocket_protocol::{Physical, Violation};
+use manysocket_protocol::{ABANDONED, Physical, Violation};
 use tracing::debug;
 
 use super::limits_watch::LimitExceeded;
@@ -42,8 +42,9 @@ impl Task {
                 }
                 // Browsers close with 1001 when a page leaves.
                 Poll::Ready(Some(Ok(Received::Close(Some((1000 | 1001, _)))))) => return Err(Ended::Left),
-                Poll::Ready(Some(Ok(Received::Close(_)))) => {
+                Poll::Ready(Some(Ok(Received::Close(close)))) => {
                     self.lose_carrier(Ended::Closed)?;
+                    self.is_away = close.is_some_and(|(code, _)| code == ABANDONED);
                     break;
                 }
                 Poll::Ready(None) => {

@@ -44,7 +44,7 @@ use crate::link::limits_watch::{LimitExceeded, LinkLimits};
 use crate::link::pings::Pings;
 use crate::link::registry::Registered;
 use crate::link::reopens::Reopens;
-use crate::link::resumptions::{Place, ResumeRules, Socket};
+use crate::link::resumptions::{Parked, Place, ResumeRules, Socket};
 use crate::link::turn::{STRIDE, Turn};
 use crate::metrics::stats::{Counted, Stats, Traffic};
 use crate::ws::frame::{Broken, opcode};
@@ -156,6 +156,7 @@ impl Link {
             heard: 0,
             needs_flush: false,
             parked: None,
+            is_away: false,
             flush: FlushScheduler::new(),
             received: Traffic::default(),
             sent: Traffic::default(),
@@ -260,7 +261,10 @@ struct Task {
     heard: u64,
     needs_flush: bool,
     /// Counts the link among those without a connection.
-    parked: Option<Counted>,
+    parked: Option<Parked>,
+    /// Whether the client has given the last connection up, as a page does that goes into the browser's cache. One that does
+    /// not come back has left.
+    is_away: bool,
     flush: FlushScheduler,
     /// Traffic that is not in the metrics yet.
     received: Traffic,
@@ -392,7 +396,7 @@ impl Task {
                 self.lose_carrier(Ended::Violation(violation))?;
             }
             if self.link.socket.is_none() && !self.link.endpoint.can_resume() {
-                return Err(Ended::Lost);
+                return Err(if self.is_away { Ended::Left } else { Ended::Lost });
             }
             if self.link.endpoint.is_suspected() {
                 self.pings.probe();

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tracing::debug;
 
 use super::dispatch::Dispatcher;
+use crate::metrics::stats::Counted;
 use crate::ws::frame::Config;
 use crate::ws::frames::{FramedSocket, Received};
 use crate::ws::linger::linger;
@@ -54,6 +55,8 @@ pub(crate) struct Resumptions(Arc<Shared>);
 struct Shared {
     hasher: RandomState,
     links: Mutex<HashMap<u64, mpsc::Sender<Arrival>>>,
+    /// How many links of each user wait.
+    waiting: Mutex<HashMap<String, usize>>,
 }
 
 impl Resumptions {
@@ -70,6 +73,10 @@ impl Resumptions {
             Some(link) => link.try_send(arrival).map_err(|error| Box::new(error.into_inner())),
             None => Err(Box::new(arrival)),
         }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn key(&self, token: &Token) -> u64 {
@@ -104,7 +111,49 @@ impl Place {
     }
 }
 
+/// A link of a user that waits, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct WaitingOf {
+    resumptions: Resumptions,
+    user: String,
+}
+
+impl Drop for WaitingOf {
+    fn drop(&mut self) {
+        let mut waiting = self.resumptions.waiting();
+        if let Some(count) = waiting.get_mut(&self.user) {
+            *count -= 1;
+            if *count == 0 {
+                waiting.remove(&self.user);
+            }
+        }
+    }
+}
+
+/// Counts a link that waits for its client.
+#[derive(Debug)]
+pub(crate) struct Parked {
+    _all: Counted,
+    _of_user: Option<WaitingOf>,
+}
+
+impl Parked {
+    pub(crate) fn new(all: Counted, of_user: Option<WaitingOf>) -> Self {
+        Self { _all: all, _of_user: of_user }
+    }
+}
+
 impl Place {
+    /// Counts the link among those of its user that wait. Returns `None` if there are `most` already.
+    pub(crate) fn wait_for(&self, user: String, most: usize) -> Option<WaitingOf> {
+        let mut waiting = self.resumptions.waiting();
+        let count = waiting.get(&user).copied().unwrap_or_default();
+        (count < most).then(|| {
+            waiting.insert(user.clone(), count + 1);
+            WaitingOf { resumptions: self.resumptions.clone(), user }
+        })
+    }
+
     /// Ends the place: the link has ended. Connections that have arrived are refused.
     pub(crate) fn close(&mut self) {
         self.set_tokens([None; 2]);
@@ -170,10 +219,14 @@ impl ResumeRules {
         Self(Some(Arc::new(identity)))
     }
 
+    /// Returns the user of a handshake, if the application names one.
+    pub(crate) fn user(&self, handshake: &Parts) -> Option<String> {
+        self.0.as_ref().and_then(|identity| identity(handshake))
+    }
+
     pub(crate) fn allow(&self, first: &Parts, next: &Parts) -> bool {
         let origin = |parts: &Parts| parts.headers.get(header::ORIGIN).cloned();
-        let is_same_user = self.0.as_ref().is_none_or(|identity| identity(first) == identity(next));
-        is_same_user && origin(first) == origin(next)
+        self.user(first) == self.user(next) && origin(first) == origin(next)
     }
 }
 
