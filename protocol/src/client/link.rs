@@ -227,9 +227,13 @@ impl<H: Host> Link<H> {
         self.connection.handshake(max_bytes, batch);
     }
 
-    /// Asks the server for a sign of life: something has happened that the connection may not have survived.
+    /// Asks the server for a sign of life: something has happened that the connection may not have survived. A link that
+    /// waits for another connection dials now: the network may be back.
     pub fn probe(&mut self, now: Millis) {
-        self.connection.probe(now);
+        match &mut self.redial {
+            Some(redial) => redial.hurry(now),
+            None => self.connection.probe(now),
+        }
     }
 
     /// Whether a physical binary message of `length` bytes is a payload rather than a batch.
@@ -376,13 +380,17 @@ impl<H: Host> Link<H> {
             return Ok(Timeout::Idle);
         }
         if self.silent_at.is_some_and(|at| at <= now) {
-            if std::mem::replace(&mut self.is_probed, true) {
-                self.silent_at = None;
+            if !std::mem::replace(&mut self.is_probed, true) {
+                self.connection.probe(now);
+                self.silent_at = Some(now + PROBED);
+            } else {
                 self.is_probed = false;
-                return Ok(Timeout::Silent);
+                // Another connection serves all sockets, not only those that open.
+                if !self.carrier_lost(now, 0) {
+                    self.silent_at = None;
+                    return Ok(Timeout::Silent);
+                }
             }
-            self.connection.probe(now);
-            self.silent_at = Some(now + PROBED);
         }
         if let Some(redial) = &mut self.redial {
             if !self.connection.can_resume() {
