@@ -5,6 +5,7 @@ import { ABNORMAL, CONNECTING, EVENT_ERROR, EVENT_MESSAGE, OPEN } from "./channe
 import { core, onTrap } from "./core.js";
 import { deliverLater, enqueue, receiveFrom } from "./delivery.js";
 import { links, report } from "./glue.js";
+import { heedSigns } from "./signs.js";
 import { outside } from "./timers.js";
 import { utf8Length } from "./utf8.js";
 
@@ -67,15 +68,15 @@ export class Link {
    * @param {string} url
    * @param {object} options `WebSocket`, the native class; `idleTimeout`; `onopen`; `onclose`; `fallback`, null or what
    *   takes over the channels of a handshake that failed; `renew`, whether a refused
-   *   channel goes on over another link; `onsilent`, for a link that may be dead; `reopen`, which opens a channel over another link
+   *   channel goes on over another link; `ask`, null or a function that returns the URL of a further connection; `onsilent`, for a link that may be dead; `reopen`, which opens a channel over another link
    */
   constructor(url, options) {
     this.#options = options;
     this.#url = url;
-    this.#core = core.create(options.idleTimeout, Number(options.resume === true));
+    this.#core = core.create(options.idleTimeout, Number(options.resume));
     links[this.#core] = this;
     queueMicrotask(() => core.dial(this.#core, url, url.length));
-    heedSigns();
+    heedOnce();
   }
 
   get readyState() {
@@ -100,7 +101,7 @@ export class Link {
     const protocols = channel.offered.join(", ");
     channel.link = this;
     channel.isLater = this.physical !== null;
-    channel.mayMove &&= this.readyState === OPEN;
+    channel.mayMove &&= this.#isInterrupted || this.readyState === OPEN;
     channel.key = this.#freeKeys.pop() ?? this.#channels.length;
     this.#channels[channel.key] = channel;
     channel.number = core.open(this.#core, channel.key, target, target.length, protocols, protocols.length, headers, headers.length);
@@ -219,16 +220,23 @@ export class Link {
   }
 
   /** @param {string} query what resumes the link */
-  redial(query) {
+  async redial(query) {
     const silent = this.physical;
     this.#interrupt();
     silent?.close(ABANDONED);
+    if (this.#options.ask !== null) {
+      const url = await this.#options.ask();
+      // The link may have ended meanwhile, or have asked again.
+      if (this.#core === GONE || this.physical !== null) return;
+      if (url === null) return this.#dropped(null, ABNORMAL, false);
+      this.#url = url.href;
+    }
     this.#connect(`${this.#url}${this.#url.includes("?") ? "&" : "?"}${query}`, true);
   }
 
   /** The server no longer keeps the link. */
   lostForGood() {
-    this.#lost(ABNORMAL, false);
+    this.#broken(ABNORMAL, false);
   }
 
   flush() {
@@ -284,6 +292,16 @@ export class Link {
   /** Something has happened that a connection may not survive: the link is asked for a sign of life. */
   probe() {
     core.probe(this.#core);
+    if (this.#isInterrupted) core.handleTimeout(this.#core);
+  }
+
+  /** The page goes into the browser's cache, where it may have no connection. `probe` is called when it comes back. */
+  park() {
+    const { physical } = this;
+    if (physical === null || core.carrierLost(this.#core, 0) === 0) return;
+    clearTimeout(this.timer);
+    this.#interrupt();
+    physical.close(ABANDONED);
   }
 
   /** The wasm has trapped, and no longer knows this link. */
@@ -319,7 +337,7 @@ export class Link {
     else core.receiveBinary(this.#core, data, data.byteLength);
     if (this.#isInterrupted && this.#core !== GONE && core.isInterrupted(this.#core) === 0) {
       this.#isInterrupted = false;
-      this.#options.onresumed?.();
+      this.#options.onresumed();
     }
   }
 
@@ -327,17 +345,18 @@ export class Link {
   #dropped(physical, event, hasFailed) {
     // It has been given up, or was the first to say so.
     if (this.physical !== physical) return;
-    const isOver = event.code === NOT_RESUMED && this.#isInterrupted;
-    if (isOver) this.#lost(ABNORMAL, false);
-    else if (this.#core === GONE || core.carrierLost(this.#core, Math.random() * 2 ** 32) === 0) this.#broken(event, hasFailed && !this.#isInterrupted);
-    else this.#interrupt();
+    if (event.code === NOT_RESUMED && this.#isInterrupted) return this.lostForGood();
+    if (this.#core === GONE || core.carrierLost(this.#core, Math.random() * 2 ** 32) === 0) return this.#broken(event, hasFailed && !this.#isInterrupted);
+    this.#interrupt();
+    // Dials at once: timers of a hidden page may be a minute late.
+    core.handleTimeout(this.#core);
   }
 
   #interrupt() {
     this.physical = null;
     if (this.#isInterrupted) return;
     this.#isInterrupted = true;
-    this.#options.oninterrupted?.();
+    this.#options.oninterrupted();
   }
 
   /** The connection has broken. Opens that are unanswered go on over another link; not where the server or the page wants to end it. */
@@ -360,6 +379,8 @@ export class Link {
     // Already, if it failed, or this side gave it up.
     if (this.#core === GONE) return;
     clearTimeout(this.timer);
+    // One that was to resume the link may still be there.
+    this.physical?.close(1000);
     this.#fallsBack = this.#options.fallback !== null;
     core.lost(this.#core, Number(hasFailed));
     core.release(this.#core);
@@ -382,15 +403,10 @@ onTrap.push((error) => {
 
 let heeds = false;
 
-/** Has all links probed when a connection may have been lost unnoticed: a network that changes, a page that was frozen or hidden. */
-function heedSigns() {
-  if (heeds) return;
+/** Has all links of the page know when they may be dead, or must go without a connection. */
+function heedOnce() {
+  if (!heeds) heedSigns(() => links.forEach((link) => link?.probe()), (isLast) => isLast && links.forEach((link) => link?.park()));
   heeds = true;
-  const probe = () => globalThis.document?.visibilityState !== "hidden" && links.forEach((link) => link?.probe());
-  outside(() => {
-    for (const type of ["online", "pageshow"]) globalThis.addEventListener?.(type, probe);
-    for (const type of ["resume", "visibilitychange"]) globalThis.document?.addEventListener(type, probe);
-  });
 }
 
 /** As much of a server's words as fits a line: a console keeps a thousand, however long. */

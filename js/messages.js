@@ -3,7 +3,7 @@
 //
 // The worker's kinds from 0 to 3 are those of the queued events (channel.js).
 
-// From both: the page's `{ url, idleTimeout, lock }`; the worker's `{ version, lock }`, null if it has no WebAssembly. A lock (Web
+// From both: the page's `{ url, idleTimeout, resume, lock }`; the worker's `{ version, lock }`, null if it has no WebAssembly. A lock (Web
 // Locks) is held as long as its owner lives: to wait for it is the one way to be told of a death.
 export const HELLO = 4;
 
@@ -22,6 +22,8 @@ export const CONSUMED = 9;
 export const LEAVE = 10;
 /** The connection may have been lost unnoticed. */
 export const PROBE = 11;
+/** The page goes into the browser's cache, which a message would end: the worker keeps them until PROBE. */
+export const PARK = 12;
 
 // From the worker.
 /** Value: how many bytes more the physical socket has sent. */
@@ -31,6 +33,9 @@ export const FALLBACK = 6;
 export const LINK_OPEN = 7;
 /** Value: the fields of the close event. */
 export const LINK_CLOSED = 8;
+/** The link has lost its connection, and waits for another one. */
+export const INTERRUPTED = 9;
+export const RESUMED = 10;
 
 /** Buffers from here on are moved, not copied: below it, moving one costs more. */
 export const LARGE = 4096;

@@ -81,9 +81,9 @@ class Multiplexer extends EventTarget {
    *   a link without sockets is kept (default 10,000); `jail`: the path below which the server lets virtual sockets reach
    *   (default: the multiplexer's folder, as the server's); `fallback`: whether sockets become native where the multiplexer's
    *   handshake fails, or there is no WebAssembly (default false); `shared`: whether all pages of the origin use one link, or the
-   *   name under which they do (default false); `resume`: whether the link outlives its connections (default false)
+   *   name under which they do (default false); `resume`: whether the link outlives its connections (default true)
    */
-  constructor(url, { idleTimeout = IDLE_TIMEOUT, jail = ".", fallback = false, shared = false, resume = false } = {}) {
+  constructor(url, { idleTimeout = IDLE_TIMEOUT, jail = ".", fallback = false, shared = false, resume = true } = {}) {
     if (arguments.length === 0) {
       throw new TypeError("Failed to construct 'MultiWebSocket': 1 argument required, but only 0 present.");
     }
@@ -214,14 +214,18 @@ class Multiplexer extends EventTarget {
   async #askUrl() {
     // The caller notes first that it waits.
     await null;
-    try {
-      this.#url = toUrl(await this.#ask());
-      this.#isFresh = true;
-    } catch (error) {
-      console.error(`manysocket: no URL for a link: ${error}`);
-    }
+    this.#isFresh = (await this.#freshUrl()) !== null;
     this.#loading = null;
     return this.#isFresh;
+  }
+
+  async #freshUrl() {
+    try {
+      return (this.#url = toUrl(await this.#ask()));
+    } catch (error) {
+      console.error(`manysocket: no URL for a link: ${error}`);
+      return null;
+    }
   }
 
   #note(text, link) {
@@ -258,6 +262,7 @@ class Multiplexer extends EventTarget {
         idleTimeout: this.#idleTimeout,
         shared: this.#shared,
         resume: this.#resume,
+        ask: this.#ask && (() => this.#freshUrl()),
         oninterrupted: () => this.dispatchEvent(new Event("interrupted")),
         onresumed: () => this.dispatchEvent(new Event("resumed")),
         onrefused: (channels, why) => {

@@ -4,8 +4,9 @@ import { ABNORMAL, CLOSED, CONNECTING, EVENT_CLOSE, EVENT_ERROR, EVENT_MESSAGE, 
 import { deliverLater, enqueue, flushLater, receiveFrom } from "./delivery.js";
 import { Bytes } from "./events.js";
 import {
-  CLOSE_CHANNEL, CONSUMED, FAIL, FALLBACK, HELLO, LARGE, LEAVE, LINK_CLOSED, LINK_OPEN, OPEN_CHANNEL, PROBE, SEND, SENT,
+  CLOSE_CHANNEL, CONSUMED, FAIL, FALLBACK, HELLO, INTERRUPTED, LARGE, LEAVE, LINK_CLOSED, LINK_OPEN, OPEN_CHANNEL, PARK, PROBE, RESUMED, SEND, SENT,
 } from "./messages.js";
+import { heedSigns } from "./signs.js";
 import { after, outside } from "./timers.js";
 import { utf8Length } from "./utf8.js";
 // Imported for their place only: the code that this file and the entries share is then one chunk, and a page without a bundler makes
@@ -33,6 +34,7 @@ export class Port {
   #entries = new Map();
   #lastNumber = 0;
   #readyState = CONNECTING;
+  #isInterrupted = false;
   #out = [];
   #moved = [];
   #pending = 0;
@@ -42,7 +44,7 @@ export class Port {
   /** Null until the page's lock is held: the worker must be able to see that this page is gone. */
   #port = null;
   #release = null;
-  /** Ends the wait for the worker's lock. */
+  /** Ends the wait for the worker's lock, and for signs. */
   #watch = new AbortController();
   #greeted = false;
   #idle = 0;
@@ -58,7 +60,7 @@ export class Port {
       // Only a secure context has locks and these names, only a window shared workers.
       const lock = crypto.randomUUID();
       const hold = () => {
-        port.postMessage([HELLO, 0, { url, idleTimeout: options.idleTimeout, lock }]);
+        port.postMessage([HELLO, 0, { url, idleTimeout: options.idleTimeout, resume: options.resume, lock }]);
         this.#port = port;
         this.flush();
         return new Promise((release) => (this.#release = release));
@@ -77,11 +79,8 @@ export class Port {
         worker.onerror = () => this.#refused("the script of its worker cannot be loaded");
         receiveFrom(port, (messages) => this.#receive(messages));
         port.start();
-        addEventListener("online", this.#probe);
-        addEventListener("pageshow", this.#probe);
-        document.addEventListener("resume", this.#probe);
-        document.addEventListener("visibilitychange", this.#probe);
       });
+      heedSigns(() => this.#sign(PROBE), () => this.#sign(PARK), this.#watch.signal);
     } catch (error) {
       // None of that, a script of another origin, or a Content Security Policy that forbids it.
       queueMicrotask(() => this.#refused(error));
@@ -102,10 +101,11 @@ export class Port {
     return { channels: Array.from(this.#entries.values(), ({ channel }) => channel) };
   }
 
-  /** Has the worker ask for a sign of life when the connection may have been lost unnoticed. */
-  #probe = () => {
-    if (this.#port !== null && document.visibilityState === "visible") this.#port.postMessage([PROBE, 0, null]);
-  };
+  /** Tells the worker about the page. */
+  #sign(kind) {
+    this.flush();
+    this.#port?.postMessage([kind, 0, null]);
+  }
 
   // ---- what channels ask for ----
 
@@ -244,6 +244,14 @@ export class Port {
     } else if (kind === LINK_OPEN && this.#readyState === CONNECTING) {
       this.#readyState = OPEN;
       this.#options.onopen();
+    } else if (kind === INTERRUPTED && this.#readyState === OPEN) {
+      this.#readyState = CONNECTING;
+      this.#isInterrupted = true;
+      this.#options.oninterrupted();
+    } else if (kind === RESUMED && this.#isInterrupted) {
+      this.#readyState = OPEN;
+      this.#isInterrupted = false;
+      this.#options.onresumed();
     } else if (kind === LINK_CLOSED) {
       this.#ended(value);
     }
@@ -304,10 +312,6 @@ export class Port {
   #leave() {
     clearTimeout(this.#idle);
     this.#watch.abort();
-    removeEventListener("online", this.#probe);
-    removeEventListener("pageshow", this.#probe);
-    document.removeEventListener("resume", this.#probe);
-    document.removeEventListener("visibilitychange", this.#probe);
     this.#release?.();
     this.#port?.close();
     this.#port = null;

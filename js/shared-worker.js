@@ -6,7 +6,7 @@ import { deliverAll, whileHeld } from "./delivery.js";
 import { toBytes } from "./inline.js";
 import { Link } from "./link.js";
 import {
-  CLOSE_CHANNEL, CONSUMED, FAIL, FALLBACK, HELLO, LARGE, LEAVE, LINK_CLOSED, LINK_OPEN, OPEN_CHANNEL, PROBE, SEND, SENT,
+  CLOSE_CHANNEL, CONSUMED, FAIL, FALLBACK, HELLO, INTERRUPTED, LARGE, LEAVE, LINK_CLOSED, LINK_OPEN, OPEN_CHANNEL, PARK, PROBE, RESUMED, SEND, SENT,
 } from "./messages.js";
 import { Renewal } from "./renewal.js";
 import { utf8Length } from "./utf8.js";
@@ -35,12 +35,16 @@ const isHeld = new Promise((held) => {
   });
 });
 
-function dialled(url, idleTimeout) {
+function dialled({ url, idleTimeout, resume }) {
   if (link === null || link.readyState > OPEN) {
     const dialling = new Link(url, {
       WebSocket,
       idleTimeout,
+      resume,
+      ask: null,
       onopen: () => pages.forEach((page) => page.linkOpened()),
+      oninterrupted: () => link === dialling && pages.forEach((page) => page.tell(INTERRUPTED, 0, null)),
+      onresumed: () => link === dialling && pages.forEach((page) => page.linkResumed()),
       onclose: ({ code, reason, wasClean }) => {
         if (link === dialling) pages.forEach((page) => page.linkClosed({ code, reason, wasClean }));
       },
@@ -51,7 +55,7 @@ function dialled(url, idleTimeout) {
         if (begins) link = link.leave();
         return begins;
       },
-      reopen: (remote) => dialled(url, idleTimeout).open(remote),
+      reopen: (remote) => dialled(remote.page.hello).open(remote),
       onsilent: () => {
         if (link === dialling) link = link.leave();
       },
@@ -117,10 +121,12 @@ class Page {
   moved = [];
   #port;
   /** The first message of the page. */
-  #hello = null;
+  hello = null;
   /** By the page's number. */
   #remotes = new Map();
   #linkIsOpen = false;
+  /** Whether the page is in the browser's cache. */
+  #isAway = false;
   #out = [];
   #flushing = false;
   /** Channels with bytes that have not been reported as sent. */
@@ -141,7 +147,7 @@ class Page {
 
   #take(kind, id, value) {
     if (kind === HELLO) {
-      this.#hello = value;
+      this.hello = value;
       navigator.locks.request(value.lock, () => this.#gone());
       return;
     }
@@ -150,7 +156,12 @@ class Page {
       link = link?.leave() ?? null;
       return;
     }
-    if (kind === PROBE) return link?.probe();
+    if (kind === PROBE) {
+      this.#isAway = false;
+      this.#flush();
+      return link?.probe();
+    }
+    if (kind === PARK) return void (this.#isAway = true);
     const remote = this.#remotes.get(id);
     // Ended, while this was on its way.
     if (remote === undefined || remote.link === null) return;
@@ -179,7 +190,7 @@ class Page {
   #open(id, value) {
     const remote = new Remote(this, id, value);
     this.#remotes.set(id, remote);
-    const to = dialled(this.#hello.url, this.#hello.idleTimeout);
+    const to = dialled(this.hello);
     to.open(remote);
     if (to.readyState === OPEN) this.linkOpened();
   }
@@ -202,6 +213,12 @@ class Page {
     if (this.#linkIsOpen) return;
     this.#linkIsOpen = true;
     this.tell(LINK_OPEN, 0, null);
+  }
+
+  linkResumed() {
+    // The page may have come meanwhile.
+    if (this.#linkIsOpen) this.tell(RESUMED, 0, null);
+    else this.linkOpened();
   }
 
   linkClosed(close) {
@@ -230,6 +247,7 @@ class Page {
       if (remote.bufferedAmount === 0) this.#unreported.delete(remote);
     }
     this.#reportLater();
+    if (this.#isAway) return;
     if (this.#out.length > 0) this.#port.postMessage(this.#out, this.moved);
     this.#out = [];
     this.moved = [];

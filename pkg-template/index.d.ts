@@ -34,8 +34,8 @@ export interface MultiWebSocketOptions {
   shared?: boolean | string;
   /**
    * Whether a link outlives its connection: if that is lost, the page connects again, what was lost on the way is sent again, and
-   * sockets notice nothing. The server keeps the link for some time (`Multiplexer::resume_timeout`). Not for shared links. See
-   * docs/reconnect.md. Default: false.
+   * sockets notice nothing. The server keeps the link for some time (`Multiplexer::resume_timeout`). Among pages that share a
+   * link, the first decides. See docs/reconnect.md. Default: true.
    */
   resume?: boolean;
 }

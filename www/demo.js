@@ -10,7 +10,17 @@ import { compared, grouped, milliseconds } from "./format.js";
 import { Panel, STEP } from "./panel.js";
 import { Run } from "./run.js";
 
+// The connection below the virtual sockets, for the button that cuts it. A page has no other use for it.
+let physical = null;
+const Native = WebSocket;
+globalThis.WebSocket = class extends Native {
+  constructor(url, protocols) {
+    super(url, protocols);
+    physical = this;
+  }
+};
 const M = new MultiWebSocket("/multiplexer");
+globalThis.WebSocket = Native;
 const url = `${location.protocol === "https:" ? "wss:" : "ws:"}//${location.host}/demo/echo`;
 
 // About the steps 1, 2, 5 of each decade; 250 is just below the native limit of a browser.
@@ -132,6 +142,10 @@ function chooseCount() {
 slider.addEventListener("input", chooseCount);
 chooseCount();
 
+for (const type of ["open", "interrupted", "resumed", "close"]) {
+  M.addEventListener(type, () => (element("cut").disabled = M.readyState !== 1));
+}
+element("cut").addEventListener("click", () => physical.close(4000, "cut by hand"));
 element("both").addEventListener("click", () => busy("Closing the open sockets …", runBoth));
 element("close").addEventListener("click", async () => {
   await Promise.all(Object.keys(contestants).map(close));

@@ -43,6 +43,7 @@ ship! {
     "/js/inspect/decode.js"
     "/js/link.js"
     "/js/renewal.js"
+    "/js/signs.js"
     "/js/timers.js"
     "/js/websocket.js"
 }

@@ -34,3 +34,16 @@ test("the page as a whole, by its button", async () => {
   assert.equal(numbers[3], "1", "one physical connection");
   assert.deepEqual(page.uncaught, []);
 });
+
+test("its button cuts the connection, and the sockets go on", async () => {
+  await runInPage(page, () => demo.close("virtual"));
+  const run = runInPage(page, () => demo.run({ which: "virtual", sockets: 50, messages: 100_000 }));
+  for (let n = 0; n < 3; n++) {
+    const dialled = page.waitForEvent("websocket", (socket) => socket.url().includes("manysocket-resume"));
+    await page.click("#cut:enabled");
+    await dialled;
+  }
+  const { opened, failed, echoed, mismatches } = await run;
+  assert.deepEqual({ opened, failed, echoed, mismatches }, { opened: 50, failed: 0, echoed: 100_000, mismatches: 0 });
+  assert.deepEqual(page.uncaught, []);
+});

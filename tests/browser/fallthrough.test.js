@@ -125,7 +125,7 @@ test("neither a link that is closed while it is dialled nor one that breaks fall
   await page.goto(server.origin);
   const early = await runInPage(page, async () => {
     const { MultiWebSocket } = await import("/pkg/index.js");
-    globalThis.M = new MultiWebSocket("/multiplexer", { fallback: true });
+    globalThis.M = new MultiWebSocket("/multiplexer", { fallback: true, resume: false });
     const socket = new M.WebSocket("/demo/echo");
     M.close();
     const events = [];

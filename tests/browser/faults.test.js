@@ -18,10 +18,10 @@ after(() => removeSite(site));
 const start = () => startServer(site, { kind: "test", more: ["--ping-interval", String(INTERVAL)] });
 
 /** Opens a socket in a page; records its events in `events` and its messages in `echoes`. */
-function openSocket(page) {
-  return runInPage(page, async () => {
+function openSocket(page, options = { resume: false }) {
+  return runInPage(page, async (options) => {
     const { MultiWebSocket } = await import("/pkg/index.js");
-    globalThis.M ??= new MultiWebSocket("/multiplexer");
+    globalThis.M ??= new MultiWebSocket("/multiplexer", options);
     globalThis.socket = new M.WebSocket("/test/echo");
     globalThis.events = [];
     globalThis.echoes = [];
@@ -30,12 +30,15 @@ function openSocket(page) {
     await new Promise((resolve) => socket.addEventListener("open", resolve));
     socket.send("hello");
     await new Promise((resolve) => socket.addEventListener("message", resolve));
-  });
+  }, options);
 }
+
+let wires = 0;
 
 /** Makes two machines with a wire between them; `null` where that is impossible. */
 function wire() {
-  const ends = [1, 2].map((number) => ({ namespace: `manysocket-${process.pid}-${number}`, device: `wire${number}`, address: `10.77.0.${number}` }));
+  wires++;
+  const ends = [1, 2].map((number) => ({ namespace: `manysocket-${process.pid}-${wires}-${number}`, device: `wire${number}`, address: `10.77.0.${number}` }));
   const ip = (...words) => execFileSync("ip", words, { stdio: "pipe" });
   const inside = ({ namespace }, ...words) => ip("-netns", namespace, ...words);
   const remove = () => ends.forEach(({ namespace }) => execFileSync("ip", ["netns", "delete", namespace], { stdio: "ignore" }));
@@ -56,6 +59,11 @@ function wire() {
     page: two,
     /** Drops everything silently: packets go to a network card that nobody has. */
     cut: () => neighbours((end, other) => inside(end, "neighbour", "replace", other.address, "lladdr", "02:00:00:00:00:09", "dev", end.device, "nud", "permanent")),
+    /** Gives the page's machine another address, as another network does. */
+    move() {
+      inside(two, "address", "delete", `${two.address}/24`, "dev", two.device);
+      inside(two, "address", "add", "10.77.0.3/24", "dev", two.device);
+    },
     mend: () => neighbours((end, other) => inside(end, "neighbour", "delete", other.address, "dev", end.device)),
     /** The words that run a program there. */
     there: ({ namespace }) => ["ip", "netns", "exec", namespace],
@@ -63,23 +71,65 @@ function wire() {
   };
 }
 
+/** Starts a server and a page on two machines; `null` where that is impossible. */
+async function apart(t) {
+  const net = wire();
+  if (net === null) {
+    t.skip("network namespaces need root and iproute2 (`apt-get install iproute2`)");
+    return null;
+  }
+  t.after(net.remove);
+  const folder = await mkdtemp(join(tmpdir(), "manysocket-faults-"));
+  t.after(() => rm(folder, { recursive: true }));
+  const server = await startServer(site, {
+    kind: "test", listen: `${net.server.address}:0`, more: ["--ping-interval", String(INTERVAL)], within: net.there(net.server),
+  });
+  t.after(() => server.stop());
+  const program = join(folder, "chromium");
+  await writeFile(program, `#!/bin/sh\nexec ${net.there(net.page).join(" ")} ${process.env.CHROMIUM ?? "/usr/bin/chromium"} "$@"\n`, { mode: 0o755 });
+  const browser = await startBrowser(program);
+  t.after(() => browser.close());
+  const page = await browser.newPage();
+  await page.goto(server.origin);
+  return { net, server, page };
+}
+
+/** Waits until the link has been interrupted, or resumed, so many times. */
+const awaitLink = (page, type, times) => until(type, () => runInPage(page, ([type, times]) => happened.filter((event) => event === type).length >= times, [type, times]));
+
+const listen = (page) =>
+  runInPage(page, () => {
+    globalThis.happened = [];
+    for (const type of ["open", "interrupted", "resumed", "close", "online"]) {
+      (type === "online" ? globalThis : M).addEventListener(type, () => happened.push(type));
+    }
+  });
+
 describe("faults", { concurrency: true }, () => {
+  test("a network that goes away and comes back in time loses nothing, also under another address", async (t) => {
+    const machines = await apart(t);
+    if (machines === null) return;
+    const { net, page } = machines;
+    await openSocket(page, {});
+    await listen(page);
+    net.cut();
+    await runInPage(page, () => socket.send("into nothing"));
+    await awaitLink(page, "interrupted", 1);
+    await runInPage(page, () => socket.send("meanwhile"));
+    net.mend();
+    await until("both echoes", () => runInPage(page, () => echoes.length >= 3));
+
+    net.move();
+    await runInPage(page, () => socket.send("from elsewhere"));
+    await until("the echo", () => runInPage(page, () => echoes.length >= 4));
+    const seen = await runInPage(page, () => [events, echoes, happened.includes("close")]);
+    assert.deepEqual(seen, [["open"], ["hello", "into nothing", "meanwhile", "from elsewhere"], false]);
+  });
+
   test("a network that goes away is found out at both ends, and once it is back the next socket works", async (t) => {
-    const net = wire();
-    if (net === null) return t.skip("network namespaces need root and iproute2 (`apt-get install iproute2`)");
-    t.after(net.remove);
-    const folder = await mkdtemp(join(tmpdir(), "manysocket-faults-"));
-    t.after(() => rm(folder, { recursive: true }));
-    const server = await startServer(site, {
-      kind: "test", listen: `${net.server.address}:0`, more: ["--ping-interval", String(INTERVAL)], within: net.there(net.server),
-    });
-    t.after(() => server.stop());
-    const program = join(folder, "chromium");
-    await writeFile(program, `#!/bin/sh\nexec ${net.there(net.page).join(" ")} ${process.env.CHROMIUM ?? "/usr/bin/chromium"} "$@"\n`, { mode: 0o755 });
-    const browser = await startBrowser(program);
-    t.after(() => browser.close());
-    const page = await browser.newPage();
-    await page.goto(server.origin);
+    const machines = await apart(t);
+    if (machines === null) return;
+    const { net, server, page } = machines;
     await openSocket(page);
     const stats = async () => {
       const code = `fetch("${server.origin}/demo/stats").then((answer) => answer.text()).then(console.log)`;
@@ -134,7 +184,7 @@ describe("faults", { concurrency: true }, () => {
         }
       };
       const { MultiWebSocket } = await import(${JSON.stringify(new URL("../../pkg/index.js", import.meta.url))});
-      const M = new MultiWebSocket("${server.origin.replace("http", "ws")}/multiplexer", { idleTimeout: 0 });
+      const M = new MultiWebSocket("${server.origin.replace("http", "ws")}/multiplexer", { idleTimeout: 0, resume: false });
       for (const word of ["first", "second"]) {
         const socket = new M.WebSocket("${server.origin.replace("http", "ws")}/test/echo");
         socket.onopen = () => socket.send(word);

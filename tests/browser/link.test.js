@@ -32,7 +32,7 @@ test("it is dialled at the first socket, kept while one is open, closed when idl
   await page.close();
 });
 
-test("when it breaks in the middle of traffic, every socket gets close 1006 once; the next one works again", async () => {
+test("when its server dies in the middle of traffic, every socket gets close 1006 once; the next one works again", async () => {
   let server = await startServer(world.site, {});
   const { host } = new URL(server.origin);
   const page = await world.browser.newPage();
@@ -58,6 +58,8 @@ test("when it breaks in the middle of traffic, every socket gets close 1006 once
   });
   await until("traffic", () => runInPage(page, () => echoes > 2000));
   await server.kill();
+  // It has forgotten the link.
+  server = await startServer(world.site, { listen: host });
   await until("all closes", () => runInPage(page, () => events.length >= 100));
   await page.waitForTimeout(200);
   const closes = (await runInPage(page, () => events)).filter((event) => event !== "error");
@@ -65,7 +67,6 @@ test("when it breaks in the middle of traffic, every socket gets close 1006 once
 
   assert.deepEqual(uncaught, [], "handlers that send on a socket whose link is gone see nothing of it");
 
-  server = await startServer(world.site, { listen: host });
   const echoed = await runInPage(page, async () => {
     const socket = new M.WebSocket("/demo/echo");
     await new Promise((resolve, reject) => Object.assign(socket, { onopen: resolve, onclose: reject }));
@@ -101,7 +102,7 @@ test("a silent link is kept; one that is dead is found out, and its sockets fail
   await page.goto(server.origin);
   await runInPage(page, async () => {
     const { MultiWebSocket } = await import("/pkg/index.js");
-    const M = new MultiWebSocket("/multiplexer");
+    const M = new MultiWebSocket("/multiplexer", { resume: false });
     globalThis.socket = new M.WebSocket("/test/echo");
     globalThis.events = [];
     for (const type of ["open", "error", "close"]) socket.addEventListener(type, ({ code }) => events.push(code ?? type));

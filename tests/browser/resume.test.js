@@ -1,49 +1,21 @@
 // A page's link outlives its connections: between the page and the server is a relay that cuts.
 import assert from "node:assert/strict";
-import { createServer, connect } from "node:net";
 import { after, test } from "node:test";
-import { runInPage, startWorld, until } from "../harness/index.js";
+import { runInPage, startRelay, startServer, startWorld, until } from "../harness/index.js";
 
 const world = await startWorld({ more: ["--resume", "20"] });
 after(() => world.close());
 
-/** Starts a relay to the server. `cut` resets its connections, `accepts` says whether further ones get through. */
-async function startRelay() {
-  const { hostname, port } = new URL(world.server.origin);
-  const sockets = new Set();
-  const waiting = [];
-  const relay = { accepts: true };
-  const join = (page) => {
-    const server = connect(Number(port), hostname);
-    for (const [one, other] of [[page, server], [server, page]]) {
-      sockets.add(one);
-      one.on("error", () => {}).on("close", () => {
-        sockets.delete(one);
-        other.destroy();
-      }).pipe(other);
-    }
-  };
-  const listener = createServer((page) => (relay.accepts ? join(page) : waiting.push(page)));
-  await new Promise((resolve) => listener.listen(0, "127.0.0.1", resolve));
-  return Object.assign(relay, {
-    origin: `http://127.0.0.1:${listener.address().port}`,
-    cut: () => sockets.forEach((socket) => socket.resetAndDestroy()),
-    accept() {
-      relay.accepts = true;
-      waiting.splice(0).forEach(join);
-    },
-    close: () => listener.close(),
-  });
-}
-
 /** Opens a page over a relay, with a socket of which `events` and `echoes` record what it sees. */
-async function openPage(options) {
-  const relay = await startRelay();
+async function openPage(options, delay) {
+  const relay = await startRelay(world.server.origin, { delay });
   const page = await world.browser.newPage();
   await page.goto(relay.origin);
   await runInPage(page, async (options) => {
     const { MultiWebSocket } = await import("/pkg/index.js");
-    globalThis.M = new MultiWebSocket("/multiplexer", options);
+    globalThis.asked = 0;
+    globalThis.answer = async () => `/multiplexer?token=${++asked}`;
+    globalThis.M = new MultiWebSocket(options.asks ? () => answer() : "/multiplexer", options);
     globalThis.events = [];
     for (const type of ["open", "interrupted", "resumed", "close"]) M.addEventListener(type, () => events.push(`M ${type}`));
     globalThis.openSocket = () => {
@@ -65,7 +37,7 @@ async function openPage(options) {
 const echoes = (page, count) => until(`${count} echoes`, () => runInPage(page, (count) => socket.echoes.length >= count, count));
 
 test("sockets notice nothing of a connection that is cut", async (t) => {
-  const { page, relay, close } = await openPage({ resume: true });
+  const { page, relay, close } = await openPage({});
   t.after(close);
   for (let n = 0; n < 10; n++) {
     await runInPage(page, (n) => {
@@ -90,7 +62,7 @@ test("sockets notice nothing of a connection that is cut", async (t) => {
 });
 
 test("messages and opens wait meanwhile", async (t) => {
-  const { page, relay, close } = await openPage({ resume: true });
+  const { page, relay, close } = await openPage({});
   t.after(close);
   relay.accepts = false;
   relay.cut();
@@ -109,13 +81,13 @@ test("messages and opens wait meanwhile", async (t) => {
 });
 
 test("without resumption, and after M.close(), sockets end with 1006 at once", async (t) => {
-  const { page, relay, close } = await openPage({});
+  const { page, relay, close } = await openPage({ resume: false });
   t.after(close);
   relay.cut();
   await until("the end", () => runInPage(page, () => events.includes(1006)));
   assert.deepEqual(await runInPage(page, () => events.filter((event) => event === 1006)), [1006]);
 
-  const closed = await openPage({ resume: true });
+  const closed = await openPage({});
   t.after(closed.close);
   await runInPage(closed.page, () => M.close());
   await until("the end", () => runInPage(closed.page, () => events.includes(1006)));
@@ -124,7 +96,7 @@ test("without resumption, and after M.close(), sockets end with 1006 at once", a
 });
 
 test("a link that the page closes while it is interrupted ends at once, and the next socket dials anew", async (t) => {
-  const { page, relay, close } = await openPage({ resume: true });
+  const { page, relay, close } = await openPage({});
   t.after(close);
   relay.accepts = false;
   relay.cut();
@@ -138,3 +110,72 @@ test("a link that the page closes while it is interrupted ends at once, and the 
   });
   assert.equal(await runInPage(page, () => M.readyState), 1);
 });
+
+test("a page's function is asked for the URL of each connection", async (t) => {
+  const { page, relay, close } = await openPage({ asks: true });
+  t.after(close);
+  const dialled = [];
+  page.on("websocket", (socket) => dialled.push(new URL(socket.url()).searchParams.get("token")));
+  // It has no URL the first time.
+  await runInPage(page, () => {
+    const { answer } = globalThis;
+    globalThis.answer = () => (asked++ === 1 ? Promise.reject(new Error("not logged in")) : answer());
+  });
+  relay.cut();
+  await runInPage(page, () => socket.send("after"));
+  await echoes(page, 2);
+  const seen = await runInPage(page, () => [socket.echoes, events]);
+  assert.deepEqual(seen, [["ready", "after"], ["M open", "open", "M interrupted", "M resumed"]]);
+  assert.deepEqual(dialled, ["4"]);
+});
+
+test("when the server has forgotten the link, sockets end with 1006, and opens that it has not answered go to a new one", async (t) => {
+  const { page, relay, close } = await openPage({});
+  t.after(close);
+  const other = await startServer(world.site);
+  t.after(() => other.stop());
+  relay.accepts = false;
+  relay.cut();
+  await until("the interruption", () => runInPage(page, () => events.includes("M interrupted")));
+  await runInPage(page, () => (globalThis.second = openSocket()));
+  relay.to = other.origin;
+  relay.accept();
+  await until("the second socket", () => runInPage(page, () => second.readyState === 1));
+  const seen = await runInPage(page, () => [events, socket.readyState, M.readyState, M.size]);
+  assert.deepEqual([seen[0].toSorted(), ...seen.slice(1)], [["M close", "M interrupted", "M open", "M open", 1006, "open", "open"].toSorted(), 3, 1, 1]);
+});
+
+for (const delay of [20, 100]) {
+  test(`the first message follows the answer to the handshake by one round trip, at ${delay} ms each way`, async (t) => {
+    const { page, relay, close } = await openPage({}, delay);
+    t.after(close);
+    const topic = `/demo/topics/delay-${delay}`;
+    await runInPage(page, async (topic) => {
+      globalThis.news = new M.WebSocket(topic);
+      await new Promise((resolve) => (news.onopen = resolve));
+      globalThis.arrived = new Promise((resolve) => (news.onmessage = () => resolve(performance.now())));
+      globalThis.interrupted = new Promise((resolve) => M.addEventListener("interrupted", () => resolve(performance.now())));
+    }, topic);
+    relay.accepts = false;
+    relay.cut();
+    await runInPage(page, () => interrupted);
+    const publisher = await world.openPage();
+    t.after(() => publisher.close());
+    await runInPage(publisher, async (topic) => {
+      const socket = new WebSocket(topic);
+      await new Promise((resolve) => (socket.onopen = resolve));
+      socket.send("news");
+      await new Promise((resolve) => (socket.onmessage = resolve));
+    }, topic);
+    // The request, its answer, RESUME, and its answer with the message.
+    relay.flights = 4;
+    const since = await runInPage(page, () => performance.now());
+    relay.accept();
+    const took = (await runInPage(page, () => arrived)) - since;
+    t.diagnostic(`${Math.round(took)} ms from the network's return to the first message, with two round trips of ${2 * delay} ms`);
+    relay.flights = Infinity;
+    relay.cut();
+    await runInPage(page, () => socket.send("afterwards"));
+    await echoes(page, 2);
+  });
+}

@@ -200,11 +200,11 @@ test("a lost connection rejects what was in flight, sends nothing again, and the
       globalThis.lost = Promise.all([server.slow(9000), server.slow(1)].map((call) => call.catch(({ code, message }) => ({ code, message }))));
     }, kind);
     await world.server.kill();
+    world.server = await startServer(world.site, { listen: `127.0.0.1:${port}` });
     for (const { code, message } of await runInPage(page, () => globalThis.lost)) {
       assert.equal(code, "lost", kind);
       assert.match(message, /was lost before the answer came.*may have been done, or not$/);
     }
-    world.server = await startServer(world.site, { listen: `127.0.0.1:${port}` });
     assert.equal(await runInPage(page, () => server.slow(2)), 2, kind);
     await page.close();
   }

@@ -178,11 +178,11 @@ test("the end of the connection is that of all tabs' sockets, and the next socke
   const pages = [await openPage(), await openPage()];
   for (const page of pages) await runInPage(page, async () => (globalThis.socket = await open("/test/echo")));
   await world.server.kill();
+  world.server = await startServer(world.site, { kind: "test", listen: new URL(world.server.origin).host });
   for (const page of pages) {
     await until("the close", () => runInPage(page, () => socket.events.length > 0));
     assert.deepEqual(await runInPage(page, () => [socket.events, happened, M.readyState]), [["close 1006 false"], ["open", "close 1006"], 3]);
   }
-  world.server = await startServer(world.site, { kind: "test", listen: new URL(world.server.origin).host });
   for (const page of pages) assert.equal(await echo(page, "again"), "again");
   assert.deepEqual(await counts(), [1, 2]);
 });

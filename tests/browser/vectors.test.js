@@ -74,7 +74,7 @@ const withDefaults = (batch) => {
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
 class Replay {
-  M = new MultiWebSocket("ws://host/multiplexer");
+  M = new MultiWebSocket("ws://host/multiplexer", { resume: false });
   /** By number, as the vectors name them, and what each socket's events are since the step began. */
   sockets = new Map();
   events = new Map();

@@ -2,10 +2,14 @@
 import assert from "node:assert/strict";
 import { chromium } from "playwright-core";
 
-/** Starts Chromium: `program`, the variable CHROMIUM, or /usr/bin/chromium. */
-export function startBrowser(program = process.env.CHROMIUM ?? "/usr/bin/chromium") {
+/**
+ * Starts Chromium: `program`, the variable CHROMIUM, or /usr/bin/chromium.
+ * @param {string[]} [without] flags that Playwright sets by default
+ */
+export function startBrowser(program = process.env.CHROMIUM ?? "/usr/bin/chromium", without = []) {
   return chromium.launch({
     executablePath: program,
+    ignoreDefaultArgs: without,
     // Root in a container has no sandbox; xtask names the other flags.
     args: (process.env.CHROMIUM_FLAGS ?? "--headless --no-sandbox").split(" "),
   });

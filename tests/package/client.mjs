@@ -12,7 +12,7 @@ globalThis.WebSocket =
     : class extends WebSocket { constructor(url, protocols) { super(url, { protocols: [protocols].flat(), headers }); } };
 
 const base = origin.replace("http", "ws");
-const M = new MultiWebSocket(`${base}/multiplexer`, { idleTimeout: 0 });
+const M = new MultiWebSocket(`${base}/multiplexer`, { idleTimeout: 0, resume: task !== "cut" });
 const say = (...all) => console.log(all.join(" "));
 const fired = (socket, type) => new Promise((resolve) => socket.addEventListener(type, resolve, { once: true }));
 

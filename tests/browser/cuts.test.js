@@ -1,0 +1,181 @@
+// An oracle for resumption: under load, a relay cuts the link's connection again and again, and each message arrives once, in order and
+// unchanged.
+//
+// MANYSOCKET_CUTS=1000 node --test tests/browser/cuts.test.js: more cuts than a test's share; Firefox has a tenth of them.
+import assert from "node:assert/strict";
+import { after, test } from "node:test";
+import { firefox, startFirefox } from "../harness/firefox.js";
+import { makeSite, removeSite, runInPage, startBrowser, startRelay, startServer } from "../harness/index.js";
+
+const CUTS = Number(process.env.MANYSOCKET_CUTS ?? 100);
+
+/** The sockets that send all the time, and those of which one follows the other. */
+const STEADY = 100;
+const PASSING = 10;
+
+const site = await makeSite();
+after(() => removeSite(site));
+
+/** A server with its metrics, and a relay to it that cuts once it is asked to. */
+async function start(t) {
+  const server = await startServer(site, { more: ["--metrics", "127.0.0.1:0"] });
+  t.after(() => server.stop());
+  const [metrics] = /http:\S+\/metrics/.exec(server.output());
+  const relay = await startRelay(server.origin);
+  t.after(() => relay.close());
+  const metric = async (name) => {
+    const text = await (await fetch(metrics)).text();
+    return Number(new RegExp(`^manysocket_${name} (\\S+)$`, "m").exec(text)[1]);
+  };
+  return { relay, metric };
+}
+
+/** Bytes that connections carry: some not even the handshake, and one in four a message of 1 MiB. */
+function allowances() {
+  let [state, count] = [1, 0];
+  return () => {
+    // A linear congruential generator: the same cuts in each run.
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    const random = state / 2 ** 32;
+    if (count++ % 4 === 3) return 3_000_000 + random * 1_000_000;
+    return Math.floor(random < 0.05 ? random * 20_000 : 1_000 * 300 ** random);
+  };
+}
+
+/** In the page: has sockets send until `stop()`; `faults` lists events that native sockets would not see without cuts. */
+const load = async ({ shared, steady, passing }) => {
+  const { MultiWebSocket } = await import("/pkg/index.js");
+  globalThis.faults = [];
+  globalThis.happened = { open: 0, interrupted: 0, resumed: 0, close: 0 };
+  globalThis.M = new MultiWebSocket("/multiplexer", { shared, idleTimeout: Infinity });
+  for (const type of Object.keys(happened)) M.addEventListener(type, () => happened[type]++);
+
+  const message = (number, n) => {
+    const size = n % 61 === 60 && number % 20 < 2 ? 2 ** 20 : n % 7 === 3 ? 5_000 : 20;
+    const head = `${number} ${n} `;
+    if (n % 2 === 0) return head.padEnd(size, "aé");
+    return new TextEncoder().encode(head.padEnd(size, String.fromCharCode(97 + (n % 26))));
+  };
+  const same = (one, other) => {
+    if (typeof one === "string" || typeof other === "string") return one === other;
+    const bytes = new Uint8Array(one);
+    return bytes.length === other.length && bytes.every((byte, at) => byte === other[at]);
+  };
+
+  /** Sends messages while `goesOn`, then closes; each must come back. */
+  const use = (number, goesOn) =>
+    new Promise((resolve) => {
+      const socket = new M.WebSocket("/demo/echo");
+      socket.binaryType = "arraybuffer";
+      let [sent, received, isOpen] = [0, 0, false];
+      const send = () => {
+        const data = message(number, sent++);
+        socket.send(data);
+        // The page may change the buffer at once.
+        if (typeof data !== "string") data.fill(0);
+      };
+      socket.onopen = () => {
+        if (isOpen) faults.push(`${number} opened twice`);
+        isOpen = true;
+        for (let n = 0; n < 4; n++) send();
+      };
+      socket.onmessage = ({ data }) => {
+        if (!same(data, message(number, received))) faults.push(`${number}: not message ${received}, ${typeof data === "string" ? data.slice(0, 30) : data.byteLength}`);
+        received++;
+        counts.messages++;
+        if (goesOn(received)) send();
+        else if (received === sent) socket.close(3000, "enough");
+      };
+      socket.onerror = () => faults.push(`${number} failed`);
+      socket.onclose = ({ code, reason, wasClean }) => {
+        if (`${code} ${reason} ${wasClean}` !== "3000 enough true") faults.push(`${number} was closed with ${code} ${reason}`);
+        if (received !== sent) faults.push(`${number} was closed with ${sent - received} messages under way`);
+        counts.sockets++;
+        resolve();
+      };
+    });
+
+  globalThis.begin = () => {
+    let isStopping = false;
+    globalThis.counts = { messages: 0, sockets: 0 };
+    const all = Array.from({ length: steady }, (_, number) => use(number, () => !isStopping));
+    const follow = async (number) => {
+      while (!isStopping) await use(number, (received) => received < 8);
+    };
+    for (let number = 0; number < passing; number++) all.push(follow(steady + number));
+    globalThis.stop = async () => {
+      isStopping = true;
+      await Promise.all(all);
+    };
+  };
+  // The link is there before anything is cut.
+  globalThis.counts = { messages: 0, sockets: 0 };
+  await use(0, () => false);
+};
+
+/** Has connections cut under load, `cuts` times. */
+async function cutUnderLoad(page, relay, cuts) {
+  const end = relay.cuts + cuts;
+  await runInPage(page, () => begin());
+  relay.allowance = allowances();
+  relay.cut();
+  let [seen, since] = [relay.cuts, performance.now()];
+  while (relay.cuts < end) {
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    if (relay.cuts > seen) [seen, since] = [relay.cuts, performance.now()];
+    const faults = await runInPage(page, () => faults);
+    assert.deepEqual(faults, []);
+    assert.ok(performance.now() - since < 60_000, "the link stands still");
+  }
+  relay.allowance = () => Infinity;
+  await runInPage(page, () => stop());
+  return runInPage(page, () => ({ faults, happened, ...counts }));
+}
+
+async function check(t, page, relay, metric, cuts, measure = async () => ({})) {
+  // Caches are full after this.
+  await cutUnderLoad(page, relay, 20);
+  const [memory, held] = [await measure(), await metric("memory_bytes")];
+  const before = await metric("links_resumed_total");
+  const seen = await cutUnderLoad(page, relay, cuts);
+  const resumed = (await metric("links_resumed_total")) - before;
+  const afterwards = { memory: await measure(), held: await metric("memory_bytes") };
+  t.diagnostic(`${cuts} cuts, ${resumed} resumptions, ${seen.messages} messages of ${seen.sockets} sockets`);
+  t.diagnostic(`page ${JSON.stringify(memory)} then ${JSON.stringify(afterwards.memory)}, server ${held} then ${afterwards.held} bytes`);
+  assert.deepEqual(seen.faults, []);
+  assert.deepEqual([seen.happened.open, seen.happened.close], [1, 0], "one link");
+  assert.equal(seen.happened.interrupted, seen.happened.resumed);
+  assert.ok(resumed >= cuts / 2, `${resumed} resumptions`);
+  assert.equal(await metric("links_opened_total"), 1);
+  for (const [kind, bytes] of Object.entries(afterwards.memory)) {
+    // A message of 1 MiB may still wait for its acknowledgement.
+    assert.ok(bytes - memory[kind] < 4 << 20, `${kind} has grown by ${bytes - memory[kind]} bytes`);
+  }
+  assert.ok(afterwards.held - held < 4 << 20, `the server holds ${afterwards.held - held} bytes more`);
+}
+
+for (const shared of [false, true]) {
+  test(`in Chromium, ${shared ? "over the link of a shared worker" : "over a page's own link"}`, async (t) => {
+    const { relay, metric } = await start(t);
+    const browser = await startBrowser();
+    t.after(() => browser.close());
+    const page = await browser.newPage();
+    await page.goto(relay.origin);
+    await runInPage(page, load, { shared, steady: STEADY, passing: PASSING });
+    const session = await page.context().newCDPSession(page);
+    await check(t, page, relay, metric, CUTS, async () => {
+      for (let n = 0; n < 3; n++) await session.send("HeapProfiler.collectGarbage");
+      const { usedSize, backingStorageSize } = await session.send("Runtime.getHeapUsage");
+      return { heap: usedSize, buffers: backingStorageSize };
+    });
+  });
+}
+
+test("in Firefox", { skip: firefox === null && "Firefox is not installed" }, async (t) => {
+  const { relay, metric } = await start(t);
+  const browser = await startFirefox();
+  t.after(() => browser.close());
+  const page = await browser.openPage(`${relay.origin}/`);
+  await runInPage(page, load, { shared: false, steady: STEADY, passing: PASSING });
+  await check(t, page, relay, metric, Math.ceil(CUTS / 10));
+});
