@@ -22,7 +22,11 @@ const MOST_HELD: usize = 16 * 1024 * 1024;
 
 /// How often the oldest message may be sent again, without an ACK for it, before the link is given up: a proxy on the way
 /// may refuse it each time.
-const MOST_REPEATS: u32 = 16;
+const MOST_REPEATS: u32 = 64;
+
+/// As how many of these a repetition counts over a carrier that has brought nothing either. Where it has, the carrier may
+/// only have been too short for both directions.
+const IN_VAIN: u32 = 2;
 
 /// The places for messages that an idle link keeps.
 const KEPT_PLACES: usize = 64;
@@ -78,8 +82,9 @@ pub(crate) struct Resumption<H> {
     held_bytes: usize,
     /// How many of `held` have been sent over this carrier.
     sent_again: usize,
-    /// The first of `held` when a carrier was lost, and how often that was the same.
+    /// The first of `held` when a carrier was lost, and how often that was the same; and `received` then.
     stuck: (u32, u32),
+    received_before: u32,
     /// While too much is held: the acknowledged messages when a PING asked for more, and the PONGs since.
     probe: Option<(u32, u32)>,
     /// The messages that have arrived, those of them that an ACK has named, and what the others cost.
@@ -103,6 +108,7 @@ impl<H: Clone> Resumption<H> {
             held_bytes: 0,
             sent_again: 0,
             stuck: (0, 0),
+            received_before: 0,
             probe: None,
             received: 0,
             reported: 0,
@@ -140,7 +146,9 @@ impl<H: Clone> Resumption<H> {
         if self.is_up() {
             let (first, times) = self.stuck;
             let is_stuck = self.sent_again > 0 && first == self.acknowledged;
-            self.stuck = (self.acknowledged, if is_stuck { times + 1 } else { 0 });
+            let weight = if self.received == self.received_before { IN_VAIN } else { 1 };
+            self.stuck = (self.acknowledged, if is_stuck { times + weight } else { 0 });
+            self.received_before = self.received;
         }
         self.carrier = Carrier::Down { until: self.until().unwrap_or(until) };
         self.due = DueFrames::default();

@@ -393,6 +393,28 @@ fn a_message_that_never_passes_is_not_sent_for_ever() {
 }
 
 #[test]
+fn a_message_may_fail_more_often_while_others_arrive() {
+    let mut pair = Pair::new();
+    pair.client.send(1, text("too large for so short a connection"));
+    pair.sent(Side::Client);
+    let mut attempts = 0;
+    while pair.client.carrier_lost(0) {
+        attempts += 1;
+        assert!(attempts < 100, "a proxy may refuse it");
+        let resume = pair.redial();
+        pair.take(&resume);
+        pair.server.send(1, text("news"));
+        for message in pair.sent(Side::Server) {
+            pair.client.receive(0, message).expect("a correct server");
+        }
+        assert_eq!(pair.messages(Side::Client), [text("news")]);
+        pair.client.consumed(1, 1, 4);
+        pair.sent(Side::Client);
+    }
+    assert!(attempts > 50, "{attempts}");
+}
+
+#[test]
 fn connections_that_carry_something_may_be_lost_for_ever() {
     let mut pair = Pair::new();
     for n in 0..100 {

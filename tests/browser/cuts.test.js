@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { firefox, startFirefox } from "../harness/firefox.js";
-import { makeSite, removeSite, runInPage, startBrowser, startRelay, startServer } from "../harness/index.js";
+import { makeSite, removeSite, runInPage, startBrowser, startRelay, startServer, until } from "../harness/index.js";
 
 const CUTS = Number(process.env.MANYSOCKET_CUTS ?? 100);
 
@@ -20,7 +20,10 @@ after(() => removeSite(site));
 async function start(t) {
   const server = await startServer(site, { more: ["--metrics", "127.0.0.1:0"] });
   t.after(() => server.stop());
-  const [metrics] = /http:\S+\/metrics/.exec(server.output());
+  const address = () => /http:\S+\/metrics/.exec(server.output());
+  // The log is another stream than the line that the server is ready.
+  await until("the address of the metrics", () => address() !== null);
+  const [metrics] = address();
   const relay = await startRelay(server.origin);
   t.after(() => relay.close());
   const metric = async (name) => {
@@ -30,15 +33,17 @@ async function start(t) {
   return { relay, metric };
 }
 
-/** Bytes that connections carry: some not even the handshake, and one in four a message of 1 MiB. */
-function allowances() {
-  let [state, count] = [1, 0];
+/** Bytes that connections carry each way: some not even the handshake, some megabytes. Others are cut after a time. */
+function allowances(relay) {
+  let state = 1;
   return () => {
     // A linear congruential generator: the same cuts in each run.
     state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
     const random = state / 2 ** 32;
-    if (count++ % 4 === 3) return 3_000_000 + random * 1_000_000;
-    return Math.floor(random < 0.05 ? random * 20_000 : 1_000 * 300 ** random);
+    if (random < 0.05) return Math.floor(random * 20_000);
+    if (random > 0.3) return Math.floor(1_000 * 3_000 ** ((random - 0.3) / 0.7));
+    setTimeout(relay.cut, 2_000 * random);
+    return Infinity;
   };
 }
 
@@ -117,7 +122,7 @@ const load = async ({ shared, steady, passing }) => {
 async function cutUnderLoad(page, relay, cuts) {
   const end = relay.cuts + cuts;
   await runInPage(page, () => begin());
-  relay.allowance = allowances();
+  relay.allowance = allowances(relay);
   relay.cut();
   let [seen, since] = [relay.cuts, performance.now()];
   while (relay.cuts < end) {

@@ -3,8 +3,8 @@ import { once } from "node:events";
 import { connect, createServer } from "node:net";
 
 /**
- * Starts a relay to a server. Its `allowance` gives the bytes that a connection carries, in both directions together, before it is cut;
- * it may be replaced at any time.
+ * Starts a relay to a server. Its `allowance` gives the bytes that a connection carries in one direction before it is cut; it may be
+ * replaced at any time.
  * @param {string} origin the server's
  * @param {{ delay?: number }} [options] `delay`: milliseconds that bytes take in each direction
  */
@@ -25,9 +25,11 @@ export async function startRelay(origin, { delay = 0 } = {}) {
   const join = (page) => {
     const { hostname, port } = new URL(relay.to);
     const server = connect(Number(port), hostname);
-    const pair = { sockets: [page, server], left: relay.allowance(), flights: 0, last: null };
+    const pair = { sockets: [page, server], flights: 0, last: null };
     pairs.add(pair);
+    const allowance = relay.allowance();
     for (const [from, to] of [[page, server], [server, page]]) {
+      let left = allowance;
       from.on("error", () => {}).on("close", () => {
         pairs.delete(pair);
         to.destroySoon();
@@ -37,8 +39,8 @@ export async function startRelay(origin, { delay = 0 } = {}) {
         if (pair.last !== from) pair.flights++;
         pair.last = from;
         if (pair.flights > relay.flights) return;
-        const carried = bytes.subarray(0, pair.left);
-        pair.left -= bytes.length;
+        const carried = bytes.subarray(0, left);
+        left -= bytes.length;
         const write = () => {
           if (to.writable && !to.write(carried)) {
             from.pause();
@@ -47,7 +49,7 @@ export async function startRelay(origin, { delay = 0 } = {}) {
         };
         if (delay > 0) setTimeout(write, delay);
         else write();
-        if (pair.left <= 0) cut(pair);
+        if (left <= 0) cut(pair);
       });
     }
   };
