@@ -244,6 +244,26 @@ async fn parked_links_are_limited_and_nobody_is_driven_out() {
 }
 
 #[tokio::test]
+async fn a_thousand_parked_links_hold_what_is_counted_and_give_it_back() {
+    const LINKS: usize = 1_000;
+    /// Too little for an ACK, so the server keeps its echo.
+    const UNACKNOWLEDGED: usize = 20_000;
+    let multiplexer = multiplexer().drain(Duration::ZERO);
+    let links = multiplexer.links();
+    let server = Server::with(multiplexer, app()).await;
+    for _ in 0..LINKS {
+        let (mut link, channel) = link(&server, &[]).await;
+        link.assert_echo(channel, &"x".repeat(UNACKNOWLEDGED)).await;
+    }
+    until(|| server.stats.parked() == LINKS).await;
+    let each = server.stats.memory() / LINKS;
+    println!("{each} bytes for each parked link");
+    assert!((UNACKNOWLEDGED..2 * UNACKNOWLEDGED).contains(&each), "{each} bytes each");
+    links.close_where(|_| true, &CloseFrame { code: 4401, reason: "".into() });
+    until(|| server.stats.links() == 0 && server.stats.parked() == 0 && server.stats.memory() == 0).await;
+}
+
+#[tokio::test]
 async fn a_user_has_a_share_of_the_parked_links() {
     let user = |handshake: &axum::http::request::Parts| {
         handshake.headers.get("x-user").and_then(|user| user.to_str().ok()).map(str::to_owned)

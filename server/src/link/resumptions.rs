@@ -66,11 +66,12 @@ impl Resumptions {
         Place { resumptions: self.clone(), keys: Vec::new(), sender, arrivals }
     }
 
-    /// Gives a connection to the link with the token; returns the connection if there is none.
-    pub(crate) fn offer(&self, arrival: Arrival) -> Result<(), Box<Arrival>> {
+    /// Gives a connection to the link with the token; returns the connection if there is none. A refusal would end the link at
+    /// its client, so the connection waits while others do that have been lost meanwhile.
+    pub(crate) async fn offer(&self, arrival: Arrival) -> Result<(), Box<Arrival>> {
         let found = self.lock().get(&self.key(&arrival.resume.token)).cloned();
         match found {
-            Some(link) => link.try_send(arrival).map_err(|error| Box::new(error.into_inner())),
+            Some(link) => link.send(arrival).await.map_err(|error| Box::new(error.0)),
             None => Err(Box::new(arrival)),
         }
     }

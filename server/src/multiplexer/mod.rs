@@ -527,7 +527,7 @@ async fn resume(
         return resumptions::refuse(socket).await;
     }
     let arrival = Arrival { socket, resume, handshake, dispatcher, head };
-    if let Err(arrival) = multiplexer.resumptions.offer(arrival) {
+    if let Err(arrival) = multiplexer.resumptions.offer(arrival).await {
         debug!("a connection resumes a link that is not known");
         resumptions::refuse(arrival.socket).await;
     }
