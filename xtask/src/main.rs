@@ -12,6 +12,7 @@ mod reference;
 mod release;
 mod setup;
 mod test;
+mod wasm;
 mod workspace;
 
 use anyhow::{Result, bail};
