@@ -2,7 +2,7 @@
 //!
 //! Base64 cuts bytes into six bits, so a compressor no longer sees repetitions: 12.1 KB of brotli became 16.6.
 //! Here a byte becomes one or two characters. All are ASCII, since not every server names the charset.
-//! Contents of one kind stand together, so that each predicts the next: 20.0 KB of brotli become 17.4.
+//! Contents of one kind stand together, so that each predicts the next: 20.8 KB of brotli become 18.2.
 
 use crate::wasm::{self, Part, section};
 use anyhow::{Result, ensure};
