@@ -3,7 +3,7 @@
 import wasm from "./manysocket_inline.js";
 import { Channel, EVENT_CLOSE, EVENT_MESSAGE, OPEN } from "./channel.js";
 import { deliverAll, whileHeld } from "./delivery.js";
-import { toModule } from "./inline.js";
+import { toBytes } from "./inline.js";
 import { Link } from "./link.js";
 import {
   CLOSE_CHANNEL, CONSUMED, FAIL, FALLBACK, HELLO, INTERRUPTED, LARGE, LEAVE, LINK_CLOSED, LINK_OPEN, OPEN_CHANNEL, PARK, PROBE, RESUMED, SEND, SENT,
@@ -19,7 +19,7 @@ const REPORT_AFTER = 10;
 /** RFC 6455 §7.4.1: what a browser closes the sockets of a page with that goes away. */
 const GOING_AWAY = 1001;
 
-tryToInitialise(toModule(wasm));
+tryToInitialise(toBytes(wasm));
 
 const pages = new Set();
 /** @type {Link | null} */

@@ -4,7 +4,7 @@
 //! assembles the package from that, from `js/` and from `pkg-template/`. It skips steps whose inputs have not changed.
 
 use crate::setup::{self, wasm::Toolchain};
-use crate::{command, inline, wasm, workspace};
+use crate::{command, inline, workspace};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -124,47 +124,37 @@ fn locked<'a>(lock: &'a str, name: &str) -> Result<&'a str> {
 const START: &str = "
 let wasm;
 export function initSync({ module }) {
-  wasm = new WebAssembly.Instance(module, imports()).exports;
+  wasm = new WebAssembly.Instance(module, __wbg_get_imports()).exports;
   wasm.__wbindgen_start();
 }
 ";
 
-/// Returns the JavaScript that starts the wasm, made of what wasm-bindgen wrote in `text`: it has functions of its own there, and the
-/// other imports are those of files of `js/`. The functions that wasm-bindgen writes around exports are left out, since the package
-/// calls the exports themselves.
-fn with_imports(text: &str, imports: &[wasm::Import]) -> Result<String> {
-    const OWN: &str = "    const import0 = {\n";
-    let (_, own) = text.split_once(OWN).context("manysocket.js has no imports as wasm-bindgen wrote them")?;
-    let (own, _) = own.split_once("\n    };\n").context("manysocket.js does not end its own imports")?;
-    let mut own = own.to_owned();
-    let (mut out, mut names) = (String::new(), Vec::new());
-    for (number, wasm::Import { module, name }) in imports.iter().enumerate() {
-        if let Some((_, file)) = module.split_once("/js/") {
-            out.push_str(&format!("import {{ {name} as import{number} }} from \"./{file}\";\n"));
-            names.push(format!("import{number}"));
-        } else {
-            own = own.replace(&format!("{name}: "), &format!("import{number}: "));
-            names.push(format!("own.import{number}"));
+/// The JavaScript that wasm-bindgen wrote, with its imports of `./snippets/CRATE/js/NAME.js` as imports of `./NAME.js`, and
+/// [`START`] at its end. It imports each file several times, and names it by several keys; all but the first are left out.
+/// The classes are left out, too: the entries export them, and the shared worker has no use for them.
+fn without_snippets(text: &str) -> Result<String> {
+    const END: &str = "\nlet wasmModule, wasmInstance, wasm;\n";
+    let (text, _) = text.split_once(END).context("manysocket.js does not end as wasm-bindgen's files did")?;
+    let mut seen = std::collections::HashSet::new();
+    let mut out = String::new();
+    for line in text.lines() {
+        if line.starts_with("import {") || line.starts_with("export {") {
+            continue;
         }
+        let path = line.split('"').nth(1).filter(|path| path.starts_with("./snippets/"));
+        let is_import = line.starts_with("import ");
+        if path.is_some_and(|path| !seen.insert((is_import, path))) {
+            continue;
+        }
+        let path = line.split(['"', '\'']).find(|part| part.starts_with("./snippets/"));
+        match path.and_then(|path| Some((path, path.split_once("/js/")?.1))) {
+            Some((path, name)) if is_import => out.push_str(&line.replace(path, &format!("./{name}"))),
+            _ => out.push_str(line),
+        }
+        out.push('\n');
     }
-    out.push_str(&format!(
-        "function imports() {{\n  const own = {{\n{own}\n  }};\n  return {{ \"\": [{}] }};\n}}\n",
-        names.join(", ")
-    ));
     out.push_str(START);
     Ok(out)
-}
-
-/// Writes the JavaScript that starts a wasm, and the wasm as text; returns its bytes.
-fn write_client(bindings: &Path, folder: &Path) -> Result<Vec<u8>> {
-    let wasm = bindings.join(WASM_FILE);
-    let bytes = fs::read(&wasm).with_context(|| format!("cannot read {}", wasm.display()))?;
-    let (bytes, imports) = wasm::shrink(&bytes)?;
-    let text = workspace::read(&bindings.join("manysocket.js"))?;
-    workspace::write(&folder.join("manysocket.js"), with_imports(&text, &imports)?)?;
-    let literal = inline::literal(&bytes)?;
-    workspace::write(&folder.join("manysocket_inline.js"), format!("export default {literal};\n"))?;
-    Ok(bytes)
 }
 
 /// Assembles `pkg/`: bundles the JavaScript, once for all entries, and adds the files that ship unchanged.
@@ -172,18 +162,19 @@ fn assemble(bindings: &Path, node_modules: &Path) -> Result<()> {
     let root = workspace::root()?;
     let sources = workspace::target()?.join("bundle");
     workspace::empty(&sources)?;
+    workspace::copy_contents(bindings, &sources)?;
     workspace::copy_contents(&root.join("js"), &sources)?;
-    // Pages without a bundler make no request for a few lines: the entries that take no part in links have a copy of them.
-    workspace::copy(&sources.join("timers.js"), &sources.join("rpc/timers.js"))?;
-    for (name, from, to) in [
-        ("reconnecting.js", "./timers.js", "./rpc/timers.js"),
-        ("rpc/connection.js", "../timers.js", "./timers.js"),
-    ] {
-        let file = sources.join(name);
-        workspace::write(&file, workspace::read(&file)?.replace(from, to))?;
-    }
+    // The files of `js/` that the wasm imports come with the bindings, too. There must be one copy of them: that of `js/`.
+    let module = sources.join("manysocket.js");
+    let text = workspace::read(&module)?;
+    workspace::write(&module, without_snippets(&text)?)?;
     // The default entry contains its wasm, so that the import is ready with no request and no promise.
-    let bytes = write_client(bindings, &sources)?;
+    let wasm = bindings.join(WASM_FILE);
+    let bytes = fs::read(&wasm).with_context(|| format!("cannot read {}", wasm.display()))?;
+    workspace::write(
+        &sources.join("manysocket_inline.js"),
+        format!("export default \"{}\";\n", inline::text(&bytes)),
+    )?;
 
     let package = root.join("pkg");
     workspace::empty(&package)?;
@@ -199,8 +190,7 @@ fn assemble(bindings: &Path, node_modules: &Path) -> Result<()> {
     // The worker is a single script, since bundlers copy the one file that its URL names.
     bundle(&[SHARED_WORKER, "--format=esm"])?;
 
-    let file = package.join(WASM_FILE);
-    fs::write(&file, bytes).with_context(|| format!("cannot write {}", file.display()))?;
+    workspace::copy(&wasm, &package.join(WASM_FILE))?;
     workspace::copy_contents(&root.join("pkg-template"), &package)?;
     for licence in ["LICENSE-MIT", "LICENSE-APACHE"] {
         workspace::copy(&root.join(licence), &package.join(licence))?;

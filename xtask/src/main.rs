@@ -12,7 +12,6 @@ mod reference;
 mod release;
 mod setup;
 mod test;
-mod wasm;
 mod workspace;
 
 use anyhow::{Result, bail};

@@ -124,10 +124,7 @@ impl Host {
                     self.endpoint.close(channel, close.code, &close.reason);
                 }
             }
-            Event::Cookies { .. }
-            | Event::Refused { .. }
-            | Event::Oversize { .. }
-            | Event::Drained { .. } => {}
+            Event::Refused { .. } | Event::Oversize { .. } | Event::Drained { .. } => {}
         }
     }
 }

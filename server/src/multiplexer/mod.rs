@@ -1,7 +1,5 @@
 //! The multiplexer: accepts links and answers virtual opens through the application.
 
-mod cookies;
-
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +11,7 @@ use axum::extract::ws::{CloseFrame, WebSocketUpgrade};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::uri::Scheme;
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
@@ -39,7 +37,6 @@ use crate::link::dispatch::{Dispatcher, InheritExtension, inherit_extension};
 use crate::link::drain::Departure;
 use crate::link::registry::{Links, Revalidation};
 use crate::link::resumptions::{self, Arrival, ResumeRules, Resumptions, new_token, read_resume};
-use crate::link::tickets::Tickets;
 use crate::link::{Link, head};
 use crate::metrics::stats::Stats;
 use crate::net::serve::Serving;
@@ -92,7 +89,6 @@ pub struct Multiplexer {
     resume_timeout: Duration,
     resume_rules: ResumeRules,
     resumptions: Resumptions,
-    tickets: Tickets,
 }
 
 impl Multiplexer {
@@ -115,7 +111,6 @@ impl Multiplexer {
             resume_timeout: RESUME_TIMEOUT,
             resume_rules: ResumeRules::default(),
             resumptions: Resumptions::default(),
-            tickets: Tickets::default(),
         }
     }
 
@@ -388,10 +383,6 @@ impl Shared {
 
 /// Answers the physical handshake.
 async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    if request.method() == Method::POST {
-        let Multiplexer { origins, tickets, links, .. } = &shared.multiplexer;
-        return cookies::fetch(origins, tickets, links, request).await;
-    }
     let (mut parts, _) = request.into_parts();
     let multiplexer = &shared.multiplexer;
     let refuse = |status: StatusCode, limit: Option<&str>, why: String| {
@@ -463,11 +454,9 @@ async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Respons
         serving.as_ref().map(|serving| serving.shutdown.clone()),
         ended,
         multiplexer.drain,
-        multiplexer.stats.clone(),
     );
     let awaited = serving.map(|serving| serving.links.token());
     let (links, revalidation) = (multiplexer.links.clone(), multiplexer.revalidation.clone());
-    let tickets = multiplexer.tickets.of_link(id);
     let (place, resume_rules) = (multiplexer.resumptions.open(), multiplexer.resume_rules.clone());
     let serving = async move {
         let upgraded = match upgrade.await {
@@ -497,7 +486,6 @@ async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Respons
             _counted: counted,
             departure,
             registered,
-            tickets,
             started,
         };
         link.run(query).await;
