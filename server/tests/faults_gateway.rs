@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use common::binary::Binary;
 use common::network::Wire;
+use common::relay::Relay;
 use common::upstream::{accepted, frame, pass, upstream_at};
 use common::{Link, Server};
 use futures_util::{SinkExt, StreamExt};
@@ -112,7 +113,9 @@ async fn an_upstream_that_stands_still_is_given_up_after_a_minute() {
 #[tokio::test]
 async fn an_upstream_that_goes_on_in_time_has_lost_nothing() {
     let (failing, other) = (Binary::start(&[], &[]).await, Binary::start(&[], &[]).await);
-    let mut setting = Setting::new(&failing.server, &other.server).await;
+    let relay = Relay::start(failing.server.address).await;
+    let mut setting = Setting::new(&Server::at(relay.address), &other.server).await;
+    setting.the_failing_answers_pings().await;
     failing.stand_still().await;
     for &channel in &setting.failing {
         setting.link.endpoint.send(channel, Message::text("meanwhile"));
@@ -121,6 +124,7 @@ async fn an_upstream_that_goes_on_in_time_has_lost_nothing() {
         pass(seconds).await;
         setting.the_other_goes_on().await;
     }
+    assert!(relay.unanswered() >= EACH, "it has been asked for a sign of life");
     failing.signal("CONT").await;
     for _ in 0..EACH {
         let news = setting.link.news().await;
@@ -130,10 +134,15 @@ async fn an_upstream_that_goes_on_in_time_has_lost_nothing() {
         );
     }
     // It answers pings again, and may say nothing else for as long as it likes.
+    let asked = relay.pings();
     for seconds in [NEARLY_A_MINUTE, NEARLY_A_MINUTE].concat() {
+        // What the gateway was sent before the other's message, it has read before the echo.
+        relay.all_answered().await;
+        setting.the_other_goes_on().await;
         pass(seconds).await;
         setting.the_other_goes_on().await;
     }
+    assert!(relay.pings() >= asked + EACH, "only its answers were signs of life");
 }
 
 /// There are servers that never do, and a browser never asks. After that, what they send still arrives.

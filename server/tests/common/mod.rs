@@ -9,6 +9,7 @@ pub(crate) mod nats;
 #[cfg(target_os = "linux")]
 pub(crate) mod network;
 pub(crate) mod program;
+pub(crate) mod relay;
 pub(crate) mod tls;
 pub(crate) mod upstream;
 
