@@ -12,6 +12,10 @@ pub(crate) const SHORT: &str = "4";
 /// Seconds that one input may take; the slowest of the saved ones takes a hundredth of a second.
 const HANG: &str = "-timeout=20";
 
+/// The longest input that libFuzzer makes: longer ones reach no other code, and take longer. It would cut longer saved inputs,
+/// so these run beforehand.
+const LONGEST: &str = "-max_len=1024";
+
 /// Runs the named targets, or all, and prints how many inputs each got. Stops at the first target that fails.
 pub(crate) fn fuzz(seconds: &str, wanted: &[&str]) -> Result<()> {
     if !setup::compiler::compiler() {
@@ -54,17 +58,29 @@ fn run(folder: &Path, target: &str, seconds: &str) -> Result<String> {
     for folder in [&found, &failing] {
         fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     }
-    let mut cargo = command::cargo()?;
-    cargo.current_dir(folder).args(["run", "--quiet", "--release", "--bin", target, "--"]);
-    cargo.arg(&found).arg(folder.join("corpus").join(target));
-    cargo.args([&format!("-max_total_time={seconds}"), HANG, "-print_final_stats=1"]);
-    let output = cargo.arg(format!("-artifact_prefix={}/", failing.display())).output();
-    let output = output.context("cannot start cargo")?;
-    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
-    if !output.status.success() {
-        bail!("{target} failed ({}):\n{}", output.status, printed.trim_end());
-    }
-    Ok(printed)
+    let saved = folder.join("corpus").join(target);
+    let inputs = fs::read_dir(&saved).with_context(|| format!("cannot read {}", saved.display()))?;
+    let inputs = inputs.map(|file| Ok(file?.path())).collect::<Result<Vec<_>>>()?;
+    let libfuzzer = |arguments: &[&std::ffi::OsStr]| {
+        let mut cargo = command::cargo()?;
+        cargo.current_dir(folder).args(["run", "--quiet", "--release", "--bin", target, "--", HANG]);
+        cargo.arg(format!("-artifact_prefix={}/", failing.display())).args(arguments);
+        let output = cargo.output().context("cannot start cargo")?;
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        if !output.status.success() {
+            bail!("{target} failed ({}):\n{}", output.status, printed.trim_end());
+        }
+        Ok(printed)
+    };
+    libfuzzer(&inputs.iter().map(|input| input.as_os_str()).collect::<Vec<_>>())?;
+    let time = format!("-max_total_time={seconds}");
+    libfuzzer(&[
+        found.as_os_str(),
+        saved.as_os_str(),
+        time.as_ref(),
+        LONGEST.as_ref(),
+        "-print_final_stats=1".as_ref(),
+    ])
 }
 
 /// Returns the last number that follows a name.

@@ -88,9 +88,14 @@ fn message(rng: &mut Rng, window: u32) -> Message {
         _ if rng.one_in(5) => rng.below(3 * window as usize),
         _ => 5_000,
     };
+    // Repeated as a whole: characters one by one would take most of a run.
     match rng.below(4) {
-        0 => Message::binary((0..size).map(|i| (i * 7 + size) as u8).collect::<Vec<_>>()),
-        1 => Message::text("é€😀a".chars().cycle().skip(size % 4).take(size).collect::<String>()),
+        0 => {
+            let bytes: Vec<u8> = (0..=255_u8).map(|byte| byte.wrapping_mul(7)).collect();
+            let start = size % bytes.len();
+            Message::binary(bytes[start..].repeat(size / (bytes.len() - start) + 1)[..size].to_vec())
+        }
+        1 => Message::text(["é€😀a", "€😀aé", "😀aé€", "aé€😀"][size % 4].repeat(size / 4)),
         2 => Message::text("😀".repeat(size / 2)),
         _ => Message::text("x".repeat(size)),
     }

@@ -475,7 +475,13 @@ impl Run {
         while self.now < end {
             self.transmit(usize::MAX);
             self.buffered = 0;
-            self.now += if self.to_client.is_empty() && self.to_server.is_empty() { 1_000 } else { LATENCY };
+            self.now = if self.to_client.is_empty() && self.to_server.is_empty() {
+                // Nothing happens before the next timer.
+                let timers = [self.client.poll_timeout(), self.server.poll_timeout()];
+                timers.into_iter().flatten().min().map_or(end, |at| at.clamp(self.now + 1, end))
+            } else {
+                self.now + LATENCY
+            };
             self.deliver();
             self.events();
             if self.server.poll_timeout().is_some_and(|at| at <= self.now) {

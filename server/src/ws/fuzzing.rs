@@ -1,11 +1,10 @@
 //! Fuzz target of the buffers of a WebSocket: a peer that sends anything, and reads as little as it likes.
 
-use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::frame::{Broken, Config, opcode};
@@ -16,7 +15,7 @@ use super::mask::mask;
 #[derive(Debug, Default)]
 pub(crate) struct Peer {
     /// The input, and how much of it one read gets.
-    pub(crate) sent: VecDeque<u8>,
+    pub(crate) sent: BytesMut,
     pub(crate) per_read: usize,
     /// The output, and how much more the peer reads.
     pub(crate) read: Vec<u8>,
@@ -35,8 +34,8 @@ impl AsyncRead for Peer {
         if length == 0 {
             return Poll::Pending;
         }
-        let bytes: Vec<u8> = self.sent.drain(..length).collect();
-        buffer.put_slice(&bytes);
+        buffer.put_slice(&self.sent[..length]);
+        self.sent.advance(length);
         Poll::Ready(Ok(()))
     }
 }
@@ -139,35 +138,39 @@ pub fn buffers(input: &[u8]) {
     let mut next = || bytes.next();
     let is_client = next().is_some_and(|byte| byte & 1 == 1);
     let config = if is_client { Config::client(LARGEST) } else { Config::server(LARGEST) };
-    let mut socket = FramedSocket::new(Peer { per_read: 1000, ..Peer::default() }, config);
+    let mut socket = FramedSocket::new(Peer::default(), config);
     let cx = &mut Context::from_waker(Waker::noop());
-    let (mut messages, mut ended) = (Vec::new(), false);
+    let (mut messages, mut ended, mut per_read) = (Vec::new(), false, 1000);
     while let (Some(kind), Some(amount)) = (next(), next()) {
         let amount = usize::from(amount);
         match kind % 6 {
             0 => {
                 let raw: Vec<u8> = std::iter::from_fn(&mut next).take(amount).collect();
-                socket.io_mut().sent.extend(raw);
+                socket.io_mut().sent.extend_from_slice(&raw);
             }
             1 => {
                 let ping = frame(0x80 | opcode::PING, &vec![kind; amount % 126], !is_client).repeat(20);
-                socket.io_mut().sent.extend(ping);
+                socket.io_mut().sent.extend_from_slice(&ping);
             }
             2 => {
                 let part = frame(kind & 0x83, &vec![kind; amount * 37], !is_client);
-                socket.io_mut().sent.extend(part);
+                socket.io_mut().sent.extend_from_slice(&part);
             }
             3 => {
                 let content = vec![kind; amount * 64];
+                let content = Bytes::from(content);
                 if socket.poll_ready(cx).is_ready()
-                    && socket.start_send(opcode::BINARY, Bytes::from(content.clone())).is_ok()
+                    && socket.start_send(opcode::BINARY, content.clone()).is_ok()
                 {
                     messages.push(content);
                 }
             }
             4 => socket.io_mut().room += amount * 16,
-            _ => socket.io_mut().per_read = amount * amount + 1,
+            _ => per_read = amount * amount + 1,
         }
+        // To read all byte by byte would take most of the time.
+        let io = socket.io_mut();
+        io.per_read = per_read.max(io.sent.len() / 64);
         while !ended {
             let left = socket.io_mut().sent.len();
             match socket.poll_next(cx) {
@@ -193,7 +196,7 @@ pub fn buffers(input: &[u8]) {
     assert_eq!(socket.queued(), 0);
     let read = frames(&socket.io_mut().read);
     let binary = read.iter().filter(|(first, _)| *first == 0x80 | opcode::BINARY);
-    assert!(binary.map(|(_, content)| content).eq(&messages));
+    assert!(binary.map(|(_, content)| content.as_slice()).eq(messages.iter().map(|sent| &**sent)));
     let known = [opcode::BINARY, opcode::PONG, opcode::CLOSE].map(|opcode| 0x80 | opcode);
     assert!(read.iter().all(|(first, _)| known.contains(first)));
 }
