@@ -229,7 +229,16 @@ async fn idle_links_and_channels() {
 /// Opens that an upstream never answers.
 #[tokio::test]
 async fn opens_that_hang() {
-    let address = upstream(async |_, _| std::future::pending().await).await;
+    const DIALLED: usize = 4 * 256;
+    let (dials, mut dialled) = tokio::sync::watch::channel(0);
+    let hanging = move |stream, _| {
+        dials.send_modify(|dials| *dials += 1);
+        async move {
+            std::future::pending::<()>().await;
+            drop(stream);
+        }
+    };
+    let address = upstream(hanging).await;
     let measured = Measured::start(&["--upstream", &format!("/up=ws://{address}")]).await;
     let mut wires = Vec::new();
     for _ in 0..4 {
@@ -238,8 +247,9 @@ async fn opens_that_hang() {
         settled(&mut wire).await;
         wires.push(wire);
     }
+    dialled.wait_for(|dials| *dials == DIALLED).await.expect("an upstream");
     measured.is_held("4 links with 256 opens each that hang, and 144 that wait").await;
-    assert!(measured.counted().await >= 4 * 256 * 10 * 1024);
+    assert!(measured.counted().await >= DIALLED * 10 * 1024);
 }
 
 /// TLS of the server's own: beside an equal number of links without it.
