@@ -232,11 +232,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FramedSocket<S> {
             }
             [&code.to_be_bytes(), &reason.as_bytes()[..end]].concat()
         });
-        self.start_send(CLOSE, content.unwrap_or_default().into())?;
-        self.state = State::Closing;
-        // Nothing follows a Close.
-        self.pong = None;
-        Ok(())
+        self.start_last(CLOSE, content.unwrap_or_default().into())
     }
 
     /// Queues a frame behind the messages already sent on which the peer must fail the connection.
@@ -244,7 +240,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FramedSocket<S> {
     /// # Errors
     /// This side or the peer has closed.
     pub(crate) fn start_failure(&mut self) -> Result<(), Broken> {
-        self.start_send(UNKNOWN, Bytes::new())?;
+        self.start_last(UNKNOWN, Bytes::new())
+    }
+
+    /// Queues a frame that nothing follows, not even a Pong.
+    fn start_last(&mut self, opcode: u8, content: Bytes) -> Result<(), Broken> {
+        self.start_send(opcode, content)?;
         self.state = State::Closing;
         self.pong = None;
         Ok(())
