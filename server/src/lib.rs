@@ -174,6 +174,8 @@ pub use net::tls::Tls;
 #[cfg(feature = "site")]
 pub use site::Site;
 #[cfg(feature = "site")]
+pub use site::conflict::RouteConflict;
+#[cfg(feature = "site")]
 pub use site::endpoint::Endpoint;
 #[cfg(feature = "site")]
 pub use site::listing::{Change, Changes, Listing};

@@ -257,6 +257,90 @@ async fn another_spelling_of_a_path_shows_no_more() {
 }
 
 #[tokio::test]
+async fn merged_sites_answer_and_list_both() {
+    let ok = |text: &'static str| get(move || async move { text });
+    for kind in KINDS {
+        let rooms = Listing::new();
+        rooms.insert("blue");
+        let chat = Site::new()
+            .endpoint("/rooms/{room}", Endpoint::new(any(name)).listing(rooms.clone()))
+            .route("/data/users", ok("users"))
+            .nest("/up", Site::new().route("/x", ok("x")));
+        let data = Site::new().route("/data/geo/raster", ok("raster")).route("/data", ok("own"));
+        let site = Site::new().merge(data).expect("no conflict").merge(chat).expect("no conflict");
+        let server = Server::start(site.into_router()).await;
+        for (path, expected) in [
+            ("/", json!(["data", "data/", "rooms/", "up/"])),
+            ("/data/", json!(["geo/", "users"])),
+            ("/data/geo", json!(["raster"])),
+            ("/rooms/", json!(["blue"])),
+            ("/up/", json!(["x"])),
+        ] {
+            assert_eq!(value(&mut open(kind, &server, path).await).await, expected, "{kind:?} {path}");
+        }
+        assert!(common::get(server.address, "/data").await.ends_with("own"));
+        assert!(common::get(server.address, "/up/x").await.ends_with('x'));
+    }
+}
+
+#[tokio::test]
+async fn a_layer_stays_around_the_routes_of_its_site() {
+    let ok = || get(|| async { "ok" });
+    let hidden: Site = Site::new().route("/admin/log", ok()).visible(|_, path| !path.starts_with("/admin/"));
+    let open_to_all = Site::new().route("/news", ok());
+    for site in [open_to_all.merge(hidden).expect("no conflict"), {
+        let hidden: Site =
+            Site::new().route("/admin/log", ok()).visible(|_, path| !path.starts_with("/admin/"));
+        hidden.merge(Site::new().route("/news", ok())).expect("no conflict")
+    }] {
+        assert_eq!(body(request(&site.into_router(), "/", &[]).await).await, r#"["news"]"#);
+    }
+}
+
+#[test]
+fn routes_that_overlap_are_errors_that_name_both() {
+    let ok = || get(|| async { "ok" });
+    let gateway = |prefix| Gateway::new(prefix, "ws://127.0.0.1:1").expect("a gateway");
+    let site = |paths: &[&str]| paths.iter().fold(Site::<()>::new(), |site, path| site.route(path, ok()));
+    let merged = |one: &[&str], other: &[&str]| {
+        site(one).merge(site(other)).map(drop).map_err(|conflict| {
+            let (one, other) = conflict.routes();
+            (one.to_owned(), other.to_owned())
+        })
+    };
+    for (one, other) in [
+        ("/", "/"),
+        ("/a/b", "/a/b"),
+        ("/{user}", "/{room}"),
+        ("/a/{user}/log", "/a/{room}/log"),
+        ("/a/{*rest}", "/a/{*path}"),
+        ("/a/{name}", "/a/{*path}"),
+    ] {
+        assert_eq!(merged(&["/x", one, "/y"], &["/z", other]), Err((one.into(), other.into())));
+        if one == other {
+            continue;
+        }
+        let conflict = site(&[one, other]).try_into_router().expect_err("a conflict");
+        assert_eq!(conflict.routes(), (one, other));
+        let text = conflict.to_string();
+        assert!(text.contains(one) && text.contains(other), "{text}");
+    }
+    for (one, other) in [("/a", "/a/"), ("/a/b", "/a/{name}"), ("/a/b/", "/a/{*rest}"), ("/a", "/b")] {
+        assert_eq!(merged(&[one], &[other]), Ok(()), "{one} {other}");
+        assert!(site(&[one, other]).try_into_router().is_ok(), "{one} {other}");
+    }
+    // Gateways.
+    let two = Site::<()>::new().gateway(gateway("/up")).merge(Site::new().gateway(gateway("/up")));
+    assert_eq!(two.expect_err("a conflict").routes(), ("/up/{*rest}", "/up/{*rest}"));
+    let beside = Site::<()>::new().route("/up/{name}", ok()).gateway(gateway("/up")).try_into_router();
+    assert_eq!(beside.expect_err("a conflict").routes(), ("/up/{name}", "/up/{*rest}"));
+    // Both would have to be around the one index.
+    let layered = |path| site(&[path]).visible(|_, _| true);
+    let conflict = layered("/a/x").merge(layered("/a/y")).expect_err("two indexes");
+    assert!(conflict.to_string().contains("index"), "{conflict}");
+}
+
+#[tokio::test]
 async fn gateways_take_the_place_of_indexes() {
     let gateway = |prefix| Gateway::new(prefix, "ws://127.0.0.1:1").expect("a gateway");
     let ok = || get(|| async { "ok" });

@@ -1,5 +1,6 @@
 //! A router that knows its paths, so that each interior path can list its children.
 
+pub(crate) mod conflict;
 pub(crate) mod endpoint;
 mod filter;
 pub(crate) mod html;
@@ -26,6 +27,7 @@ use tower::{Layer, Service};
 use crate::access::origin::{Origin, Origins};
 #[cfg(feature = "gateway")]
 use crate::gateway::Gateway;
+use crate::site::conflict::{Paths, RouteConflict};
 use crate::site::endpoint::Endpoint;
 use crate::site::filter::Visibility;
 use crate::site::listing::Listing;
@@ -129,6 +131,50 @@ impl<S: Clone + Send + Sync + 'static> Site<S> {
         self
     }
 
+    /// Adds all routes of another site. Their paths stay as they are; indexes list those of both.
+    ///
+    /// ```
+    /// use axum::routing::get;
+    /// use manysocket_server::Site;
+    ///
+    /// # fn main() -> Result<(), manysocket_server::RouteConflict> {
+    /// let chat: Site = Site::new().route("/chat/{room}", get(|| async { "a room" }));
+    /// let site = Site::new().route("/news", get(|| async { "news" })).merge(chat)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Returns a [`RouteConflict`] if a route of one site matches the same paths as one of the other, or if both have
+    /// [layers](Site::layer) around the same index: only one of them could answer.
+    pub fn merge(mut self, other: Self) -> Result<Self, RouteConflict> {
+        let mut paths = Paths::default();
+        for entry in self.routes.iter().filter(|entry| !entry.is_index) {
+            let _ = paths.insert(&entry.path);
+        }
+        for SiteRoute { path, is_index, .. } in &other.routes {
+            let own = self.routes.iter().find(|own| own.path == *path);
+            if let Some(own) = own.filter(|own| own.is_index == *is_index) {
+                return Err(if own.is_index {
+                    RouteConflict::of_indexes(path)
+                } else {
+                    RouteConflict::of_routes(path, path)
+                });
+            }
+            if !is_index
+                && let Err(with) = paths.insert(path)
+                && self.routes.iter().any(|own| own.path == with)
+            {
+                return Err(RouteConflict::of_routes(&with, path));
+            }
+        }
+        self.tree.graft("", other.tree);
+        for entry in other.routes {
+            self.add(entry.path, entry.methods, entry.is_index);
+        }
+        Ok(self)
+    }
+
     /// Adds a gateway. Indexes list the gateway's prefix, but no paths below it.
     #[cfg(feature = "gateway")]
     pub fn gateway(self, gateway: Gateway) -> Self {
@@ -200,12 +246,35 @@ impl<S: Clone + Send + Sync + 'static> Site<S> {
     }
 
     /// Returns the router, for layers, fallbacks, and for [`Multiplexer::serve`](crate::Multiplexer::serve).
-    pub fn into_router(mut self) -> Router<S> {
+    ///
+    /// # Panics
+    /// Panics where [`Site::try_into_router`] returns an error, and if two routes of one path have the same method.
+    pub fn into_router(self) -> Router<S> {
+        match self.try_into_router() {
+            Ok(router) => router,
+            Err(conflict) => panic!("{conflict}"),
+        }
+    }
+
+    /// Returns the router as [`Site::into_router`] does.
+    ///
+    /// # Errors
+    /// Returns a [`RouteConflict`] if two routes with different paths match the same, such as `/{user}` and `/{room}`.
+    pub fn try_into_router(mut self) -> Result<Router<S>, RouteConflict> {
+        let mut paths = Paths::default();
+        for SiteRoute { path, .. } in self.routes.iter().filter(|entry| !entry.is_index) {
+            // axum's router joins the methods of one path.
+            if let Err(with) = paths.insert(path)
+                && with != *path
+            {
+                return Err(RouteConflict::of_routes(&with, path));
+            }
+        }
         self.index();
         let Self { tree, routes } = self;
         let mut views = HashMap::<String, Arc<View>>::new();
         // The root without its slash is an empty path, which axum accepts only in a nested site.
-        routes.into_iter().filter(|entry| !entry.path.is_empty()).fold(
+        let router = routes.into_iter().filter(|entry| !entry.path.is_empty()).fold(
             Router::new(),
             |router, SiteRoute { path, methods, is_index }| {
                 let methods = if is_index {
@@ -218,7 +287,8 @@ impl<S: Clone + Send + Sync + 'static> Site<S> {
                 };
                 router.route(&path, methods)
             },
-        )
+        );
+        Ok(router)
     }
 
     /// Adds an index at each interior path without a route.

@@ -119,14 +119,14 @@ fn app(options: &Options, stats: &Stats, nats: Option<&Nats>, store: Option<&Sto
     let folder = options.files.as_deref();
     let files = folder.map(|folder| Files::open(folder, options.static_fallback.as_deref())).transpose()?;
     let mut app = match files.clone() {
-        None => site.into_router(),
+        None => router(site)?,
         Some(files) => {
             let file = any(async move |request| files.answer(request).await);
             if !has_gateway_at_root {
                 // The root serves the page rather than the index.
                 site = site.route("/", file.clone());
             }
-            site.into_router().fallback_service(file)
+            router(site)?.fallback_service(file)
         }
     };
     if store.is_some() {
@@ -135,6 +135,10 @@ fn app(options: &Options, stats: &Stats, nats: Option<&Nats>, store: Option<&Sto
     // Browsers must not guess a response's type: it is the declared one.
     let nosniff = HeaderValue::from_static("nosniff");
     Ok(app.layer(SetResponseHeaderLayer::if_not_present(header::X_CONTENT_TYPE_OPTIONS, nosniff)))
+}
+
+fn router(site: Site) -> io::Result<Router> {
+    site.try_into_router().map_err(io::Error::other)
 }
 
 /// Opens the store on NATS, or in the file `state.redb` of the `--data` folder, or in memory.
