@@ -239,7 +239,8 @@ impl Origins {
         let (origin, host) = (excerpt(&origin), host.to_string());
         let scheme = scheme.map(|scheme| format!("{scheme}://")).unwrap_or_default();
         Err(format!(
-            "the origin {origin:?} is neither the server's own ({scheme}{}) nor allowed",
+            "the origin {origin:?} is neither the server's own ({scheme}{}) nor allowed; \
+             a proxy in front must keep the page's Host (Vite: no changeOrigin), or the server must allow the origin",
             excerpt(&host)
         ))
     }
