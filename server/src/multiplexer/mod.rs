@@ -462,6 +462,7 @@ async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Respons
         let upgraded = match upgrade.await {
             Ok(upgraded) => TokioIo::new(upgraded),
             Err(error) => return debug!("a link's connection ended before it was upgraded: {error}"),
+        multiplexer.stats.clone(),
         };
         let watch = revalidation.map(|revalidation| tokio::spawn(revalidation.watch(links, id)));
         let _watch = watch.map(AbortOnDropHandle::new);
