@@ -77,6 +77,7 @@ export const sendArray = send;
 
 export const arrivedText = (link, key, text) => links[link].arrivedText(key, text);
 export const arrivedBinary = (link, key, buffer, start, length) => links[link].arrivedBinary(key, buffer, start, length);
+export const cookies = (link, key, ticket) => links[link].cookies(key, memoryBytes().slice(ticket, ticket + 16));
 export const opened = (link, key, protocol, length) => links[link].opened(key, string(protocol, length));
 export const failed = (link, key, kind, status, words, length) => links[link].failed(key, kind, status, string(words, length));
 export const closed = (link, key, code, reason, length, wasClean, unsent) =>

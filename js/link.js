@@ -251,6 +251,18 @@ export class Link {
     enqueue(this.#channels[key], EVENT_MESSAGE, new Bytes(buffer, start, length));
   }
 
+  /** An answer follows, with cookies: the page sees it once the browser has them, as natively. */
+  cookies(key, ticket) {
+    const channel = this.#channels[key];
+    const held = [];
+    channel.deliver = (...event) => held.push(event);
+    import("./cookies.js").then(({ fetchCookies }) => fetchCookies(this.#url, ticket)).catch(report).then(() => {
+      delete channel.deliver;
+      for (const event of held) enqueue(channel, ...event);
+      deliverLater();
+    });
+  }
+
   opened(key, protocol) {
     this.#channels[key].opened(protocol);
   }

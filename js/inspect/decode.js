@@ -2,7 +2,7 @@
 
 /** By number (docs/protocol.md §5). */
 const KINDS = ["TEXT", "TEXT_PART", "BINARY", "BINARY_PART", "RAW", "RAW_PART", "OPEN", "ACCEPT", "REFUSE", "CLOSE", "GRANT", "LINK", "OPEN_WITH"];
-const LINK_TYPES = ["HELLO", "PING", "PONG", "PATH", , , , , "ACK", "TOKEN", "RESUME", "RESUMED"];
+const LINK_TYPES = ["HELLO", "PING", "PONG", "PATH", "COOKIES", , , , "ACK", "TOKEN", "RESUME", "RESUMED"];
 /** Shorter binary messages are batches (§2.4). */
 const LEAST_PAYLOAD = 4096;
 /** The key of `window` in a HELLO (§3.1). */
@@ -107,8 +107,9 @@ export class Decoder {
         frame.channel = 0;
         const bytes = headers.take(headers.integer());
         if (frame.kind === "PATH") frame.text = decoder.decode(bytes);
-        if (frame.kind !== "HELLO") break;
         const body = new Reader(bytes);
+        if (frame.kind === "COOKIES") frame.channel = body.integer();
+        if (frame.kind !== "HELLO") break;
         while (!body.isAtEnd) {
           const [key, value] = [body.integer(), body.integer()];
           if (key === WINDOW) frame.window = value;

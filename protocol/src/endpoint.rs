@@ -48,6 +48,13 @@ pub enum Event {
         /// The headers, a line `name: value` each; empty: none.
         headers: String,
     },
+    /// The server's answer to an open follows, and has cookies for the browser.
+    Cookies {
+        /// The channel.
+        channel: Channel,
+        /// What the multiplexer's URL gives the cookies for.
+        ticket: Token,
+    },
     /// The server accepted a channel.
     Accepted {
         /// The channel.
@@ -159,6 +166,12 @@ impl Endpoint {
     /// Opens a channel as [`Endpoint::open`] does, with headers: a line `name: value` each.
     pub fn open_with(&mut self, target: &str, protocols: &str, headers: &str) -> Option<Channel> {
         self.connection.open_with(Data::str(target), Data::str(protocols), Data::str(headers))
+    }
+
+    /// On a server, announces that the answer to an open has cookies, which the client gets for a ticket. To be called before
+    /// the answer.
+    pub fn announce_cookies(&mut self, channel: Channel, ticket: Token) {
+        self.connection.announce_cookies(channel, ticket);
     }
 
     /// Accepts an open with the chosen subprotocol (empty: none).
@@ -465,6 +478,7 @@ impl Endpoint {
                     protocols: contents.string(protocols)?,
                     headers: contents.string(headers)?,
                 },
+                ConnectionEvent::Cookies { channel, ticket } => Event::Cookies { channel, ticket },
                 ConnectionEvent::Accepted { channel, protocol } => {
                     Event::Accepted { channel, protocol: contents.string(protocol)? }
                 }

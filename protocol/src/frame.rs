@@ -40,6 +40,7 @@ mod link {
     pub(super) const PING: u32 = 1;
     pub(super) const PONG: u32 = 2;
     pub(super) const PATH: u32 = 3;
+    pub(super) const COOKIES: u32 = 4;
     pub(super) const ACK: u32 = 8;
     pub(super) const TOKEN: u32 = 9;
     pub(super) const RESUME: u32 = 10;
@@ -94,6 +95,11 @@ pub(crate) enum Frame<'a> {
     Pong,
     /// The path that the client dialled (§3.2).
     Path(&'a [u8]),
+    /// The answer to an open has cookies, which the ticket buys (§4.2).
+    Cookies {
+        channel: Channel,
+        ticket: Token,
+    },
     /// The count of messages that the sender has received.
     Ack(u32),
     /// The token that resumes the link from now on; `None`: no token does.
@@ -180,6 +186,9 @@ impl<'a> Frame<'a> {
             Frame::Grant { channel, units } => (kind::GRANT, channel, [Some(units), None, None]),
             Frame::Hello(body) => return encode_link(out, link::HELLO, body),
             Frame::Path(path) => return encode_link(out, link::PATH, path),
+            Frame::Cookies { channel, ticket } => {
+                return write_link(out, link::COOKIES, &[channel], Some(&ticket));
+            }
             Frame::Ping => (kind::LINK, link::PING, [Some(0), None, None]),
             Frame::Pong => (kind::LINK, link::PONG, [Some(0), None, None]),
             Frame::Ack(count) => return write_link(out, link::ACK, &[count], None),
@@ -230,6 +239,7 @@ impl<'a> Frame<'a> {
                     link::PING => Frame::Ping,
                     link::PONG => Frame::Pong,
                     link::PATH => Frame::Path(body),
+                    link::COOKIES => decode_cookies(body).ok_or(CUT)?,
                     link::ACK..=link::RESUMED => decode_resumption(channel, body).ok_or(CUT)?,
                     of => Frame::Unknown { of_carrier: of > link::RESUMED && of <= link::LAST_OF_CARRIER },
                 });
@@ -253,6 +263,11 @@ fn write_link(out: &mut Vec<u8>, of: u32, integers: &[u32], token: Option<&Token
     integers.iter().for_each(|&integer| varint::write(&mut body, integer));
     body.extend(token.iter().flat_map(|token| token.bytes()));
     encode_link(out, of, &body);
+}
+
+/// Reads the body of COOKIES. A later version may add to it.
+fn decode_cookies(mut body: &[u8]) -> Option<Frame<'_>> {
+    Some(Frame::Cookies { channel: varint::read(&mut body)?, ticket: Token::read(body)? })
 }
 
 /// Reads the body of ACK, TOKEN, RESUME or RESUMED. A later version may add to it.
@@ -312,6 +327,7 @@ mod tests {
             "GRANT" => Frame::Grant { channel: number("channel"), units: number("units") },
             "HELLO" => Frame::Hello(body),
             "PATH" => Frame::Path(body),
+            "COOKIES" => Frame::Cookies { channel: number("channel"), ticket: token(&vector["ticket"]) },
             "PING" => Frame::Ping,
             "PONG" => Frame::Pong,
             "ACK" => Frame::Ack(number("count")),

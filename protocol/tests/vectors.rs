@@ -67,6 +67,9 @@ fn event(event: Event) -> Option<Value> {
             }
             json!({"open": open})
         }
+        Event::Cookies { channel, ticket } => {
+            json!({"cookies": {"channel": channel, "ticket": data_encoding::HEXLOWER.encode(ticket.bytes())}})
+        }
         Event::Accepted { channel, protocol } => {
             json!({"accepted": {"channel": channel, "protocol": protocol}})
         }
@@ -147,6 +150,7 @@ impl Replay {
                     endpoint.open_with(&string(&what["target"]), &string(&what["protocols"]), &headers);
                 assert_eq!(json!(opened), what["channel"], "{at}: channel");
             }
+            "announce_cookies" => endpoint.announce_cookies(channel(), token(&what["ticket"])),
             "accept" => endpoint.accept(channel(), &string(&what["protocol"])),
             "refuse" => endpoint.refuse(channel(), number(&what["status"]) as u16, &string(&what["reason"])),
             "send" => {
@@ -285,6 +289,9 @@ impl Sockets {
 /// The events of a socket, in the form of the vectors.
 fn seen(event: client::SocketEvent<String, Message>) -> Value {
     match event {
+        client::SocketEvent::Cookies { key, ticket } => {
+            json!({"cookies": key, "ticket": data_encoding::HEXLOWER.encode(ticket.bytes())})
+        }
         client::SocketEvent::Open { key, protocol } => json!({"open": key, "protocol": protocol}),
         client::SocketEvent::Message { key, message: Message::Text(bytes) } => {
             json!({"message": key, "text": str::from_utf8(&bytes).expect("UTF-8")})

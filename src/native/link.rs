@@ -112,6 +112,8 @@ impl State {
         let mut wakers = Vec::new();
         while let Some(event) = self.client.poll_event() {
             match event {
+                // A program has no store of cookies.
+                SocketEvent::Cookies { .. } => {}
                 SocketEvent::Open { key, protocol } => {
                     let socket = &mut self.sockets[key];
                     socket.opened = Some(protocol);

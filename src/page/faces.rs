@@ -37,6 +37,7 @@ macro_rules! ship {
 
 ship! {
     "/js/channel.js"
+    "/js/cookies.js"
     "/js/direct.js"
     "/js/events.js"
     "/js/inspect.js"

@@ -99,6 +99,8 @@ mod raw {
         /// Queues a binary message for a socket.
         #[wasm_bindgen(js_name = arrivedBinary)]
         pub(crate) fn arrived_binary(link: i32, key: i32, buffer: &ArrayBuffer, start: i32, length: i32);
+        /// Fetches cookies for a ticket of 16 bytes. The further events of the socket wait for that.
+        pub(crate) fn cookies(link: i32, key: i32, ticket: i32);
         /// Queues `open` for a socket, with the subprotocol.
         pub(crate) fn opened(link: i32, key: i32, protocol: i32, length: i32);
         /// Queues `error` for a socket, and says why on the console: a kind of failure, a status, and the server's words.
@@ -232,6 +234,7 @@ with_u32! {
     fn length_of(array: &Uint8Array) -> u32 as u32;
     fn arrived_text(link: u32, key: u32, text: &JsString);
     fn arrived_binary(link: u32, key: u32, buffer: &ArrayBuffer, start: u32, length: u32);
+    fn cookies(link: u32, key: u32, ticket: u32);
     fn opened(link: u32, key: u32, protocol: u32, length: u32);
     fn failed(link: u32, key: u32, kind: u32, status: u32, words: u32, length: u32);
     fn closed(link: u32, key: u32, code: u32, reason: u32, length: u32, was_clean: u32, unsent: f64);

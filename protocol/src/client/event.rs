@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Unsent;
+use crate::token::Token;
 
 /// The close code that means "no closing handshake" (RFC 6455 §7.4.1).
 const ABNORMAL: u16 = 1006;
@@ -10,6 +11,14 @@ const ABNORMAL: u16 = 1006;
 /// An action of the host for a socket. The order is that of the events that a native `WebSocket` fires.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SocketEvent<K, M> {
+    /// The server's answer follows, and has cookies (docs/protocol.md §4.2). A host with a browser fetches them before the
+    /// application sees further events of the socket.
+    Cookies {
+        /// The socket.
+        key: K,
+        /// What the multiplexer's URL gives the cookies for.
+        ticket: Token,
+    },
     /// The server accepted the socket.
     Open {
         /// The socket.

@@ -457,6 +457,12 @@ impl<H: Host> Link<H> {
                 ConnectionEvent::Data { channel, kind, fin, span } => {
                     self.on_data(channel, kind, fin, span, contents)?;
                 }
+                ConnectionEvent::Cookies { channel, ticket } => {
+                    if let Some(entry) = self.entry(channel) {
+                        let key = entry.key.clone();
+                        self.events.push_back(SocketEvent::Cookies { key, ticket });
+                    }
+                }
                 ConnectionEvent::Accepted { channel, protocol } => {
                     let protocol = string(contents, protocol)?;
                     self.on_accepted(now, channel, protocol);

@@ -2,6 +2,7 @@
 
 use crate::Channel;
 use crate::frame::Kind;
+use crate::token::Token;
 
 /// The place of a string or payload, in units. It counts from the beginning of the batch's text run (strings) or binary run
 /// (binary payloads), or of the physical message's payload if that was not a batch.
@@ -26,6 +27,13 @@ pub enum ConnectionEvent {
         protocols: Span,
         /// The headers, a line each.
         headers: Span,
+    },
+    /// The server's answer to an open follows, and has cookies for the browser (§4.2).
+    Cookies {
+        /// The channel.
+        channel: Channel,
+        /// What the multiplexer's URL gives the cookies for.
+        ticket: Token,
     },
     /// The server accepted a channel.
     Accepted {

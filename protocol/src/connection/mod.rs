@@ -11,6 +11,7 @@ use crate::open_limiter::AbortedOpenLimiter;
 use crate::resumption::Resumption;
 use crate::settings::{MESSAGE_OVERHEAD, Settings};
 pub use crate::side::Side;
+use crate::token::Token;
 use crate::transmit::{Batch, Payload};
 use crate::violation::Rule;
 use crate::window_tuning::RttEstimator;
@@ -55,6 +56,7 @@ struct Arriving {
 #[derive(Debug)]
 enum Control<P> {
     Open { channel: Channel, target: P, protocols: P, headers: P },
+    Cookies { channel: Channel, ticket: Token },
     Accept { channel: Channel, protocol: P },
     Grant { channel: Channel },
 }
@@ -196,6 +198,12 @@ impl<P: Payload> Connection<P> {
         self.insert(channel, Sending::Opening, Receiving::Opening);
         self.control.push_back(Control::Open { channel, target, protocols, headers });
         Some(channel)
+    }
+
+    /// Announces that the answer to an open has cookies, which the client gets for a ticket (§4.2). To be called before the
+    /// answer.
+    pub fn announce_cookies(&mut self, channel: Channel, ticket: Token) {
+        self.control.push_back(Control::Cookies { channel, ticket });
     }
 
     /// Accepts an open with the chosen subprotocol (empty: none).

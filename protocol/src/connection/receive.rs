@@ -7,6 +7,7 @@ use crate::frame::{Frame, Kind};
 use crate::intake::Intake;
 use crate::settings::{CHANNEL_SLACK, Settings};
 use crate::side::Side;
+use crate::token::Token;
 use crate::transmit::{LARGE, Payload};
 use crate::violation::Rule;
 use crate::{Channel, Millis, Violation};
@@ -93,6 +94,7 @@ impl<P: Payload> Connection<P> {
                 Frame::Hello(body) => self.on_hello(body)?,
                 Frame::Ping => self.pong_due = true,
                 Frame::Path(path) => self.on_path(path),
+                Frame::Cookies { channel, ticket } => self.on_cookies(channel, ticket),
                 Frame::Pong => {
                     self.rtt.pong_received(now);
                     self.on_pong(now);
@@ -175,6 +177,14 @@ impl<P: Payload> Connection<P> {
             && let Ok(path) = str::from_utf8(path)
         {
             self.dialled_path = path.into();
+        }
+    }
+
+    /// Takes a ticket for a channel that waits for its answer. A channel that the client has given up needs none.
+    fn on_cookies(&mut self, channel: Channel, ticket: Token) {
+        let state = self.state(channel).map(|state| &state.receiving);
+        if self.side() == Side::Client && matches!(state, Some(Receiving::Opening)) {
+            self.events.push_back(ConnectionEvent::Cookies { channel, ticket });
         }
     }
 

@@ -146,6 +146,9 @@ impl<P: Payload> Connection<P> {
                 Control::Open { channel, target, protocols, headers } => {
                     write_open(batch, channel, target, protocols, headers);
                 }
+                Control::Cookies { channel, ticket } => {
+                    Frame::Cookies { channel, ticket }.encode(&mut batch.headers);
+                }
                 Control::Accept { channel, protocol } => {
                     Frame::Accept { channel, protocol: protocol.units() }.encode(&mut batch.headers);
                     batch.push_string(protocol);

@@ -124,7 +124,10 @@ impl Host {
                     self.endpoint.close(channel, close.code, &close.reason);
                 }
             }
-            Event::Refused { .. } | Event::Oversize { .. } | Event::Drained { .. } => {}
+            Event::Cookies { .. }
+            | Event::Refused { .. }
+            | Event::Oversize { .. }
+            | Event::Drained { .. } => {}
         }
     }
 }

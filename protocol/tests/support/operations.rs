@@ -335,6 +335,7 @@ impl Run {
                     assert!(!self.life(channel, side).aborted_here, "no event after an abort");
                     self.life(channel, side).open = true;
                 }
+                Event::Cookies { .. } => panic!("the server announces none"),
                 Event::Refused { channel, status, .. } => {
                     assert!(status == 404 || status == 503);
                     assert!(!self.life(channel, side).aborted_here, "no event after an abort");

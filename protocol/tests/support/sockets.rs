@@ -3,7 +3,7 @@
 
 use manysocket_protocol::client::{Client, Closing, Failure, Socket, SocketEvent, Timeout};
 use manysocket_protocol::{
-    Channel, Endpoint, Event as ServerEvent, Message, Millis, Physical, Settings, Side,
+    Channel, Endpoint, Event as ServerEvent, Message, Millis, Physical, Settings, Side, Token,
 };
 
 use super::observer::{Observer, Way};
@@ -42,6 +42,8 @@ struct Life {
     at_server: usize,
     to_client: Vec<Message>,
     at_client: usize,
+    /// Of cookies that the answer has, and that the application has not seen.
+    ticket: Option<Token>,
     saw_open: bool,
     failure: Option<Failure>,
     is_over: bool,
@@ -162,6 +164,7 @@ impl Run {
             at_server: 0,
             to_client: Vec::new(),
             at_client: 0,
+            ticket: None,
             saw_open: false,
             failure: None,
             is_over: false,
@@ -232,12 +235,18 @@ impl Run {
             match self.rng.below(16) {
                 // It may never answer.
                 0 | 1 => {}
-                2 => {
-                    life.answer = Answer::Refused;
-                    self.server.refuse(channel, 404, "nothing here");
-                    self.served.retain(|&(of, _)| of != channel);
-                }
                 choice => {
+                    if self.rng.one_in(4) {
+                        let ticket = Token::new([serial as u8; 16]);
+                        life.ticket = Some(ticket);
+                        self.server.announce_cookies(channel, ticket);
+                    }
+                    if choice == 2 {
+                        life.answer = Answer::Refused;
+                        self.server.refuse(channel, 404, "nothing here");
+                        self.served.retain(|&(of, _)| of != channel);
+                        return;
+                    }
                     let good = if life.offered.is_empty() { "" } else { "b" };
                     let bad = if life.offered.is_empty() { "c" } else { ["c", "", "B"][self.rng.below(3)] };
                     let chosen = if choice == 3 { bad } else { good };
@@ -355,7 +364,9 @@ impl Run {
                 ServerEvent::Oversize { channel } => {
                     panic!("channel {channel}: nothing here is as large as that")
                 }
-                ServerEvent::Accepted { .. } | ServerEvent::Refused { .. } => panic!("a server's events"),
+                ServerEvent::Cookies { .. } | ServerEvent::Accepted { .. } | ServerEvent::Refused { .. } => {
+                    panic!("a server's events")
+                }
                 ServerEvent::Drained { .. } => {}
             }
         }
@@ -368,7 +379,8 @@ impl Run {
     /// Delivers the events to the client's applications.
     fn events(&mut self) {
         while let Some(event) = self.client.poll_event() {
-            let (SocketEvent::Open { key, .. }
+            let (SocketEvent::Cookies { key, .. }
+            | SocketEvent::Open { key, .. }
             | SocketEvent::Message { key, .. }
             | SocketEvent::Error { key, .. }
             | SocketEvent::Close { key, .. }) = event;
@@ -379,7 +391,12 @@ impl Run {
                 "only the close follows an error"
             );
             match event {
+                SocketEvent::Cookies { ticket, .. } => {
+                    assert!(!life.saw_open && life.failure.is_none(), "cookies come before the answer");
+                    assert_eq!(life.ticket.take(), Some(ticket), "a ticket comes once");
+                }
                 SocketEvent::Open { protocol, .. } => {
+                    assert_eq!(life.ticket, None, "the cookies come before the open");
                     assert!(
                         !life.saw_open
                             && life.answer
@@ -409,7 +426,9 @@ impl Run {
                     match case {
                         (Some(failure), 1006, false) => {
                             let explained = match failure {
-                                Failure::Refused { status: 404, .. } => life.answer == Answer::Refused,
+                                Failure::Refused { status: 404, .. } => {
+                                    life.answer == Answer::Refused && life.ticket.is_none()
+                                }
                                 Failure::Subprotocol { chosen } => {
                                     matches!(life.answer, Answer::Accepted(bad) if bad == chosen)
                                         && !life.saw_open

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use tracing::{debug, warn};
 
 use super::resumptions::{self, Arrival, Parked};
-use super::{Ended, Link, Task};
+use super::{Ended, Link, Task, head};
 use crate::ws::linger::linger;
 
 impl Task {
@@ -19,6 +19,7 @@ impl Task {
         if !self.link.endpoint.carrier_lost(now) {
             return Err(ended);
         }
+        self.renew_cookies();
         let Link { stats, limits, place, resume_rules, handshake, .. } = &self.link;
         let all = stats.count_parked();
         let user = resume_rules.user(handshake);
@@ -48,6 +49,7 @@ impl Task {
     pub(super) fn poll_arrivals(&mut self, cx: &mut Context<'_>) -> bool {
         let mut resumed = false;
         while let Poll::Ready(Some(arrival)) = self.link.place.arrivals.poll_recv(cx) {
+            self.renew_cookies();
             let rules = &self.link.resume_rules;
             if !rules.allow(&self.link.handshake, &arrival.handshake)
                 || !self.link.endpoint.accepts(&arrival.resume)
@@ -60,6 +62,14 @@ impl Task {
             }
         }
         resumed
+    }
+
+    /// Takes over the cookies that the browser has shown since the handshake (docs/protocol.md §4.2).
+    pub(super) fn renew_cookies(&mut self) {
+        let Some(handshake) = self.link.registered.renewed() else { return };
+        self.link.dispatcher = Arc::new(self.link.dispatcher.with_cookies(&handshake.headers));
+        self.link.head = head::held(&handshake) + self.link.dispatcher.held();
+        self.link.handshake = handshake;
     }
 
     fn resume(&mut self, arrival: Arrival, token: manysocket_protocol::Token) {

@@ -15,6 +15,7 @@ use crate::access::forwarded::Forwarded;
 use crate::access::inherited::Inherited;
 use crate::access::open_headers;
 use crate::link::head;
+use crate::link::registry::copy_cookies;
 use crate::ws::in_memory_upgrade::Minted;
 use crate::ws::peer;
 use crate::ws::upgrade::{Offer, Waiting};
@@ -29,7 +30,7 @@ pub(crate) fn inherit_extension<T: Clone + Send + Sync + 'static>(from: &Extensi
 }
 
 /// The state that all virtual opens of a link share.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Dispatcher {
     app: Router,
     headers: HeaderMap,
@@ -46,6 +47,8 @@ pub(crate) struct Dispatcher {
 pub(crate) struct OpenAnswer {
     pub(crate) status: StatusCode,
     pub(crate) protocol: Option<HeaderValue>,
+    /// The cookies that it sets.
+    pub(crate) cookies: Vec<HeaderValue>,
     /// The handler that waits for its pipe.
     pub(crate) waiting: Option<Waiting>,
     /// The connection for a handler that took hyper's upgrade instead of the offer.
@@ -86,6 +89,15 @@ impl Dispatcher {
             inherit(&handshake.extensions, &mut extensions);
         }
         Self { app, headers, extensions, inherited: inherited.clone(), forwarded, peer: peer::number() }
+    }
+
+    /// Returns the same with the cookies of a newer request.
+    pub(crate) fn with_cookies(&self, request: &HeaderMap) -> Self {
+        let mut renewed = self.clone();
+        if self.inherited.has(&header::COOKIE) {
+            copy_cookies(request, &mut renewed.headers);
+        }
+        renewed
     }
 
     /// Returns the bytes it holds besides the handshake, with which it shares the header values.
@@ -138,6 +150,7 @@ impl Dispatcher {
         let Ok(response) = self.app.clone().oneshot(request).await;
         let (status, mut headers) = (response.status(), response.into_parts().0.headers);
         let protocol = headers.remove(header::SEC_WEBSOCKET_PROTOCOL);
+        let cookies = headers.get_all(header::SET_COOKIE).iter().cloned().collect();
         let waiting = offer.taken();
         let minted = match minted {
             Some(minted) if waiting.is_some() => {
@@ -146,7 +159,7 @@ impl Dispatcher {
             }
             minted => minted,
         };
-        OpenAnswer { status, protocol, waiting, minted }
+        OpenAnswer { status, protocol, cookies, waiting, minted }
     }
 }
 

@@ -15,6 +15,7 @@ mod pings;
 pub(crate) mod registry;
 mod reopens;
 pub(crate) mod resumptions;
+pub(crate) mod tickets;
 mod turn;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -45,6 +46,7 @@ use crate::link::pings::Pings;
 use crate::link::registry::Registered;
 use crate::link::reopens::Reopens;
 use crate::link::resumptions::{Parked, Place, ResumeRules, Socket};
+use crate::link::tickets::LinkTickets;
 use crate::link::turn::{STRIDE, Turn};
 use crate::metrics::stats::{Counted, Stats, Traffic};
 use crate::ws::frame::{Broken, opcode};
@@ -132,6 +134,7 @@ pub(crate) struct Link {
     pub(crate) _counted: Counted,
     pub(crate) departure: Departure,
     pub(crate) registered: Registered,
+    pub(crate) tickets: LinkTickets,
     pub(crate) started: Instant,
 }
 
@@ -458,7 +461,7 @@ impl Task {
                 }
                 Event::Drained { channel } => passed = self.flush_pipe(channel),
                 // Only a client sees these.
-                Event::Accepted { .. } | Event::Refused { .. } => {}
+                Event::Cookies { .. } | Event::Accepted { .. } | Event::Refused { .. } => {}
             }
             Some(passed)
         })

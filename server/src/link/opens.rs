@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use manysocket_protocol::Channel;
 use tokio::task::Id;
 use tokio::time::Instant;
@@ -37,6 +37,7 @@ impl Task {
 
     /// Calls the application for an open.
     fn ask(&mut self, channel: Channel, Asked { target, protocols, headers }: &Asked) {
+        self.renew_cookies();
         // Proxies change the paths of native requests; a target has not passed them.
         let rewrite = match self.link.endpoint.dialled_path() {
             Some(dialled) => Rewrite::between(dialled, &self.link.path),
@@ -155,6 +156,22 @@ impl Task {
         any
     }
 
+    /// Gives the browser a ticket for the cookies of an answer that follows.
+    fn announce_cookies(&mut self, channel: Channel, cookies: &[HeaderValue], path: &str) {
+        let Some(origin) = self.link.handshake.headers.get(header::ORIGIN).filter(|_| !cookies.is_empty())
+        else {
+            return;
+        };
+        let share = Reservation::new(Arc::clone(&self.budget));
+        match self.link.tickets.issue(origin, cookies, path, share) {
+            Ok(ticket) => self.link.endpoint.announce_cookies(channel, ticket),
+            Err(limit) => {
+                warn!(channel, limit, "the browser gets no cookies: too many wait for it");
+                self.link.stats.limit_crossed(limit);
+            }
+        }
+    }
+
     fn answered(&mut self, id: Id, channel: Channel, answer: OpenAnswer) {
         // The page may have given up and reused the channel number; then this answer is for the earlier open.
         if !matches!(self.channels.get(&channel), Some(ChannelState::Opening { handle, .. }) if handle.id() == id)
@@ -162,7 +179,8 @@ impl Task {
             return;
         }
         let Some(ChannelState::Opening { path, .. }) = self.channels.remove(&channel) else { return };
-        let OpenAnswer { status, protocol, waiting, minted } = answer;
+        let OpenAnswer { status, protocol, cookies, waiting, minted } = answer;
+        self.announce_cookies(channel, &cookies, &path);
         if status != StatusCode::SWITCHING_PROTOCOLS {
             debug!(channel, %status, "open refused by the application");
             let reason = status.canonical_reason().unwrap_or_default();

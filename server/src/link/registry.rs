@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use axum::extract::ws::CloseFrame;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, header};
 use futures_util::future::BoxFuture;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 
 /// The open links of a [`Multiplexer`](crate::Multiplexer). Clones share the registry.
 ///
@@ -46,7 +47,8 @@ struct Shared {
 
 #[derive(Debug)]
 struct EndableLink {
-    handshake: Arc<Parts>,
+    /// The newest: of the connection that carries the link, with the cookies that its browser has shown since.
+    handshake: watch::Sender<Arc<Parts>>,
     end: oneshot::Sender<CloseFrame>,
 }
 
@@ -56,8 +58,7 @@ impl Links {
     /// applications (RFC 6455 §7.4.2): 4401, after HTTP's 401, can ask a page to log in again.
     pub fn close_where(&self, predicate: impl Fn(&Parts) -> bool, close: &CloseFrame) -> usize {
         // Call `predicate` without the lock: it is the application's code.
-        let open =
-            self.lock().iter().map(|(&id, entry)| (id, Arc::clone(&entry.handshake))).collect::<Vec<_>>();
+        let open = self.lock().iter().map(|(&id, entry)| (id, entry.handshake())).collect::<Vec<_>>();
         let meant = open.into_iter().filter(|(_, handshake)| predicate(handshake));
         meant.filter(|(id, _)| self.end_one(*id, close.clone())).count()
     }
@@ -74,14 +75,24 @@ impl Links {
         handshake: Arc<Parts>,
     ) -> (Registered, oneshot::Receiver<CloseFrame>) {
         let (end, ended) = oneshot::channel();
+        let (handshake, newest) = watch::channel(handshake);
         self.0.open.fetch_add(1, Ordering::AcqRel);
         self.lock().insert(id, EndableLink { handshake, end });
-        (Registered { links: self.clone(), id }, ended)
+        (Registered { links: self.clone(), id, newest }, ended)
     }
 
     /// Returns the newest handshake of a link.
     fn handshake(&self, id: u64) -> Option<Arc<Parts>> {
-        self.lock().get(&id).map(|entry| Arc::clone(&entry.handshake))
+        self.lock().get(&id).map(EndableLink::handshake)
+    }
+
+    /// Replaces the cookies of a link's handshake by those of a request that its browser has sent since.
+    pub(crate) fn renew_cookies(&self, id: u64, request: &HeaderMap) {
+        if let Some(entry) = self.lock().get(&id) {
+            let mut handshake = (*entry.handshake()).clone();
+            copy_cookies(request, &mut handshake.headers);
+            entry.handshake.send_replace(Arc::new(handshake));
+        }
     }
 
     /// Waits until no link is open. It is for the time after [`Multiplexer::shutdown`](crate::Multiplexer::shutdown).
@@ -103,19 +114,42 @@ impl Links {
     }
 }
 
+impl EndableLink {
+    fn handshake(&self) -> Arc<Parts> {
+        Arc::clone(&self.handshake.borrow())
+    }
+}
+
+/// Replaces the cookies of `to` by copies of those of `from`: a value may keep a whole read buffer alive.
+pub(crate) fn copy_cookies(from: &HeaderMap, to: &mut HeaderMap) {
+    to.remove(header::COOKIE);
+    for cookie in from.get_all(header::COOKIE) {
+        if let Ok(copy) = HeaderValue::from_bytes(cookie.as_bytes()) {
+            to.append(header::COOKIE, copy);
+        }
+    }
+}
+
 /// Keeps a link registered until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Registered {
     links: Links,
     id: u64,
+    newest: watch::Receiver<Arc<Parts>>,
 }
 
 impl Registered {
+    /// Returns the newest handshake if it has changed since the last call.
+    pub(crate) fn renewed(&mut self) -> Option<Arc<Parts>> {
+        self.newest.has_changed().unwrap_or_default().then(|| Arc::clone(&self.newest.borrow_and_update()))
+    }
+
     /// Replaces the handshake, because a newer connection carries the link.
-    pub(crate) fn renew(&self, handshake: Arc<Parts>) {
-        if let Some(entry) = self.links.lock().get_mut(&self.id) {
-            entry.handshake = handshake;
+    pub(crate) fn renew(&mut self, handshake: Arc<Parts>) {
+        if let Some(entry) = self.links.lock().get(&self.id) {
+            entry.handshake.send_replace(handshake);
         }
+        self.newest.mark_unchanged();
     }
 }
 

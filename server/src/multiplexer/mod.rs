@@ -1,5 +1,7 @@
 //! The multiplexer: accepts links and answers virtual opens through the application.
 
+mod cookies;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +13,7 @@ use axum::extract::ws::{CloseFrame, WebSocketUpgrade};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::uri::Scheme;
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
@@ -37,6 +39,7 @@ use crate::link::dispatch::{Dispatcher, InheritExtension, inherit_extension};
 use crate::link::drain::Departure;
 use crate::link::registry::{Links, Revalidation};
 use crate::link::resumptions::{self, Arrival, ResumeRules, Resumptions, new_token, read_resume};
+use crate::link::tickets::Tickets;
 use crate::link::{Link, head};
 use crate::metrics::stats::Stats;
 use crate::net::serve::Serving;
@@ -89,6 +92,7 @@ pub struct Multiplexer {
     resume_timeout: Duration,
     resume_rules: ResumeRules,
     resumptions: Resumptions,
+    tickets: Tickets,
 }
 
 impl Multiplexer {
@@ -111,6 +115,7 @@ impl Multiplexer {
             resume_timeout: RESUME_TIMEOUT,
             resume_rules: ResumeRules::default(),
             resumptions: Resumptions::default(),
+            tickets: Tickets::default(),
         }
     }
 
@@ -383,6 +388,10 @@ impl Shared {
 
 /// Answers the physical handshake.
 async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    if request.method() == Method::POST {
+        let Multiplexer { origins, tickets, links, .. } = &shared.multiplexer;
+        return cookies::fetch(origins, tickets, links, request).await;
+    }
     let (mut parts, _) = request.into_parts();
     let multiplexer = &shared.multiplexer;
     let refuse = |status: StatusCode, limit: Option<&str>, why: String| {
@@ -454,15 +463,16 @@ async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Respons
         serving.as_ref().map(|serving| serving.shutdown.clone()),
         ended,
         multiplexer.drain,
+        multiplexer.stats.clone(),
     );
     let awaited = serving.map(|serving| serving.links.token());
     let (links, revalidation) = (multiplexer.links.clone(), multiplexer.revalidation.clone());
+    let tickets = multiplexer.tickets.of_link(id);
     let (place, resume_rules) = (multiplexer.resumptions.open(), multiplexer.resume_rules.clone());
     let serving = async move {
         let upgraded = match upgrade.await {
             Ok(upgraded) => TokioIo::new(upgraded),
             Err(error) => return debug!("a link's connection ended before it was upgraded: {error}"),
-        multiplexer.stats.clone(),
         };
         let watch = revalidation.map(|revalidation| tokio::spawn(revalidation.watch(links, id)));
         let _watch = watch.map(AbortOnDropHandle::new);
@@ -487,6 +497,7 @@ async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Respons
             _counted: counted,
             departure,
             registered,
+            tickets,
             started,
         };
         link.run(query).await;

@@ -31,6 +31,9 @@ pub(super) fn tell(link: u32) -> bool {
             SocketEvent::Message { key, message: Message::Binary { buffer, start, length } } => {
                 glue::arrived_binary(link, key, &buffer, start, length);
             }
+            SocketEvent::Cookies { key, ticket } => {
+                glue::cookies(link, key, ticket.bytes().as_ptr() as u32);
+            }
             SocketEvent::Open { key, protocol } => {
                 glue::opened(link, key, protocol.as_ptr() as u32, protocol.len() as u32);
             }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use axum::extract::Query;
 use axum::extract::ws::{Message, WebSocketUpgrade as AxumUpgrade};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use axum::{Error, Router};
@@ -28,6 +28,7 @@ pub(crate) fn routes() -> Router {
         .route("/report/large-axum", any(large_axum))
         .route("/report/stamp", any(stamp))
         .route("/report/headers", any(headers))
+        .route("/report/set-cookie", any(set_cookie))
         .route_service("/report/members/{room}", Topics::with_policy(Members))
 }
 
@@ -43,6 +44,28 @@ impl Default for Wish {
     fn default() -> Self {
         Self { milliseconds: 1000, size: 0 }
     }
+}
+
+/// Sets the cookies that the query names with `set`. With a `status`, it refuses the socket; otherwise it sends the text
+/// `after` and echoes.
+async fn set_cookie(Query(wish): Query<Vec<(String, String)>>, upgrade: WebSocketUpgrade) -> Response {
+    let values = |wanted: &'static str| {
+        wish.iter().filter(move |(name, _)| name == wanted).map(|(_, value)| value.clone())
+    };
+    let refusal = values("status").next().and_then(|status| status.parse().ok());
+    let mut response = match refusal {
+        Some(status) => StatusCode::from_u16(status).unwrap_or_default().into_response(),
+        None => upgrade.on_upgrade(async |mut socket| {
+            let _ = socket.send(Message::Text("after".into())).await;
+            while let Some(Ok(message)) = socket.recv().await {
+                let _ = socket.send(message).await;
+            }
+        }),
+    };
+    for cookie in values("set").filter_map(|cookie| cookie.parse().ok()) {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+    response
 }
 
 /// Pings at an interval, and ends if the last ping has no pong yet. Echoes texts.

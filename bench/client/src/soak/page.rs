@@ -182,7 +182,7 @@ impl Page {
             | Event::Message { channel, .. }
             | Event::Closed { channel, .. } => *channel,
             // The page sends too little to need this.
-            Event::Drained { .. } => return,
+            Event::Drained { .. } | Event::Cookies { .. } => return,
             Event::Open { .. } | Event::Oversize { .. } => {
                 return self.tally.violation(&format!("{event:?}"));
             }
@@ -239,7 +239,7 @@ impl Page {
                 slot.open = None;
                 by_channel.remove(&channel);
             }
-            Event::Drained { .. } | Event::Open { .. } | Event::Oversize { .. } => {}
+            Event::Drained { .. } | Event::Cookies { .. } | Event::Open { .. } | Event::Oversize { .. } => {}
         }
     }
 

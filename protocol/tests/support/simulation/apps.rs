@@ -224,7 +224,8 @@ impl World {
         if let Event::Open { channel, target, protocols, .. } = event {
             return self.asked(link, channel, &target, &protocols);
         }
-        let (Event::Accepted { channel, .. }
+        let (Event::Cookies { channel, .. }
+        | Event::Accepted { channel, .. }
         | Event::Refused { channel, .. }
         | Event::Message { channel, .. }
         | Event::Closed { channel, .. }
@@ -248,6 +249,7 @@ impl World {
             Event::Oversize { .. } => self.oversize(serial, side),
             // More may have been queued since.
             Event::Drained { .. } | Event::Open { .. } => {}
+            Event::Cookies { .. } => panic!("the servers announce none"),
         }
     }
 

@@ -189,6 +189,7 @@ impl World {
         while let Some(event) = self.links[link].end(side).endpoint.poll_event() {
             any = true;
             let (Event::Open { channel, .. }
+            | Event::Cookies { channel, .. }
             | Event::Accepted { channel, .. }
             | Event::Refused { channel, .. }
             | Event::Message { channel, .. }
