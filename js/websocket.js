@@ -66,7 +66,7 @@ const members = {
     }
     if (utf8Length(closeReason) > MAX_REASON) {
       throw new DOMException(
-        `Failed to execute 'close' on 'WebSocket': The close reason must not be longer than ${MAX_REASON} bytes of UTF-8.`,
+        `Failed to execute 'close' on 'WebSocket': The close reason must not be greater than ${MAX_REASON} UTF-8 bytes.`,
         "SyntaxError",
       );
     }
