@@ -9,6 +9,7 @@ import { Link } from "./link.js";
 import { defineRelative, resolve } from "./relative.js";
 import { Renewal } from "./renewal.js";
 import { core, failure, starting } from "./core.js";
+import { Waiting } from "./waiting.js";
 
 /** How long a link without sockets is kept: long enough for a page that closes one to open the next. */
 const IDLE_TIMEOUT = 10_000;
@@ -69,6 +70,7 @@ class Multiplexer extends EventTarget {
   #renewal = new Renewal();
   /** The function that is asked for the headers of each socket. */
   #provide = null;
+  #waiting = new Waiting();
   /** The watcher of the link, once it has been asked for (inspect.js). */
   #inspector = null;
   /** Settles when all is there that the next link needs; null if nothing is missing. */
@@ -135,6 +137,7 @@ class Multiplexer extends EventTarget {
 
   /** Closes the link. Sockets that are still open see `close` 1006; a new one dials again. */
   close() {
+    this.#waiting.end();
     this.#link?.end(1000, "");
     this.#link = null;
   }
@@ -187,20 +190,23 @@ class Multiplexer extends EventTarget {
     if (isMissing) return this.#openLate(channel, target, false);
     if (this.#provide !== null && !hasHeaders) return void this.#openWith(channel, target, this.#provide);
     if (this.#ask !== null && !this.#isFresh && !this.#hasLink()) this.#loading ??= this.#askUrl();
-    if (this.#loading !== null) this.#loading.then((isThere) => this.#openLate(channel, target, isThere, hasHeaders));
-    else this.#dialled().open(channel);
+    if (this.#loading !== null) {
+      this.#waiting.add(channel);
+      this.#loading.then((isThere) => this.#waiting.take(channel) && this.#openLate(channel, target, isThere, hasHeaders));
+    } else this.#dialled().open(channel);
   }
 
   /** Opens a socket with headers that are asked for first; the socket's own count more. */
   async #openWith(channel, target, provide) {
+    this.#waiting.add(channel);
+    let isThere = true;
     try {
       channel.headers = toLines(await provide(), channel.headers);
     } catch (error) {
       console.error(`WebSocket connection to '${channel.url}' failed: there are no headers for it:`, error);
-      channel.fail();
-      return deliverLater();
+      isThere = false;
     }
-    this.#openLate(channel, target, true, true);
+    if (this.#waiting.take(channel)) this.#openLate(channel, target, isThere, true);
   }
 
   /** Opens a socket that has waited. The page may have closed it meanwhile. */

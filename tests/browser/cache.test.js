@@ -60,7 +60,9 @@ async function leaveAndReturn(t, options) {
 test("a page's sockets go on, and new ones open", async (t) => {
   const { log, why } = await leaveAndReturn(t, {});
   assert.equal(why, null, JSON.stringify(why));
-  assert.deepEqual(log, ["interrupted", "back", "resumed", "left", "back"]);
+  // The echo of its last words may have been faster than the interruption.
+  assert.deepEqual(log.filter((line) => line !== "left"), ["interrupted", "back", "resumed", "back"]);
+  assert.deepEqual(log.filter((line) => line === "left"), ["left"]);
 });
 
 test("sockets over the link of a shared worker do, too, without an interruption", async (t) => {

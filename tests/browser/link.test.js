@@ -187,3 +187,62 @@ test("the multiplexer's query is sent as the page wrote it, with the first batch
   assert.match((await dialled).url(), /\/multiplexer\?token=a~b\/c%20d&flag&manysocket=[\w-]+$/);
   await page.close();
 });
+
+for (const [what, options, provide] of [
+  ["a dial", {}, null],
+  ["the code of a shared link", { shared: true }, null],
+  ["headers", {}, () => new Promise(() => {})],
+]) {
+  test(`sockets that wait for ${what}: close() of either ends them, and the next one opens`, async (t) => {
+    const page = await world.openPage();
+    t.after(() => page.close());
+    const log = await page.evaluate(`(async (options, provide) => {
+      const { MultiWebSocket } = await import("/pkg/index.js");
+      const M = new MultiWebSocket("/multiplexer", options);
+      M.headers(provide);
+      const log = [];
+      const open = (name, { WebSocket } = M) => {
+        const socket = new WebSocket("/demo/echo");
+        for (const type of ["open", "error", "close"]) socket.addEventListener(type, ({ code }) => log.push([name, type, code].filter(Boolean).join(" ")));
+        return new Promise((resolve) => {
+          socket.onopen = socket.onclose = () => resolve();
+          if (name === "closed") socket.close();
+        });
+      };
+      const [closed, left] = [open("closed"), open("left")];
+      M.close();
+      await Promise.all([closed, left]);
+      M.headers(null);
+      await open("next");
+      return log;
+    })(${JSON.stringify(options)}, ${provide})`);
+    assert.deepEqual(log.toSorted(), ["closed close 1006", "closed error", "left close 1006", "left error", "next open"]);
+  });
+}
+
+test("sockets that wait for the link's URL: close() of either ends them, and the next one opens", async (t) => {
+  const page = await world.openPage();
+  t.after(() => page.close());
+  const log = await runInPage(page, async () => {
+    const { MultiWebSocket } = await import("/pkg/index.js");
+    const asked = [];
+    const M = new MultiWebSocket(() => new Promise((resolve) => asked.push(resolve)));
+    const log = [];
+    const open = () => new Promise((resolve) => {
+      const socket = new M.WebSocket(new URL("/demo/echo", location.href));
+      socket.onopen = () => resolve("open");
+      socket.onclose = ({ code }) => resolve(code);
+      if (log.length === 0) socket.close();
+    });
+    log.push(await open());
+    const left = open();
+    M.close();
+    log.push(await left);
+    asked.forEach((resolve) => resolve("/multiplexer"));
+    const next = open();
+    setTimeout(() => asked.forEach((resolve) => resolve("/multiplexer")));
+    log.push(await next);
+    return log;
+  });
+  assert.deepEqual(log, [1006, 1006, "open"]);
+});

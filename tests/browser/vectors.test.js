@@ -21,6 +21,8 @@ class Played extends EventTarget {
   send() {}
   close(code) {
     this.code ??= code;
+    // The link of a socket that goes on over another one: the test ends before it opens.
+    if (this.readyState === 0) setImmediate(() => this.fire("close", { code: 1006, reason: "", wasClean: false }));
     this.readyState = Math.max(this.readyState, 2);
   }
   fire(type, fields) {
