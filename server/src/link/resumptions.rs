@@ -22,8 +22,11 @@ use crate::ws::frame::Config;
 use crate::ws::frames::{FramedSocket, Received};
 use crate::ws::linger::linger;
 
+/// A connection that carries a link.
+pub(crate) type Connection = TokioIo<Upgraded>;
+
 /// The physical WebSocket of a link.
-pub(crate) type Socket = FramedSocket<TokioIo<Upgraded>>;
+pub(crate) type Socket = FramedSocket<Connection>;
 
 /// How long a connection may take from its upgrade until it has sent RESUME: as long as a client waits for the answer.
 const ARRIVAL: Duration = Duration::from_secs(10);
@@ -179,8 +182,8 @@ impl fmt::Debug for Place {
 }
 
 /// Reads RESUME, the first message of a connection. The connection of a client that sends anything else is closed.
-pub(crate) async fn read_resume(upgraded: TokioIo<Upgraded>, max_size: usize) -> Option<(Socket, Resume)> {
-    let mut socket = FramedSocket::new(upgraded, Config::server(FIRST_MESSAGE));
+pub(crate) async fn read_resume(connection: Connection, max_size: usize) -> Option<(Socket, Resume)> {
+    let mut socket = FramedSocket::new(connection, Config::server(FIRST_MESSAGE));
     let first = poll_fn(|cx| socket.poll_next(cx));
     let read = match tokio::time::timeout(ARRIVAL, first).await {
         Ok(Some(Ok(Received::Binary(batch)))) => Resume::read(&batch).ok(),

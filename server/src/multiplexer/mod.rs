@@ -1,55 +1,37 @@
-//! The multiplexer: accepts links and answers virtual opens through the application.
+//! The multiplexer and its settings. It accepts links, and answers virtual opens through the application.
 
+mod connect;
 mod cookies;
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use axum::Extension;
-use axum::Router;
-use axum::extract::ws::{CloseFrame, WebSocketUpgrade};
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::ws::CloseFrame;
+use axum::extract::{Request, State};
+use axum::http::HeaderName;
 use axum::http::request::Parts;
-use axum::http::uri::Scheme;
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
-use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
-use manysocket_protocol::{Endpoint, Millis, RESUME_PARAMETER, SUBPROTOCOL, Settings, Side};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
+use axum::{Extension, Router, middleware};
+use manysocket_protocol::Settings;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 use tower::{Layer, Service};
-use tracing::{Instrument, debug, info_span, warn};
 
 use crate::access::entry::enter;
-use crate::access::forwarded::{Forwarded, Trusted};
+use crate::access::forwarded::Trusted;
 use crate::access::inherited::Inherited;
 use crate::access::origin::{Origin, Origins};
 use crate::access::proxies::Proxies;
 use crate::access::scope::Scope;
-use crate::access::{as_declared, plain};
 use crate::limits::Limits;
-use crate::link::dispatch::{Dispatcher, InheritExtension, inherit_extension};
-use crate::link::drain::Departure;
+use crate::link::dispatch::{InheritExtension, inherit_extension};
 use crate::link::registry::{Links, Revalidation};
-use crate::link::resumptions::{self, Arrival, ResumeRules, Resumptions, new_token, read_resume};
+use crate::link::resumptions::{ResumeRules, Resumptions};
 use crate::link::tickets::Tickets;
-use crate::link::{Link, head};
 use crate::metrics::stats::Stats;
-use crate::net::serve::Serving;
-use crate::ws::frame::Config;
-use crate::ws::frames::FramedSocket;
-use crate::ws::upgrade::{Offer, switching_protocols};
-
-/// The bytes by which a batch may exceed its content, for headers and lengths. A batch of 4-byte messages is twice as
-/// large as its content.
-const BATCH_OVERHEAD: usize = 64 * 1024;
 
 /// The default time for channels to close when their link drains: longer than any round trip, and shorter than the
 /// time after which process managers kill a program.
@@ -336,7 +318,7 @@ impl Multiplexer {
         let shared = Shared { multiplexer: self, app: app.clone(), next_link: AtomicU64::new(1), resuming };
         let shared = Arc::new(shared);
         let entry = middleware::from_fn_with_state(trusted, enter);
-        Router::new().route(&path, any(connect)).with_state(shared).fallback_service(app).layer(entry)
+        Router::new().route(&path, any(answer)).with_state(shared).fallback_service(app).layer(entry)
     }
 }
 
@@ -378,169 +360,6 @@ struct Shared {
     resuming: Arc<Semaphore>,
 }
 
-impl Shared {
-    /// Returns what answers the opens of a link with this handshake.
-    fn dispatcher(&self, handshake: &Parts) -> Arc<Dispatcher> {
-        let Multiplexer { inherited, inherit_extensions, .. } = &self.multiplexer;
-        Arc::new(Dispatcher::new(self.app.clone(), handshake, inherited, inherit_extensions))
-    }
-}
-
-/// Answers the physical handshake.
-async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    if request.method() == Method::POST {
-        let Multiplexer { origins, tickets, links, .. } = &shared.multiplexer;
-        return cookies::fetch(origins, tickets, links, request).await;
-    }
-    let (mut parts, _) = request.into_parts();
-    let multiplexer = &shared.multiplexer;
-    let refuse = |status: StatusCode, limit: Option<&str>, why: String| {
-        warn!(path = %multiplexer.path, %status, limit, "link refused: {why}");
-        multiplexer.stats.link_refused(status.as_u16());
-        plain(status, &why)
-    };
-    if parts.extensions.get::<Offer>().is_some() {
-        return refuse(StatusCode::BAD_REQUEST, None, "a multiplexer inside a multiplexer".into());
-    }
-    let is_upgrade = parts.headers.get(header::UPGRADE).is_some();
-    let connection = parts.extensions.get::<OnUpgrade>().cloned();
-    // axum checks the handshake.
-    let checked = WebSocketUpgrade::from_request_parts(&mut parts, &()).await;
-    let (Some(upgrade), Ok(offer)) = (connection, checked) else {
-        let why = "This is a manysocket multiplexer: connect with `new MultiWebSocket(url)` of the npm package manysocket.";
-        let status = if is_upgrade { StatusCode::BAD_REQUEST } else { StatusCode::UPGRADE_REQUIRED };
-        return as_declared((status, [(header::UPGRADE, "websocket")], format!("{why}\n")));
-    };
-    if let Err(why) = multiplexer.origins.check(&parts.headers, &Forwarded::of(&parts)) {
-        return refuse(StatusCode::FORBIDDEN, None, why);
-    }
-    if offer.protocols([SUBPROTOCOL]).selected_protocol().is_none() {
-        let why = format!(
-            "the subprotocol {SUBPROTOCOL} is not offered: this URL is a multiplexer's, not a WebSocket's"
-        );
-        return refuse(StatusCode::BAD_REQUEST, None, why);
-    }
-    // The largest content is a message in one piece, or a batch. Text counts in UTF-16 code units, each of at most
-    // three bytes.
-    let max_size = 3 * multiplexer.settings.max_fragment as usize + BATCH_OVERHEAD;
-    let key = parts.headers.get(header::SEC_WEBSOCKET_KEY).cloned();
-    let accepted = switching_protocols(key.as_ref(), Some(HeaderValue::from_static(SUBPROTOCOL)));
-    if is_resuming(parts.uri.query().unwrap_or_default()) {
-        let Ok(slot) = Arc::clone(&shared.resuming).try_acquire_owned() else {
-            let limit = "max_resuming";
-            multiplexer.stats.limit_crossed(limit);
-            let why = format!("{RESUMING} connections are about to resume a link already");
-            return refuse(StatusCode::SERVICE_UNAVAILABLE, Some(limit), why);
-        };
-        let resuming = resume(Arc::clone(&shared), parts, upgrade, max_size, slot);
-        tokio::spawn(resuming.instrument(info_span!("resuming")));
-        return accepted;
-    }
-    let counted = multiplexer.stats.count_link();
-    if multiplexer.stats.links() > multiplexer.limits.max_links {
-        let limit = "max_links";
-        multiplexer.stats.limit_crossed(limit);
-        let why = format!("there are {} links already", multiplexer.limits.max_links);
-        return refuse(StatusCode::SERVICE_UNAVAILABLE, Some(limit), why);
-    }
-    multiplexer.stats.link_opened();
-    let query = parts.uri.query().map(str::to_owned);
-    let started = Instant::now();
-    let resume_timeout = Millis::try_from(multiplexer.resume_timeout.as_millis()).unwrap_or(Millis::MAX);
-    let (settings, limits) = (multiplexer.settings.resume_timeout(resume_timeout), multiplexer.limits);
-    let id = shared.next_link.fetch_add(1, Ordering::Relaxed);
-    let serving = parts.extensions.remove::<Serving>();
-    head::compact(&mut parts);
-    let dispatcher = shared.dispatcher(&parts);
-    let head = head::held(&parts) + dispatcher.held();
-    let has_tls = parts.extensions.get() == Some(&Scheme::HTTPS);
-    let (scope, path) = (multiplexer.scope.clone(), Arc::clone(&multiplexer.path));
-    let stats = multiplexer.stats.clone();
-    let handshake = Arc::new(parts);
-    let (registered, ended) = multiplexer.links.register(id, Arc::clone(&handshake));
-    let departure = Departure::new(
-        multiplexer.shutdown.clone(),
-        serving.as_ref().map(|serving| serving.shutdown.clone()),
-        ended,
-        multiplexer.drain,
-        multiplexer.stats.clone(),
-    );
-    let awaited = serving.map(|serving| serving.links.token());
-    let (links, revalidation) = (multiplexer.links.clone(), multiplexer.revalidation.clone());
-    let tickets = multiplexer.tickets.of_link(id);
-    let (place, resume_rules) = (multiplexer.resumptions.open(), multiplexer.resume_rules.clone());
-    let serving = async move {
-        let upgraded = match upgrade.await {
-            Ok(upgraded) => TokioIo::new(upgraded),
-            Err(error) => return debug!("a link's connection ended before it was upgraded: {error}"),
-        };
-        let watch = revalidation.map(|revalidation| tokio::spawn(revalidation.watch(links, id)));
-        let _watch = watch.map(AbortOnDropHandle::new);
-        let mut endpoint = Endpoint::new(Side::Server, settings, 0);
-        if let Some(token) = new_token() {
-            endpoint.allow_resumption(token);
-        }
-        let link = Link {
-            socket: Some(FramedSocket::new(upgraded, Config::server(max_size))),
-            head,
-            has_tls,
-            handshake,
-            place,
-            resume_rules,
-            endpoint,
-            dispatcher,
-            scope,
-            path,
-            limits,
-            max_message: settings.max_message,
-            stats,
-            _counted: counted,
-            departure,
-            registered,
-            tickets,
-            started,
-        };
-        link.run(query).await;
-        // The server waits for it until here.
-        drop(awaited);
-    };
-    tokio::spawn(serving.instrument(info_span!("link", id)));
-    accepted
-}
-
-/// Returns whether a connection is to resume a link (docs/protocol.md §8.1).
-fn is_resuming(query: &str) -> bool {
-    query.split('&').any(|part| part.split_once('=').is_some_and(|(name, _)| name == RESUME_PARAMETER))
-}
-
-/// Hands a connection to the link that it resumes.
-async fn resume(
-    shared: Arc<Shared>,
-    mut parts: Parts,
-    upgrade: OnUpgrade,
-    max_size: usize,
-    _slot: OwnedSemaphorePermit,
-) {
-    let multiplexer = &shared.multiplexer;
-    parts.extensions.remove::<Serving>();
-    head::compact(&mut parts);
-    let dispatcher = shared.dispatcher(&parts);
-    let head = head::held(&parts) + dispatcher.held();
-    let handshake = Arc::new(parts);
-    let upgraded = match upgrade.await {
-        Ok(upgraded) => TokioIo::new(upgraded),
-        Err(error) => return debug!("a connection ended before it was upgraded: {error}"),
-    };
-    let Some((socket, resume)) = read_resume(upgraded, max_size).await else { return };
-    if let Some(revalidation) = &multiplexer.revalidation
-        && let Err(close) = revalidation.check(Arc::clone(&handshake)).await
-    {
-        debug!("a link is not resumed: {}", close.reason);
-        return resumptions::refuse(socket).await;
-    }
-    let arrival = Arrival { socket, resume, handshake, dispatcher, head };
-    if let Err(arrival) = multiplexer.resumptions.offer(arrival).await {
-        debug!("a connection resumes a link that is not known");
-        resumptions::refuse(arrival.socket).await;
-    }
+async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    shared.answer(request).await
 }

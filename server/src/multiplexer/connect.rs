@@ -1,0 +1,273 @@
+//! Answers requests for the multiplexer's path: checks a handshake, and starts a link or leads its connection to the link that it resumes.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::{FromRequestParts, Request};
+use axum::http::request::Parts;
+use axum::http::uri::Scheme;
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::response::Response;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use manysocket_protocol::{Endpoint, Millis, RESUME_PARAMETER, SUBPROTOCOL, Settings, Side};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{Instrument, debug, info_span, warn};
+
+use super::{Multiplexer, RESUMING, Shared, cookies};
+use crate::access::forwarded::Forwarded;
+use crate::access::{as_declared, plain};
+use crate::link::dispatch::Dispatcher;
+use crate::link::drain::Departure;
+use crate::link::resumptions::{self, Arrival, Connection, new_token, read_resume};
+use crate::link::{Link, head};
+use crate::metrics::stats::Counted;
+use crate::net::serve::Serving;
+use crate::ws::frame::Config;
+use crate::ws::frames::FramedSocket;
+use crate::ws::upgrade::{Offer, switching_protocols};
+
+/// The bytes by which a batch may exceed its content, for headers and lengths. A batch of 4-byte messages is twice as
+/// large as its content.
+const BATCH_OVERHEAD: usize = 64 * 1024;
+
+/// Why a handshake is refused.
+struct Refusal {
+    status: StatusCode,
+    /// The limit that it would cross.
+    limit: Option<&'static str>,
+    why: String,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, why: impl Into<String>) -> Self {
+        Self { status, limit: None, why: why.into() }
+    }
+
+    fn beyond(limit: &'static str, why: String) -> Self {
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, limit: Some(limit), why }
+    }
+}
+
+/// A handshake as its link keeps it.
+struct Handshake {
+    parts: Arc<Parts>,
+    dispatcher: Arc<Dispatcher>,
+    /// The bytes of both.
+    held: usize,
+}
+
+impl Shared {
+    /// Answers a request for the multiplexer's path.
+    pub(super) async fn answer(self: Arc<Self>, request: Request) -> Response {
+        if request.method() == Method::POST {
+            let Multiplexer { origins, tickets, links, .. } = &self.multiplexer;
+            return cookies::fetch(origins, tickets, links, request).await;
+        }
+        self.open_websocket(request.into_parts().0).await
+    }
+
+    /// Answers the handshake of a WebSocket.
+    async fn open_websocket(self: Arc<Self>, mut parts: Parts) -> Response {
+        if let Err(refusal) = check_depth(&parts) {
+            return self.refuse(refusal);
+        }
+        let is_upgrade = parts.headers.get(header::UPGRADE).is_some();
+        let connection = parts.extensions.get::<OnUpgrade>().cloned();
+        // axum checks the handshake.
+        let checked = WebSocketUpgrade::from_request_parts(&mut parts, &()).await;
+        let (Some(upgrade), Ok(offer)) = (connection, checked) else {
+            let why = "This is a manysocket multiplexer: connect with `new MultiWebSocket(url)` of the npm package manysocket.";
+            let status = if is_upgrade { StatusCode::BAD_REQUEST } else { StatusCode::UPGRADE_REQUIRED };
+            return as_declared((status, [(header::UPGRADE, "websocket")], format!("{why}\n")));
+        };
+        let key = parts.headers.get(header::SEC_WEBSOCKET_KEY).cloned();
+        let opening = async move { upgrade.await.map(TokioIo::new) };
+        let checked = self.check_origin(&parts).and_then(|()| check_subprotocol(offer));
+        match checked.and_then(|()| self.admit(parts, opening)) {
+            Ok(()) => switching_protocols(key.as_ref(), Some(HeaderValue::from_static(SUBPROTOCOL))),
+            Err(refusal) => self.refuse(refusal),
+        }
+    }
+
+    fn check_origin(&self, parts: &Parts) -> Result<(), Refusal> {
+        let checked = self.multiplexer.origins.check(&parts.headers, &Forwarded::of(parts));
+        checked.map_err(|why| Refusal::new(StatusCode::FORBIDDEN, why))
+    }
+
+    fn refuse(&self, Refusal { status, limit, why }: Refusal) -> Response {
+        let Multiplexer { path, stats, .. } = &self.multiplexer;
+        warn!(%path, %status, limit, "link refused: {why}");
+        stats.link_refused(status.as_u16());
+        if let Some(limit) = limit {
+            stats.limit_crossed(limit);
+        }
+        plain(status, &why)
+    }
+
+    /// Admits a handshake whose connection is `opening`.
+    fn admit<O>(self: &Arc<Self>, parts: Parts, opening: O) -> Result<(), Refusal>
+    where
+        O: Future<Output = hyper::Result<Connection>> + Send + 'static,
+    {
+        if is_resuming(parts.uri.query().unwrap_or_default()) {
+            let Ok(slot) = Arc::clone(&self.resuming).try_acquire_owned() else {
+                let why = format!("{RESUMING} connections are about to resume a link already");
+                return Err(Refusal::beyond("max_resuming", why));
+            };
+            let resuming = Arc::clone(self).resume(parts, opening, slot);
+            tokio::spawn(resuming.instrument(info_span!("resuming")));
+            return Ok(());
+        }
+        let Multiplexer { stats, limits, .. } = &self.multiplexer;
+        let counted = stats.count_link();
+        if stats.links() > limits.max_links {
+            return Err(Refusal::beyond(
+                "max_links",
+                format!("there are {} links already", limits.max_links),
+            ));
+        }
+        stats.link_opened();
+        self.start(parts, opening, counted);
+        Ok(())
+    }
+
+    /// Starts a link.
+    fn start<O>(&self, mut parts: Parts, opening: O, counted: Counted)
+    where
+        O: Future<Output = hyper::Result<Connection>> + Send + 'static,
+    {
+        let id = self.next_link.fetch_add(1, Ordering::Relaxed);
+        let query = parts.uri.query().map(str::to_owned);
+        let serving = parts.extensions.remove::<Serving>();
+        let awaited = serving.as_ref().map(|serving| serving.links.token());
+        let revalidation = self.multiplexer.revalidation.clone();
+        let (links, max_size) = (self.multiplexer.links.clone(), self.max_size());
+        let mut link = self.link(id, parts, serving, counted);
+        let running = async move {
+            match opening.await {
+                Ok(connection) => {
+                    link.socket = Some(FramedSocket::new(connection, Config::server(max_size)));
+                }
+                Err(error) => return debug!("a link's connection ended before it was upgraded: {error}"),
+            }
+            let watch = revalidation.map(|revalidation| tokio::spawn(revalidation.watch(links, id)));
+            let _watch = watch.map(AbortOnDropHandle::new);
+            link.run(query).await;
+            // The server waits for it until here.
+            drop(awaited);
+        };
+        tokio::spawn(running.instrument(info_span!("link", id)));
+    }
+
+    /// Returns a link that has no connection yet.
+    fn link(&self, id: u64, parts: Parts, serving: Option<Serving>, counted: Counted) -> Link {
+        let Multiplexer { settings, limits, stats, links, .. } = &self.multiplexer;
+        let has_tls = parts.extensions.get() == Some(&Scheme::HTTPS);
+        let Handshake { parts, dispatcher, held } = self.handshake(parts);
+        let (registered, ended) = links.register(id, Arc::clone(&parts));
+        let departure = Departure::new(
+            self.multiplexer.shutdown.clone(),
+            serving.map(|serving| serving.shutdown),
+            ended,
+            self.multiplexer.drain,
+            stats.clone(),
+        );
+        Link {
+            socket: None,
+            head: held,
+            has_tls,
+            handshake: parts,
+            place: self.multiplexer.resumptions.open(),
+            resume_rules: self.multiplexer.resume_rules.clone(),
+            endpoint: self.endpoint(*settings),
+            dispatcher,
+            scope: self.multiplexer.scope.clone(),
+            path: Arc::clone(&self.multiplexer.path),
+            limits: *limits,
+            max_message: settings.max_message,
+            stats: stats.clone(),
+            _counted: counted,
+            departure,
+            registered,
+            tickets: self.multiplexer.tickets.of_link(id),
+            started: Instant::now(),
+        }
+    }
+
+    fn endpoint(&self, settings: Settings) -> Endpoint {
+        let resume_timeout =
+            Millis::try_from(self.multiplexer.resume_timeout.as_millis()).unwrap_or(Millis::MAX);
+        let mut endpoint = Endpoint::new(Side::Server, settings.resume_timeout(resume_timeout), 0);
+        if let Some(token) = new_token() {
+            endpoint.allow_resumption(token);
+        }
+        endpoint
+    }
+
+    /// Hands a connection to the link that it resumes.
+    async fn resume<O>(self: Arc<Self>, mut parts: Parts, opening: O, _slot: OwnedSemaphorePermit)
+    where
+        O: Future<Output = hyper::Result<Connection>>,
+    {
+        let multiplexer = &self.multiplexer;
+        parts.extensions.remove::<Serving>();
+        let Handshake { parts, dispatcher, held } = self.handshake(parts);
+        let connection = match opening.await {
+            Ok(connection) => connection,
+            Err(error) => return debug!("a connection ended before it was upgraded: {error}"),
+        };
+        let Some((socket, resume)) = read_resume(connection, self.max_size()).await else { return };
+        if let Some(revalidation) = &multiplexer.revalidation
+            && let Err(close) = revalidation.check(Arc::clone(&parts)).await
+        {
+            debug!("a link is not resumed: {}", close.reason);
+            return resumptions::refuse(socket).await;
+        }
+        let arrival = Arrival { socket, resume, handshake: parts, dispatcher, head: held };
+        if let Err(arrival) = multiplexer.resumptions.offer(arrival).await {
+            debug!("a connection resumes a link that is not known");
+            resumptions::refuse(arrival.socket).await;
+        }
+    }
+
+    fn handshake(&self, mut parts: Parts) -> Handshake {
+        let Multiplexer { inherited, inherit_extensions, .. } = &self.multiplexer;
+        head::compact(&mut parts);
+        let dispatcher = Dispatcher::new(self.app.clone(), &parts, inherited, inherit_extensions);
+        let held = head::held(&parts) + dispatcher.held();
+        Handshake { parts: Arc::new(parts), dispatcher: Arc::new(dispatcher), held }
+    }
+
+    /// Returns the largest physical message. The largest content is a message in one piece, or a batch. Text counts in UTF-16
+    /// code units, each of at most three bytes.
+    fn max_size(&self) -> usize {
+        3 * self.multiplexer.settings.max_fragment as usize + BATCH_OVERHEAD
+    }
+}
+
+/// Refuses a multiplexer in the application of another one.
+fn check_depth(parts: &Parts) -> Result<(), Refusal> {
+    match parts.extensions.get::<Offer>() {
+        Some(_) => Err(Refusal::new(StatusCode::BAD_REQUEST, "a multiplexer inside a multiplexer")),
+        None => Ok(()),
+    }
+}
+
+fn check_subprotocol(offer: WebSocketUpgrade) -> Result<(), Refusal> {
+    if offer.protocols([SUBPROTOCOL]).selected_protocol().is_some() {
+        return Ok(());
+    }
+    let why = format!(
+        "the subprotocol {SUBPROTOCOL} is not offered: this URL is a multiplexer's, not a WebSocket's"
+    );
+    Err(Refusal::new(StatusCode::BAD_REQUEST, why))
+}
+
+/// Returns whether a connection is to resume a link (docs/protocol.md §8.1).
+fn is_resuming(query: &str) -> bool {
+    query.split('&').any(|part| part.split_once('=').is_some_and(|(name, _)| name == RESUME_PARAMETER))
+}
