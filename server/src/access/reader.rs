@@ -19,9 +19,14 @@ pub(crate) fn refuse_reader(parts: &Parts) -> Option<Response> {
 }
 
 /// Allows the requesting page to read the response from another origin (CORS). [`refuse_reader`] has checked the origin.
-pub(crate) fn allow_cors(mut response: Response, request: &HeaderMap) -> Response {
+pub(crate) fn allow_cors(response: Response, request: &HeaderMap) -> Response {
+    allow_origin(response, request.get(header::ORIGIN))
+}
+
+/// Allows pages of an origin, if there is one, to read the response.
+pub(crate) fn allow_origin(mut response: Response, origin: Option<&HeaderValue>) -> Response {
     let headers = response.headers_mut();
-    if let Some(origin) = request.get(header::ORIGIN) {
+    if let Some(origin) = origin {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
     }

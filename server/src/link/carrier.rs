@@ -79,6 +79,7 @@ impl Task {
         if let Some(old) = self.link.socket.replace(socket) {
             tokio::spawn(linger(old));
         }
+        self.count_connection();
         self.link.endpoint.resume(now, &resume, token);
         self.link.place.set_tokens(self.link.endpoint.tokens());
         self.link.registered.renew(Arc::clone(&handshake));

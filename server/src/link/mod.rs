@@ -50,7 +50,6 @@ use crate::link::tickets::LinkTickets;
 use crate::link::turn::{STRIDE, Turn};
 use crate::metrics::stats::{Counted, Stats, Traffic};
 use crate::ws::frame::{Broken, opcode};
-use crate::ws::frames::FramedSocket;
 use crate::ws::linger::linger;
 use crate::ws::pipe::{Incoming, Pipe, Signals, content, weight};
 
@@ -170,6 +169,7 @@ impl Link {
             None => Ok(()),
         };
         task.link.place.set_tokens(task.link.endpoint.tokens());
+        task.count_connection();
         let ended = match begun {
             Ok(()) => poll_fn(|cx| task.poll_counted(cx)).await,
             Err(violation) => Ended::Violation(violation),
@@ -366,6 +366,13 @@ impl Task {
         Ok(())
     }
 
+    /// Counts the buffers of the connection from now on.
+    fn count_connection(&self) {
+        if let Some(socket) = &self.link.socket {
+            socket.io().count_for(&Reservation::new(Arc::clone(&self.budget)));
+        }
+    }
+
     /// Counts what the link holds.
     fn measure(&mut self) -> Result<(), LimitExceeded> {
         let Link { endpoint, socket, head, has_tls, .. } = &self.link;
@@ -378,7 +385,7 @@ impl Task {
             (true, false) => TLS,
             (true, true) => TLS + TLS_OUTPUT,
         };
-        let socket = socket.as_ref().map_or(0, FramedSocket::held);
+        let socket = socket.as_ref().map_or(0, |socket| socket.held() + socket.io().held());
         let buffers = endpoint.unfinished() + endpoint.held_bytes() + socket + tls;
         let intake = self.spending.check_memory(IDLE + head + tables + opening + buffers)?;
         self.link.endpoint.set_intake(intake);

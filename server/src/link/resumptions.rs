@@ -10,20 +10,16 @@ use std::time::Duration;
 
 use axum::http::header;
 use axum::http::request::Parts;
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use manysocket_protocol::{NOT_RESUMED, Resume, Token};
 use tokio::sync::mpsc;
 use tracing::debug;
 
 use super::dispatch::Dispatcher;
 use crate::metrics::stats::Counted;
+use crate::ws::connection::Connection;
 use crate::ws::frame::Config;
 use crate::ws::frames::{FramedSocket, Received};
 use crate::ws::linger::linger;
-
-/// A connection that carries a link.
-pub(crate) type Connection = TokioIo<Upgraded>;
 
 /// The physical WebSocket of a link.
 pub(crate) type Socket = FramedSocket<Connection>;

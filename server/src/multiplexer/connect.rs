@@ -17,15 +17,17 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, debug, info_span, warn};
 
-use super::{Multiplexer, RESUMING, Shared, cookies};
+use super::refusal::Refusal;
+use super::{Multiplexer, RESUMING, Shared, cookies, http};
 use crate::access::forwarded::Forwarded;
 use crate::access::{as_declared, plain};
 use crate::link::dispatch::Dispatcher;
 use crate::link::drain::Departure;
-use crate::link::resumptions::{self, Arrival, Connection, new_token, read_resume};
+use crate::link::resumptions::{self, Arrival, new_token, read_resume};
 use crate::link::{Link, head};
 use crate::metrics::stats::Counted;
 use crate::net::serve::Serving;
+use crate::ws::connection::Connection;
 use crate::ws::frame::Config;
 use crate::ws::frames::FramedSocket;
 use crate::ws::upgrade::{Offer, switching_protocols};
@@ -33,24 +35,6 @@ use crate::ws::upgrade::{Offer, switching_protocols};
 /// The bytes by which a batch may exceed its content, for headers and lengths. A batch of 4-byte messages is twice as
 /// large as its content.
 const BATCH_OVERHEAD: usize = 64 * 1024;
-
-/// Why a handshake is refused.
-struct Refusal {
-    status: StatusCode,
-    /// The limit that it would cross.
-    limit: Option<&'static str>,
-    why: String,
-}
-
-impl Refusal {
-    fn new(status: StatusCode, why: impl Into<String>) -> Self {
-        Self { status, limit: None, why: why.into() }
-    }
-
-    fn beyond(limit: &'static str, why: String) -> Self {
-        Self { status: StatusCode::SERVICE_UNAVAILABLE, limit: Some(limit), why }
-    }
-}
 
 /// A handshake as its link keeps it.
 struct Handshake {
@@ -63,16 +47,23 @@ struct Handshake {
 impl Shared {
     /// Answers a request for the multiplexer's path.
     pub(super) async fn answer(self: Arc<Self>, request: Request) -> Response {
-        if request.method() == Method::POST {
+        let (method, headers) = (request.method(), request.headers());
+        if *method == Method::POST && http::is_of_carrier(headers) {
+            return self.answer_carrier(request).await;
+        }
+        if *method == Method::POST {
             let Multiplexer { origins, tickets, links, .. } = &self.multiplexer;
             return cookies::fetch(origins, tickets, links, request).await;
+        }
+        if *method == Method::OPTIONS && http::is_preflight(headers) {
+            return self.answer_preflight(&request.into_parts().0);
         }
         self.open_websocket(request.into_parts().0).await
     }
 
     /// Answers the handshake of a WebSocket.
     async fn open_websocket(self: Arc<Self>, mut parts: Parts) -> Response {
-        if let Err(refusal) = check_depth(&parts) {
+        if let Err(refusal) = self.check_depth(&parts) {
             return self.refuse(refusal);
         }
         let is_upgrade = parts.headers.get(header::UPGRADE).is_some();
@@ -85,20 +76,33 @@ impl Shared {
             return as_declared((status, [(header::UPGRADE, "websocket")], format!("{why}\n")));
         };
         let key = parts.headers.get(header::SEC_WEBSOCKET_KEY).cloned();
-        let opening = async move { upgrade.await.map(TokioIo::new) };
-        let checked = self.check_origin(&parts).and_then(|()| check_subprotocol(offer));
+        let opening = async move { upgrade.await.map(|io| Connection::WebSocket(TokioIo::new(io))) };
+        let of_origin = self.check_origin(&parts).map_err(|why| Refusal::new(StatusCode::FORBIDDEN, why));
+        let checked = of_origin.and_then(|()| check_subprotocol(offer));
         match checked.and_then(|()| self.admit(parts, opening)) {
             Ok(()) => switching_protocols(key.as_ref(), Some(HeaderValue::from_static(SUBPROTOCOL))),
             Err(refusal) => self.refuse(refusal),
         }
     }
 
-    fn check_origin(&self, parts: &Parts) -> Result<(), Refusal> {
-        let checked = self.multiplexer.origins.check(&parts.headers, &Forwarded::of(parts));
-        checked.map_err(|why| Refusal::new(StatusCode::FORBIDDEN, why))
+    /// Refuses a multiplexer in the application of another one.
+    pub(super) fn check_depth(&self, parts: &Parts) -> Result<(), Refusal> {
+        match parts.extensions.get::<Offer>() {
+            Some(_) => Err(Refusal::new(StatusCode::BAD_REQUEST, "a multiplexer inside a multiplexer")),
+            None => Ok(()),
+        }
     }
 
-    fn refuse(&self, Refusal { status, limit, why }: Refusal) -> Response {
+    /// Checks the origin of a request.
+    ///
+    /// # Errors
+    /// Returns the reason of a refusal.
+    pub(super) fn check_origin(&self, parts: &Parts) -> Result<(), String> {
+        self.multiplexer.origins.check(&parts.headers, &Forwarded::of(parts))
+    }
+
+    /// Counts and logs the refusal of a handshake, and answers with it.
+    pub(super) fn refuse(&self, Refusal { status, limit, why }: Refusal) -> Response {
         let Multiplexer { path, stats, .. } = &self.multiplexer;
         warn!(%path, %status, limit, "link refused: {why}");
         stats.link_refused(status.as_u16());
@@ -109,7 +113,10 @@ impl Shared {
     }
 
     /// Admits a handshake whose connection is `opening`.
-    fn admit<O>(self: &Arc<Self>, parts: Parts, opening: O) -> Result<(), Refusal>
+    ///
+    /// # Errors
+    /// Returns the refusal if it would cross a limit.
+    pub(super) fn admit<O>(self: &Arc<Self>, parts: Parts, opening: O) -> Result<(), Refusal>
     where
         O: Future<Output = hyper::Result<Connection>> + Send + 'static,
     {
@@ -246,14 +253,6 @@ impl Shared {
     /// code units, each of at most three bytes.
     fn max_size(&self) -> usize {
         3 * self.multiplexer.settings.max_fragment as usize + BATCH_OVERHEAD
-    }
-}
-
-/// Refuses a multiplexer in the application of another one.
-fn check_depth(parts: &Parts) -> Result<(), Refusal> {
-    match parts.extensions.get::<Offer>() {
-        Some(_) => Err(Refusal::new(StatusCode::BAD_REQUEST, "a multiplexer inside a multiplexer")),
-        None => Ok(()),
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod connect;
 mod cookies;
+mod http;
+mod refusal;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::{Layer, Service};
 
+use self::http::Carriers;
 use crate::access::entry::enter;
 use crate::access::forwarded::Trusted;
 use crate::access::inherited::Inherited;
@@ -315,8 +318,13 @@ impl Multiplexer {
         let app = app.layer(Extension(self.stats.clone()));
         let trusted = Arc::new(Trusted::new(self.proxies.clone()));
         let resuming = Arc::new(Semaphore::new(RESUMING));
-        let shared = Shared { multiplexer: self, app: app.clone(), next_link: AtomicU64::new(1), resuming };
-        let shared = Arc::new(shared);
+        let shared = Arc::new(Shared {
+            multiplexer: self,
+            app: app.clone(),
+            next_link: AtomicU64::new(1),
+            resuming,
+            carriers: Carriers::default(),
+        });
         let entry = middleware::from_fn_with_state(trusted, enter);
         Router::new().route(&path, any(answer)).with_state(shared).fallback_service(app).layer(entry)
     }
@@ -358,6 +366,7 @@ struct Shared {
     next_link: AtomicU64,
     /// The places of connections that are about to resume a link.
     resuming: Arc<Semaphore>,
+    carriers: Carriers,
 }
 
 async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::budget::Reservation;
@@ -59,6 +60,44 @@ impl Duplex {
             direction.reservation = Some(reservation.beside());
             direction.account();
         }
+    }
+
+    /// Takes what waits to be read, at most `most` bytes. They count for the link until they are dropped. Empty: the end.
+    pub(crate) fn poll_take(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<Bytes> {
+        let mut direction = lock(&self.incoming);
+        if direction.buffer.is_empty() {
+            if direction.is_closed {
+                return Poll::Ready(Bytes::new());
+            }
+            direction.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        let buffer = &mut direction.buffer;
+        let bytes: Vec<u8> =
+            if buffer.len() <= most { mem::take(buffer).into() } else { buffer.drain(..most).collect() };
+        let mut share = direction.reservation.as_ref().map(Reservation::beside);
+        if let Some(share) = &mut share {
+            share.set(bytes.capacity());
+        }
+        direction.account();
+        let writer = direction.writer.take();
+        drop(direction);
+        if let Some(writer) = writer {
+            writer.wake();
+        }
+        Poll::Ready(Bytes::from_owner(Taken { bytes, _share: share }))
+    }
+}
+
+/// Bytes that have been taken out of a connection.
+struct Taken {
+    bytes: Vec<u8>,
+    _share: Option<Reservation>,
+}
+
+impl AsRef<[u8]> for Taken {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 
@@ -158,6 +197,7 @@ fn lock(direction: &Mutex<Direction>) -> MutexGuard<'_, Direction> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
     use std::sync::atomic::AtomicUsize;
 
     use futures_util::FutureExt;
@@ -236,5 +276,25 @@ mod tests {
         near.write_all(&[0; 5000]).await.expect("room");
         drop(far);
         assert_eq!(budget.taken().0, 0);
+    }
+
+    #[tokio::test]
+    async fn bytes_that_are_taken_count_until_they_are_dropped() {
+        let budget = Budgets::default().open(Arc::new(AtomicUsize::new(0)));
+        let (mut near, mut far) = Duplex::pair(64 * 1024);
+        near.count_for(&Reservation::new(Arc::clone(&budget)));
+        let mut take = async |most| poll_fn(|cx| far.poll_take(cx, most)).await;
+        near.write_all(&[0; 30_000]).await.expect("room");
+        let first = take(10_000).await;
+        let second = take(30_000).await;
+        assert_eq!((first.len(), second.len()), (10_000, 20_000));
+        assert!((30_000..90_000).contains(&budget.taken().0), "{:?}", budget.taken());
+        drop(first.clone());
+        assert!(budget.taken().0 >= 30_000, "{:?}", budget.taken());
+        drop((first, second));
+        assert_eq!(budget.taken().0, 0);
+        near.write_all(&[0; 3]).await.expect("room");
+        drop(near);
+        assert_eq!((take(10).await.len(), take(10).await.len()), (3, 0));
     }
 }

@@ -119,6 +119,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FramedSocket<S> {
         self.config = config;
     }
 
+    /// Returns the connection that the frames travel on.
+    pub(crate) fn io(&self) -> &S {
+        &self.io
+    }
+
     /// Returns the connection, and drops all buffers.
     pub(crate) fn into_io(self) -> S {
         self.io

@@ -1,7 +1,8 @@
 //! WebSockets as handlers see them, native and virtual.
 
 pub(crate) mod bridge;
-mod duplex;
+pub(crate) mod connection;
+pub(crate) mod duplex;
 pub(crate) mod frame;
 pub(crate) mod frames;
 #[cfg(any(test, fuzzing))]

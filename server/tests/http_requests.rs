@@ -1,0 +1,347 @@
+//! Single requests of HTTP carriers: which are refused, and that each byte arrives once (docs/protocol.md §3.3).
+
+mod common;
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use common::http::{CARRIER, KINDS, Requests};
+use common::upstream::pass;
+use common::{PATIENCE, Server};
+use futures_util::{StreamExt, stream};
+use manysocket_server::{Limits, Multiplexer};
+use tokio::sync::mpsc;
+
+/// A ping as a client sends it, with the masking key 0.
+fn ping(payload: &str) -> Vec<u8> {
+    [&[0x89, 0x80 | payload.len() as u8, 0, 0, 0, 0], payload.as_bytes()].concat()
+}
+
+/// The answer of a server.
+fn pong(payload: &str) -> Vec<u8> {
+    [&[0x8a, payload.len() as u8], payload.as_bytes()].concat()
+}
+
+async fn server() -> Server {
+    Server::start(Router::new()).await
+}
+
+/// A carrier by polls, with the number of bytes that have been sent and received.
+struct Polls {
+    requests: Requests,
+    id: String,
+    sent: u64,
+    received: u64,
+}
+
+impl Polls {
+    async fn open(requests: Requests) -> Self {
+        let (id, answer) = requests.open("poll").await.expect("a carrier");
+        assert!(answer.rest().await.is_empty());
+        let mut polls = Self { requests, id, sent: 0, received: 0 };
+        polls.say("first").await;
+        polls
+    }
+
+    /// Sends a ping and receives until its answer.
+    async fn say(&mut self, payload: &str) {
+        let bytes = ping(payload);
+        assert_eq!(self.requests.send(&self.id, self.sent, bytes.clone()).await, 204);
+        self.sent += bytes.len() as u64;
+        self.hear(payload).await;
+    }
+
+    async fn hear(&mut self, payload: &str) {
+        let mut all = Vec::new();
+        while !all.ends_with(&pong(payload)) {
+            let bytes = self.requests.receive(&self.id, self.received).await.expect("an answer");
+            self.received += bytes.len() as u64;
+            all.extend(bytes);
+        }
+    }
+
+    async fn send(&self, offset: u64, body: impl Into<Body>) -> u16 {
+        self.requests.send(&self.id, offset, body).await
+    }
+}
+
+#[tokio::test]
+async fn a_carrier_is_opened_as_a_link_is() {
+    let multiplexer = Multiplexer::new("/multiplexer")
+        .limits(Limits::new().max_links(2))
+        .allow_origin("https://other.example".parse().expect("an origin"));
+    let server = Server::with(multiplexer, Router::new()).await;
+    let requests = Requests::new(&server);
+    for kind in KINDS {
+        for (refused, status) in [
+            (requests.clone().with(&[("origin", "https://evil.example")]), 403),
+            (requests.clone().with(&[("origin", "null")]), 403),
+            (requests.clone().without("origin"), 403),
+        ] {
+            assert_eq!(refused.open(kind).await.err(), Some(status));
+        }
+        let answer = requests.post(kind, Body::empty()).await;
+        assert_eq!(answer.status, 200);
+        for (name, value) in [
+            ("cache-control", "no-store, no-transform"),
+            ("x-accel-buffering", "no"),
+            ("content-type", "application/octet-stream"),
+            ("x-content-type-options", "nosniff"),
+        ] {
+            assert_eq!(answer.headers[name], value);
+        }
+        std::mem::forget(answer);
+    }
+    let answer =
+        requests.clone().with(&[("origin", "https://other.example")]).post("poll", Body::empty()).await;
+    assert_eq!(answer.status, 503, "there are two links");
+    assert_eq!(answer.headers["access-control-allow-origin"], "https://other.example");
+    let totals = server.stats.totals();
+    assert_eq!(
+        (totals.links_opened, totals.links_refused.get(&403), totals.links_refused.get(&503)),
+        (2, Some(&6), Some(&1))
+    );
+    assert_eq!(totals.limits_crossed.get("max_links"), Some(&1));
+}
+
+#[tokio::test]
+async fn commands_that_are_none_are_refused() {
+    let server = server().await;
+    let requests = Requests::new(&server);
+    let id = "0".repeat(32);
+    for (command, status) in [
+        ("", 400),
+        ("websocket", 400),
+        ("send", 400),
+        (&*format!("send {id} -1"), 400),
+        (&*format!("send {id} 99999999999999999999"), 400),
+        (&*format!("send {id} 0"), 410),
+        (&*format!("receive {id} 18446744073709551615"), 410),
+    ] {
+        let answer = requests.post(command, Body::empty()).await;
+        assert_eq!(answer.status, status, "{command:?}");
+        assert_eq!(answer.headers["cache-control"], "no-store, no-transform");
+    }
+    // Other methods do nothing, and a request without the header is one for cookies.
+    for (method, status) in [("GET", 426), ("PUT", 426), ("DELETE", 426), ("OPTIONS", 426)] {
+        let answer = requests.clone().with(&[(CARRIER, "poll")]).request(method, Body::empty()).await;
+        assert_eq!(answer.status, status, "{method}");
+    }
+    assert_eq!(requests.request("POST", Body::empty()).await.status, 404);
+    assert_eq!(server.stats.totals().links_opened, 0);
+}
+
+#[tokio::test]
+async fn pages_of_allowed_origins_may_ask_and_no_others() {
+    let multiplexer =
+        Multiplexer::new("/multiplexer").allow_origin("https://other.example".parse().expect("an origin"));
+    let server = Server::with(multiplexer, Router::new()).await;
+    let asked = [("access-control-request-method", "POST"), ("access-control-request-headers", CARRIER)];
+    let preflight = async |origin: &str| {
+        let requests = Requests::new(&server).with(&asked).with(&[("origin", origin)]);
+        requests.request("OPTIONS", Body::empty()).await
+    };
+    let answer = preflight("https://other.example").await;
+    assert_eq!(answer.status, 204);
+    for (name, value) in [
+        ("access-control-allow-origin", "https://other.example"),
+        ("access-control-allow-credentials", "true"),
+        ("access-control-allow-methods", "POST"),
+        ("access-control-allow-headers", CARRIER),
+        ("vary", "origin"),
+    ] {
+        assert_eq!(answer.headers[name], value);
+    }
+    let answer = preflight("https://evil.example").await;
+    assert_eq!(answer.status, 403);
+    assert!(!answer.headers.contains_key("access-control-allow-origin"));
+}
+
+#[tokio::test]
+async fn only_the_origin_that_opened_a_carrier_uses_it() {
+    let multiplexer =
+        Multiplexer::new("/multiplexer").allow_origin("https://other.example".parse().expect("an origin"));
+    let server = Server::with(multiplexer, Router::new()).await;
+    let mut polls = Polls::open(Requests::new(&server)).await;
+    for other in ["https://other.example", "https://evil.example"] {
+        let other = Requests::new(&server).with(&[("origin", other)]);
+        assert_eq!(other.send(&polls.id, polls.sent, ping("evil")).await, 403);
+        assert_eq!(other.receive(&polls.id, polls.received).await, Err(403));
+    }
+    assert_eq!(Requests::new(&server).without("origin").send(&polls.id, polls.sent, ping("evil")).await, 403);
+    polls.say("unharmed").await;
+}
+
+#[tokio::test]
+async fn bytes_that_are_sent_again_are_skipped_and_gaps_are_refused() {
+    let server = server().await;
+    let mut polls = Polls::open(Requests::new(&server)).await;
+    let start = polls.sent;
+    let two = [ping("one"), ping("two")].concat();
+    let one = ping("one").len() as u64;
+    // Half of a frame, then all of it, then both.
+    assert_eq!(polls.send(start, two[..4].to_vec()).await, 204);
+    assert_eq!(polls.send(start, two[..one as usize].to_vec()).await, 204);
+    polls.hear("one").await;
+    for gap in [start + one + 1, start + 1000, u64::MAX] {
+        assert_eq!(polls.send(gap, ping("gap")).await, 409, "{gap}");
+    }
+    assert_eq!(polls.send(start, two.clone()).await, 204);
+    polls.hear("two").await;
+    // From before the beginning of all: the bytes that are known are not compared.
+    assert_eq!(polls.send(0, vec![0xff; (start + 4) as usize]).await, 204);
+    assert_eq!(polls.send(start + 2 * one, vec![]).await, 204);
+    polls.sent = start + 2 * one;
+    polls.say("and on").await;
+}
+
+/// A body whose parts the test sends.
+fn slow() -> (mpsc::UnboundedSender<Vec<u8>>, Body) {
+    let (parts, mut receiver) = mpsc::unbounded_channel();
+    let stream = stream::poll_fn(move |cx| receiver.poll_recv(cx));
+    (parts, Body::from_stream(stream.map(|part| Ok::<_, Infallible>(Bytes::from(part)))))
+}
+
+#[tokio::test]
+async fn one_request_sends_at_a_time() {
+    let server = server().await;
+    let mut polls = Polls::open(Requests::new(&server)).await;
+    let (parts, body) = slow();
+    let (requests, id, sent) = (polls.requests.clone(), polls.id.clone(), polls.sent);
+    let first = tokio::spawn(async move { requests.send(&id, sent, body).await });
+    parts.send(ping("half")).expect("a request");
+    polls.hear("half").await;
+    assert_eq!(polls.send(polls.sent + ping("half").len() as u64, ping("other")).await, 409);
+    parts.send(ping("rest")).expect("a request");
+    drop(parts);
+    assert_eq!(first.await.expect("no panic"), 204);
+    polls.hear("rest").await;
+    polls.sent += 2 * ping("half").len() as u64;
+    polls.say("after").await;
+}
+
+#[tokio::test]
+async fn a_request_that_breaks_can_be_sent_again() {
+    let server = server().await;
+    let mut polls = Polls::open(Requests::new(&server)).await;
+    let (parts, body) = slow();
+    let (requests, id, sent) = (polls.requests.clone(), polls.id.clone(), polls.sent);
+    let first = tokio::spawn(async move { requests.send(&id, sent, body).await });
+    parts.send(ping("half")).expect("a request");
+    polls.hear("half").await;
+    first.abort();
+    let both = [ping("half"), ping("rest")].concat();
+    let again = async {
+        // Until the server knows that the first one has gone.
+        while polls.send(polls.sent, both.clone()).await == 409 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, again).await.expect("in time");
+    polls.hear("rest").await;
+}
+
+#[tokio::test]
+async fn a_request_whose_body_stops_ends_the_carrier() {
+    let server = server().await;
+    let polls = Polls::open(Requests::new(&server)).await;
+    let (parts, body) = slow();
+    let (requests, id, sent) = (polls.requests.clone(), polls.id.clone(), polls.sent);
+    let first = tokio::spawn(async move { requests.send(&id, sent, body).await });
+    let waiting = tokio::spawn({
+        let (requests, id, received) = (polls.requests.clone(), polls.id.clone(), polls.received);
+        async move { requests.receive(&id, received).await }
+    });
+    parts.send(ping("half")[..3].to_vec()).expect("a request");
+    // It is under way.
+    while polls.send(polls.sent, vec![]).await != 409 {}
+    pass(11).await;
+    assert_eq!(first.await.expect("no panic"), 408);
+    assert_eq!(waiting.await.expect("no panic"), Err(410));
+    assert_eq!(polls.send(0, vec![]).await, 410);
+}
+
+#[tokio::test]
+async fn an_answer_is_kept_until_it_is_confirmed() {
+    let server = server().await;
+    let mut polls = Polls::open(Requests::new(&server)).await;
+    assert_eq!(polls.send(polls.sent, ping("one")).await, 204);
+    let at = polls.received;
+    let mut answers = Vec::new();
+    // The first two are lost.
+    for _ in 0..3 {
+        answers.push(polls.requests.receive(&polls.id, at).await.expect("an answer"));
+    }
+    assert_eq!(answers, [pong("one"), pong("one"), pong("one")]);
+    let end = at + pong("one").len() as u64;
+    for wrong in [0, at - 1, at + 1, end + 1, u64::MAX] {
+        assert_eq!(polls.requests.receive(&polls.id, wrong).await, Err(409), "{wrong}");
+    }
+    polls.received = end;
+    polls.sent += ping("one").len() as u64;
+    polls.say("two").await;
+    assert_eq!(polls.requests.receive(&polls.id, at).await, Err(409), "that was confirmed");
+}
+
+#[tokio::test]
+async fn the_newest_request_gets_the_answer() {
+    let server = server().await;
+    let mut polls = Polls::open(Requests::new(&server)).await;
+    let receive = || {
+        let (requests, id, received) = (polls.requests.clone(), polls.id.clone(), polls.received);
+        tokio::spawn(async move { requests.receive(&id, received).await })
+    };
+    let older = receive();
+    let mut newer = receive();
+    // Whichever came first.
+    let (first, mut rest) =
+        match tokio::time::timeout(PATIENCE, futures_util::future::select(older, &mut newer))
+            .await
+            .expect("in time")
+        {
+            futures_util::future::Either::Left((first, _)) => (first, newer),
+            futures_util::future::Either::Right((first, older)) => (first, older),
+        };
+    assert_eq!(first.expect("no panic"), Err(409));
+    // One of no use changes nothing.
+    assert_eq!(polls.requests.receive(&polls.id, polls.received + 1).await, Err(409));
+    assert_eq!(polls.send(polls.sent, ping("now")).await, 204);
+    assert_eq!((&mut rest).await.expect("no panic"), Ok(pong("now")));
+    polls.received += pong("now").len() as u64;
+}
+
+#[tokio::test]
+async fn a_poll_waits_and_then_has_nothing() {
+    let server = server().await;
+    let mut polls = Polls::open(Requests::new(&server)).await;
+    let (requests, id, received) = (polls.requests.clone(), polls.id.clone(), polls.received);
+    let waiting = tokio::spawn(async move { requests.receive(&id, received).await });
+    // Once it is under way, another one has nothing to do.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    pass(26).await;
+    assert_eq!(waiting.await.expect("no panic"), Ok(vec![]));
+    polls.say("still here").await;
+}
+
+#[tokio::test]
+async fn a_stream_has_no_polls_and_ends_with_its_reader() {
+    let server = server().await;
+    let requests = Requests::new(&server);
+    let (id, mut answer) = requests.open("stream").await.expect("a carrier");
+    assert_eq!(requests.receive(&id, 0).await, Err(409));
+    assert_eq!(requests.send(&id, 0, ping("one")).await, 204);
+    let mut all = Vec::new();
+    while !all.ends_with(&pong("one")) {
+        all.extend(answer.next().await);
+    }
+    drop(answer);
+    let ending = async {
+        while requests.send(&id, 0, vec![]).await != 410 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, ending).await.expect("in time");
+    assert_eq!((server.stats.links(), server.stats.memory()), (0, 0));
+}
