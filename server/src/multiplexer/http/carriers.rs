@@ -27,7 +27,7 @@ const CHUNK: usize = 32 * 1024;
 
 /// The carriers by their ids. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub(in super::super) struct Carriers(Arc<Registry>);
+pub(crate) struct Carriers(Arc<Registry>);
 
 /// The keys are hashes under a secret key, as those of links that can be resumed are.
 #[derive(Debug, Default)]
