@@ -2,9 +2,11 @@
 
 mod common;
 
+use std::future::IntoFuture;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::ws::{CloseFrame, Message as WsMessage};
 use axum::http::HeaderMap;
 use axum::routing::any;
@@ -15,9 +17,12 @@ use futures_util::{SinkExt, StreamExt};
 use manysocket_protocol::{
     Endpoint, Event, HANDSHAKE_PARAMETER, Message, Physical, RESUME_PARAMETER, SUBPROTOCOL, Settings, Side,
 };
-use manysocket_server::{Multiplexer, Proxies, WebSocketUpgrade};
+use manysocket_server::{Multiplexer, Proxies, WebSocketUpgrade, serve};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite as ts;
+use tokio_util::sync::CancellationToken;
 
 fn app() -> Router {
     let echo = async |upgrade: WebSocketUpgrade| {
@@ -84,6 +89,11 @@ async fn until(what: impl Fn() -> bool) {
     tokio::time::timeout(PATIENCE, looking).await.expect("in time");
 }
 
+/// Has the library answer the server's Close, which it does when it is read again.
+async fn answer_close(link: &mut Link) {
+    let _ = tokio::time::timeout(PATIENCE, link.wire.next()).await.expect("an end");
+}
+
 /// Waits until nothing is left of any link.
 async fn until_empty(server: &Server) {
     until(|| server.stats.links() == 0 && server.stats.channels() == 0 && server.stats.memory() == 0).await;
@@ -124,6 +134,7 @@ async fn close_codes_pass_both_ways() {
         let close = CloseFrame { code: 4401, reason: "logged out".into() };
         links.close_where(|_| true, &close);
         assert_eq!(link.event().await, Err(4401), "{kind}");
+        answer_close(&mut link).await;
         until_empty(&server).await;
     }
 }
@@ -209,6 +220,7 @@ async fn a_shutdown_closes_channels_first() {
         );
         link.endpoint.close(channel, Some(1001), "");
         assert_eq!(link.event().await, Err(1001), "{kind}");
+        answer_close(&mut link).await;
         until_empty(&server).await;
     }
 }
@@ -322,4 +334,101 @@ async fn headers_that_name_a_user_count_from_trusted_proxies_only() {
             assert_eq!(link.news().await, Event::Message { channel, message: Message::text(expected) });
         }
     }
+}
+
+/// A server of [`serve`](manysocket_server::serve()), which ends with its links.
+async fn serving(app: Router) -> (Server, tokio::task::JoinHandle<std::io::Result<()>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let multiplexer = Multiplexer::new("/multiplexer");
+    let (stats, shutdown) = (multiplexer.stats(), CancellationToken::new());
+    let running =
+        serve(listener, multiplexer.serve(app)).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    (Server { address, stats, shutdown }, tokio::spawn(running.into_future()))
+}
+
+#[tokio::test]
+async fn a_server_that_stops_closes_its_links_in_good_order_and_then_returns() {
+    for kind in KINDS {
+        let (server, running) = serving(app()).await;
+        let (mut link, channel) = opened(&server, kind, "/echo").await;
+        link.assert_echo(channel, "here").await;
+        let requests = http::Requests::new(&server).with(&[(http::CARRIER, kind)]);
+        let mut sender = requests.connect().await;
+        let unknown = requests.clone().with(&[(http::CARRIER, &format!("send {} 0", "0".repeat(32)))]);
+        assert_eq!(unknown.over(&mut sender, "POST", Body::empty()).await.expect("an answer").status, 410);
+        server.shutdown.cancel();
+        let event = link.event().await.expect("the channel closes first");
+        assert!(
+            matches!(&event, Event::Closed { close, .. } if close.code == Some(1001)),
+            "{kind}: {event:?}"
+        );
+        assert!(!running.is_finished(), "the server waits for the page");
+        // Over a connection that is still open, too.
+        assert_eq!(requests.over(&mut sender, "POST", Body::empty()).await.expect("an answer").status, 503);
+        link.endpoint.close(channel, Some(1001), "");
+        assert_eq!(link.event().await, Err(1001), "{kind}");
+        answer_close(&mut link).await;
+        tokio::time::timeout(PATIENCE, running).await.expect("in time").expect("no panic").expect("no error");
+        until_empty(&server).await;
+    }
+}
+
+#[tokio::test]
+async fn a_page_that_leaves_may_drop_the_stream_before_its_last_request() {
+    let (app, mut ends) = watched();
+    let server = Server::start(app).await;
+    let requests = http::Requests::new(&server).query(&early("/echo"));
+    let (id, answer) = requests.open("stream").await.expect("a carrier");
+    until(|| server.stats.channels() == 1).await;
+    drop(answer);
+    // The server learns of it, in the same thread, before it answers others.
+    for _ in 0..3 {
+        assert_eq!(requests.send(&"0".repeat(32), 0, vec![]).await, 410);
+    }
+    assert_eq!(requests.send(&id, 0, http::frame(0x88, &1001_u16.to_be_bytes())).await, 204);
+    let end = told(&mut ends).await;
+    assert!(end.contains("1001"), "{end}");
+    until_empty(&server).await;
+}
+
+/// More than the buffers of a connection take, which nobody reads.
+#[tokio::test]
+async fn a_client_that_never_reads_its_stream_is_given_up() {
+    const SOCKETS: usize = 64;
+    let flood = async |upgrade: WebSocketUpgrade| {
+        upgrade.on_upgrade(
+            async |mut socket| {
+                while socket.send(WsMessage::Binary(vec![0; 60_000].into())).await.is_ok() {}
+            },
+        )
+    };
+    let (server, _running) = serving(Router::new().route("/flood", any(flood))).await;
+    let mut endpoint = Endpoint::new(Side::Client, Settings::default(), 0);
+    for _ in 0..SOCKETS {
+        endpoint.open("/flood", "").expect("below the limit");
+    }
+    let query = format!("{HANDSHAKE_PARAMETER}={}", endpoint.handshake());
+    let address = server.address;
+    let head = format!(
+        "POST /multiplexer?{query} HTTP/1.1\r\nhost: {address}\r\norigin: http://{address}\r\n\
+         manysocket-carrier: stream\r\ncontent-length: 0\r\n\r\n"
+    );
+    let mut stream = TcpStream::connect(address).await.expect("a connection");
+    stream.write_all(head.as_bytes()).await.expect("a server");
+    until(|| server.stats.channels() == SOCKETS).await;
+    assert_eq!((server.stats.http_streams(), server.stats.http_polls()), (1, 0));
+    // Until all that it may send waits.
+    let (mut before, mut held) = (0, server.stats.memory());
+    while held != before || held < 1 << 20 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        (before, held) = (held, server.stats.memory());
+    }
+    pass(125).await;
+    until_empty(&server).await;
+    until(|| server.stats.http_streams() == 0).await;
+    // And the connection ends, with as much as was on its way.
+    let mut rest = Vec::new();
+    let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("an end");
+    assert!(!rest.is_empty());
 }

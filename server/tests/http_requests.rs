@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use common::http::{CARRIER, KINDS, Requests};
+use common::http::{CARRIER, KINDS, Requests, frame};
 use common::upstream::pass;
 use common::{PATIENCE, Server};
 use futures_util::{StreamExt, stream};
 use manysocket_server::{Limits, Multiplexer};
 use tokio::sync::mpsc;
 
-/// A ping as a client sends it, with the masking key 0.
+/// A ping as a client sends it.
 fn ping(payload: &str) -> Vec<u8> {
-    [&[0x89, 0x80 | payload.len() as u8, 0, 0, 0, 0], payload.as_bytes()].concat()
+    frame(0x89, payload.as_bytes())
 }
 
 /// The answer of a server.
@@ -130,7 +130,9 @@ async fn commands_that_are_none_are_refused() {
         assert_eq!(answer.status, status, "{method}");
     }
     assert_eq!(requests.request("POST", Body::empty()).await.status, 404);
-    assert_eq!(server.stats.totals().links_opened, 0);
+    let totals = server.stats.totals();
+    assert_eq!(totals.links_opened, 0);
+    assert_eq!(totals.http_refused.into_iter().collect::<Vec<_>>(), [(400, 5), (410, 2)]);
 }
 
 #[tokio::test]

@@ -102,6 +102,7 @@ impl Collector for Figures {
             links_opened,
             links_resumed,
             links_refused,
+            http_refused,
             links_closed,
             channels_opened,
             channels_refused,
@@ -114,6 +115,8 @@ impl Collector for Figures {
         for (name, help, value) in [
             ("links", "Links that are open", self.0.links()),
             ("links_parked", "Links that wait to be resumed", self.0.parked()),
+            ("http_streams", "HTTP carriers that stream", self.0.http_streams()),
+            ("http_polls", "HTTP carriers whose clients poll", self.0.http_polls()),
             ("channels", "Virtual sockets whose handlers have not finished", self.0.channels()),
             ("memory_bytes", "Bytes held for links", self.0.memory()),
             ("topics_memory_bytes", "Bytes held for topics", self.0.topic_memory()),
@@ -139,6 +142,11 @@ impl Collector for Figures {
                 "links_refused",
                 "Physical handshakes refused",
                 links_refused.into_iter().map(by_status).collect(),
+            ),
+            (
+                "http_refused",
+                "Requests of HTTP carriers refused",
+                http_refused.into_iter().map(by_status).collect(),
             ),
             (
                 "channels_refused",

@@ -13,6 +13,8 @@ use crate::budget::{Budget, Budgets};
 pub struct Stats {
     links: Arc<AtomicUsize>,
     parked: Arc<AtomicUsize>,
+    streams: Arc<AtomicUsize>,
+    polls: Arc<AtomicUsize>,
     channels: Arc<AtomicUsize>,
     memory: Arc<AtomicUsize>,
     budgets: Arc<Budgets>,
@@ -35,6 +37,8 @@ pub struct Totals {
     pub links_resumed: u64,
     /// Physical handshakes that were refused, by HTTP status.
     pub links_refused: BTreeMap<u16, u64>,
+    /// Requests of HTTP carriers that were refused, by HTTP status; those that open one are physical handshakes.
+    pub http_refused: BTreeMap<u16, u64>,
     /// Links that ended, by close code and reason.
     pub links_closed: BTreeMap<(u16, &'static str), u64>,
     /// Virtual opens that were accepted.
@@ -81,6 +85,16 @@ impl Stats {
         self.parked.load(Ordering::Relaxed)
     }
 
+    /// Returns the number of HTTP carriers whose bytes the server streams in one answer.
+    pub fn http_streams(&self) -> usize {
+        self.streams.load(Ordering::Relaxed)
+    }
+
+    /// Returns the number of HTTP carriers whose clients ask again and again.
+    pub fn http_polls(&self) -> usize {
+        self.polls.load(Ordering::Relaxed)
+    }
+
     /// Returns the number of virtual sockets whose handlers have not finished.
     pub fn channels(&self) -> usize {
         self.channels.load(Ordering::Relaxed)
@@ -110,6 +124,7 @@ impl Stats {
             links_opened,
             links_resumed,
             links_refused,
+            http_refused,
             links_closed,
             channels_opened,
             channels_refused,
@@ -123,6 +138,7 @@ impl Stats {
             links_opened: links_opened.load(Ordering::Relaxed),
             links_resumed: links_resumed.load(Ordering::Relaxed),
             links_refused: links_refused.get(),
+            http_refused: http_refused.get(),
             links_closed: links_closed.get(),
             channels_opened: channels_opened.load(Ordering::Relaxed),
             channels_refused: channels_refused.get(),
@@ -165,6 +181,15 @@ impl Stats {
         self.counters.links_refused.add(status);
     }
 
+    /// Counts an HTTP carrier, a stream or one by polls, until the returned guard is dropped.
+    pub(crate) fn count_carrier(&self, is_stream: bool) -> Counted {
+        Counted::new(if is_stream { &self.streams } else { &self.polls })
+    }
+
+    pub(crate) fn http_refused(&self, status: u16) {
+        self.counters.http_refused.add(status);
+    }
+
     pub(crate) fn link_closed(&self, code: u16, reason: &'static str) {
         self.counters.links_closed.add((code, reason));
     }
@@ -205,6 +230,7 @@ struct Counters {
     links_opened: AtomicU64,
     links_resumed: AtomicU64,
     links_refused: Tally<u16>,
+    http_refused: Tally<u16>,
     links_closed: Tally<(u16, &'static str)>,
     channels_opened: AtomicU64,
     channels_refused: Tally<u16>,

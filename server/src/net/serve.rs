@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -47,6 +48,9 @@ const REPEAT: Duration = Duration::from_secs(10);
 
 /// How long requests under way may take once the server shuts down. Event streams have no end, so there has to be one for them.
 const LINGER: Duration = Duration::from_secs(5);
+
+/// The header of the requests of HTTP carriers (docs/protocol.md §3.3).
+pub(crate) const CARRIER: &str = "manysocket-carrier";
 
 /// Serves an application. Unlike [`axum::serve()`] it limits how long a request's head may take (10 s) and how long a
 /// connection may be without a request (75 s), refuses requests without a `Host`, tells the multiplexer the addresses of
@@ -248,8 +252,14 @@ where
     let requests = Requests::default();
     let stream = Timed::new(stream, requests.clone());
     let (under_way, shutdown) = (requests.clone(), serving.shutdown.clone());
+    let links = serving.links.clone();
+    let carries = Arc::new(AtomicBool::new(false));
+    let is_carrier = Arc::clone(&carries);
     let service = service_fn(move |request: Request<Incoming>| {
         let under_way = requests.begin();
+        if request.headers().contains_key(CARRIER) {
+            is_carrier.store(true, Ordering::Relaxed);
+        }
         let mut request = request.map(|body| match body.is_end_stream() {
             true => Body::empty(),
             false => Body::new(Counted::new(Body::new(body), Arc::clone(&under_way))),
@@ -278,9 +288,16 @@ where
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
+    // A client of an HTTP carrier goes on asking until its link has closed.
+    let leaving = async {
+        shutdown.cancelled().await;
+        if carries.load(Ordering::Relaxed) {
+            links.wait().await;
+        }
+    };
     let ended = tokio::select! {
         ended = &mut connection => ended,
-        () = shutdown.cancelled() => {
+        () = leaving => {
             if !under_way.is_busy() {
                 return;
             }

@@ -1,4 +1,5 @@
-//! Ends connections that do not say what they want: bounds the time of a request's head, and the time between two requests.
+//! Ends connections that do not say what they want: bounds the time of a request's head, the time between two requests, and the
+//! time in which a client takes nothing of an answer.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -21,6 +22,9 @@ pub(crate) const HEAD: Duration = Duration::from_secs(10);
 /// How long a connection may be without a request once it has had one. Longer than the 60 s for which common balancers
 /// keep one: if the server ended it first, a request that is under way would be lost, and the balancer answer 502.
 const IDLE: Duration = Duration::from_secs(75);
+
+/// How long a client may take nothing of an answer: as long as the peer of a link.
+const STALL: Duration = Duration::from_secs(120);
 
 /// The event that a connection waits for: the remainder of [`Requests`]' count by four.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -145,17 +149,34 @@ impl HttpBody for Counted {
     }
 }
 
-/// A connection that ends, as if the client had ended it, when a head or the next request takes too long.
+/// A connection that ends, as if the client had ended it, when a head or the next request takes too long, or the client takes nothing of
+/// an answer.
 pub(crate) struct Timed<S> {
     stream: S,
     requests: Requests,
     /// With the count of requests for which it runs.
     timer: Option<(usize, Pin<Box<Sleep>>)>,
+    /// Runs while there is something to write and no room for it.
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Timed<S> {
     pub(crate) fn new(stream: S, requests: Requests) -> Self {
-        Self { stream, requests, timer: None }
+        Self { stream, requests, timer: None, stalled: None }
+    }
+
+    /// Fails a write once the client has taken nothing for too long. Upgraded connections have rules of their own.
+    fn limit_stall(
+        &mut self,
+        written: Poll<io::Result<usize>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        if written.is_ready() || self.requests.phase().1 == Phase::Upgraded {
+            self.stalled = None;
+            return written;
+        }
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(STALL)));
+        stalled.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -195,7 +216,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Timed<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Timed<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.limit_stall(written, cx)
     }
 
     fn poll_write_vectored(
@@ -203,7 +225,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Timed<S> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.limit_stall(written, cx)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -65,6 +65,14 @@ const LOADS: &[(&str, Load)] = &[
     ("documents of nested objects", Commits { sockets: 1, commits: 200 }),
     ("3,200 commits that fail on a heavy document", Commits { sockets: 16, commits: 200 }),
     ("64 sockets with calls of 249 KB, four times", echoes(1, 64, 4, 249_000)),
+    ("4,000 requests of another site to HTTP carriers", Gets("/demo/", 4000)),
+    ("4,000 guessed ids of HTTP carriers", Gets("/demo/", 4000)),
+    ("lengths of requests that contradict each other", Gets("/demo/", 20)),
+    ("1,000 requests of HTTP carriers that never end", Dials(1000)),
+    ("4,000 repeated requests of an HTTP carrier", Gets("/demo/", 4000)),
+    ("300 HTTP carriers that are never read", echoes(300, 1, 20, 60_000)),
+    ("3,000 HTTP carriers without a request to receive", Dials(3000)),
+    ("1,000 streams whose clients read nothing", Dials(1000)),
 ];
 
 /// Returns the traffic to compare an attack with.

@@ -7,12 +7,13 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite as ts;
 
 use crate::common::binary::Binary;
+use crate::common::http::{self, KINDS, Requests};
 use crate::common::tls::{self, Files};
 use crate::common::upstream::upstream;
 use crate::common::{Link, Wire, get};
 use crate::wire::{
-    BINARY, BINARY_PART, ECHO, GRANT, MAX_CHANNELS, PING_INTERVAL, TEXT, WINDOW, batch, frame, greeted,
-    hello, opened, opens, settled, silent, unknown,
+    BINARY, BINARY_PART, ECHO, GRANT, MAX_CHANNELS, OPEN, PING_INTERVAL, TEXT, WINDOW, batch, batch_bytes,
+    frame, greeted, hello, opened, opens, settled, silent, unknown,
 };
 
 /// Memory that does not grow with the attack, in bytes: pages of the program that are used for the first time, and what the
@@ -102,6 +103,44 @@ async fn messages_beside_junk() {
         wires.push(wire);
         measured.is_held(&format!("messages of {size} bytes beside junk")).await;
     }
+}
+
+/// Carriers that only sit, and some whose clients read nothing of what they had echoed.
+#[tokio::test]
+async fn http_carriers() {
+    for kind in KINDS {
+        let measured = Measured::start(&[]).await;
+        let requests = Requests::new(&measured.binary.server);
+        let mut carriers = Vec::new();
+        for _ in 0..1000 {
+            carriers.push(requests.open(kind).await.expect("a carrier"));
+        }
+        measured.is_held(&format!("1,000 idle HTTP carriers ({kind})")).await;
+    }
+}
+
+/// Echoes that the clients of polls never ask for.
+#[tokio::test]
+async fn polls_that_do_not_come() {
+    let measured = Measured::start(&[]).await;
+    let requests = Requests::new(&measured.binary.server);
+    for polls in 1..=50 {
+        let (id, _) = requests.open("poll").await.expect("a carrier");
+        let first = [hello(&[]), frame(1, OPEN, &[ECHO.len(), 0])].concat();
+        let mut bytes = http::frame(0x82, &batch_bytes(&first, ECHO, &[]));
+        assert_eq!(requests.send(&id, 0, bytes.clone()).await, 204);
+        measured.has_channels(polls).await;
+        let sent = bytes.len() as u64;
+        bytes.clear();
+        for _ in 0..4 {
+            let message = batch_bytes(&frame(1, BINARY, &[60_000]), "", &[0; 60_000]);
+            bytes.extend(http::frame(0x82, &message));
+        }
+        assert_eq!(requests.send(&id, sent, bytes).await, 204);
+    }
+    // The last echoes may be on their way.
+    while measured.counted().await < 50 * 4 * 60_000 {}
+    measured.is_held("50 polls with echoes that nobody takes").await;
 }
 
 /// The cost of messages besides their content.

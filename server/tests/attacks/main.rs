@@ -11,6 +11,7 @@ mod floods;
 mod handshakes;
 mod harmless;
 mod held;
+mod http;
 mod indexes;
 mod lies;
 mod limits;

@@ -23,6 +23,25 @@ pub(crate) const CARRIER: &str = "manysocket-carrier";
 /// The kinds of HTTP carriers.
 pub(crate) const KINDS: [&str; 2] = ["stream", "poll"];
 
+/// A frame as a client sends it (RFC 6455 §5.2), with a masking key that changes nothing.
+pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first];
+    match payload.len() {
+        length @ ..126 => frame.push(0x80 | length as u8),
+        length @ ..0x10000 => {
+            frame.push(0x80 | 126);
+            frame.extend((length as u16).to_be_bytes());
+        }
+        length => {
+            frame.push(0x80 | 127);
+            frame.extend((length as u64).to_be_bytes());
+        }
+    }
+    frame.extend([0; 4]);
+    frame.extend_from_slice(payload);
+    frame
+}
+
 /// An answer whose body is to be read.
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,

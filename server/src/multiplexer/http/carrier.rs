@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::answers::{Answers, MOST};
 use super::command::Kind;
+use crate::metrics::stats::Counted;
 use crate::ws::duplex::Duplex;
 
 /// How long the next part of a request may take, as the head of one.
@@ -34,10 +35,17 @@ pub(super) struct Carrier {
     received: tokio::sync::Mutex<u64>,
     /// The answers to requests that receive; a stream has none.
     answers: Option<Answers>,
+    _counted: Counted,
 }
 
 impl Carrier {
-    pub(super) fn new(id: Token, kind: Kind, origin: Option<HeaderValue>, tunnel: Duplex) -> Self {
+    pub(super) fn new(
+        id: Token,
+        kind: Kind,
+        origin: Option<HeaderValue>,
+        tunnel: Duplex,
+        counted: Counted,
+    ) -> Self {
         Self {
             id,
             origin,
@@ -45,6 +53,7 @@ impl Carrier {
             ended: CancellationToken::new(),
             received: tokio::sync::Mutex::new(0),
             answers: (kind == Kind::Poll).then(Answers::new),
+            _counted: counted,
         }
     }
 
@@ -54,6 +63,10 @@ impl Carrier {
 
     pub(super) fn origin(&self) -> Option<&HeaderValue> {
         self.origin.as_ref()
+    }
+
+    pub(super) fn is_poll(&self) -> bool {
+        self.answers.is_some()
     }
 
     /// Ends both directions.

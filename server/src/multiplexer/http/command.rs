@@ -3,8 +3,7 @@
 use axum::http::HeaderMap;
 use manysocket_protocol::Token;
 
-/// The name of the header.
-pub(super) const NAME: &str = "manysocket-carrier";
+pub(super) use crate::net::serve::CARRIER as NAME;
 
 /// How the server's bytes reach the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,6 +18,7 @@ use tracing::debug;
 
 use self::carrier::Carrier;
 pub(super) use self::carriers::Carriers;
+use self::carriers::Ends;
 use self::command::{Command, Kind, NAME};
 use super::refusal::Refusal;
 use super::{RESUMING, Shared};
@@ -25,6 +26,7 @@ use crate::access::forwarded::Forwarded;
 use crate::access::plain;
 use crate::access::reader::allow_origin;
 use crate::link::resumptions::new_token;
+use crate::net::serve::Serving;
 use crate::ws::connection::{Connection, Tunnel};
 use crate::ws::duplex::Duplex;
 
@@ -62,10 +64,9 @@ impl Shared {
         let origin = parts.headers.get(header::ORIGIN).cloned();
         let command = Command::read(&parts.headers);
         if let Err(why) = self.check_origin(&parts) {
-            let refusal = Refusal::new(StatusCode::FORBIDDEN, why);
             return unstored(match command {
-                Ok(Command::Open(_)) => self.refuse(refusal),
-                _ => plain(refusal.status, &refusal.why),
+                Ok(Command::Open(_)) => self.refuse(Refusal::new(StatusCode::FORBIDDEN, why)),
+                _ => self.refuse_request(StatusCode::FORBIDDEN, &why),
             });
         }
         let response = match command {
@@ -73,23 +74,32 @@ impl Shared {
                 Ok(body) => body.into_response(),
                 Err(refusal) => self.refuse(refusal),
             },
-            Ok(Command::Send { id, offset }) => match self.carriers.find(&id, origin.as_ref()) {
-                Ok(carrier) => {
-                    let sent = carrier.send(offset, body).await;
-                    self.settle(&carrier, sent.map(|()| StatusCode::NO_CONTENT))
-                }
-                Err(status) => status.into_response(),
-            },
-            Ok(Command::Receive { id, offset }) => match self.carriers.find(&id, origin.as_ref()) {
-                Ok(carrier) => {
-                    let received = carrier.receive(offset).await;
-                    self.settle(&carrier, received.map(Body::from))
-                }
-                Err(status) => status.into_response(),
-            },
-            Err(why) => plain(StatusCode::BAD_REQUEST, why),
+            Ok(Command::Send { id, offset }) => {
+                let sent = self.carriers.send(&id, origin.as_ref(), offset, body).await;
+                self.answer_request(sent.map(|()| StatusCode::NO_CONTENT))
+            }
+            Ok(Command::Receive { id, offset }) => {
+                let received = self.carriers.receive(&id, origin.as_ref(), offset).await;
+                self.answer_request(received.map(Body::from))
+            }
+            Err(why) => self.refuse_request(StatusCode::BAD_REQUEST, why),
         };
         allow_origin(unstored(response), origin.as_ref())
+    }
+
+    fn answer_request(&self, answer: Result<impl IntoResponse, StatusCode>) -> Response {
+        match answer {
+            Ok(answer) => answer.into_response(),
+            Err(status) => self.refuse_request(status, status.canonical_reason().unwrap_or_default()),
+        }
+    }
+
+    /// Counts the refusal of a request that opens no carrier. A page that comes too late does no wrong, and a flood of these must
+    /// not become one of log lines.
+    fn refuse_request(&self, status: StatusCode, why: &str) -> Response {
+        debug!(%status, "a request of an HTTP carrier is refused: {why}");
+        self.multiplexer.stats.http_refused(status.as_u16());
+        plain(status, why)
     }
 
     /// Opens a carrier. Returns the body of the answer.
@@ -100,6 +110,12 @@ impl Shared {
         mut parts: Parts,
     ) -> Result<Body, Refusal> {
         self.check_depth(&parts)?;
+        let serving = parts.extensions.get::<Serving>();
+        if serving.is_some_and(|serving| serving.shutdown.is_cancelled()) {
+            // A server that stops accepts no connections, and waits for those that it has.
+            return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the server is shutting down"));
+        }
+        let awaited = serving.map(|serving| serving.links.token());
         let most = self.multiplexer.limits.max_links + RESUMING;
         if self.carriers.len() >= most {
             return Err(Refusal::beyond("max_links", format!("there are {most} carriers already")));
@@ -110,12 +126,9 @@ impl Shared {
         let left = CancellationToken::new();
         let tunnel = Tunnel::new(near, left.clone());
         self.admit(parts, ready(Ok(Connection::Http(tunnel))))?;
-        let carrier = Arc::new(Carrier::new(id, kind, origin, far));
-        self.carriers.add(&carrier);
-        Ok(match kind {
-            Kind::Stream => self.carriers.stream(carrier, left),
-            Kind::Poll => self.carriers.poll(carrier),
-        })
+        let counted = self.multiplexer.stats.count_carrier(kind == Kind::Stream);
+        let carrier = Arc::new(Carrier::new(id, kind, origin, far, counted));
+        Ok(self.carriers.open(carrier, Ends { left, awaited }))
     }
 
     /// Removes the headers by which proxies name users, unless a trusted proxy has sent the request: a page can write them in
@@ -129,20 +142,6 @@ impl Shared {
             parts.headers.keys().filter(|name| inherited.is_by_proxy(name)).cloned().collect();
         for name in claims {
             parts.headers.remove(name);
-        }
-    }
-
-    /// Ends a carrier that cannot be used any more, and returns the answer.
-    fn settle(&self, carrier: &Carrier, answer: Result<impl IntoResponse, StatusCode>) -> Response {
-        match answer {
-            Ok(answer) => answer.into_response(),
-            Err(status) => {
-                debug!(%status, "a request of an HTTP carrier is refused");
-                if matches!(status, StatusCode::GONE | StatusCode::REQUEST_TIMEOUT) {
-                    self.carriers.end(carrier);
-                }
-                status.into_response()
-            }
         }
     }
 }
