@@ -12,7 +12,10 @@ use common::upstream::pass;
 use common::{PATIENCE, Server};
 use futures_util::{StreamExt, stream};
 use manysocket_server::{Limits, Multiplexer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 /// A ping as a client sends it.
 fn ping(payload: &str) -> Vec<u8> {
@@ -241,7 +244,7 @@ async fn a_request_that_breaks_can_be_sent_again() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, again).await.expect("in time");
+    timeout(PATIENCE, again).await.expect("in time");
     polls.hear("rest").await;
 }
 
@@ -299,10 +302,7 @@ async fn the_newest_request_gets_the_answer() {
     let mut newer = receive();
     // Whichever came first.
     let (first, mut rest) =
-        match tokio::time::timeout(PATIENCE, futures_util::future::select(older, &mut newer))
-            .await
-            .expect("in time")
-        {
+        match timeout(PATIENCE, futures_util::future::select(older, &mut newer)).await.expect("in time") {
             futures_util::future::Either::Left((first, _)) => (first, newer),
             futures_util::future::Either::Right((first, older)) => (first, older),
         };
@@ -344,6 +344,39 @@ async fn a_stream_has_no_polls_and_ends_with_its_reader() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, ending).await.expect("in time");
+    timeout(PATIENCE, ending).await.expect("in time");
     assert_eq!((server.stats.links(), server.stats.memory()), (0, 0));
+}
+
+/// As nginx does unless it is told otherwise.
+#[tokio::test]
+async fn a_proxy_that_speaks_http_1_0_passes_streams_on() {
+    let server = server().await;
+    let address = server.address;
+    let head = |command: &str, length: usize| {
+        format!(
+            "POST /multiplexer HTTP/1.0\r\nhost: {address}\r\norigin: http://{address}\r\n\
+             {CARRIER}: {command}\r\ncontent-length: {length}\r\n\r\n"
+        )
+    };
+    let mut stream = TcpStream::connect(address).await.expect("a connection");
+    stream.write_all(head("stream", 0).as_bytes()).await.expect("a server");
+    let mut answer = Vec::new();
+    let id = loop {
+        answer.push(timeout(PATIENCE, stream.read_u8()).await.expect("in time").expect("an answer"));
+        let text = String::from_utf8_lossy(&answer);
+        match text.split_once("\r\n\r\n") {
+            Some((_, id)) if id.len() == 32 => break id.to_owned(),
+            _ => {}
+        }
+    };
+    let mut sending = TcpStream::connect(address).await.expect("a connection");
+    let bytes = [head(&format!("send {id} 0"), ping("one").len()).into_bytes(), ping("one")].concat();
+    sending.write_all(&bytes).await.expect("a server");
+    let mut sent = String::new();
+    timeout(PATIENCE, sending.read_to_string(&mut sent)).await.expect("in time").expect("an answer");
+    assert!(sent.starts_with("HTTP/1.0 204"), "{sent}");
+    while !answer.ends_with(&pong("one")) {
+        answer.push(timeout(PATIENCE, stream.read_u8()).await.expect("in time").expect("an answer"));
+    }
 }

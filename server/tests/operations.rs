@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use common::binary::Binary;
+use common::http::Requests;
 use common::{Link, PATIENCE, dial, get};
 use manysocket_protocol::{Event, Message, SUBPROTOCOL};
 
@@ -79,6 +80,29 @@ async fn figures_tell_what_is_open_and_what_has_been_done() {
     assert_eq!(figure(&figures, "manysocket_links"), 0.0);
     let public = get(binary.server.address, "/metrics").await;
     assert!(public.starts_with("HTTP/1.1 404"), "they are not for everybody: {public}");
+}
+
+#[tokio::test]
+async fn http_carriers_are_counted_by_kind_and_their_refusals_by_status() {
+    let (binary, address) = monitored(&[]).await;
+    let requests = Requests::new(&binary.server);
+    let (id, stream) = requests.open("stream").await.expect("a carrier");
+    requests.open("poll").await.expect("a carrier");
+    assert_eq!(requests.send(&"0".repeat(32), 0, vec![]).await, 410);
+    assert_eq!(requests.send(&id, 1, vec![]).await, 409);
+    let figures = get(address, "/metrics").await;
+    for (name, expected) in [
+        ("manysocket_links", 2.0),
+        ("manysocket_http_streams", 1.0),
+        ("manysocket_http_polls", 1.0),
+        ("manysocket_http_refused_total{status=\"409\"}", 1.0),
+        ("manysocket_http_refused_total{status=\"410\"}", 1.0),
+    ] {
+        assert_eq!(figure(&figures, name), expected, "{name}:\n{figures}");
+    }
+    drop(stream);
+    let figures = until(address, "manysocket_http_streams", 0.0).await;
+    assert_eq!(figure(&figures, "manysocket_http_polls"), 1.0);
 }
 
 #[tokio::test]

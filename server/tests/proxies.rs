@@ -6,6 +6,7 @@ mod common;
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ws::Message as WsMessage;
@@ -14,6 +15,7 @@ use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use axum::routing::any;
 use axum::{Extension, Router};
+use common::http::{self, Requests};
 use common::program::{self, free_address, is_installed};
 use common::tls::{Files, Link, dial};
 use common::{PATIENCE, Server};
@@ -34,7 +36,7 @@ const PING_INTERVAL: u64 = 800;
 
 struct Proxy {
     address: SocketAddr,
-    files: Files,
+    files: Arc<Files>,
     _process: Child,
 }
 
@@ -45,7 +47,7 @@ impl Proxy {
             return None;
         }
         let address = free_address();
-        let files = Files::new();
+        let files = Arc::new(Files::new());
         let (certificate, key) = (files.path("cert.pem"), files.path("key.pem"));
         let both = [&certificate, &key].map(|path| std::fs::read_to_string(path).expect("a file")).concat();
         std::fs::write(files.path("site.pem"), both).expect("a file");
@@ -104,6 +106,18 @@ impl Proxy {
         let mut line = vec![0; "HTTP/1.1 101".len()];
         stream.read_exact(&mut line).await.expect("an answer");
         String::from_utf8(line).expect("ASCII").split_off("HTTP/1.1 ".len())
+    }
+
+    /// A link over an HTTP carrier.
+    async fn link_over(&self, kind: &str, path: &str) -> common::Link {
+        let mut endpoint = Endpoint::new(Side::Client, Settings::default(), 0);
+        endpoint.open(path, "").expect("below the limit");
+        let query = format!("{HANDSHAKE_PARAMETER}={}", endpoint.handshake());
+        let requests = Requests::behind(self.address, &self.files).query(&query);
+        let wire = http::carry_over(requests, kind).await.expect("a link");
+        let mut link = common::Link { wire, endpoint };
+        assert!(matches!(link.news().await, Event::Accepted { .. }));
+        link
     }
 
     async fn native(&self, path: &str) -> common::tls::Wire {
@@ -178,6 +192,28 @@ async fn behind(program: &str) {
     link.assert_echo("still here").await;
     let ended = timeout(PATIENCE, native.next()).await.expect("the proxy has cut it");
     assert!(!matches!(ended, Some(Ok(ts::Message::Text(_) | ts::Message::Binary(_)))), "{ended:?}");
+}
+
+/// Over requests, too, messages pass at once, large ones as well, and silence ends nothing.
+async fn carriers_behind(program: &str) {
+    let server = start().await;
+    let Some(proxy) = Proxy::start(program, &server).await else { return };
+    for kind in http::KINDS {
+        let mut link = proxy.link_over(kind, "/who").await;
+        let message = Message::text("127.0.0.1 https, 127.0.0.1 https");
+        assert_eq!(link.news().await, Event::Message { channel: 1, message });
+        for text in ["small", &"large ".repeat(50_000)] {
+            link.assert_echo(1, text).await;
+            link.endpoint.consumed(1, 1, text.len() as u32);
+        }
+        let silent = timeout(SILENCE * 2, link.news()).await;
+        silent.expect_err("the link has nothing to tell, and lives");
+        link.assert_echo(1, "still here").await;
+    }
+    for origin in [format!("http://localhost:{}", proxy.address.port()), "https://evil.example".into()] {
+        let requests = Requests::behind(proxy.address, &proxy.files).with(&[("origin", &origin)]);
+        assert_eq!(requests.open("poll").await.err(), Some(403), "{origin}");
+    }
 }
 
 /// Sends the path that a request has here.
@@ -261,4 +297,14 @@ async fn behind_nginx() {
 #[tokio::test]
 async fn behind_haproxy() {
     behind("haproxy").await;
+}
+
+#[tokio::test]
+async fn http_carriers_behind_nginx() {
+    carriers_behind("nginx").await;
+}
+
+#[tokio::test]
+async fn http_carriers_behind_haproxy() {
+    carriers_behind("haproxy").await;
 }

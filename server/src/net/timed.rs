@@ -166,11 +166,7 @@ impl<S> Timed<S> {
     }
 
     /// Fails a write once the client has taken nothing for too long. Upgraded connections have rules of their own.
-    fn limit_stall(
-        &mut self,
-        written: Poll<io::Result<usize>>,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<usize>> {
+    fn limit_stall<T>(&mut self, written: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         if written.is_ready() || self.requests.phase().1 == Phase::Upgraded {
             self.stalled = None;
             return written;
@@ -234,7 +230,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Timed<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        // TLS takes 64 KiB before a write has no room.
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.limit_stall(flushed, cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,11 +1,12 @@
 //! HTTP carriers as a client has them (docs/protocol.md §3.3): single requests, and a whole link over them.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::body::{Body, BodyDataStream, Bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use futures_util::StreamExt;
-use hyper::client::conn::http1::SendRequest;
+use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use manysocket_protocol::{Endpoint, HANDSHAKE_PARAMETER, Settings, Side};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,6 +16,7 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
+use crate::common::tls::Files;
 use crate::common::{Link, PATIENCE, Server, Wire};
 
 /// The header that says what a request does.
@@ -72,6 +74,8 @@ impl Answer {
 #[derive(Clone)]
 pub(crate) struct Requests {
     address: SocketAddr,
+    /// The certificate of a proxy in front.
+    tls: Option<Arc<Files>>,
     path: String,
     headers: Vec<(&'static str, String)>,
 }
@@ -80,7 +84,14 @@ impl Requests {
     pub(crate) fn new(server: &Server) -> Self {
         let origin = format!("http://{}", server.address);
         let headers = vec![("host", server.address.to_string()), ("origin", origin)];
-        Self { address: server.address, path: "/multiplexer".into(), headers }
+        Self { address: server.address, tls: None, path: "/multiplexer".into(), headers }
+    }
+
+    /// Requests to a proxy that ends TLS.
+    pub(crate) fn behind(proxy: SocketAddr, files: &Arc<Files>) -> Self {
+        let host = format!("localhost:{}", proxy.port());
+        let headers = vec![("origin", format!("https://{host}")), ("host", host)];
+        Self { address: proxy, tls: Some(Arc::clone(files)), path: "/multiplexer".into(), headers }
     }
 
     /// The same with a query.
@@ -105,10 +116,15 @@ impl Requests {
     }
 
     pub(crate) async fn connect(&self) -> SendRequest<Body> {
+        if let Some(files) = &self.tls {
+            let stream = files.connect(self.address).await.expect("TLS");
+            let (sender, connection) = handshake(TokioIo::new(stream)).await.expect("a connection");
+            tokio::spawn(connection);
+            return sender;
+        }
         let stream = TcpStream::connect(self.address).await.expect("a connection");
         stream.set_nodelay(true).expect("an open connection");
-        let (sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("a connection");
+        let (sender, connection) = handshake(TokioIo::new(stream)).await.expect("a connection");
         tokio::spawn(connection);
         sender
     }
@@ -176,7 +192,11 @@ pub(crate) async fn carry(
     query: &str,
     headers: &[(&'static str, &str)],
 ) -> Result<Wire, u16> {
-    let requests = Requests::new(server).query(query).with(headers);
+    carry_over(Requests::new(server).query(query).with(headers), kind).await
+}
+
+/// The same with requests of one's choice.
+pub(crate) async fn carry_over(requests: Requests, kind: &str) -> Result<Wire, u16> {
     let (id, answer) = requests.open(kind).await?;
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let near = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("a connection");
