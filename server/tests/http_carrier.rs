@@ -183,7 +183,8 @@ async fn a_silent_client_is_pinged_and_given_up() {
             all
         });
         until(|| server.stats.channels() == 1).await;
-        for _ in 0..6 {
+        // Two intervals and 10 s, and the time for the answer to the Close.
+        for _ in 0..8 {
             pass(10).await;
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

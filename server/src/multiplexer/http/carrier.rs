@@ -145,3 +145,146 @@ impl Carrier {
         self.tunnel.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::Arc;
+
+    use futures_util::stream;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::link::resumptions::new_token;
+    use crate::metrics::stats::Stats;
+
+    /// Random numbers that a seed determines (xorshift).
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, end: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 % end as u64) as usize
+        }
+    }
+
+    fn carrier(limit: usize) -> (Arc<Carrier>, Duplex) {
+        let (near, far) = Duplex::pair(limit);
+        let counted = Stats::default().count_carrier(false);
+        let id = new_token().expect("random numbers");
+        (Arc::new(Carrier::new(id, Kind::Poll, None, far, counted)), near)
+    }
+
+    /// The bytes of the client and the server: each is known by its place.
+    fn bytes(range: std::ops::Range<usize>) -> Vec<u8> {
+        range.map(|at| (at * 31 / 7) as u8).collect()
+    }
+
+    /// A body in parts, which may break before its end.
+    fn body(content: &[u8], random: &mut Random) -> Body {
+        let mut parts: Vec<Result<Vec<u8>, &str>> = Vec::new();
+        let mut rest = content;
+        while !rest.is_empty() {
+            let (part, more) = rest.split_at(1 + random.below(rest.len()));
+            parts.push(Ok(part.to_vec()));
+            rest = more;
+        }
+        if random.below(3) == 0 {
+            parts.truncate(random.below(parts.len() + 1));
+            parts.push(Err("broken"));
+        }
+        Body::from_stream(stream::iter(parts))
+    }
+
+    /// Sends all bytes, in requests that overlap, break, are repeated and come too early.
+    async fn send_all(carrier: &Carrier, total: usize, mut random: Random) {
+        let mut confirmed = 0;
+        while confirmed < total {
+            // The client may not know that more has arrived.
+            let start = confirmed - random.below(confirmed.min(40) + 1);
+            let end = (start + random.below(100)).min(total);
+            match carrier.send(start as u64, body(&bytes(start..end), &mut random)).await {
+                Ok(()) => confirmed = confirmed.max(end),
+                Err(status) => assert_eq!(status, StatusCode::BAD_REQUEST),
+            }
+            let known = *carrier.received.try_lock().expect("no request is under way") as usize;
+            assert!(known >= confirmed);
+            let gap = body(&[0; 9], &mut random);
+            assert_eq!(carrier.send(known as u64 + 1, gap).await, Err(StatusCode::CONFLICT));
+        }
+    }
+
+    /// Receives all bytes. Some answers are lost, and some requests are given up or displaced by others.
+    async fn receive_all(carrier: &Carrier, total: usize, mut random: Random) -> Vec<u8> {
+        let mut all = Vec::new();
+        while all.len() < total {
+            let at = all.len() as u64;
+            match random.below(5) {
+                0 => drop(carrier.receive(at).await),
+                1 => {
+                    let (first, second) = tokio::join!(carrier.receive(at), carrier.receive(at));
+                    assert!(first == Err(StatusCode::CONFLICT) || first == second, "{first:?} {second:?}");
+                }
+                2 => {
+                    let given_up = timeout(Duration::from_millis(1), carrier.receive(at)).await;
+                    drop(given_up);
+                }
+                _ => all.extend_from_slice(&carrier.receive(at).await.expect("an answer")),
+            }
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn each_byte_passes_once_whatever_happens_to_requests() {
+        const TOTAL: usize = 3_000;
+        for seed in 1..=50_u64 {
+            let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let (carrier, near) = carrier(1 + random.below(200));
+            let (mut reader, mut writer) = tokio::io::split(near);
+            let writing = async {
+                let mut at = 0;
+                while at < TOTAL {
+                    let end = (at + 1 + random.below(300)).min(TOTAL);
+                    writer.write_all(&bytes(at..end)).await.expect("a reader");
+                    at = end;
+                    tokio::task::yield_now().await;
+                }
+            };
+            let reading = async {
+                let mut all = vec![0; TOTAL];
+                reader.read_exact(&mut all).await.expect("a writer");
+                all
+            };
+            let (seeds, others) = (Random(seed), Random(seed ^ 0xffff));
+            let (_, arrived, (), received) = tokio::join!(
+                writing,
+                reading,
+                send_all(&carrier, TOTAL, seeds),
+                receive_all(&carrier, TOTAL, others)
+            );
+            assert!(arrived == bytes(0..TOTAL), "seed {seed}");
+            assert!(received == bytes(0..TOTAL), "seed {seed}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_carrier_that_ends_ends_its_requests() {
+        let (carrier, near) = carrier(4);
+        let never = Body::from_stream(stream::pending::<Result<Vec<u8>, Infallible>>());
+        let full = Body::from("more than there is room for");
+        for body in [never, full] {
+            let (carrier, _near) = self::carrier(4);
+            let (sent, received, ()) = tokio::join!(carrier.send(0, body), carrier.receive(0), async {
+                tokio::task::yield_now().await;
+                carrier.end();
+            });
+            assert_eq!((sent, received), (Err(StatusCode::GONE), Err(StatusCode::GONE)));
+        }
+        drop(near);
+        assert_eq!(carrier.receive(0).await, Err(StatusCode::GONE));
+        assert_eq!(carrier.send(0, Body::from("x")).await, Err(StatusCode::GONE));
+    }
+}
