@@ -260,28 +260,34 @@ async fn resumable(server: &Server, carrier: &str) -> (Link, u32) {
 }
 
 #[tokio::test]
-async fn a_link_changes_its_carrier_in_mid_traffic_and_loses_nothing() {
-    const MESSAGES: usize = 600;
+async fn a_link_changes_its_carrier_a_hundred_times_in_mid_traffic_and_loses_nothing() {
+    const CHANGES: usize = 100;
+    /// Messages between two changes, and messages under way.
+    const EVERY: usize = 15;
+    const UNDER_WAY: usize = 20;
     let server = Server::start(app()).await;
     let (mut link, channel) = resumable(&server, "websocket").await;
-    let text = |n: usize| format!("{n} {}", "x".repeat(n % 5 * 1000));
-    let carriers = ["stream", "poll", "websocket", "poll", "stream", "websocket"];
+    let text = |n: usize| format!("{n} {}", "x".repeat([10, 3_000, 70_000][n % 41 % 3]));
+    let carriers = ["stream", "poll", "websocket", "poll", "stream", "stream", "poll", "poll", "websocket"];
     let (mut sent, mut echoed) = (0, 0);
-    while echoed < MESSAGES {
+    while echoed < CHANGES * EVERY {
         // Always some under way, in both directions, when the connection changes.
-        while sent < MESSAGES && sent < echoed + 20 {
+        while sent < CHANGES * EVERY && sent < echoed + UNDER_WAY {
             link.endpoint.send(channel, Message::text(text(sent)));
             sent += 1;
         }
         let event = link.news().await;
-        assert_eq!(event, Event::Message { channel, message: Message::text(text(echoed)) });
+        assert!(
+            event == Event::Message { channel, message: Message::text(text(echoed)) },
+            "message {echoed}"
+        );
         link.endpoint.consumed(channel, 1, text(echoed).len() as u32);
         echoed += 1;
-        if echoed % 50 == 25 {
-            resumed(&server, &mut link, carriers[echoed / 50 % carriers.len()]).await;
+        if echoed % EVERY == 7 {
+            resumed(&server, &mut link, carriers[echoed / EVERY % carriers.len()]).await;
         }
     }
-    assert_eq!(server.stats.totals().links_resumed, (MESSAGES / 50) as u64);
+    assert_eq!(server.stats.totals().links_resumed, CHANGES as u64);
     assert_eq!((server.stats.links(), server.stats.totals().links_opened), (1, 1));
 }
 

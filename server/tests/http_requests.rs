@@ -10,11 +10,12 @@ use axum::body::{Body, Bytes};
 use common::http::{CARRIER, KINDS, Requests, frame};
 use common::upstream::pass;
 use common::{PATIENCE, Server};
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, future, stream};
 use manysocket_server::{Limits, Multiplexer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 /// A ping as a client sends it.
@@ -290,38 +291,35 @@ async fn an_answer_is_kept_until_it_is_confirmed() {
     assert_eq!(polls.requests.receive(&polls.id, at).await, Err(409), "that was confirmed");
 }
 
-#[tokio::test]
-async fn the_newest_request_gets_the_answer() {
-    let server = server().await;
-    let mut polls = Polls::open(Requests::new(&server)).await;
+/// A request to receive that is under way: it has displaced another one.
+async fn waiting(polls: &Polls) -> JoinHandle<Result<Vec<u8>, u16>> {
     let receive = || {
         let (requests, id, received) = (polls.requests.clone(), polls.id.clone(), polls.received);
         tokio::spawn(async move { requests.receive(&id, received).await })
     };
-    let older = receive();
-    let mut newer = receive();
     // Whichever came first.
-    let (first, mut rest) =
-        match timeout(PATIENCE, futures_util::future::select(older, &mut newer)).await.expect("in time") {
-            futures_util::future::Either::Left((first, _)) => (first, newer),
-            futures_util::future::Either::Right((first, older)) => (first, older),
-        };
-    assert_eq!(first.expect("no panic"), Err(409));
+    let displaced = timeout(PATIENCE, future::select(receive(), receive())).await.expect("in time");
+    let (displaced, other) = displaced.factor_first();
+    assert_eq!(displaced.expect("no panic"), Err(409));
+    other.into_inner()
+}
+
+#[tokio::test]
+async fn the_newest_request_gets_the_answer() {
+    let server = server().await;
+    let polls = Polls::open(Requests::new(&server)).await;
+    let waiting = waiting(&polls).await;
     // One of no use changes nothing.
     assert_eq!(polls.requests.receive(&polls.id, polls.received + 1).await, Err(409));
     assert_eq!(polls.send(polls.sent, ping("now")).await, 204);
-    assert_eq!((&mut rest).await.expect("no panic"), Ok(pong("now")));
-    polls.received += pong("now").len() as u64;
+    assert_eq!(waiting.await.expect("no panic"), Ok(pong("now")));
 }
 
 #[tokio::test]
 async fn a_poll_waits_and_then_has_nothing() {
     let server = server().await;
     let mut polls = Polls::open(Requests::new(&server)).await;
-    let (requests, id, received) = (polls.requests.clone(), polls.id.clone(), polls.received);
-    let waiting = tokio::spawn(async move { requests.receive(&id, received).await });
-    // Once it is under way, another one has nothing to do.
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    let waiting = waiting(&polls).await;
     pass(26).await;
     assert_eq!(waiting.await.expect("no panic"), Ok(vec![]));
     polls.say("still here").await;

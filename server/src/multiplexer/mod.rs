@@ -47,7 +47,7 @@ const RESUME_TIMEOUT: Duration = Duration::from_secs(30);
 const RESUMING: usize = 1024;
 
 /// Carries any number of WebSockets over one connection. It wraps an application, and answers virtual opens through
-/// it.
+/// it. Where no WebSocket gets through, HTTP requests to its path carry a link.
 ///
 /// ```
 /// use axum::{Router, routing::get};
@@ -150,7 +150,8 @@ impl Multiplexer {
 
     /// Adds headers that virtual opens inherit from the handshake of their link, such as one by which a proxy names the user.
     ///
-    /// A page cannot set headers of a WebSocket handshake, so the values are those of the proxies in front. Virtual opens
+    /// A page cannot set headers of a WebSocket handshake, so the values are those of the proxies in front. It can set them on
+    /// the requests of a link over HTTP; there they count from [trusted proxies](Self::trust_forwarded) only. Virtual opens
     /// inherit the well-known headers without this setting: cookies, identities (`X-User`, `Remote-User`,
     /// `X-Auth-Request-Email` …), addresses of clients and traces. [`Gateway`](crate::Gateway)s pass these and the added
     /// ones to upstreams.
