@@ -154,10 +154,20 @@ impl Link {
         }
     }
 
+    /// The answer to an open. A page fetches cookies that come before it.
+    async fn answer(&mut self) -> Event {
+        loop {
+            match self.news().await {
+                Event::Cookies { .. } => {}
+                event => return event,
+            }
+        }
+    }
+
     /// Opens a channel and waits until it is accepted.
     pub(crate) async fn open(&mut self, path: &str) -> u32 {
         let channel = self.endpoint.open(path, "").expect("below the limit");
-        let event = self.news().await;
+        let event = self.answer().await;
         assert!(matches!(event, Event::Accepted { .. }), "{event:?}");
         channel
     }
@@ -219,7 +229,7 @@ impl Socket {
             endpoint.open(path, protocols);
         })
         .await?;
-        match link.news().await {
+        match link.answer().await {
             Event::Accepted { channel, protocol } => Ok((Self::Virtual(Box::new(link), channel), protocol)),
             Event::Refused { status, .. } => Err(status),
             other => panic!("{other:?}"),
