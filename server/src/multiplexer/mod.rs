@@ -126,7 +126,7 @@ impl Multiplexer {
     /// `Forwarded` (RFC 7239). By default the server ignores these headers.
     ///
     /// The server compares the origins of its own pages with the scheme and host that a trusted proxy names; handlers
-    /// read all forwarding data from [`Forwarded`]. The proxy must replace or append to these headers, and must not
+    /// read all forwarding data from [`Forwarded`](crate::Forwarded). The proxy must replace or append to these headers, and must not
     /// forward the clients' values.
     ///
     /// The server must know the address of the peer. [`serve`](crate::serve()) provides it; with [`axum::serve()`] the
