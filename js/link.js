@@ -6,7 +6,7 @@ import { core, onTrap } from "./core.js";
 import { deliverLater, enqueue, receiveFrom } from "./delivery.js";
 import { links, report } from "./glue.js";
 import { heedSigns } from "./signs.js";
-import { outside } from "./timers.js";
+import { after, outside } from "./timers.js";
 import { utf8Length } from "./utf8.js";
 
 export const SUBPROTOCOL = "manysocket.v1";
@@ -19,6 +19,8 @@ const RULES = "https://github.com/manysocket/manysocket/blob/main/docs/protocol.
  * make the page wait twice.
  */
 const REFUSED_WITHIN = 10_000;
+/** Milliseconds after which a WebSocket that has not opened may never do so, and HTTP is tried beside it. */
+const OPENS_WITHIN = 2000;
 /** Close codes of docs/protocol.md §8.1: of a connection that the page gives up, and of one that resumes no link. */
 const ABANDONED = 4003;
 const NOT_RESUMED = 4404;
@@ -66,7 +68,7 @@ export class Link {
   /**
    * Dials at the end of this task: what is opened until then rides in the handshake.
    * @param {string} url
-   * @param {object} options `WebSocket`, the native class; `idleTimeout`; `onopen`; `onclose`; `fallback`, null or what
+   * @param {object} options `WebSocket`, the native class; `carriers`, names of what may carry it; `oncarrier`; `idleTimeout`; `onopen`; `onclose`; `fallback`, null or what
    *   takes over the channels of a handshake that failed; `renew`, whether a refused
    *   channel goes on over another link; `ask`, null or a function that returns the URL of a further connection; `onsilent`, for a link that may be dead; `reopen`, which opens a channel over another link
    */
@@ -81,6 +83,11 @@ export class Link {
 
   get readyState() {
     return this.physical?.readyState ?? CONNECTING;
+  }
+
+  /** What carries it: "websocket", "http-stream" or "http-poll"; null while nothing does. */
+  get carrier() {
+    return this.readyState === OPEN ? (this.physical.carrier ?? "websocket") : null;
   }
 
   /** Channels that have not ended. */
@@ -172,6 +179,7 @@ export class Link {
 
   /** @param {boolean} isSecond whether it is tried again, without the first batch in the URL (docs/protocol.md §3) */
   #connect(url, isSecond) {
+    if (this.#maySpeakHttp && (!this.#options.carriers.includes("websocket") || isBlocked(this.#url))) return this.#connectOverHttp(url, null);
     let physical;
     try {
       physical = outside(() => new this.#options.WebSocket(url, SUBPROTOCOL));
@@ -181,17 +189,46 @@ export class Link {
       this.#options.fallback = null;
       return this.#lost(ABNORMAL, true);
     }
+    this.#dialled(physical, url, isSecond);
+    if (this.#maySpeakHttp) after(OPENS_WITHIN, () => this.physical === physical && physical.readyState === CONNECTING && this.#connectOverHttp(url, physical));
+  }
+
+  get #maySpeakHttp() {
+    return this.#options.carriers.includes("http");
+  }
+
+  /** @param {WebSocket | null} rival one that may yet open, and is faster then */
+  async #connectOverHttp(url, rival) {
+    this.physical = rival;
+    const dial = ({ HttpSocket }) => outside(() => new HttpSocket(this.#isInterrupted ? url : this.#url, SUBPROTOCOL, rival, after));
+    const physical = await import("./http/socket.js").then(dial, report);
+    // The link may have ended meanwhile, or the other one has opened or failed.
+    if (this.#core === GONE || this.physical !== rival || this.readyState !== CONNECTING) physical?.close();
+    else if (physical) this.#dialled(physical, url, true);
+    else if (rival === null) this.#dropped(null, ABNORMAL, true);
+  }
+
+  #dialled(physical, url, isSecond) {
     physical.binaryType = "arraybuffer";
-    outside(() => this.#listen(physical, isSecond));
     this.physical = physical;
+    outside(() => this.#listen(physical, url, isSecond));
     if (this.#ending !== null) this.end(...this.#ending);
   }
 
-  #listen(physical, isSecond) {
+  #listen(physical, url, isSecond) {
     const since = performance.now();
     let mayDialAgain = !isSecond;
     physical.addEventListener("open", () => {
-      if (this.physical !== physical) return;
+      if (this.physical !== physical) {
+        // It was faster than HTTP.
+        if (this.physical?.rival !== physical) return;
+        this.physical.close();
+        this.physical = physical;
+      }
+      if (physical.carrier) {
+        this.#options.oncarrier();
+        physical.seekWebSocket(this.#options, () => this.#abandon() && core.handleTimeout(this.#core));
+      }
       // Firefox opens a socket whose server chose no subprotocol.
       if (physical.protocol !== SUBPROTOCOL) return this.giveUp(`the server does not speak ${SUBPROTOCOL}`);
       mayDialAgain = false;
@@ -204,8 +241,11 @@ export class Link {
     });
     // Not at `close`: where a Content Security Policy forbids the connection, Chromium fires none.
     physical.addEventListener("error", () => {
+      if (this.physical !== physical) return;
+      const mayGoOn = physical.protocol === "" && this.#ending === null;
       // A proxy may refuse the length or the form of the query.
-      if (mayDialAgain && this.physical === physical && this.#ending === null && performance.now() - since < REFUSED_WITHIN) this.#connect(this.#url, true);
+      if (mayDialAgain && mayGoOn && performance.now() - since < REFUSED_WITHIN) this.#connect(this.#url, true);
+      else if (mayGoOn && this.#maySpeakHttp && !physical.carrier) this.#connectOverHttp(url, null);
       else this.#dropped(physical, ABNORMAL, true);
     });
     physical.addEventListener("close", (event) => this.#dropped(physical, event, false));
@@ -309,11 +349,16 @@ export class Link {
 
   /** The page goes into the browser's cache, where it may have no connection. `probe` is called when it comes back. */
   park() {
+    if (this.#abandon()) clearTimeout(this.timer);
+  }
+
+  /** Gives the connection up, for another one. Returns whether the link can have one. */
+  #abandon() {
     const { physical } = this;
-    if (physical === null || core.carrierLost(this.#core, 0) === 0) return;
-    clearTimeout(this.timer);
+    if (physical === null || core.carrierLost(this.#core, 0) === 0) return false;
     this.#interrupt();
     physical.close(ABANDONED);
+    return true;
   }
 
   /** The wasm has trapped, and no longer knows this link. */
@@ -327,10 +372,10 @@ export class Link {
 
   /** Ends the link because of what the server did, or did not do. */
   giveUp(reason) {
-    console.error(`manysocket: the link to ${this.physical.url.split("?")[0]} was given up: ${reason}`);
+    console.error(`manysocket: the link to ${this.#url.split("?")[0]} was given up: ${reason}`);
     core.leave(this.#core);
     // 4002: a page may not send 1002, "protocol error", itself.
-    this.physical.close(4002, reason);
+    this.physical?.close(4002, reason);
     // Not at its close event: a browser waits for the answer of a dead server for long.
     this.#lost(ABNORMAL, true);
   }
@@ -423,3 +468,12 @@ function heedOnce() {
 
 /** As much of a server's words as fits a line: a console keeps a thousand, however long. */
 const shown = (text) => ` ${text.slice(0, 123)}`.slice(1);
+
+/** Whether a WebSocket has failed where HTTP did not (http/socket.js). Workers have no storage, and sandboxed frames may not use it. */
+function isBlocked(url) {
+  try {
+    return sessionStorage.getItem(`manysocket ${url.split("?")[0]}`) !== null;
+  } catch {
+    return false;
+  }
+}

@@ -3,7 +3,7 @@
 //
 // The worker's kinds from 0 to 3 are those of the queued events (channel.js).
 
-// From both: the page's `{ url, idleTimeout, resume, lock }`; the worker's `{ version, lock }`, null if it has no WebAssembly. A lock (Web
+// From both: the page's `{ url, idleTimeout, resume, carriers, lock }`; the worker's `{ version, lock }`, null if it has no WebAssembly. A lock (Web
 // Locks) is held as long as its owner lives: to wait for it is the one way to be told of a death.
 export const HELLO = 4;
 
@@ -30,6 +30,7 @@ export const PARK = 12;
 export const SENT = 5;
 /** The handshake failed: the channel is the page's again. */
 export const FALLBACK = 6;
+/** Value: what carries the link. So is that of RESUMED. */
 export const LINK_OPEN = 7;
 /** Value: the fields of the close event. */
 export const LINK_CLOSED = 8;

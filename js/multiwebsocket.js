@@ -67,6 +67,7 @@ class Multiplexer extends EventTarget {
   #Link = Link;
   #shared;
   #resume;
+  #carriers;
   #renewal = new Renewal();
   /** The function that is asked for the headers of each socket. */
   #provide = null;
@@ -79,13 +80,14 @@ class Multiplexer extends EventTarget {
   /**
    * @param {string | URL | (() => string | URL | Promise<string | URL>)} url where the server answers with the `manysocket.v1`
    *   subprotocol, relative to the document's base URL; or a function that is asked for it before each link is dialled
-   * @param {{ idleTimeout?: number, jail?: string, fallback?: boolean, shared?: boolean | string, resume?: boolean }} [options] `idleTimeout`: milliseconds for which
+   * @param {{ idleTimeout?: number, jail?: string, fallback?: boolean, shared?: boolean | string, resume?: boolean, carriers?: ("websocket" | "http")[] }} [options] `idleTimeout`: milliseconds for which
    *   a link without sockets is kept (default 10,000); `jail`: the path below which the server lets virtual sockets reach
    *   (default: the multiplexer's folder, as the server's); `fallback`: whether sockets become native where the multiplexer's
    *   handshake fails, or there is no WebAssembly (default false); `shared`: whether all pages of the origin use one link, or the
-   *   name under which they do (default false); `resume`: whether the link outlives its connections (default true)
+   *   name under which they do (default false); `resume`: whether the link outlives its connections (default true);
+   *   `carriers`: what may carry the link (default: both; a WebSocket is tried first)
    */
-  constructor(url, { idleTimeout = IDLE_TIMEOUT, jail = ".", fallback = false, shared = false, resume = true } = {}) {
+  constructor(url, { idleTimeout = IDLE_TIMEOUT, jail = ".", fallback = false, shared = false, resume = true, carriers = ["websocket", "http"] } = {}) {
     if (arguments.length === 0) {
       throw new TypeError("Failed to construct 'MultiWebSocket': 1 argument required, but only 0 present.");
     }
@@ -107,6 +109,7 @@ class Multiplexer extends EventTarget {
     }
     this.#shared = shared;
     this.#resume = resume;
+    this.#carriers = [...carriers];
     if (shared) {
       const port = import("./port.js").then(({ Port }) => (this.#Link = Port), () => this.#note("no shared link: its code cannot be loaded", TROUBLE));
       this.#loading = Promise.all([starting, port]);
@@ -128,6 +131,11 @@ class Multiplexer extends EventTarget {
   /** The state of the link, with the numbers of `WebSocket.readyState`: 3 while there is none. */
   get readyState() {
     return this.#link?.readyState ?? CLOSED;
+  }
+
+  /** What carries the link: "websocket", "http-stream" or "http-poll"; null while it has no connection. */
+  get carrier() {
+    return this.#link?.carrier ?? null;
   }
 
   /** How many virtual sockets the link carries. */
@@ -268,7 +276,9 @@ class Multiplexer extends EventTarget {
         idleTimeout: this.#idleTimeout,
         shared: this.#shared,
         resume: this.#resume,
+        carriers: this.#carriers,
         ask: this.#ask && (() => this.#freshUrl()),
+        oncarrier: () => this.#note(`the link to ${this.url} goes over HTTP`, `${DOCS}carriers.md`),
         oninterrupted: () => this.dispatchEvent(new Event("interrupted")),
         onresumed: () => this.dispatchEvent(new Event("resumed")),
         onrefused: (channels, why) => {

@@ -35,6 +35,7 @@ export class Port {
   #lastNumber = 0;
   #readyState = CONNECTING;
   #isInterrupted = false;
+  #carrier = null;
   #out = [];
   #moved = [];
   #pending = 0;
@@ -60,7 +61,7 @@ export class Port {
       // Only a secure context has locks and these names, only a window shared workers.
       const lock = crypto.randomUUID();
       const hold = () => {
-        port.postMessage([HELLO, 0, { url, idleTimeout: options.idleTimeout, resume: options.resume, lock }]);
+        port.postMessage([HELLO, 0, { url, idleTimeout: options.idleTimeout, resume: options.resume, carriers: options.carriers, lock }]);
         this.#port = port;
         this.flush();
         return new Promise((release) => (this.#release = release));
@@ -89,6 +90,11 @@ export class Port {
 
   get readyState() {
     return this.#readyState;
+  }
+
+  /** What carries the worker's link (link.js). */
+  get carrier() {
+    return this.#readyState === OPEN ? this.#carrier : null;
   }
 
   /** Channels of this page that have not ended. */
@@ -243,6 +249,7 @@ export class Port {
       navigator.locks.request(value.lock, { signal: this.#watch.signal }, () => this.#lost(ABNORMAL)).catch(() => {});
     } else if (kind === LINK_OPEN && this.#readyState === CONNECTING) {
       this.#readyState = OPEN;
+      this.#carries(value);
       this.#options.onopen();
     } else if (kind === INTERRUPTED && this.#readyState === OPEN) {
       this.#readyState = CONNECTING;
@@ -250,11 +257,17 @@ export class Port {
       this.#options.oninterrupted();
     } else if (kind === RESUMED && this.#isInterrupted) {
       this.#readyState = OPEN;
+      this.#carries(value);
       this.#isInterrupted = false;
       this.#options.onresumed();
     } else if (kind === LINK_CLOSED) {
       this.#ended(value);
     }
+  }
+
+  #carries(carrier) {
+    this.#carrier = carrier;
+    if (carrier !== "websocket") this.#options.oncarrier();
   }
 
   // ---- the end ----

@@ -35,13 +35,16 @@ const isHeld = new Promise((held) => {
   });
 });
 
-function dialled({ url, idleTimeout, resume }) {
+function dialled({ url, idleTimeout, resume, carriers }) {
   if (link === null || link.readyState > OPEN) {
     const dialling = new Link(url, {
       WebSocket,
       idleTimeout,
       resume,
+      carriers,
       ask: null,
+      // Each page says so.
+      oncarrier: () => {},
       onopen: () => pages.forEach((page) => page.linkOpened()),
       oninterrupted: () => link === dialling && pages.forEach((page) => page.tell(INTERRUPTED, 0, null)),
       onresumed: () => link === dialling && pages.forEach((page) => page.linkResumed()),
@@ -212,12 +215,12 @@ class Page {
   linkOpened() {
     if (this.#linkIsOpen) return;
     this.#linkIsOpen = true;
-    this.tell(LINK_OPEN, 0, null);
+    this.tell(LINK_OPEN, 0, link.carrier);
   }
 
   linkResumed() {
     // The page may have come meanwhile.
-    if (this.#linkIsOpen) this.tell(RESUMED, 0, null);
+    if (this.#linkIsOpen) this.tell(RESUMED, 0, link.carrier);
     else this.linkOpened();
   }
 

@@ -38,6 +38,11 @@ export interface MultiWebSocketOptions {
    * link, the first decides. See docs/reconnect.md. Default: true.
    */
   resume?: boolean;
+  /**
+   * What may carry the link. A WebSocket is tried first. If none opens within 2 s, or it fails, HTTP is tried: streamed answers, or short
+   * ones where the network keeps them back. The link returns to a WebSocket once one opens. See docs/carriers.md. Default: both.
+   */
+  carriers?: ("websocket" | "http")[];
 }
 
 /** Events of a {@link MultiWebSocket}: those of its link. */
@@ -104,6 +109,8 @@ export interface MultiWebSocket extends EventTarget {
   readonly url: string;
   /** The state of the link, as in `WebSocket.readyState`; 3 (CLOSED) while there is none. */
   readonly readyState: number;
+  /** What carries the link; null while it has no connection. */
+  readonly carrier: "websocket" | "http-stream" | "http-poll" | null;
   /** The number of this page's virtual sockets on the link that have not ended. */
   readonly size: number;
   /**

@@ -1,16 +1,20 @@
-// A TCP relay in front of a server: it records request lines, refuses some, and can cut or silence connections.
+// A TCP relay in front of a server: it records request lines, refuses some, treats WebSockets as some proxies do, and can cut or silence
+// connections.
 import { once } from "node:events";
 import net from "node:net";
 
 /**
  * Starts a front for a server.
  * @param {string} origin the server's
- * @param {{ refuses?: (target: string) => boolean }} [options] `refuses`: whether the front answers a request with 404 itself
+ * @param {{ refuses?: (target: string) => boolean, websockets?: "pass" | "strip" | "swallow" | number, buffers?: boolean }} [options]
+ *   `refuses`: whether the front answers a request with 404 itself; `websockets`: whether the front lets handshakes pass, removes their
+ *   headers, never answers, or answers with a status; `buffers`: whether it keeps each answer until the server has ended it
  */
-export async function startFront(origin, { refuses = () => false } = {}) {
+export async function startFront(origin, { refuses = () => false, ...options } = {}) {
   const { hostname, port } = new URL(origin);
   const pairs = new Set();
   const targets = [];
+  const network = { websockets: "pass", buffers: false, ...options };
   const listener = net.createServer((client) => {
     const pair = { client, server: null, silent: false };
     pairs.add(pair);
@@ -31,11 +35,21 @@ export async function startFront(origin, { refuses = () => false } = {}) {
       if (refuses(target)) return client.end("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
       // One request for each connection, so that each request line is seen.
       const [first, ...lines] = head.split("\r\n");
-      const upgrades = /^upgrade:/im.test(head);
-      const kept = upgrades ? lines : ["Connection: close", ...lines.filter((line) => !/^connection:/i.test(line))];
+      const asks = /^upgrade:/im.test(head);
+      if (asks && network.websockets === "swallow") return void (pair.silent = true);
+      if (asks && typeof network.websockets === "number") {
+        return client.end(`HTTP/1.1 ${network.websockets} Refused\r\nContent-Length: 0\r\nConnection: close\r\n\r\n`);
+      }
+      const upgrades = asks && network.websockets !== "strip";
+      const kept = upgrades ? lines : ["Connection: close", ...lines.filter((line) => !/^(connection|upgrade):/i.test(line))];
       pair.server = net.connect(Number(port), hostname);
-      pair.server.on("error", end).on("close", end);
-      pair.server.on("data", (answer) => pair.silent || client.write(answer));
+      pair.server.on("error", end);
+      if (network.buffers) {
+        const kept = [];
+        pair.server.on("data", (answer) => kept.push(answer)).on("close", () => pairs.delete(pair) && client.end(Buffer.concat(kept)));
+      } else {
+        pair.server.on("data", (answer) => pair.silent || client.write(answer)).on("close", end);
+      }
       pair.server.write([first, ...kept].join("\r\n"), "latin1");
     });
   });
@@ -44,6 +58,8 @@ export async function startFront(origin, { refuses = () => false } = {}) {
   return {
     /** Its address as an origin. */
     origin: `http://127.0.0.1:${listener.address().port}`,
+    /** What it does to requests from now on: `websockets` and `buffers`. */
+    network,
     /** The targets of all requests, oldest first. */
     targets,
     /** Ends all connections, as a lost network does that both ends notice. */

@@ -1,0 +1,192 @@
+// Networks in which WebSockets do not get through: the link goes over HTTP, and back to a WebSocket once one opens.
+import assert from "node:assert/strict";
+import { after, test } from "node:test";
+import { makeSite, removeSite, runInPage, startBrowser, startFront, startServer, until } from "../harness/index.js";
+
+const site = await makeSite();
+const server = await startServer(site, {});
+const browser = await startBrowser();
+after(async () => {
+  await browser.close();
+  await server.stop();
+  await removeSite(site);
+});
+
+/** Opens a page behind a network, with `M` and functions of the test. */
+async function openPage(t, network, options = {}) {
+  const front = await startFront(server.origin, network);
+  t.after(() => front.stop());
+  const context = await browser.newContext();
+  t.after(() => context.close());
+  const page = await context.newPage();
+  const prepare = async () => {
+    await page.goto(front.origin);
+    await runInPage(page, async (options) => {
+      const { MultiWebSocket } = await import("/pkg/index.js");
+      globalThis.M = new MultiWebSocket("/multiplexer", options);
+      globalThis.events = [];
+      globalThis.open = (url = "/demo/echo", protocols = []) => {
+        const socket = new M.WebSocket(url, protocols);
+        socket.binaryType = "arraybuffer";
+        for (const type of ["open", "error", "close"]) socket.addEventListener(type, ({ code }) => events.push(code === undefined ? type : `${type} ${code}`));
+        return socket;
+      };
+      globalThis.next = (socket, type = "message") => new Promise((resolve) => socket.addEventListener(type, resolve, { once: true }));
+    }, options);
+  };
+  await prepare();
+  return { page, front, prepare };
+}
+
+/** Opens a socket, and has text and binaries of many sizes come back. Returns the carrier, and milliseconds to the first message. */
+const useIt = async () => {
+  const since = performance.now();
+  const socket = open();
+  await next(socket, "open");
+  socket.send("first");
+  const first = (await next(socket)).data;
+  const took = Math.round(performance.now() - since);
+  const wrong = [first === "first" ? null : first];
+  for (const size of [0, 1, 125, 126, 4096, 65_535, 65_536, 300_000, 2_000_000]) {
+    const [text, binary] = ["é".repeat(size / 2), new Uint8Array(size).fill(size)];
+    socket.send(text);
+    socket.send(binary);
+    if ((await next(socket)).data !== text) wrong.push(`text of ${size}`);
+    const { data } = await next(socket);
+    if (data.byteLength !== size || !new Uint8Array(data).every((byte) => byte === size % 256)) wrong.push(`binary of ${size}`);
+  }
+  socket.close(3001, "done");
+  const { code, reason, wasClean } = await next(socket, "close");
+  return { carrier: M.carrier, took, wrong: wrong.filter(Boolean), close: `${code} ${reason} ${wasClean}`, events };
+};
+const used = { wrong: [], close: "3001 done true", events: ["open", "close 3001"] };
+
+for (const [what, network, carrier] of [
+  ["lets WebSockets pass", {}, "websocket"],
+  ["removes their headers", { websockets: "strip" }, "http-stream"],
+  ["answers them with 400", { websockets: 400 }, "http-stream"],
+  ["answers them with 502", { websockets: 502 }, "http-stream"],
+  ["never answers them", { websockets: "swallow" }, "http-stream"],
+  ["removes their headers, and keeps answers until they end", { websockets: "strip", buffers: true }, "http-poll"],
+]) {
+  test(`a network that ${what}`, async (t) => {
+    const { page } = await openPage(t, network);
+    const { took, ...seen } = await runInPage(page, useIt);
+    t.diagnostic(`the first message after ${took} ms`);
+    assert.deepEqual(seen, { carrier, ...used });
+  });
+}
+
+test("shared links, too", async (t) => {
+  const { page } = await openPage(t, { websockets: "strip" }, { shared: true });
+  const { took, ...seen } = await runInPage(page, useIt);
+  assert.deepEqual(seen, { carrier: "http-stream", ...used });
+});
+
+test("refusals, subprotocols and closes by the server are those of a WebSocket", async (t) => {
+  const { page } = await openPage(t, { websockets: "strip" });
+  const seen = await runInPage(page, async () => {
+    const refused = open("/nothing/here");
+    await next(refused, "close");
+    const topic = open("/demo/topics/a");
+    await next(topic, "open");
+    return { events, carrier: M.carrier, size: M.size };
+  });
+  assert.deepEqual(seen, { events: ["error", "close 1006", "open"], carrier: "http-stream", size: 1 });
+});
+
+test("the link returns to a WebSocket once one opens, and its sockets see nothing of it", async (t) => {
+  const { page, front } = await openPage(t, { websockets: "strip" });
+  await runInPage(page, async () => {
+    globalThis.happened = [];
+    for (const type of ["interrupted", "resumed", "close"]) M.addEventListener(type, () => happened.push(type));
+    const socket = open();
+    await next(socket, "open");
+    [globalThis.sent, globalThis.received] = [0, []];
+    socket.onmessage = ({ data }) => received.push(Number(data));
+    globalThis.sending = setInterval(() => socket.send(`${sent++}`), 5);
+  });
+  await until("messages over HTTP", () => runInPage(page, () => M.carrier === "http-stream" && received.length > 10));
+  front.network.websockets = "pass";
+  await until("a WebSocket", () => runInPage(page, () => M.carrier === "websocket"));
+  const count = await runInPage(page, () => received.length);
+  await until("messages over it", () => page.evaluate(`received.length > ${count} + 10`));
+  await runInPage(page, () => clearInterval(sending));
+  await until("the last ones", () => runInPage(page, () => received.length === sent));
+  const seen = await runInPage(page, () => ({ inOrder: received.every((number, n) => number === n), events, happened }));
+  assert.deepEqual(seen, { inOrder: true, events: ["open"], happened: ["interrupted", "resumed"] });
+});
+
+test("a link goes over HTTP when its WebSocket is lost and no other one opens", async (t) => {
+  const { page, front } = await openPage(t, {});
+  await runInPage(page, async () => {
+    globalThis.socket = open();
+    await next(socket, "open");
+  });
+  front.network.websockets = 502;
+  front.cut();
+  const seen = await runInPage(page, async () => {
+    socket.send("after the cut");
+    const { data } = await next(socket);
+    return { data, carrier: M.carrier, events };
+  });
+  assert.deepEqual(seen, { data: "after the cut", carrier: "http-stream", events: ["open"] });
+});
+
+test("a later page of the session dials over HTTP at once, and tries a WebSocket later", async (t) => {
+  const { page, front, prepare } = await openPage(t, { websockets: "swallow" });
+  await runInPage(page, useIt);
+  await prepare();
+  front.targets.length = 0;
+  const { took, ...seen } = await runInPage(page, useIt);
+  t.diagnostic(`the first message after ${took} ms`);
+  assert.deepEqual(seen, { carrier: "http-stream", ...used });
+  assert.ok(front.targets.every((target) => !target.includes("manysocket=")), "no WebSocket is dialled");
+});
+
+test("`carriers` chooses", async (t) => {
+  const { page } = await openPage(t, {}, { carriers: ["http"] });
+  const { took, ...seen } = await runInPage(page, useIt);
+  assert.deepEqual(seen, { carrier: "http-stream", ...used });
+  const { page: other } = await openPage(t, { websockets: 502 }, { carriers: ["websocket"] });
+  const failed = await runInPage(other, async () => {
+    const socket = open();
+    await next(socket, "close");
+    return { events, carrier: M.carrier };
+  });
+  assert.deepEqual(failed, { events: ["error", "close 1006"], carrier: null });
+});
+
+test("where there is neither, sockets fail, and `fallback` makes them native", async (t) => {
+  const nothing = { refuses: (target) => target.startsWith("/multiplexer") };
+  const { page } = await openPage(t, nothing);
+  const failed = await runInPage(page, async () => {
+    const socket = open();
+    await next(socket, "close");
+    return { events, carrier: M.carrier };
+  });
+  assert.deepEqual(failed, { events: ["error", "close 1006"], carrier: null });
+  const { page: other } = await openPage(t, nothing, { fallback: true });
+  assert.deepEqual((await runInPage(other, useIt)).events, used.events);
+});
+
+test("a page that leaves closes its sockets with 1001", async (t) => {
+  const { page } = await openPage(t, { websockets: "strip" });
+  await runInPage(page, async () => {
+    const topic = open("/demo/topics/leaving");
+    await next(topic, "open");
+    addEventListener("pagehide", () => topic.send("last words"));
+  });
+  const listener = await browser.newPage();
+  t.after(() => listener.close());
+  await listener.goto(server.origin);
+  await runInPage(listener, async () => {
+    globalThis.heard = [];
+    const topic = new WebSocket("/demo/topics/leaving");
+    topic.onmessage = ({ data }) => heard.push(data);
+    await new Promise((resolve) => (topic.onopen = resolve));
+  });
+  await page.goto("about:blank");
+  await until("the last words", () => runInPage(listener, () => heard.length > 0));
+  assert.deepEqual(await runInPage(listener, () => heard), ["last words"]);
+});
