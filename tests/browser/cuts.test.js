@@ -48,11 +48,11 @@ function allowances(relay) {
 }
 
 /** In the page: has sockets send until `stop()`; `faults` lists events that native sockets would not see without cuts. */
-const load = async ({ shared, steady, passing }) => {
+const load = async ({ steady, passing, ...options }) => {
   const { MultiWebSocket } = await import("/pkg/index.js");
   globalThis.faults = [];
   globalThis.happened = { open: 0, interrupted: 0, resumed: 0, close: 0 };
-  globalThis.M = new MultiWebSocket("/multiplexer", { shared, idleTimeout: Infinity });
+  globalThis.M = new MultiWebSocket("/multiplexer", { ...options, idleTimeout: Infinity });
   for (const type of Object.keys(happened)) M.addEventListener(type, () => happened[type]++);
 
   const message = (number, n) => {
@@ -137,7 +137,8 @@ async function cutUnderLoad(page, relay, cuts) {
   return runInPage(page, () => ({ faults, happened, ...counts }));
 }
 
-async function check(t, page, relay, metric, cuts, measure = async () => ({})) {
+/** @param {number} share the part of the cuts that hit the link's connection */
+async function check(t, page, relay, metric, cuts, { measure = async () => ({}), share = 1 / 2 } = {}) {
   // Caches are full after this.
   await cutUnderLoad(page, relay, 20);
   const [memory, held] = [await measure(), await metric("memory_bytes")];
@@ -150,7 +151,7 @@ async function check(t, page, relay, metric, cuts, measure = async () => ({})) {
   assert.deepEqual(seen.faults, []);
   assert.deepEqual([seen.happened.open, seen.happened.close], [1, 0], "one link");
   assert.equal(seen.happened.interrupted, seen.happened.resumed);
-  assert.ok(resumed >= cuts / 2, `${resumed} resumptions`);
+  assert.ok(resumed >= cuts * share, `${resumed} resumptions`);
   assert.equal(await metric("links_opened_total"), 1);
   for (const [kind, bytes] of Object.entries(afterwards.memory)) {
     // A message of 1 MiB may still wait for its acknowledgement.
@@ -159,28 +160,62 @@ async function check(t, page, relay, metric, cuts, measure = async () => ({})) {
   assert.ok(afterwards.held - held < 4 << 20, `the server holds ${afterwards.held - held} bytes more`);
 }
 
-for (const shared of [false, true]) {
-  test(`in Chromium, ${shared ? "over the link of a shared worker" : "over a page's own link"}`, async (t) => {
+// Over HTTP, a link has two connections, and one of them is idle at times.
+const OVER_HTTP = 1 / 4;
+
+for (const [what, options, share] of [
+  ["over a page's own link", {}],
+  ["over the link of a shared worker", { shared: true }],
+  ["over HTTP", { carriers: ["http"] }, OVER_HTTP],
+]) {
+  test(`in Chromium, ${what}`, async (t) => {
     const { relay, metric } = await start(t);
     const browser = await startBrowser();
     t.after(() => browser.close());
     const page = await browser.newPage();
     await page.goto(relay.origin);
-    await runInPage(page, load, { shared, steady: STEADY, passing: PASSING });
+    await runInPage(page, load, { ...options, steady: STEADY, passing: PASSING });
     const session = await page.context().newCDPSession(page);
-    await check(t, page, relay, metric, CUTS, async () => {
+    const measure = async () => {
       for (let n = 0; n < 3; n++) await session.send("HeapProfiler.collectGarbage");
       const { usedSize, backingStorageSize } = await session.send("Runtime.getHeapUsage");
       return { heap: usedSize, buffers: backingStorageSize };
-    });
+    };
+    await check(t, page, relay, metric, CUTS, { measure, share });
   });
 }
+
+test("in Chromium, from WebSockets to HTTP and back", async (t) => {
+  const { relay, metric } = await start(t);
+  const browser = await startBrowser();
+  t.after(() => browser.close());
+  const page = await browser.newPage();
+  await page.goto(relay.origin);
+  await runInPage(page, load, { steady: STEADY, passing: PASSING });
+  // Each connection has the other carrier than the one before.
+  await runInPage(page, () => {
+    globalThis.carriers = new Set();
+    M.addEventListener("resumed", () => {
+      carriers.add(M.carrier);
+      sessionStorage.clear();
+    });
+  });
+  let resumed = 0;
+  const change = setInterval(async () => {
+    const now = await runInPage(page, () => happened.resumed).catch(() => resumed);
+    if (now > resumed) relay.websockets = !relay.websockets;
+    resumed = now;
+  }, 20);
+  t.after(() => clearInterval(change));
+  await check(t, page, relay, metric, CUTS, { share: OVER_HTTP });
+  assert.deepEqual(await runInPage(page, () => [...carriers].sort()), ["http-stream", "websocket"]);
+});
 
 test("in Firefox", { skip: firefox === null && "Firefox is not installed" }, async (t) => {
   const { relay, metric } = await start(t);
   const browser = await startFirefox();
   t.after(() => browser.close());
   const page = await browser.openPage(`${relay.origin}/`);
-  await runInPage(page, load, { shared: false, steady: STEADY, passing: PASSING });
+  await runInPage(page, load, { steady: STEADY, passing: PASSING });
   await check(t, page, relay, metric, Math.ceil(CUTS / 10));
 });

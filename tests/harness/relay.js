@@ -36,6 +36,7 @@ export async function startRelay(origin, { delay = 0 } = {}) {
       });
       from.on("data", (bytes) => {
         if (!pairs.has(pair)) return;
+        if (from === page && !relay.websockets && /^upgrade:/im.test(bytes.toString("latin1"))) return cut(pair);
         if (pair.last !== from) pair.flights++;
         pair.last = from;
         if (pair.flights > relay.flights) return;
@@ -66,6 +67,8 @@ export async function startRelay(origin, { delay = 0 } = {}) {
     allowance: () => Infinity,
     /** Whether new connections get through; those that do not wait. */
     accepts: true,
+    /** Whether handshakes of WebSockets get through. */
+    websockets: true,
     /** How often the direction of a connection may change before it carries nothing more; the page's first request is one. */
     flights: Infinity,
     /** The connections that have been cut. */
