@@ -190,7 +190,9 @@ export class Link {
       return this.#lost(ABNORMAL, true);
     }
     this.#dialled(physical, url, isSecond);
-    if (this.#maySpeakHttp) after(OPENS_WITHIN, () => this.physical === physical && physical.readyState === CONNECTING && this.#connectOverHttp(url, physical));
+    if (!this.#maySpeakHttp) return;
+    const late = after(OPENS_WITHIN, () => this.physical === physical && this.#connectOverHttp(url, physical));
+    outside(() => ["open", "error"].forEach((type) => physical.addEventListener(type, () => clearTimeout(late))));
   }
 
   get #maySpeakHttp() {

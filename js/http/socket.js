@@ -20,6 +20,9 @@ const CLOSE_TIMEOUT = 5000;
 /** RFC 6455 §7.4.1: what a browser closes the sockets of a page with that goes away. */
 const GOING_AWAY = 1001;
 
+/** Milliseconds from the end of a page's answers to its `pagehide`: much less than a new connection takes. */
+const PAGE_LEAVES_WITHIN = 50;
+
 /** A request with a longer body cannot outlive its page (Fetch: 64 KiB for all of a page). */
 const LONGEST_KEPT = 32 * 1024;
 
@@ -43,7 +46,7 @@ export class HttpSocket extends EventTarget {
   /** What has not been sent, in frames. */
   #out = [];
   #isSending = false;
-  /** Bytes of frames that the server has taken, and that have arrived. */
+  /** Bytes of frames in all requests, and in all answers. */
   #sent = 0;
   #received = 0;
   #reader = new Reader();
@@ -67,8 +70,10 @@ export class HttpSocket extends EventTarget {
       this.rival = null;
       if (this.#hasFailed) this.#fail();
     });
-    // What the page says last is sent before; a request that waits is not (keepalive).
-    globalThis.addEventListener?.("pagehide", ({ persisted }) => persisted || this.close(GOING_AWAY), { signal: this.#abort.signal });
+    const { signal } = this.#abort;
+    const leave = ({ persisted }) => persisted || this.#leave();
+    // Each phase of an event has its own list: this listener comes after those of the page, which may have last words.
+    globalThis.addEventListener?.("pagehide", () => addEventListener("pagehide", leave, { once: true, signal }), { capture: true, signal });
     this.#open();
   }
 
@@ -203,8 +208,9 @@ export class HttpSocket extends EventTarget {
         body = joined(this.#out);
         this.#out = body.length > MOST ? [body.subarray(MOST)] : [];
         body = body.subarray(0, MOST);
-        await this.#post(`send ${this.#id} ${this.#sent}`, body);
+        const offset = this.#sent;
         this.#sent += body.length;
+        await this.#post(`send ${this.#id} ${offset}`, body);
         this.bufferedAmount -= body.length;
       }
     } catch {
@@ -214,11 +220,23 @@ export class HttpSocket extends EventTarget {
     if (this.#hasClosed && this.#out.length === 0) this.#abort.abort();
   }
 
+  /** The page goes away, and takes answers with it: what is left does not wait for the request before it. */
+  #leave() {
+    this.close(GOING_AWAY);
+    if (this.#out.length > 0) this.#post(`send ${this.#id} ${this.#sent}`, joined(this.#out)).catch(() => {});
+    this.#out = [];
+  }
+
   async #receiveStream(stream) {
-    for (;;) {
-      const { done, value } = await stream.read();
-      if (done) return this.#end();
-      this.#take(value);
+    try {
+      for (;;) {
+        const { done, value } = await stream.read();
+        if (done) return this.#end();
+        this.#take(value);
+      }
+    } catch {
+      // The page may be about to go away: Chromium ends its answers before `pagehide`, at which it may have last words.
+      this.#after(PAGE_LEAVES_WITHIN, () => this.#end());
     }
   }
 
@@ -266,7 +284,7 @@ export class HttpSocket extends EventTarget {
   #fail() {
     this.#hasFailed = true;
     if (this.readyState === CLOSED || this.rival !== null) return;
-    remember(this.url, false);
+    if (this.readyState === CONNECTING) remember(this.url, false);
     this.readyState = CLOSED;
     this.dispatchEvent(new Event("error"));
     this.#end();
