@@ -70,10 +70,15 @@ export class HttpSocket extends EventTarget {
       this.rival = null;
       if (this.#hasFailed) this.#fail();
     });
+    const { document } = globalThis;
     const { signal } = this.#abort;
-    const leave = ({ persisted }) => persisted || this.#leave();
-    // Each phase of an event has its own list: this listener comes after those of the page, which may have last words.
-    globalThis.addEventListener?.("pagehide", () => addEventListener("pagehide", leave, { once: true, signal }), { capture: true, signal });
+    const leave = () => this.#leave();
+    globalThis.addEventListener?.("pagehide", ({ persisted }) => {
+      if (persisted) return;
+      // The page's own listeners come first: it may have last words (HTML, "unload a document").
+      if (document?.visibilityState === "visible") document.addEventListener("visibilitychange", leave, { signal });
+      else leave();
+    }, { signal });
     this.#open();
   }
 

@@ -13,8 +13,8 @@ after(async () => {
 });
 
 /** Opens a page behind a network, with `M` and functions of the test. */
-async function openPage(t, network, options = {}) {
-  const front = await startFront(server.origin, network);
+async function openPage(t, network, options = {}, { origin } = server) {
+  const front = await startFront(origin, network);
   t.after(() => front.stop());
   const context = await browser.newContext();
   t.after(() => context.close());
@@ -171,6 +171,21 @@ test("where there is neither, sockets fail, and `fallback` makes them native", a
 });
 
 test("a page that leaves closes its sockets with 1001", async (t) => {
+  const watching = await startServer(site, { kind: "test" });
+  t.after(() => watching.stop());
+  for (const url of ["about:blank", watching.origin]) {
+    const { page } = await openPage(t, { websockets: "strip" }, {}, watching);
+    await runInPage(page, async () => {
+      for (let n = 0; n < 2; n++) await next(open("/test/watched"), "open");
+    });
+    await page.goto(url);
+  }
+  const ends = async () => JSON.parse(await (await fetch(`${watching.origin}/test/ends`)).text());
+  await until("four ends", async () => (await ends()).length === 4);
+  assert.deepEqual(await ends(), [1001, 1001, 1001, 1001]);
+});
+
+test("the last words of a page arrive", async (t) => {
   const { page } = await openPage(t, { websockets: "strip" });
   await runInPage(page, async () => {
     const topic = open("/demo/topics/leaving");

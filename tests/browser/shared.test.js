@@ -132,7 +132,7 @@ test("what a page does not take stays at the server: the worker keeps no more th
       }
     };
     const next = (wanted) => Promise.race([failed, new Promise((resolve) => (waiting = (channel) => channel === wanted && resolve()))]);
-    port.postMessage([HELLO, 0, { url: `${server}/multiplexer`, idleTimeout: 10_000, lock }, OPEN, 1, [`${server}/test/push`, [], ""], OPEN, 2, [`${server}/test/echo`, [], ""]]);
+    port.postMessage([HELLO, 0, { url: `${server}/multiplexer`, idleTimeout: 10_000, carriers: ["websocket"], lock }, OPEN, 1, [`${server}/test/push`, [], ""], OPEN, 2, [`${server}/test/echo`, [], ""]]);
     await next(2);
     port.postMessage([SEND, 1, "100 10000"]);
     const settle = async () => {

@@ -11,6 +11,7 @@ use axum::http::{HeaderValue, StatusCode};
 use futures_util::StreamExt;
 use manysocket_protocol::Token;
 use tokio::io::AsyncWrite;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +34,9 @@ pub(super) struct Carrier {
     ended: CancellationToken,
     /// The number of bytes that the client has sent. A request that sends holds the lock.
     received: tokio::sync::Mutex<u64>,
+    /// The places of requests that send: one is under way, and one may wait for it. A page that goes away does not wait for the
+    /// answer to the one before.
+    sending: Semaphore,
     /// The answers to requests that receive; a stream has none.
     answers: Option<Answers>,
     _counted: Counted,
@@ -52,6 +56,7 @@ impl Carrier {
             tunnel: Mutex::new(Some(tunnel)),
             ended: CancellationToken::new(),
             received: tokio::sync::Mutex::new(0),
+            sending: Semaphore::new(2),
             answers: (kind == Kind::Poll).then(Answers::new),
             _counted: counted,
         }
@@ -82,7 +87,10 @@ impl Carrier {
     /// # Errors
     /// Returns the status of a refusal.
     pub(super) async fn send(&self, offset: u64, body: Body) -> Result<(), StatusCode> {
-        let Ok(mut received) = self.received.try_lock() else { return Err(StatusCode::CONFLICT) };
+        let Ok(_place) = self.sending.try_acquire() else { return Err(StatusCode::CONFLICT) };
+        // It ends in time: each part of the one before has its own time.
+        let waiting = self.ended.run_until_cancelled(self.received.lock());
+        let mut received = waiting.await.ok_or(StatusCode::GONE)?;
         if offset > *received {
             return Err(StatusCode::CONFLICT);
         }
