@@ -198,6 +198,7 @@ export class HttpSocket extends EventTarget {
   }
 
   #queue(bytes) {
+    if (this.#abort.signal.aborted) return;
     this.#out.push(bytes);
     this.bufferedAmount += bytes.length;
     if (!this.#isSending) this.#sendAll();
@@ -219,10 +220,11 @@ export class HttpSocket extends EventTarget {
         this.bufferedAmount -= body.length;
       }
     } catch {
+      this.#out = [];
       this.#end();
     }
     this.#isSending = false;
-    if (this.#hasClosed && this.#out.length === 0) this.#abort.abort();
+    if (this.#hasClosed) this.#abort.abort();
   }
 
   /** The page goes away, and takes answers with it: what is left does not wait for the request before it. */
