@@ -122,6 +122,9 @@ test("a link goes over HTTP when its WebSocket is lost and no other one opens", 
   await runInPage(page, async () => {
     globalThis.socket = open();
     await next(socket, "open");
+    // By now the server knows that the page can resume the link.
+    socket.send("before");
+    await next(socket);
   });
   front.network.websockets = 502;
   front.cut();
