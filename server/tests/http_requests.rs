@@ -32,6 +32,15 @@ async fn server() -> Server {
     Server::start(Router::new()).await
 }
 
+async fn until(what: impl Fn() -> bool) {
+    let looking = async {
+        while !what() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(PATIENCE, looking).await.expect("in time");
+}
+
 /// A carrier by polls, with the number of bytes that have been sent and received.
 struct Polls {
     requests: Requests,
@@ -377,4 +386,28 @@ async fn a_proxy_that_speaks_http_1_0_passes_streams_on() {
     while !answer.ends_with(&pong("one")) {
         answer.push(timeout(PATIENCE, stream.read_u8()).await.expect("in time").expect("an answer"));
     }
+}
+
+/// They are kept for a while for clients that have not read all.
+#[tokio::test]
+async fn carriers_whose_links_have_ended_are_bounded() {
+    let multiplexer = Multiplexer::new("/multiplexer").limits(Limits::new().max_links(1));
+    let server = Server::with(multiplexer, Router::new()).await;
+    let requests = Requests::new(&server);
+    let mut opened = 0;
+    let refused = loop {
+        match requests.open("poll").await {
+            Ok((id, _)) => {
+                opened += 1;
+                assert_eq!(requests.send(&id, 0, frame(0x88, &1000_u16.to_be_bytes())).await, 204);
+                until(|| server.stats.links() == 0).await;
+            }
+            Err(status) => break status,
+        }
+    };
+    assert_eq!((refused, opened, server.stats.http_polls()), (503, 1 + 1024, 1 + 1024));
+    assert_eq!(server.stats.totals().limits_crossed.get("max_links"), Some(&1));
+    pass(31).await;
+    until(|| server.stats.http_polls() == 0 && server.stats.memory() == 0).await;
+    Polls::open(requests).await;
 }
