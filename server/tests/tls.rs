@@ -21,8 +21,17 @@ async fn serve(files: &Files) -> Binary {
 async fn a_link_over_tls() {
     let files = Files::new();
     let binary = serve(&files).await;
-    let stream = files.connect(binary.server.address).await.expect("TLS");
-    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+    let address = binary.server.address;
+    for (offered, expected) in [
+        (&["h2", "http/1.1"][..], Some("h2")),
+        (&["http/1.1"], Some("http/1.1")),
+        (&["http/1.1", "h2"], Some("h2")),
+        (&[], None),
+    ] {
+        let stream = files.connect_for(address, offered).await.expect("TLS");
+        assert_eq!(stream.get_ref().1.alpn_protocol(), expected.map(str::as_bytes), "{offered:?}");
+    }
+    let stream = files.connect(address).await.expect("TLS");
     let mut link = Link::over(stream, binary.server.address.port(), ECHO).await;
     link.assert_echo("in secret").await;
 }

@@ -44,7 +44,7 @@ export async function startFirefox() {
   };
   try {
     const command = await connect(await addressOf(child));
-    await command("session.new", { capabilities: {} });
+    await command("session.new", { capabilities: { alwaysMatch: { acceptInsecureCerts: true } } });
     return {
       openPage: (url) => openPage(command, url),
       async close() {

@@ -11,7 +11,7 @@ import { makeSite, removeSite } from "./site.js";
 export { runInPage, startBrowser, until } from "./browser.js";
 export { startFront } from "./front.js";
 export { startRelay } from "./relay.js";
-export { startProgram, startServer } from "./server.js";
+export { makeCertificate, startProgram, startServer } from "./server.js";
 export { BLANK_PAGE, makeSite, removeSite, repository } from "./site.js";
 
 /**

@@ -57,6 +57,7 @@ export async function startRelay(origin, { delay = 0 } = {}) {
 
   const listener = createServer((page) => {
     page.setNoDelay();
+    relay.connections++;
     if (relay.accepts) join(page);
     else waiting.push(page.on("error", () => {}));
   });
@@ -71,6 +72,8 @@ export async function startRelay(origin, { delay = 0 } = {}) {
     websockets: true,
     /** How often the direction of a connection may change before it carries nothing more; the page's first request is one. */
     flights: Infinity,
+    /** The connections that pages have opened so far. */
+    connections: 0,
     /** The connections that have been cut. */
     cuts: 0,
     /** Cuts all connections. */

@@ -1,7 +1,8 @@
 // Runs a server for a test: on a free port, stopped by SIGTERM.
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { repository } from "./site.js";
 
 /** The shipped server, and the test server (tests/server). */
@@ -29,6 +30,12 @@ export async function startServer(site, { kind = "shipped", listen = "127.0.0.1:
   };
 }
 
+/** Makes a certificate for `localhost` in a folder; returns the arguments with which the shipped server uses it. */
+export function makeCertificate(folder) {
+  execFileSync(programs.test, ["--certificate", folder]);
+  return ["--tls-cert", join(folder, "cert.pem"), "--tls-key", join(folder, "key.pem")];
+}
+
 /** Starts a program and waits until it prints its address. */
 export async function startProgram(program, words, options = {}) {
   if (program.startsWith("/") && !existsSync(program)) {
@@ -39,7 +46,7 @@ export async function startProgram(program, words, options = {}) {
   const listening = new Promise((resolve, reject) => {
     const read = (chunk) => {
       output += chunk;
-      const line = /listening on ((?:http|ws):\/\/[^\s/]+)/.exec(output);
+      const line = /listening on ((?:https?|ws):\/\/[^\s/]+)/.exec(output);
       if (line) resolve(line[1]);
     };
     child.stdout.setEncoding("utf8").on("data", read);

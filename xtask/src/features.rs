@@ -5,9 +5,11 @@ use anyhow::{Result, bail};
 use std::collections::BTreeSet;
 
 /// The features, each of which is built alone. `bin` is all of them.
-const FEATURES: [&str; 8] = ["documents", "gateway", "metrics", "nats", "rpc", "site", "tls", "topics"];
+const FEATURES: [&str; 9] =
+    ["documents", "gateway", "http2", "metrics", "nats", "rpc", "site", "tls", "topics"];
 
-/// The features that the bound on dependencies holds for: the default ones without `documents`, which bring a database.
+/// The features that the bound on dependencies holds for: the default ones without `documents`, which bring a database, and
+/// without `http2`, which brings a protocol.
 const COUNTED: &str = "gateway,metrics,rpc,site,tls,topics";
 
 /// The largest number of crates that a program compiles for these. axum with WebSockets and tokio comes to 69.

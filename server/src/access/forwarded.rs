@@ -86,10 +86,13 @@ impl Forwarded {
         self.host.clone().or_else(in_header)
     }
 
-    /// Returns what the multiplexer has read. A request that has not passed it has no proxies, and its scheme is known
-    /// only if the server has TLS.
+    /// Returns what the multiplexer has read. A request that has not passed it has no proxies, its scheme is known
+    /// only if the server has TLS, and the target may name its host (RFC 9112 §3.2.2, RFC 9113 §8.3.1).
     pub(crate) fn of(parts: &Parts) -> Self {
-        parts.extensions.get().cloned().unwrap_or_else(|| Self { scheme: own_tls(parts), ..Self::default() })
+        parts.extensions.get().cloned().unwrap_or_else(|| {
+            let host = parts.uri.authority().and_then(|authority| Host::parse(authority.as_str()));
+            Self { scheme: own_tls(parts), host, ..Self::default() }
+        })
     }
 }
 

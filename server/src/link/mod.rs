@@ -385,7 +385,7 @@ impl Task {
             (true, false) => TLS,
             (true, true) => TLS + TLS_OUTPUT,
         };
-        let socket = socket.as_ref().map_or(0, |socket| socket.held() + socket.io().held());
+        let socket = socket.as_ref().map_or(0, |socket| socket.held() + socket.io().held(self.needs_flush));
         let buffers = endpoint.unfinished() + endpoint.held_bytes() + socket + tls;
         let intake = self.spending.check_memory(IDLE + head + tables + opening + buffers)?;
         self.link.endpoint.set_intake(intake);

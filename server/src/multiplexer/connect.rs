@@ -26,6 +26,7 @@ use crate::link::drain::Departure;
 use crate::link::resumptions::{self, Arrival, new_token, read_resume};
 use crate::link::{Link, head};
 use crate::metrics::stats::Counted;
+use crate::net::extended_connect::is_over_http2;
 use crate::net::serve::Serving;
 use crate::ws::connection::Connection;
 use crate::ws::frame::Config;
@@ -76,7 +77,8 @@ impl Shared {
             return as_declared((status, [(header::UPGRADE, "websocket")], format!("{why}\n")));
         };
         let key = parts.headers.get(header::SEC_WEBSOCKET_KEY).cloned();
-        let opening = async move { upgrade.await.map(|io| Connection::WebSocket(TokioIo::new(io))) };
+        let kind = if is_over_http2(&parts) { Connection::Stream } else { Connection::WebSocket };
+        let opening = async move { upgrade.await.map(|io| kind(TokioIo::new(io))) };
         let of_origin = self.check_origin(&parts).map_err(|why| Refusal::new(StatusCode::FORBIDDEN, why));
         let checked = of_origin.and_then(|()| check_subprotocol(offer));
         match checked.and_then(|()| self.admit(parts, opening)) {

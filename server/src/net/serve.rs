@@ -13,6 +13,7 @@ use axum::body::{Body, HttpBody};
 use axum::extract::{ConnectInfo, Request};
 use axum::http::uri::Scheme;
 use axum::http::{StatusCode, Version, header};
+use axum::response::Response;
 use futures_util::future::BoxFuture;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -27,10 +28,15 @@ use tower::ServiceExt;
 use tracing::{debug, warn};
 
 use crate::access::plain;
+use crate::net::extended_connect::translate;
 use crate::net::fair_read::Paced;
+#[cfg(all(feature = "http2", feature = "tls"))]
+use crate::net::http2;
 use crate::net::timed::{Counted, HEAD, Requests, Timed};
 #[cfg(feature = "tls")]
 use crate::net::tls::Tls;
+#[cfg(all(feature = "http2", feature = "tls"))]
+use crate::net::tls::is_http2;
 
 /// The timeout for a TLS handshake: the same as for a head, for the same reason.
 const HANDSHAKE_TIMEOUT: Duration = HEAD;
@@ -39,6 +45,9 @@ const HANDSHAKE_TIMEOUT: Duration = HEAD;
 /// rarely as much again; hyper's 400 KB had 500 clients take 200 MiB, which no budget of memory counts. hyper stops reading
 /// at it and may have read 8 KiB more by then, so that the length is checked once more.
 const MAX_HEAD: usize = 32 * 1024;
+
+/// The most lines of a head, which is hyper's limit for HTTP/1.1: each takes some 100 bytes besides its text.
+const MAX_LINES: usize = 100;
 
 /// How long to wait when there are no file descriptors left: until some connections have ended.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -89,7 +98,8 @@ pub struct Serve {
 }
 
 impl Serve {
-    /// Serves over TLS.
+    /// Serves over TLS: HTTP/1.1 and, with the feature `http2`, HTTP/2 and WebSockets over it (RFC 8441). The application sees
+    /// the handshakes of both as HTTP/1.1's.
     ///
     /// ```no_run
     /// use axum::Router;
@@ -119,6 +129,10 @@ impl Serve {
 
     async fn run(self) {
         let serving = Serving::default();
+        #[cfg(feature = "tls")]
+        let scheme = if self.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+        #[cfg(not(feature = "tls"))]
+        let scheme = Scheme::HTTP;
         let mut signal = self.signal;
         let mut warned: Option<Instant> = None;
         loop {
@@ -130,18 +144,16 @@ impl Serve {
                 Ok((stream, remote)) => {
                     // Output has been gathered already: to wait for more (Nagle's algorithm) only costs time.
                     let _ = stream.set_nodelay(true);
-                    let (app, serving) = (self.app.clone(), serving.clone());
                     let stream = Paced::new(stream);
+                    let (app, scheme) = (self.app.clone(), scheme.clone());
+                    let about =
+                        About { remote, scheme, app, serving: serving.clone(), carries: Arc::default() };
                     #[cfg(feature = "tls")]
                     if let Some(tls) = &self.tls {
-                        let acceptor = tls.acceptor();
-                        let connections = serving.connections.clone();
-                        connections.spawn(secure(stream, acceptor, remote, app, serving));
+                        serving.connections.spawn(secure(stream, tls.acceptor(), about));
                         continue;
                     }
-                    let about = About { remote, scheme: Scheme::HTTP };
-                    let connections = serving.connections.clone();
-                    connections.spawn(connection(stream, about, app, serving));
+                    serving.connections.spawn(connection(stream, about));
                 }
                 Err(error) if is_of_the_peer(&error) => {
                     debug!("a connection ended before it was accepted: {error}");
@@ -198,18 +210,13 @@ pub(crate) struct Serving {
 
 /// Serves a connection over TLS.
 #[cfg(feature = "tls")]
-async fn secure(
-    stream: Paced,
-    acceptor: tokio_rustls::TlsAcceptor,
-    remote: SocketAddr,
-    app: Router,
-    serving: Serving,
-) {
+async fn secure(stream: Paced, acceptor: tokio_rustls::TlsAcceptor, about: About) {
+    let (remote, shutdown) = (about.remote, about.serving.shutdown.clone());
     let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream));
-    match serving.shutdown.run_until_cancelled(handshake).await {
-        Some(Ok(Ok(stream))) => {
-            connection(stream, About { remote, scheme: Scheme::HTTPS }, app, serving).await;
-        }
+    match shutdown.run_until_cancelled(handshake).await {
+        #[cfg(feature = "http2")]
+        Some(Ok(Ok(stream))) if is_http2(&stream) => connection_of_streams(stream, about).await,
+        Some(Ok(Ok(stream))) => connection(stream, about).await,
         Some(Ok(Err(error))) => debug!(%remote, "the TLS handshake failed: {error}"),
         Some(Err(_)) => debug!(%remote, "the TLS handshake took too long"),
         None => {}
@@ -231,70 +238,95 @@ fn head_length<B>(request: &Request<B>) -> usize {
     first + lines.sum::<usize>() + "\r\n".len()
 }
 
-/// The data that requests carry of their connection.
-struct About {
-    remote: SocketAddr,
-    scheme: Scheme,
-}
-
-/// Returns whether a request lacks what HTTP/1.1 demands (RFC 9112 §3.2).
+/// Returns whether a request lacks what HTTP demands (RFC 9112 §3.2, RFC 9113 §8.3.1).
 fn is_without_host(request: &Request) -> bool {
-    request.version() == Version::HTTP_11
+    request.version() >= Version::HTTP_11
         && request.uri().authority().is_none()
         && !request.headers().contains_key(header::HOST)
 }
 
-async fn connection<S>(stream: S, about: About, app: Router, serving: Serving)
+/// The data that requests carry of their connection, and the application that answers them.
+#[derive(Clone)]
+struct About {
+    remote: SocketAddr,
+    scheme: Scheme,
+    app: Router,
+    serving: Serving,
+    /// Whether there have been requests of an HTTP carrier.
+    carries: Arc<AtomicBool>,
+}
+
+impl About {
+    /// Waits until no request may begin any more: the server shuts down. A client of an HTTP carrier goes on asking until its link
+    /// has closed.
+    fn leaving(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (Serving { shutdown, links, .. }, carries) = (self.serving.clone(), Arc::clone(&self.carries));
+        async move {
+            shutdown.cancelled().await;
+            if carries.load(Ordering::Relaxed) {
+                links.wait().await;
+            }
+        }
+    }
+
+    /// Answers a request, which lasts for as long as `under_way` is shared.
+    fn answer<R: Send + Sync + 'static>(
+        &self,
+        request: Request<Incoming>,
+        under_way: &Arc<R>,
+    ) -> impl Future<Output = Response> + Send + use<R> {
+        if request.headers().contains_key(CARRIER) {
+            self.carries.store(true, Ordering::Relaxed);
+        }
+        let About { remote, scheme, app, serving, .. } = self.clone();
+        let mut request = request.map(|body| match body.is_end_stream() {
+            true => Body::empty(),
+            false => Body::new(Counted::new(Body::new(body), Arc::clone(under_way))),
+        });
+        request.extensions_mut().insert(ConnectInfo(remote));
+        request.extensions_mut().insert(scheme);
+        request.extensions_mut().insert(serving);
+        async move {
+            let head = head_length(&request);
+            let (mut parts, body) = request.into_parts();
+            let translated = match translate(&mut parts) {
+                Ok(translated) => translated,
+                Err(refusal) => return *refusal,
+            };
+            let request = Request::from_parts(parts, body);
+            if head > MAX_HEAD || request.headers().len() > MAX_LINES {
+                return plain(
+                    StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                    "the head of the request is longer than 32 KiB, or has more than 100 lines",
+                );
+            }
+            if is_without_host(&request) {
+                return plain(StatusCode::BAD_REQUEST, "the request has no Host header");
+            }
+            let Ok(response) = app.oneshot(request).await;
+            translated.answer(response)
+        }
+    }
+}
+
+/// Serves a connection of HTTP/1.1.
+async fn connection<S>(stream: S, about: About)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let About { remote, scheme } = about;
     let requests = Requests::default();
     let stream = Timed::new(stream, requests.clone());
-    let (under_way, shutdown) = (requests.clone(), serving.shutdown.clone());
-    let links = serving.links.clone();
-    let carries = Arc::new(AtomicBool::new(false));
-    let is_carrier = Arc::clone(&carries);
+    let (under_way, leaving, remote) = (requests.clone(), about.leaving(), about.remote);
     let service = service_fn(move |request: Request<Incoming>| {
         let under_way = requests.begin();
-        if request.headers().contains_key(CARRIER) {
-            is_carrier.store(true, Ordering::Relaxed);
-        }
-        let mut request = request.map(|body| match body.is_end_stream() {
-            true => Body::empty(),
-            false => Body::new(Counted::new(Body::new(body), Arc::clone(&under_way))),
-        });
-        request.extensions_mut().insert(ConnectInfo(remote));
-        request.extensions_mut().insert(scheme.clone());
-        request.extensions_mut().insert(serving.clone());
-        let (head, app) = (head_length(&request), app.clone());
-        async move {
-            let response = if head > MAX_HEAD {
-                plain(
-                    StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                    "the head of the request is longer than 32 KiB",
-                )
-            } else if is_without_host(&request) {
-                plain(StatusCode::BAD_REQUEST, "the request has no Host header")
-            } else {
-                let Ok(response) = app.oneshot(request).await;
-                response
-            };
-            Ok::<_, Infallible>(Counted::response(response, under_way))
-        }
+        let answer = about.answer(request, &under_way);
+        async move { Ok::<_, Infallible>(Counted::response(answer.await, under_way)) }
     });
     let connection = http1::Builder::new()
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
-    // A client of an HTTP carrier goes on asking until its link has closed.
-    let leaving = async {
-        shutdown.cancelled().await;
-        if carries.load(Ordering::Relaxed) {
-            links.wait().await;
-        }
-    };
     let ended = tokio::select! {
         ended = &mut connection => ended,
         () = leaving => {
@@ -305,6 +337,26 @@ where
             connection.await
         }
     };
+    log_end(remote, ended);
+}
+
+/// Serves a connection of HTTP/2.
+#[cfg(all(feature = "http2", feature = "tls"))]
+async fn connection_of_streams<S>(stream: S, about: About)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let requests = http2::Uses::default();
+    let (under_way, leaving, remote) = (requests.clone(), about.leaving(), about.remote);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let under_way = Arc::new(requests.begin());
+        let answer = about.answer(request, &under_way);
+        async move { Ok::<_, Infallible>(answer.await.map(|body| Counted::new(body, under_way))) }
+    });
+    log_end(remote, http2::serve(stream, service, under_way, leaving).await);
+}
+
+fn log_end(remote: SocketAddr, ended: hyper::Result<()>) {
     if let Err(error) = ended {
         debug!(%remote, "a connection failed: {error}");
     }

@@ -21,7 +21,7 @@ pub(crate) const HEAD: Duration = Duration::from_secs(10);
 
 /// How long a connection may be without a request once it has had one. Longer than the 60 s for which common balancers
 /// keep one: if the server ended it first, a request that is under way would be lost, and the balancer answer 502.
-const IDLE: Duration = Duration::from_secs(75);
+pub(crate) const IDLE: Duration = Duration::from_secs(75);
 
 /// How long a client may take nothing of an answer: as long as the peer of a link.
 const STALL: Duration = Duration::from_secs(120);
@@ -107,19 +107,21 @@ impl Drop for Request {
     }
 }
 
-/// A body that belongs to a request, in either direction.
+/// A body that belongs to a request `R`, in either direction.
 #[derive(Debug)]
-pub(crate) struct Counted {
+pub(crate) struct Counted<R> {
     body: Body,
-    _request: Arc<Request>,
+    _request: Arc<R>,
 }
 
-impl Counted {
+impl<R> Counted<R> {
     /// Binds a body to its request: the request lasts for as long as the body.
-    pub(crate) fn new(body: Body, request: Arc<Request>) -> Self {
+    pub(crate) fn new(body: Body, request: Arc<R>) -> Self {
         Self { body, _request: request }
     }
+}
 
+impl Counted<Request> {
     /// Binds the body of a response.
     pub(crate) fn response(response: Response<Body>, request: Arc<Request>) -> Response<Self> {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -129,7 +131,7 @@ impl Counted {
     }
 }
 
-impl HttpBody for Counted {
+impl<R> HttpBody for Counted<R> {
     type Data = Bytes;
     type Error = axum::Error;
 

@@ -10,10 +10,18 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+#[cfg(feature = "http2")]
+use tokio_rustls::server::TlsStream;
 
-/// The protocol inside (RFC 7301). WebSockets over HTTP/2 would have each connection of a page share one, and a
-/// multiplexer does that better.
-const PROTOCOL: &[u8] = b"http/1.1";
+/// The protocols inside (RFC 7301), the preferred one first.
+const PROTOCOLS: &[&[u8]] = &[
+    #[cfg(feature = "http2")]
+    HTTP_2,
+    b"http/1.1",
+];
+
+#[cfg(feature = "http2")]
+const HTTP_2: &[u8] = b"h2";
 
 /// A certificate and its key, for [`Serve::tls`](crate::Serve::tls). Clones share them.
 #[derive(Debug, Clone)]
@@ -53,6 +61,12 @@ impl Tls {
     }
 }
 
+/// Returns whether client and server have agreed on HTTP/2.
+#[cfg(feature = "http2")]
+pub(crate) fn is_http2<S>(stream: &TlsStream<S>) -> bool {
+    stream.get_ref().1.alpn_protocol() == Some(HTTP_2)
+}
+
 fn read(certificate: &Path, key: &Path) -> io::Result<Arc<ServerConfig>> {
     let chain = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
@@ -68,7 +82,7 @@ fn read(certificate: &Path, key: &Path) -> io::Result<Arc<ServerConfig>> {
         .with_no_client_auth()
         .with_single_cert(chain, private)
         .map_err(|error| wrong(certificate, format!("with the key {}: {error}", key.display())))?;
-    config.alpn_protocols = vec![PROTOCOL.to_vec()];
+    config.alpn_protocols = PROTOCOLS.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(Arc::new(config))
 }
 

@@ -206,8 +206,10 @@ pub(crate) fn not_acceptable(has_events: bool) -> Response {
     as_declared((StatusCode::NOT_ACCEPTABLE, [(header::VARY, "accept")], why))
 }
 
-/// Returns whether a request asks for a WebSocket, native or virtual.
+/// Returns whether a request asks for a WebSocket, native or virtual. Over HTTP/2 it is CONNECT (RFC 8441), unless the request
+/// has passed the multiplexer.
 pub(crate) fn wants_socket(request: &Request) -> bool {
     request.extensions().get::<Offer>().is_some()
+        || request.method() == Method::CONNECT
         || has_token(request.headers(), &header::UPGRADE, "websocket")
 }

@@ -294,7 +294,8 @@ impl<S: Clone + Send + Sync + 'static> Site<S> {
     /// Adds an index at each interior path without a route.
     fn index(&mut self) {
         for path in self.tree.interior() {
-            self.add(path, get(index::serve), true);
+            // The second is a WebSocket over HTTP/2, where no multiplexer has made it a GET (RFC 8441).
+            self.add(path, get(index::serve).connect(index::serve), true);
         }
     }
 

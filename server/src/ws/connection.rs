@@ -10,16 +10,27 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::budget::Reservation;
+use crate::net::extended_connect::SEND_BUFFER;
 use crate::ws::duplex::Duplex;
+use crate::ws::output::PART_OF_STREAM;
 
 /// The memory of an HTTP carrier besides its buffers: a request that is under way, with its connection, and a task. A thousand idle
 /// streams take 36 MiB with their links, and a thousand polls between two requests 26 MiB.
 const CARRIER: usize = 24 * 1024;
 
+/// The memory of an HTTP/2 connection that has one stream: 500 take 26 KiB each beside that of TLS.
+const HTTP2: usize = 26 * 1024;
+
+/// The output of a stream that may wait below its socket: what h2 buffers, and the parts that hyper holds, one in a task and
+/// two on the way to it.
+const HTTP2_OUTPUT: usize = SEND_BUFFER + 3 * PART_OF_STREAM;
+
 /// A connection that carries a link.
 #[derive(Debug)]
 pub(crate) enum Connection {
     WebSocket(TokioIo<Upgraded>),
+    /// A WebSocket that is a stream of an HTTP/2 connection.
+    Stream(TokioIo<Upgraded>),
     Http(Tunnel),
 }
 
@@ -46,11 +57,13 @@ impl Connection {
         }
     }
 
-    /// Returns the bytes that the connection holds besides its buffers.
-    pub(crate) fn held(&self) -> usize {
+    /// Returns the bytes that the connection holds besides its buffers. `is_full`: it has no room for output.
+    pub(crate) fn held(&self, is_full: bool) -> usize {
         match self {
             // The figure of an idle link has them.
             Self::WebSocket(_) => 0,
+            Self::Stream(_) if is_full => HTTP2 + HTTP2_OUTPUT,
+            Self::Stream(_) => HTTP2,
             Self::Http(_) => CARRIER,
         }
     }
@@ -59,7 +72,7 @@ impl Connection {
 impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::WebSocket(io) => Pin::new(io).poll_read(cx, into),
+            Self::WebSocket(io) | Self::Stream(io) => Pin::new(io).poll_read(cx, into),
             Self::Http(tunnel) => Pin::new(&mut tunnel.io).poll_read(cx, into),
         }
     }
@@ -68,7 +81,7 @@ impl AsyncRead for Connection {
 impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::WebSocket(io) => Pin::new(io).poll_write(cx, bytes),
+            Self::WebSocket(io) | Self::Stream(io) => Pin::new(io).poll_write(cx, bytes),
             Self::Http(tunnel) => Pin::new(&mut tunnel.io).poll_write(cx, bytes),
         }
     }
@@ -79,28 +92,28 @@ impl AsyncWrite for Connection {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::WebSocket(io) => Pin::new(io).poll_write_vectored(cx, slices),
+            Self::WebSocket(io) | Self::Stream(io) => Pin::new(io).poll_write_vectored(cx, slices),
             Self::Http(tunnel) => Pin::new(&mut tunnel.io).poll_write_vectored(cx, slices),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
-            Self::WebSocket(io) => io.is_write_vectored(),
+            Self::WebSocket(io) | Self::Stream(io) => io.is_write_vectored(),
             Self::Http(tunnel) => tunnel.io.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::WebSocket(io) => Pin::new(io).poll_flush(cx),
+            Self::WebSocket(io) | Self::Stream(io) => Pin::new(io).poll_flush(cx),
             Self::Http(tunnel) => Pin::new(&mut tunnel.io).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::WebSocket(io) => Pin::new(io).poll_shutdown(cx),
+            Self::WebSocket(io) | Self::Stream(io) => Pin::new(io).poll_shutdown(cx),
             Self::Http(tunnel) => Pin::new(&mut tunnel.io).poll_shutdown(cx),
         }
     }

@@ -18,6 +18,10 @@ const GATHER: usize = 32 * 1024;
 /// write costs.
 const SHARE: usize = 4 * 1024;
 
+/// What a stream of HTTP/2 is given in one write. hyper copies it whole and holds several copies, so a message of megabytes
+/// would be held twice.
+pub(crate) const PART_OF_STREAM: usize = GATHER;
+
 /// Parts of one write: of the largest batches, 64 KiB and more.
 const PARTS: usize = 16;
 
@@ -140,7 +144,13 @@ impl Output {
         let tail = &self.tail[self.written..];
         let parts = self.parts.iter().map(|part| &**part).chain([tail]);
         let count = slices.iter_mut().zip(parts).map(|(slice, part)| *slice = IoSlice::new(part)).count();
-        let written = ready!(Pin::new(io).poll_write_vectored(cx, &slices[..count]))?;
+        let io = Pin::new(io);
+        let written = if io.is_write_vectored() {
+            ready!(io.poll_write_vectored(cx, &slices[..count]))?
+        } else {
+            let first = &slices[0];
+            ready!(io.poll_write(cx, &first[..first.len().min(PART_OF_STREAM)]))?
+        };
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }

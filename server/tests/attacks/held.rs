@@ -8,6 +8,7 @@ use tokio_tungstenite::tungstenite as ts;
 
 use crate::common::binary::Binary;
 use crate::common::http::{self, KINDS, Requests};
+use crate::common::http2;
 use crate::common::tls::{self, Files};
 use crate::common::upstream::upstream;
 use crate::common::{Link, Wire, get};
@@ -291,30 +292,41 @@ async fn opens_that_hang() {
     assert!(measured.counted().await >= DIALLED * 10 * 1024);
 }
 
-/// TLS of the server's own: beside an equal number of links without it.
+/// TLS of the server's own, with HTTP/1.1 and HTTP/2: beside an equal number of links without it.
 #[tokio::test]
 async fn links_over_tls() {
     const LINKS: usize = 500;
     let files = Files::new();
     let (certificate, key) = (files.path("cert.pem"), files.path("key.pem"));
     let [certificate, key] = [&certificate, &key].map(|path| path.to_str().expect("UTF-8"));
-    let plain = Measured::start(&[]).await;
-    let secure = Measured::start(&["--tls-cert", certificate, "--tls-key", key]).await;
+    let options = ["--tls-cert", certificate, "--tls-key", key];
+    let [plain, secure, new] =
+        [Measured::start(&[]).await, Measured::start(&options).await, Measured::start(&options).await];
     let address = secure.binary.server.address;
-    let mut links = Vec::new();
-    let mut wires = Vec::new();
+    let (mut wires, mut links, mut connections) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..LINKS {
         wires.push(opened(&plain.binary.server, ECHO).await);
         let stream = files.connect(address).await.expect("TLS");
         links.push(tls::Link::over(stream, address.port(), ECHO).await);
+        let address = new.binary.server.address;
+        let stream = files.connect_for(address, &["h2"]).await.expect("TLS");
+        let mut connection =
+            http2::Connection::over(stream, format!("https://localhost:{}", address.port())).await;
+        connections.push((connection.link(ECHO).await, connection));
     }
-    let [(counted, held), (counted_plain, held_plain)] =
-        [(secure.counted().await, secure.held()), (plain.counted().await, plain.held())];
-    let (counted, held) = (counted - counted_plain, held.saturating_sub(held_plain));
-    eprintln!("| TLS of {LINKS} links | counted {:.1} MiB | held {:.1} MiB |", mib(counted), mib(held));
-    // Both have the same slack.
-    assert!(held <= counted * 3 / 2 + SLACK / 10, "{held} bytes held for TLS, {counted} counted");
-    assert!(counted <= held * 3 / 2 + SLACK / 10, "{counted} bytes counted for TLS, {held} held");
+    let (counted_plain, held_plain) = (plain.counted().await, plain.held());
+    for (name, measured) in [("TLS", secure), ("TLS and HTTP/2", new)] {
+        let counted = measured.counted().await - counted_plain;
+        let held = measured.held().saturating_sub(held_plain);
+        eprintln!(
+            "| {name} of {LINKS} links | counted {:.1} MiB | held {:.1} MiB |",
+            mib(counted),
+            mib(held)
+        );
+        // Both have the same slack.
+        assert!(held <= counted * 3 / 2 + SLACK / 10, "{held} bytes held for {name}, {counted} counted");
+        assert!(counted <= held * 3 / 2 + SLACK / 10, "{counted} bytes counted for {name}, {held} held");
+    }
 }
 
 /// Large echoes that a page reads, and never takes.

@@ -12,6 +12,7 @@ mod handshakes;
 mod harmless;
 mod held;
 mod http;
+mod http2;
 mod indexes;
 mod lies;
 mod limits;

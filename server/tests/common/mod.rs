@@ -6,6 +6,7 @@
 pub(crate) mod binary;
 pub(crate) mod document;
 pub(crate) mod http;
+pub(crate) mod http2;
 pub(crate) mod nats;
 #[cfg(target_os = "linux")]
 pub(crate) mod network;

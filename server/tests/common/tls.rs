@@ -7,12 +7,14 @@ use std::sync::Arc;
 use futures_util::{SinkExt, StreamExt};
 use manysocket_protocol::{Endpoint, Event, Message, Physical, SUBPROTOCOL, Settings, Side};
 use rcgen::{CertificateParams, KeyPair};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{self as ts};
 
@@ -46,8 +48,17 @@ impl Files {
         self.certificate = certificate.der().clone();
     }
 
-    /// Connects, if the server has this certificate.
+    /// Connects for HTTP/1.1, if the server has this certificate.
     pub(crate) async fn connect(&self, address: SocketAddr) -> std::io::Result<TlsStream<TcpStream>> {
+        self.connect_for(address, &["http/1.1"]).await
+    }
+
+    /// Connects, and offers the protocols.
+    pub(crate) async fn connect_for(
+        &self,
+        address: SocketAddr,
+        protocols: &[&str],
+    ) -> std::io::Result<TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone()).expect("a certificate");
         let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -55,18 +66,18 @@ impl Files {
             .expect("ring's versions")
             .with_root_certificates(roots)
             .with_no_client_auth();
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         let stream = TcpStream::connect(address).await?;
         let name = ServerName::try_from("localhost").expect("a name");
         TlsConnector::from(Arc::new(config)).connect(name, stream).await
     }
 }
 
-pub(crate) type Wire = tokio_tungstenite::WebSocketStream<TlsStream<TcpStream>>;
+pub(crate) type Wire = WebSocketStream<TlsStream<TcpStream>>;
 
 /// A link with one channel, open.
-pub(crate) struct Link {
-    wire: Wire,
+pub(crate) struct Link<S = TlsStream<TcpStream>> {
+    pub(crate) wire: WebSocketStream<S>,
     pub(crate) endpoint: Endpoint,
 }
 
@@ -78,24 +89,35 @@ impl Link {
     /// The same, where a proxy serves the multiplexer below a prefix.
     pub(crate) async fn below(prefix: &str, stream: TlsStream<TcpStream>, port: u16, path: &str) -> Self {
         let multiplexer = format!("{prefix}/multiplexer");
+        Self::on(dial(stream, port, &multiplexer, Some(SUBPROTOCOL)).await, &multiplexer, path).await
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
+    /// Starts a link on a WebSocket to the multiplexer.
+    pub(crate) async fn on(wire: WebSocketStream<S>, multiplexer: &str, path: &str) -> Self {
         let mut endpoint = Endpoint::new(Side::Client, Settings::default(), 0);
-        endpoint.set_dialled_path(&multiplexer);
+        endpoint.set_dialled_path(multiplexer);
         endpoint.open(path, "");
-        let wire = dial(stream, port, &multiplexer, Some(SUBPROTOCOL)).await;
         let mut link = Self { wire, endpoint };
         assert!(matches!(link.event().await, Event::Accepted { .. }));
         link
     }
 
+    /// Sends what there is to send.
+    pub(crate) async fn flush(&mut self) {
+        while let Some(message) = self.endpoint.poll_transmit() {
+            let message = match message {
+                Physical::Text(bytes) => ts::Message::Text(bytes.try_into().expect("UTF-8")),
+                Physical::Binary(bytes) => ts::Message::Binary(bytes),
+            };
+            self.wire.send(message).await.expect("an open link");
+        }
+    }
+
     pub(crate) async fn event(&mut self) -> Event {
         loop {
-            while let Some(message) = self.endpoint.poll_transmit() {
-                let message = match message {
-                    Physical::Text(bytes) => ts::Message::Text(bytes.try_into().expect("UTF-8")),
-                    Physical::Binary(bytes) => ts::Message::Binary(bytes),
-                };
-                self.wire.send(message).await.expect("an open link");
-            }
+            self.flush().await;
             match self.endpoint.poll_event() {
                 Some(Event::Drained { .. }) => continue,
                 Some(event) => return event,
@@ -105,6 +127,8 @@ impl Link {
             let physical = match next.expect("a message in time").expect("an open link").expect("a message") {
                 ts::Message::Text(text) => Physical::Text(text.into()),
                 ts::Message::Binary(bytes) => Physical::Binary(bytes),
+                // Answered by the library.
+                ts::Message::Ping(_) => continue,
                 other => panic!("{other:?}"),
             };
             self.endpoint.receive(0, physical).expect("a correct server");

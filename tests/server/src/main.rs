@@ -2,11 +2,14 @@
 //! sockets, so that a test runs the same over both.
 //!
 //! `manysocket-test-server --listen ADDRESS --static DIR [--ping-interval MILLISECONDS] [--isolated]`
+//!
+//! `manysocket-test-server --certificate DIR` writes a certificate for `localhost` and its key, `cert.pem` and `key.pem`.
 
 mod handlers;
 mod topics;
 mod values;
 
+use std::path::Path as FilePath;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -332,12 +335,23 @@ async fn isolate(mut response: Response) -> Response {
     response
 }
 
+/// Writes a certificate that signs itself, and its key.
+fn write_certificate(folder: &FilePath) -> std::io::Result<()> {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]);
+    let rcgen::CertifiedKey { cert, signing_key } = made.map_err(std::io::Error::other)?;
+    std::fs::write(folder.join("cert.pem"), cert.pem())?;
+    std::fs::write(folder.join("key.pem"), signing_key.serialize_pem())
+}
+
 #[tokio::main]
 async fn main() -> std::io::Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
     let option = |name: &str| {
         arguments.iter().position(|argument| argument == name).and_then(|at| arguments.get(at + 1))
     };
+    if let Some(folder) = option("--certificate") {
+        return write_certificate(folder.as_ref());
+    }
     let (Some(address), Some(files)) = (option("--listen"), option("--static")) else {
         return Err(std::io::Error::other("usage: manysocket-test-server --listen ADDRESS --static DIR"));
     };

@@ -294,3 +294,36 @@ fn a_bridged_socket_leaves_pings_to_its_user() {
         assert_eq!(!socket.io_mut().read.is_empty(), answers);
     }
 }
+
+/// A stream of HTTP/2, which copies what it is given: the largest write.
+#[derive(Default)]
+struct Copying(usize);
+
+impl AsyncRead for Copying {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for Copying {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.0 = self.0.max(bytes.len());
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[test]
+fn a_stream_that_copies_gets_a_large_message_in_parts() {
+    let mut socket = FramedSocket::new(Copying::default(), Config::server(LARGEST));
+    socket.start_send(BINARY, vec![0; LARGEST].into()).expect("an open socket");
+    assert!(socket.poll_flush(&mut Context::from_waker(Waker::noop())).is_ready());
+    assert_eq!(socket.io_mut().0, 32 * 1024);
+}
