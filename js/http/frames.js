@@ -9,10 +9,14 @@ export const PONG = 10;
 /** Bytes of a message from which the server is not believed: each of its physical messages is shorter (docs/protocol.md §2.3). */
 const LONGEST = 16 * 1024 * 1024;
 
+/** Bytes of a client's frame before its payload. */
+export const headLength = (length) => 6 + extendedLength(length);
+const extendedLength = (length) => (length < 126 ? 0 : length < 65_536 ? 2 : 8);
+
 /** A frame as a client sends it. The mask that it must have is 0: no cache of a proxy reads bodies of requests. */
 export function frame(opcode, payload) {
   const { length } = payload;
-  const extended = length < 126 ? 0 : length < 65_536 ? 2 : 8;
+  const extended = extendedLength(length);
   const bytes = new Uint8Array(6 + extended + length);
   const view = new DataView(bytes.buffer);
   bytes[0] = 0x80 | opcode;

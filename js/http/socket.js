@@ -1,6 +1,6 @@
 // A carrier over HTTP, with the interface of a WebSocket, for networks in which WebSockets do not get through (docs/protocol.md §3.3).
 // Loaded on first use. It imports nothing that other files need, too: that would be split from the code that each page loads.
-import { BINARY, CLOSE, PING, PONG, Reader, TEXT, frame, joined } from "./frames.js";
+import { BINARY, CLOSE, PING, PONG, Reader, TEXT, frame, headLength, joined } from "./frames.js";
 
 /** The states of a WebSocket (WHATWG). */
 const CONNECTING = 0;
@@ -35,7 +35,6 @@ const ID = 32;
 
 export class HttpSocket extends EventTarget {
   binaryType = "arraybuffer";
-  bufferedAmount = 0;
   protocol = "";
   readyState = CONNECTING;
   /** "http-stream", or "http-poll" where the network keeps streamed answers. */
@@ -46,6 +45,10 @@ export class HttpSocket extends EventTarget {
   /** What has not been sent, in frames. */
   #out = [];
   #isSending = false;
+  /** Of each message that the server has not taken: the bytes of its payload, and where its frame ends in all that is sent. */
+  #buffered = [];
+  #queued = 0;
+  #taken = 0;
   /** Bytes of frames in all requests, and in all answers. */
   #sent = 0;
   #received = 0;
@@ -107,10 +110,17 @@ export class HttpSocket extends EventTarget {
     attempt(FIRST_ATTEMPT);
   }
 
+  /** Bytes of messages that the server has not taken. */
+  get bufferedAmount() {
+    return this.#buffered.reduce((sum, { length, end }) => sum + Math.min(length, end - this.#taken), 0);
+  }
+
   send(data) {
     if (this.readyState !== OPEN) return;
-    if (typeof data === "string") this.#queue(frame(TEXT, new TextEncoder().encode(data)));
-    else this.#queue(frame(BINARY, ArrayBuffer.isView(data) ? new Uint8Array(data.buffer, data.byteOffset, data.byteLength) : new Uint8Array(data)));
+    const isText = typeof data === "string";
+    const bytes = isText ? new TextEncoder().encode(data) : ArrayBuffer.isView(data) ? new Uint8Array(data.buffer, data.byteOffset, data.byteLength) : new Uint8Array(data);
+    this.#buffered.push({ length: bytes.length, end: this.#queued + bytes.length + headLength(bytes.length) });
+    this.#queue(frame(isText ? TEXT : BINARY, bytes));
   }
 
   close(code = 1005, reason = "") {
@@ -200,7 +210,7 @@ export class HttpSocket extends EventTarget {
   #queue(bytes) {
     if (this.#abort.signal.aborted) return;
     this.#out.push(bytes);
-    this.bufferedAmount += bytes.length;
+    this.#queued += bytes.length;
     if (!this.#isSending) this.#sendAll();
   }
 
@@ -217,7 +227,8 @@ export class HttpSocket extends EventTarget {
         const offset = this.#sent;
         this.#sent += body.length;
         await this.#post(`send ${this.#id} ${offset}`, body);
-        this.bufferedAmount -= body.length;
+        this.#taken += body.length;
+        while (this.#buffered[0]?.end <= this.#taken) this.#buffered.shift();
       }
     } catch {
       this.#out = [];

@@ -1,6 +1,7 @@
 // Networks in which WebSockets do not get through: the link goes over HTTP, and back to a WebSocket once one opens.
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
+import { firefox, startFirefox } from "../harness/firefox.js";
 import { makeSite, removeSite, runInPage, startBrowser, startFront, startServer, until } from "../harness/index.js";
 
 const site = await makeSite();
@@ -12,6 +13,20 @@ after(async () => {
   await removeSite(site);
 });
 
+/** In the page: makes `M`, and functions of the test. */
+const prepareM = async (options) => {
+  const { MultiWebSocket } = await import("/pkg/index.js");
+  globalThis.M = new MultiWebSocket("/multiplexer", options);
+  globalThis.events = [];
+  globalThis.open = (url = "/demo/echo", protocols = []) => {
+    const socket = new M.WebSocket(url, protocols);
+    socket.binaryType = "arraybuffer";
+    for (const type of ["open", "error", "close"]) socket.addEventListener(type, ({ code }) => events.push(code === undefined ? type : `${type} ${code}`));
+    return socket;
+  };
+  globalThis.next = (socket, type = "message") => new Promise((resolve) => socket.addEventListener(type, resolve, { once: true }));
+};
+
 /** Opens a page behind a network, with `M` and functions of the test. */
 async function openPage(t, network, options = {}, { origin } = server) {
   const front = await startFront(origin, network);
@@ -21,18 +36,7 @@ async function openPage(t, network, options = {}, { origin } = server) {
   const page = await context.newPage();
   const prepare = async () => {
     await page.goto(front.origin);
-    await runInPage(page, async (options) => {
-      const { MultiWebSocket } = await import("/pkg/index.js");
-      globalThis.M = new MultiWebSocket("/multiplexer", options);
-      globalThis.events = [];
-      globalThis.open = (url = "/demo/echo", protocols = []) => {
-        const socket = new M.WebSocket(url, protocols);
-        socket.binaryType = "arraybuffer";
-        for (const type of ["open", "error", "close"]) socket.addEventListener(type, ({ code }) => events.push(code === undefined ? type : `${type} ${code}`));
-        return socket;
-      };
-      globalThis.next = (socket, type = "message") => new Promise((resolve) => socket.addEventListener(type, resolve, { once: true }));
-    }, options);
+    await runInPage(page, prepareM, options);
   };
   await prepare();
   return { page, front, prepare };
@@ -207,4 +211,18 @@ test("the last words of a page arrive", async (t) => {
   await page.goto("about:blank");
   await until("the last words", () => runInPage(listener, () => heard.length > 0));
   assert.deepEqual(await runInPage(listener, () => heard), ["last words"]);
+});
+
+test("Firefox, too", { skip: firefox === null && "Firefox is not installed" }, async (t) => {
+  const engine = await startFirefox();
+  t.after(() => engine.close());
+  for (const [network, carrier] of [[{ websockets: "strip" }, "http-stream"], [{ websockets: "swallow", buffers: true }, "http-poll"]]) {
+    const front = await startFront(server.origin, network);
+    t.after(() => front.stop());
+    const page = await engine.openPage(`${front.origin}/`);
+    await runInPage(page, prepareM, {});
+    const { took, ...seen } = await runInPage(page, useIt);
+    t.diagnostic(`${carrier}: the first message after ${took} ms`);
+    assert.deepEqual(seen, { carrier, ...used });
+  }
 });

@@ -2,7 +2,7 @@
 // workers, and what it records must be the same line by line.
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
-import { makeSite, repository, startServer, startWorld } from "../harness/index.js";
+import { makeSite, repository, startFront, startServer, startWorld } from "../harness/index.js";
 import { cp } from "node:fs/promises";
 import { join } from "node:path";
 
@@ -59,6 +59,15 @@ test("in a frame", (t) =>
   }));
 
 test("over the link of a shared worker", (t) => suite(t, world.server, { shared: true }, inWindow));
+
+test("over HTTP: a streamed answer", (t) => suite(t, world.server, { http: true }, inWindow));
+
+test("over HTTP: short answers, where a proxy keeps those that stream", async (t) => {
+  const front = await startFront(world.server.origin, { buffers: true });
+  t.after(() => front.stop());
+  const { host } = new URL(world.server.origin);
+  await suite(t, front, { http: true, native: host }, inWindow);
+});
 
 test("through the gateway, against native sockets that go straight to its upstream", async (t) => {
   const upstream = new URL(world.server.origin).host;

@@ -8,7 +8,7 @@ import net from "node:net";
  * @param {string} origin the server's
  * @param {{ refuses?: (target: string) => boolean, websockets?: "pass" | "strip" | "swallow" | number, buffers?: boolean }} [options]
  *   `refuses`: whether the front answers a request with 404 itself; `websockets`: whether the front lets handshakes pass, removes their
- *   headers, never answers, or answers with a status; `buffers`: whether it keeps each answer until the server has ended it
+ *   headers, never answers, or answers with a status; `buffers`: whether it keeps each answer of HTTP until the server has ended it
  */
 export async function startFront(origin, { refuses = () => false, ...options } = {}) {
   const { hostname, port } = new URL(origin);
@@ -44,7 +44,7 @@ export async function startFront(origin, { refuses = () => false, ...options } =
       const kept = upgrades ? lines : ["Connection: close", ...lines.filter((line) => !/^(connection|upgrade):/i.test(line))];
       pair.server = net.connect(Number(port), hostname);
       pair.server.on("error", end);
-      if (network.buffers) {
+      if (network.buffers && !upgrades) {
         const kept = [];
         pair.server.on("data", (answer) => kept.push(answer)).on("close", () => pairs.delete(pair) && client.end(Buffer.concat(kept)));
       } else {

@@ -1,11 +1,11 @@
 // Runs the suite in this realm; the results go to whoever asked. The fragment of the realm's URL may name, as a query does, the hosts
 // that sockets connect to, `native` and `virtual`, and the `class` that is compared with the native one; `shared`
-// makes it one over the shared worker.
+// makes it one over the shared worker, and `http` one over HTTP.
 import { JsonWebSocket, MultiWebSocket, RelativeWebSocket } from "/pkg/index.js";
 import { compare } from "./run.js";
 
 const wish = new URLSearchParams(globalThis.location.hash.slice(1));
-const M = new MultiWebSocket("/multiplexer", { shared: wish.has("shared") });
+const M = new MultiWebSocket("/multiplexer", { shared: wish.has("shared"), ...(wish.has("http") && { carriers: ["http"] }) });
 
 // Sockets of RelativeWebSocket are instances of the class below it; a JsonWebSocket sends and receives other things.
 const [other, ...except] = {
