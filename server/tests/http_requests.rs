@@ -220,20 +220,30 @@ fn slow() -> (mpsc::UnboundedSender<Vec<u8>>, Body) {
 }
 
 #[tokio::test]
-async fn one_request_sends_at_a_time() {
+async fn one_request_sends_at_a_time_and_one_waits() {
     let server = server().await;
     let mut polls = Polls::open(Requests::new(&server)).await;
     let (parts, body) = slow();
-    let (requests, id, sent) = (polls.requests.clone(), polls.id.clone(), polls.sent);
-    let first = tokio::spawn(async move { requests.send(&id, sent, body).await });
+    let (requests, id) = (polls.requests.clone(), polls.id.clone());
+    let send = move |offset: u64, body: Body| {
+        let (requests, id) = (requests.clone(), id.clone());
+        tokio::spawn(async move { requests.send(&id, offset, body).await })
+    };
+    let first = send(polls.sent, body);
     parts.send(ping("half")).expect("a request");
     polls.hear("half").await;
-    assert_eq!(polls.send(polls.sent + ping("half").len() as u64, ping("other")).await, 409);
+    let end = polls.sent + 2 * ping("half").len() as u64;
+    let (second, third) = (send(end, ping("last").into()), send(end, ping("last").into()));
+    // Whichever came last has no place.
+    let (refused, waiting) =
+        timeout(PATIENCE, future::select(second, third)).await.expect("in time").factor_first();
+    assert_eq!(refused.expect("no panic"), 409);
     parts.send(ping("rest")).expect("a request");
     drop(parts);
     assert_eq!(first.await.expect("no panic"), 204);
-    polls.hear("rest").await;
-    polls.sent += 2 * ping("half").len() as u64;
+    assert_eq!(waiting.into_inner().await.expect("no panic"), 204);
+    polls.hear("last").await;
+    polls.sent = end + ping("last").len() as u64;
     polls.say("after").await;
 }
 
@@ -261,17 +271,17 @@ async fn a_request_that_breaks_can_be_sent_again() {
 #[tokio::test]
 async fn a_request_whose_body_stops_ends_the_carrier() {
     let server = server().await;
-    let polls = Polls::open(Requests::new(&server)).await;
+    let mut polls = Polls::open(Requests::new(&server)).await;
     let (parts, body) = slow();
     let (requests, id, sent) = (polls.requests.clone(), polls.id.clone(), polls.sent);
     let first = tokio::spawn(async move { requests.send(&id, sent, body).await });
+    parts.send([ping("half"), ping("rest")[..3].to_vec()].concat()).expect("a request");
+    // It is under way.
+    polls.hear("half").await;
     let waiting = tokio::spawn({
         let (requests, id, received) = (polls.requests.clone(), polls.id.clone(), polls.received);
         async move { requests.receive(&id, received).await }
     });
-    parts.send(ping("half")[..3].to_vec()).expect("a request");
-    // It is under way.
-    while polls.send(polls.sent, vec![]).await != 409 {}
     pass(11).await;
     assert_eq!(first.await.expect("no panic"), 408);
     assert_eq!(waiting.await.expect("no panic"), Err(410));
