@@ -30,7 +30,7 @@ export async function startServer(site, { kind = "shipped", listen = "127.0.0.1:
   };
 }
 
-/** Makes a certificate for `localhost` in a folder; returns the arguments with which the shipped server uses it. */
+/** Makes a certificate for `localhost` in a folder; returns the arguments with which a server uses it. */
 export function makeCertificate(folder) {
   execFileSync(programs.test, ["--certificate", folder]);
   return ["--tls-cert", join(folder, "cert.pem"), "--tls-key", join(folder, "key.pem")];

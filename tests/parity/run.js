@@ -20,7 +20,7 @@ async function logOf(run, WebSocket, host) {
   const finished = run({
     WebSocket,
     log: (line) => lines.push(line),
-    url: (path) => `ws://${host}/test${path}`,
+    url: (path) => `${location.protocol.replace("http", "ws")}//${host}/test${path}`,
     scope: globalThis,
   }).then(
     () => "finished",

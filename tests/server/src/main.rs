@@ -1,7 +1,8 @@
 //! A server with a path for every behaviour that the browser tests need. One set of handlers serves native and virtual
 //! sockets, so that a test runs the same over both.
 //!
-//! `manysocket-test-server --listen ADDRESS --static DIR [--ping-interval MILLISECONDS] [--isolated]`
+//! `manysocket-test-server --listen ADDRESS --static DIR [--ping-interval MILLISECONDS] [--isolated]
+//! [--tls-cert FILE --tls-key FILE]`
 //!
 //! `manysocket-test-server --certificate DIR` writes a certificate for `localhost` and its key, `cert.pem` and `key.pem`.
 
@@ -23,7 +24,8 @@ use axum::{Json, Router};
 use futures_util::{SinkExt, stream};
 use manysocket_server::rpc::rpc;
 use manysocket_server::{
-    Endpoint, LastEventId, Listing, Multiplexer, Settings, Site, SseMessage, WebSocket, WebSocketUpgrade, sse,
+    Endpoint, LastEventId, Listing, Multiplexer, Settings, Site, SseMessage, Tls, WebSocket,
+    WebSocketUpgrade, sse,
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -377,10 +379,16 @@ async fn main() -> std::io::Result<()> {
     let count = async move || format!(r#"{{"physical":{},"virtual":{}}}"#, stats.links(), stats.channels());
     let app = multiplexer.serve(app.route("/demo/stats", get(count)));
     let listener = tokio::net::TcpListener::bind(address).await?;
-    println!("listening on http://{}", listener.local_addr()?);
+    let at = listener.local_addr()?;
+    let mut server = manysocket_server::serve(listener, app);
+    let tls = option("--tls-cert").zip(option("--tls-key"));
+    println!("listening on {}://{at}", if tls.is_some() { "https" } else { "http" });
+    if let Some((certificate, key)) = tls {
+        server = server.tls(Tls::open(certificate, key)?);
+    }
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     tokio::select! {
-        result = manysocket_server::serve(listener, app).into_future() => result,
+        result = server.into_future() => result,
         _ = terminate.recv() => Ok(()),
     }
 }
