@@ -197,11 +197,21 @@ export class HttpSocket extends EventTarget {
 
   // ---- requests ----
 
-  /** @throws {Error} for all answers but those that say yes */
+  /**
+   * @param {string} what the header; a request that names the carrier is repeated once if it fails on its way, since its offset says
+   *   what the server has already
+   * @throws {Error} for all answers but those that say yes
+   */
   async #post(what, body, signal = this.#abort.signal) {
-    const response = await fetch(this.url.replace(/^ws/, "http"), {
+    const init = {
       method: "POST", headers: { "Manysocket-Carrier": what }, body, signal, credentials: "include", cache: "no-store", redirect: "error",
       keepalive: body !== undefined && body.length <= LONGEST_KEPT,
+    };
+    const url = this.url.replace(/^ws/, "http");
+    const once = () => fetch(url, init);
+    const response = await once().catch((error) => {
+      if (this.#id === "" || signal.aborted) throw error;
+      return once();
     });
     if (!response.ok) throw new Error(`the server answered ${response.status}`);
     return response;

@@ -151,6 +151,36 @@ test("a later page of the session dials over HTTP at once, and tries a WebSocket
   assert.ok(front.targets.every((target) => !target.includes("manysocket=")), "no WebSocket is dialled");
 });
 
+test("a request that is lost, and one whose answer is, are repeated: the link sees nothing of it", async (t) => {
+  const { page } = await openPage(t, { websockets: "strip", buffers: true });
+  await runInPage(page, async () => {
+    globalThis.interruptions = 0;
+    M.addEventListener("interrupted", () => interruptions++);
+    globalThis.socket = open();
+    await next(socket, "open");
+  });
+  const lost = [];
+  await page.route("**/multiplexer*", async (route) => {
+    const [what] = (route.request().headers()["manysocket-carrier"] ?? "").split(" ");
+    if (lost.includes(what)) return route.continue();
+    lost.push(what);
+    // The server has the bytes of `receive`, and the page does not.
+    if (what === "receive") await route.fetch();
+    return route.abort();
+  });
+  const seen = await runInPage(page, async () => {
+    const got = [];
+    socket.onmessage = ({ data }) => got.push(data);
+    for (let n = 0; n < 5; n++) {
+      socket.send(`${n}`);
+      await next(socket);
+    }
+    return { got, interruptions, carrier: M.carrier };
+  });
+  assert.deepEqual(lost.toSorted(), ["receive", "send"]);
+  assert.deepEqual(seen, { got: ["0", "1", "2", "3", "4"], interruptions: 0, carrier: "http-poll" });
+});
+
 test("`carriers` chooses", async (t) => {
   const { page } = await openPage(t, {}, { carriers: ["http"] });
   const { took, ...seen } = await runInPage(page, useIt);
