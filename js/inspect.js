@@ -74,7 +74,7 @@ export class Inspector extends EventTarget {
     // It dials at the end of the task that made it.
     queueMicrotask(() => {
       const { physical } = link.inspected();
-      if (physical) this.#tap(physical, link);
+      if (physical !== undefined) this.#tap(physical, link);
     });
   }
 
@@ -83,10 +83,14 @@ export class Inspector extends EventTarget {
     const take = (way, decoder, data) => {
       if (this.#link === link) this.#take(way, decoder.decode(data instanceof ArrayBuffer ? new Uint8Array(data) : data));
     };
-    // The first batch is in the URL; but of a link that has been up it is long past.
-    const first = handshakeBatch(physical.url);
-    if (first !== null && physical.readyState === 0) take("sent", out, first);
-    link.tap = (way, data) => take(way, way === "sent" ? out : in_, data);
+    // The first batch is in the URL of a WebSocket; but of a link that has been up it is long past.
+    let first = physical?.readyState === 0 ? handshakeBatch(physical.url) : null;
+    if (first !== null) take("sent", out, first);
+    link.tap = (way, data) => {
+      // It is sent again where the URL did not arrive.
+      if (way !== "first") take(way, way === "sent" ? out : in_, data);
+      else if (first === null) take("sent", out, (first = data));
+    };
   }
 
   #take(way, { form, bytes, frames }) {

@@ -50,7 +50,7 @@ export class Link {
   /** The multiplexer's, and the same with the first batch. */
   #url;
   #target;
-  /** Observer of the traffic, for inspect.js: `(way, data)`. A separate listener would run after those that deliver. */
+  /** Observer of the traffic, for inspect.js: `(way, data)`, where `way` is "sent", "received" or "first". A separate listener would run after those that deliver. */
   tap = null;
   /** How to end, if that was asked for before dialling. */
   #ending = null;
@@ -179,7 +179,11 @@ export class Link {
 
   /** @param {boolean} isSecond whether it is tried again, without the first batch in the URL (docs/protocol.md §3) */
   #connect(url, isSecond) {
-    if (this.#maySpeakHttp && (!this.#options.carriers.includes("websocket") || isBlocked(this.#url))) return this.#connectOverHttp(url, null);
+    if (this.#maySpeakHttp && (!this.#options.carriers.includes("websocket") || isBlocked(this.#url))) this.#connectOverHttp(url, null);
+    else this.#connectWebSocket(url, isSecond);
+  }
+
+  #connectWebSocket(url, isSecond) {
     let physical;
     try {
       physical = outside(() => new this.#options.WebSocket(url, SUBPROTOCOL));
@@ -202,11 +206,12 @@ export class Link {
   /** @param {WebSocket | null} rival one that may yet open, and is faster then */
   async #connectOverHttp(url, rival) {
     this.physical = rival;
-    const dial = ({ HttpSocket }) => outside(() => new HttpSocket(this.#isInterrupted ? url : this.#url, SUBPROTOCOL, rival, after));
-    const physical = await import("./http/socket.js").then(dial, report);
+    const dial = await import("./http/socket.js").then(({ dialOverHttp }) => dialOverHttp, () => null);
     // The link may have ended meanwhile, or the other one has opened or failed.
-    if (this.#core === GONE || this.physical !== rival || this.readyState !== CONNECTING) physical?.close();
-    else if (physical) this.#dialled(physical, url, true);
+    if (this.#core === GONE || this.physical !== rival || this.readyState !== CONNECTING) return;
+    if (dial !== null) this.#dialled(dial(this.#isInterrupted ? url : this.#url, SUBPROTOCOL, rival, { after, outside }), url, true);
+    // Its code cannot be loaded: the page may have no network.
+    else if (rival === null && isBlocked(this.#url)) this.#connectWebSocket(url, url !== this.#target);
     else if (rival === null) this.#dropped(null, ABNORMAL, true);
   }
 
@@ -223,9 +228,11 @@ export class Link {
     physical.addEventListener("open", () => {
       if (this.physical !== physical) {
         // It was faster than HTTP.
-        if (this.physical?.rival !== physical) return;
-        this.physical.close();
+        const slower = this.physical;
+        if (slower?.rival !== physical) return;
+        slower.rival = null;
         this.physical = physical;
+        slower.close();
       }
       if (physical.carrier) {
         this.#options.oncarrier();
@@ -258,7 +265,9 @@ export class Link {
 
   #sendFirstBatch() {
     const batch = this.#target.slice(this.#target.lastIndexOf("=") + 1).replaceAll("-", "+").replaceAll("_", "/");
-    this.physical.send(Uint8Array.from(atob(batch), (character) => character.charCodeAt(0)));
+    const bytes = Uint8Array.from(atob(batch), (character) => character.charCodeAt(0));
+    this.tap?.("first", bytes);
+    this.physical.send(bytes);
   }
 
   /** @param {string} query what resumes the link */

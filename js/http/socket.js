@@ -17,6 +17,9 @@ const MOST = 256 * 1024;
 /** Milliseconds for the server's answer to a Close. */
 const CLOSE_TIMEOUT = 5000;
 
+/** The close code of a carrier that the page gives up, and not the link (docs/protocol.md §8.1). */
+const ABANDONED = 4003;
+
 /** RFC 6455 §7.4.1: what a browser closes the sockets of a page with that goes away. */
 const GOING_AWAY = 1001;
 
@@ -33,20 +36,26 @@ const LAST_ATTEMPT = 300_000;
 /** Hexadecimal digits of a carrier's name. */
 const ID = 32;
 
-export class HttpSocket extends EventTarget {
+/** Returns a carrier that is being opened, in no zone of the page. */
+export const dialOverHttp = (url, speaks, rival, timers) => timers.outside(() => new HttpSocket(url, speaks, rival, timers));
+
+class HttpSocket extends EventTarget {
   binaryType = "arraybuffer";
   protocol = "";
   readyState = CONNECTING;
   /** "http-stream", or "http-poll" where the network keeps streamed answers. */
   carrier = "http-stream";
   #speaks;
-  #after;
+  #timers;
+  /** Handles of the timers that run. */
+  #running = new Set();
   #id = "";
   /** What has not been sent, in frames. */
   #out = [];
   #isSending = false;
   /** Of each message that the server has not taken: the bytes of its payload, and where its frame ends in all that is sent. */
   #buffered = [];
+  #bufferedBytes = 0;
   #queued = 0;
   #taken = 0;
   /** Bytes of frames in all requests, and in all answers. */
@@ -55,17 +64,23 @@ export class HttpSocket extends EventTarget {
   #reader = new Reader();
   #abort = new AbortController();
   #hasFailed = false;
+  /** Whether nobody waits for the server's Close: a page in the browser's cache may have no request under way. */
+  #isAbandoned = false;
+  /** End the requests that open it. */
+  #openings = { stream: new AbortController(), poll: new AbortController() };
+  /** Those that are under way. */
+  #opening = 0;
   #hasClosed = false;
 
   /**
    * @param {string} url of the multiplexer, `ws:` or `wss:`
    * @param {string} speaks the subprotocol of a server that answers
    * @param {WebSocket | null} rival one that has not opened yet. It ends if this is faster, and this fails once both have.
-   * @param {(milliseconds: number, act: () => void) => number} after sets a timer
+   * @param {typeof import("../timers.js")} timers
    */
-  constructor(url, speaks, rival, after) {
+  constructor(url, speaks, rival, timers) {
     super();
-    this.#after = after;
+    this.#timers = timers;
     this.url = url;
     this.#speaks = speaks;
     this.rival = rival;
@@ -83,6 +98,16 @@ export class HttpSocket extends EventTarget {
       else leave();
     }, { signal });
     this.#open();
+  }
+
+  /** Sets a timer that ends with this. */
+  #after(milliseconds, act) {
+    const timer = this.#timers.after(milliseconds, () => {
+      this.#running.delete(timer);
+      act();
+    });
+    this.#running.add(timer);
+    return timer;
   }
 
   /** Tries WebSockets from time to time, and calls `found` once one opens. */
@@ -112,7 +137,8 @@ export class HttpSocket extends EventTarget {
 
   /** Bytes of messages that the server has not taken. */
   get bufferedAmount() {
-    return this.#buffered.reduce((sum, { length, end }) => sum + Math.min(length, end - this.#taken), 0);
+    const [first] = this.#buffered;
+    return first === undefined ? 0 : this.#bufferedBytes - first.length + Math.min(first.length, first.end - this.#taken);
   }
 
   send(data) {
@@ -120,6 +146,7 @@ export class HttpSocket extends EventTarget {
     const isText = typeof data === "string";
     const bytes = isText ? new TextEncoder().encode(data) : ArrayBuffer.isView(data) ? new Uint8Array(data.buffer, data.byteOffset, data.byteLength) : new Uint8Array(data);
     this.#buffered.push({ length: bytes.length, end: this.#queued + bytes.length + headLength(bytes.length) });
+    this.#bufferedBytes += bytes.length;
     this.#queue(frame(isText ? TEXT : BINARY, bytes));
   }
 
@@ -132,59 +159,36 @@ export class HttpSocket extends EventTarget {
     if (this.readyState !== OPEN) return;
     this.#sendClose(code, reason);
     this.readyState = CLOSING;
+    this.#isAbandoned = code === ABANDONED;
     this.#after(CLOSE_TIMEOUT, () => this.#end());
   }
 
   // ---- opening ----
 
-  async #open() {
-    const polling = new AbortController();
-    const late = this.#after(STREAMS_WITHIN, () => this.#openPolling(polling.signal));
-    try {
-      const stream = await this.#openStream();
-      polling.abort();
-      clearTimeout(late);
-      if (stream !== null) await this.#receiveStream(stream);
-    } catch {
-      clearTimeout(late);
-      if (this.carrier === "http-stream") this.#fail();
-    }
+  #open() {
+    const late = this.#after(STREAMS_WITHIN, () => this.#attempt("poll", (id) => this.#receivePolls(id)));
+    this.#attempt("stream", (id, stream) => this.#receiveStream(stream)).finally(() => clearTimeout(late));
   }
 
-  /** Returns what streams from the server; null if answers that end were faster. */
-  async #openStream() {
-    const response = await this.#post("stream");
-    const stream = response.body.getReader();
-    let start = new Uint8Array();
-    while (start.length < ID) {
-      const { done, value } = await stream.read();
-      if (done) throw new Error("the answer has ended");
-      start = joined([start, value]);
-    }
-    if (this.readyState !== CONNECTING) {
-      stream.cancel();
-      return null;
-    }
-    this.#opened(new TextDecoder().decode(start.subarray(0, ID)));
-    this.#take(start.subarray(ID));
-    return stream;
-  }
-
-  async #openPolling(signal) {
+  /** Opens it in one way, while it may be tried in the other, too. @param {"stream" | "poll"} way */
+  async #attempt(way, receive) {
+    this.#opening++;
+    let opened;
     try {
-      const id = await (await this.#post("poll", undefined, signal)).text();
-      if (this.readyState !== CONNECTING) return;
-      this.carrier = "http-poll";
-      this.#opened(id);
-      while (this.readyState < CLOSED) {
-        const response = await this.#post(`receive ${id} ${this.#received}`);
-        const bytes = new Uint8Array(await response.arrayBuffer());
-        this.#received += bytes.length;
-        this.#take(bytes);
-      }
+      opened = await this.#request(way, { signal: this.#openings[way].signal, take: way === "stream" ? startOf : wholeOf });
     } catch {
-      if (this.carrier === "http-poll") this.#fail();
+      if (--this.#opening === 0) this.#fail();
+      return;
     }
+    if (this.readyState !== CONNECTING) return this.#openings[way].abort();
+    const id = new TextDecoder().decode(opened.bytes.subarray(0, ID));
+    // A page of a proxy, say, or of a server that answers all requests.
+    if (!/^[0-9a-f]{32}$/.test(id)) return this.#fail();
+    this.#openings[way === "stream" ? "poll" : "stream"].abort();
+    this.carrier = `http-${way}`;
+    this.#opened(id);
+    this.#take(opened.bytes.subarray(ID));
+    await receive(id, opened.stream);
   }
 
   #opened(id) {
@@ -200,21 +204,25 @@ export class HttpSocket extends EventTarget {
   /**
    * @param {string} what the header; a request that names the carrier is repeated once if it fails on its way, since its offset says
    *   what the server has already
-   * @throws {Error} for all answers but those that say yes
+   * @param {(response: Response) => Promise} [init.take] reads the answer
+   * @throws {Error} for all answers but the server's own, which say yes
    */
-  async #post(what, body, signal = this.#abort.signal) {
-    const init = {
-      method: "POST", headers: { "Manysocket-Carrier": what }, body, signal, credentials: "include", cache: "no-store", redirect: "error",
-      keepalive: body !== undefined && body.length <= LONGEST_KEPT,
+  async #request(what, { body, signal = this.#abort.signal, take = () => {} }) {
+    const attempt = async (keepalive) => {
+      const response = await this.#timers.outside(() => fetch(this.url.replace(/^ws/, "http"), {
+        method: "POST", headers: { "Manysocket-Carrier": what }, body, signal, credentials: "include", cache: "no-store", redirect: "error", keepalive,
+      }));
+      const isOurs = body === undefined ? response.headers.get("content-type") === "application/octet-stream" : response.status === 204;
+      if (!response.ok || !isOurs) throw Object.assign(new Error(`the server answered ${response.status}`), { isAnswer: true });
+      return take(response);
     };
-    const url = this.url.replace(/^ws/, "http");
-    const once = () => fetch(url, init);
-    const response = await once().catch((error) => {
-      if (this.#id === "" || signal.aborted) throw error;
-      return once();
-    });
-    if (!response.ok) throw new Error(`the server answered ${response.status}`);
-    return response;
+    try {
+      return await attempt(body !== undefined && body.length <= LONGEST_KEPT);
+    } catch (error) {
+      if (this.#id === "" || signal.aborted || error.isAnswer) throw error;
+      // Other requests of the page may have taken all that may outlive it.
+      return attempt(false);
+    }
   }
 
   #queue(bytes) {
@@ -231,28 +239,53 @@ export class HttpSocket extends EventTarget {
     await null;
     try {
       for (let body; this.#out.length > 0; ) {
-        body = joined(this.#out);
-        this.#out = body.length > MOST ? [body.subarray(MOST)] : [];
-        body = body.subarray(0, MOST);
+        body = this.#nextBody();
         const offset = this.#sent;
         this.#sent += body.length;
-        await this.#post(`send ${this.#id} ${offset}`, body);
+        await this.#request(`send ${this.#id} ${offset}`, { body });
         this.#taken += body.length;
-        while (this.#buffered[0]?.end <= this.#taken) this.#buffered.shift();
+        while (this.#buffered[0]?.end <= this.#taken) this.#bufferedBytes -= this.#buffered.shift().length;
       }
     } catch {
       this.#out = [];
       this.#end();
     }
     this.#isSending = false;
+    if (this.#isAbandoned) this.#end();
     if (this.#hasClosed) this.#abort.abort();
+  }
+
+  /** Takes what the next request sends. */
+  #nextBody() {
+    const parts = [];
+    for (let left = MOST; left > 0 && this.#out.length > 0; ) {
+      const [next] = this.#out;
+      const part = next.subarray(0, left);
+      if (part.length === next.length) this.#out.shift();
+      else this.#out[0] = next.subarray(part.length);
+      parts.push(part);
+      left -= part.length;
+    }
+    return joined(parts);
   }
 
   /** The page goes away, and takes answers with it: what is left does not wait for the request before it. */
   #leave() {
     this.close(GOING_AWAY);
-    if (this.#out.length > 0) this.#post(`send ${this.#id} ${this.#sent}`, joined(this.#out)).catch(() => {});
+    if (this.#out.length > 0) this.#request(`send ${this.#id} ${this.#sent}`, { body: joined(this.#out) }).catch(() => {});
     this.#out = [];
+  }
+
+  async #receivePolls(id) {
+    try {
+      while (this.readyState < CLOSED) {
+        const { bytes } = await this.#request(`receive ${id} ${this.#received}`, { take: wholeOf });
+        this.#received += bytes.length;
+        this.#take(bytes);
+      }
+    } catch {
+      this.#end();
+    }
   }
 
   async #receiveStream(stream) {
@@ -323,10 +356,27 @@ export class HttpSocket extends EventTarget {
     if (this.#hasClosed) return;
     this.#hasClosed = true;
     this.readyState = CLOSED;
+    for (const timer of this.#running) clearTimeout(timer);
+    this.#openings.stream.abort();
+    this.#openings.poll.abort();
     if (!this.#isSending) this.#abort.abort();
     this.dispatchEvent(Object.assign(new Event("close"), close));
   }
 }
+
+/** Reads the name at the beginning of an answer without end, and what has come with it. */
+async function startOf({ body }) {
+  const stream = body.getReader();
+  let bytes = new Uint8Array();
+  while (bytes.length < ID) {
+    const { done, value } = await stream.read();
+    if (done) throw new Error("the answer has ended");
+    bytes = joined([bytes, value]);
+  }
+  return { bytes, stream };
+}
+
+const wholeOf = async (response) => ({ bytes: new Uint8Array(await response.arrayBuffer()) });
 
 /** Remembers for the page's session whether a multiplexer is reached over HTTP only (link.js reads it). */
 function remember(url, isBlocked) {

@@ -110,6 +110,10 @@ pub struct Endpoint {
     unread: Option<Unread>,
 }
 
+/// The size from which the memory of an unfinished message grows by a quarter. `Vec` doubles it: a message of half of what a link
+/// may hold then took all of it.
+const FINE_GROWTH: usize = 1024 * 1024;
+
 /// The rest of a batch.
 #[derive(Debug)]
 struct Unread {
@@ -536,6 +540,10 @@ impl Endpoint {
             None if fin => return Some(piece),
             before => {
                 let mut joined = before.unwrap_or_default();
+                let length = joined.len() + piece.len();
+                if length > joined.capacity() && length > FINE_GROWTH {
+                    joined.reserve_exact(piece.len().max(joined.len() / 4));
+                }
                 joined.extend_from_slice(&piece);
                 if fin {
                     // A reader may keep it for long: up to half of the allocation would be empty.

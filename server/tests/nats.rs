@@ -212,7 +212,9 @@ async fn a_publisher_that_waits_for_nats_reads_on() {
     let Some(mut nats) = NatsServer::start().await else { return };
     for kind in KINDS {
         let node = Node::start(nats.connect().await, true, SlowSubscriber::Drop).await;
-        let mut socket = node.socket(kind, "/rooms/a").await;
+        // Not the room of the kind before, whose messages have waited.
+        let room = format!("/rooms/{kind:?}");
+        let mut socket = node.socket(kind, &room).await;
         let mut double = node.socket(kind, "/double").await;
         send(&mut socket, "here").await;
         assert_eq!(text(&mut socket).await, "here");

@@ -1,5 +1,7 @@
 // Networks in which WebSockets do not get through: the link goes over HTTP, and back to a WebSocket once one opens.
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer } from "node:http";
 import { after, test } from "node:test";
 import { firefox, startFirefox } from "../harness/firefox.js";
 import { makeSite, removeSite, runInPage, startBrowser, startFront, startServer, until } from "../harness/index.js";
@@ -80,6 +82,66 @@ for (const [what, network, carrier] of [
     assert.deepEqual(seen, { carrier, ...used });
   });
 }
+
+for (const [what, network, carrier] of [
+  ["and answers no POST", { posts: "swallow" }, "websocket"],
+  ["and HTTP is faster", {}, "http-stream"],
+]) {
+  test(`a network in which WebSockets open late, ${what}`, async (t) => {
+    const { page } = await openPage(t, { delay: 3000, ...network });
+    const { took, ...seen } = await runInPage(page, useIt);
+    t.diagnostic(`the first message after ${took} ms`);
+    assert.deepEqual(seen, { carrier, ...used });
+  });
+}
+
+test("a server that answers every request is no multiplexer", async (t) => {
+  const answering = createServer((request, response) => {
+    response.setHeader("Access-Control-Allow-Origin", server.origin).setHeader("Access-Control-Allow-Credentials", "true");
+    response.setHeader("Access-Control-Allow-Headers", "Manysocket-Carrier").setHeader("Content-Type", "application/octet-stream");
+    response.end("<!doctype html><title>of 32 characters or more</title>");
+  });
+  answering.listen(0, "127.0.0.1");
+  await once(answering, "listening");
+  t.after(() => answering.close().closeAllConnections());
+  const context = await browser.newContext();
+  t.after(() => context.close());
+  const page = await context.newPage();
+  await page.goto(server.origin);
+  const seen = await page.evaluate(`(async () => {
+    const { MultiWebSocket } = await import("/pkg/index.js");
+    const M = new MultiWebSocket("http://127.0.0.1:${answering.address().port}/multiplexer", { carriers: ["http"] });
+    const events = [];
+    M.addEventListener("open", () => events.push("M open"));
+    const socket = new M.WebSocket("ws://127.0.0.1:${answering.address().port}/echo");
+    for (const type of ["open", "error", "close"]) socket.addEventListener(type, () => events.push(type));
+    await new Promise((resolve) => socket.addEventListener("close", resolve));
+    return { events, remembered: sessionStorage.length };
+  })()`);
+  assert.deepEqual(seen, { events: ["error", "close"], remembered: 0 });
+});
+
+test("the code for HTTP cannot be loaded: sockets fail without an error of the page, and a WebSocket is dialled later", async (t) => {
+  const { page, front } = await openPage(t, { websockets: 502 });
+  const uncaught = [];
+  page.on("pageerror", (error) => uncaught.push(error.message));
+  await page.route("**/shared-*.js", (route) => route.abort());
+  const failed = await runInPage(page, async () => {
+    const socket = open();
+    await next(socket, "close");
+    return events.splice(0);
+  });
+  assert.deepEqual(failed, ["error", "close 1006"]);
+  front.network.websockets = "pass";
+  assert.equal((await runInPage(page, useIt)).carrier, "websocket");
+  // A page that remembers HTTP finds that it has none.
+  await runInPage(page, () => {
+    M.close();
+    sessionStorage.setItem(`manysocket ${M.url}`, "http");
+  });
+  assert.equal((await runInPage(page, useIt)).carrier, "websocket");
+  assert.deepEqual(uncaught, []);
+});
 
 test("shared links, too", async (t) => {
   const { page } = await openPage(t, { websockets: "strip" }, { shared: true });

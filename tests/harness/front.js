@@ -6,15 +6,15 @@ import net from "node:net";
 /**
  * Starts a front for a server.
  * @param {string} origin the server's
- * @param {{ refuses?: (target: string) => boolean, websockets?: "pass" | "strip" | "swallow" | number, buffers?: boolean }} [options]
+ * @param {{ refuses?: (target: string) => boolean, websockets?: "pass" | "strip" | "swallow" | number, delay?: number, posts?: "pass" | "swallow", buffers?: boolean }} [options]
  *   `refuses`: whether the front answers a request with 404 itself; `websockets`: whether the front lets handshakes pass, removes their
- *   headers, never answers, or answers with a status; `buffers`: whether it keeps each answer of HTTP until the server has ended it
+ *   headers, never answers, or answers with a status; `delay`: milliseconds until a handshake leaves; `posts`: what it does to POST requests; `buffers`: whether it keeps each answer of HTTP until the server has ended it
  */
 export async function startFront(origin, { refuses = () => false, ...options } = {}) {
   const { hostname, port } = new URL(origin);
   const pairs = new Set();
   const targets = [];
-  const network = { websockets: "pass", buffers: false, ...options };
+  const network = { websockets: "pass", delay: 0, posts: "pass", buffers: false, ...options };
   const listener = net.createServer((client) => {
     const pair = { client, server: null, silent: false };
     pairs.add(pair);
@@ -25,7 +25,7 @@ export async function startFront(origin, { refuses = () => false, ...options } =
     };
     client.on("error", end).on("close", end);
     let head = "";
-    client.on("data", (bytes) => {
+    client.on("data", async (bytes) => {
       if (pair.silent) return;
       if (pair.server !== null) return pair.server.write(bytes);
       head += bytes.toString("latin1");
@@ -36,11 +36,12 @@ export async function startFront(origin, { refuses = () => false, ...options } =
       // One request for each connection, so that each request line is seen.
       const [first, ...lines] = head.split("\r\n");
       const asks = /^upgrade:/im.test(head);
-      if (asks && network.websockets === "swallow") return void (pair.silent = true);
+      if (asks ? network.websockets === "swallow" : head.startsWith("POST") && network.posts === "swallow") return void (pair.silent = true);
       if (asks && typeof network.websockets === "number") {
         return client.end(`HTTP/1.1 ${network.websockets} Refused\r\nContent-Length: 0\r\nConnection: close\r\n\r\n`);
       }
       const upgrades = asks && network.websockets !== "strip";
+      if (asks && network.delay > 0) await new Promise((resolve) => setTimeout(resolve, network.delay));
       const kept = upgrades ? lines : ["Connection: close", ...lines.filter((line) => !/^(connection|upgrade):/i.test(line))];
       pair.server = net.connect(Number(port), hostname);
       pair.server.on("error", end);
@@ -58,7 +59,7 @@ export async function startFront(origin, { refuses = () => false, ...options } =
   return {
     /** Its address as an origin. */
     origin: `http://127.0.0.1:${listener.address().port}`,
-    /** What it does to requests from now on: `websockets` and `buffers`. */
+    /** What it does to requests from now on: the options but `refuses`. */
     network,
     /** The targets of all requests, oldest first. */
     targets,
