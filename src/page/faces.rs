@@ -40,12 +40,15 @@ ship! {
     "/js/cookies.js"
     "/js/direct.js"
     "/js/events.js"
+    "/js/http/frames.js"
+    "/js/http/socket.js"
     "/js/inspect.js"
     "/js/inspect/decode.js"
     "/js/link.js"
     "/js/renewal.js"
     "/js/signs.js"
     "/js/timers.js"
+    "/js/waiting.js"
     "/js/websocket.js"
 }
 

@@ -164,8 +164,8 @@ async function check(t, page, relay, metric, cuts, { measure = async () => ({}),
 const OVER_HTTP = 1 / 4;
 
 for (const [what, options, share] of [
-  ["over a page's own link", {}],
-  ["over the link of a shared worker", { shared: true }],
+  ["over a page's own link", { carriers: ["websocket"] }],
+  ["over the link of a shared worker", { carriers: ["websocket"], shared: true }],
   ["over HTTP", { carriers: ["http"] }, OVER_HTTP],
 ]) {
   test(`in Chromium, ${what}`, async (t) => {
@@ -216,6 +216,6 @@ test("in Firefox", { skip: firefox === null && "Firefox is not installed" }, asy
   const browser = await startFirefox();
   t.after(() => browser.close());
   const page = await browser.openPage(`${relay.origin}/`);
-  await runInPage(page, load, { steady: STEADY, passing: PASSING });
+  await runInPage(page, load, { carriers: ["websocket"], steady: STEADY, passing: PASSING });
   await check(t, page, relay, metric, Math.ceil(CUTS / 10));
 });
