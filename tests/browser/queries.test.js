@@ -69,7 +69,7 @@ test("sixty opens in one task pass a front that allows short request lines only"
   }
 });
 
-test("a handshake that a server refuses is tried twice, and then fails once", async (t) => {
+test("a handshake that a server refuses is tried twice, then over HTTP, and then fails once", async (t) => {
   const front = await startFront(world.server.origin, { refuses: (target) => target.startsWith("/multiplexer") });
   t.after(() => front.stop());
   const page = await world.browser.newPage();
@@ -86,7 +86,7 @@ test("a handshake that a server refuses is tried twice, and then fails once", as
     return seen;
   });
   assert.deepEqual(seen, ["link 1006", "error", 1006]);
-  assert.deepEqual(front.targets.filter((target) => target.startsWith("/multiplexer")).map((target) => target.split("=")[0]), ["/multiplexer?manysocket", "/multiplexer"]);
+  assert.deepEqual(front.targets.filter((target) => target.startsWith("/multiplexer")).map((target) => target.split("=")[0]), ["/multiplexer?manysocket", "/multiplexer", "/multiplexer"]);
 });
 
 test("a document that connects again appends to the query", async (t) => {
