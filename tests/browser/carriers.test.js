@@ -4,16 +4,11 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import { after, test } from "node:test";
 import { firefox, startFirefox } from "../harness/firefox.js";
-import { makeSite, removeSite, runInPage, startBrowser, startFront, startServer, until } from "../harness/index.js";
+import { runInPage, startFront, startServer, startWorld, until } from "../harness/index.js";
 
-const site = await makeSite();
-const server = await startServer(site, {});
-const browser = await startBrowser();
-after(async () => {
-  await browser.close();
-  await server.stop();
-  await removeSite(site);
-});
+const world = await startWorld();
+after(() => world.close());
+const { site, server, browser } = world;
 
 /** In the page: makes `M`, and functions of the test. */
 const prepareM = async (options) => {

@@ -2,17 +2,11 @@
 // order of the opens, whatever a script may read of them.
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
-import { runInPage, startBrowser } from "../harness/browser.js";
-import { makeSite, removeSite, startServer } from "../harness/index.js";
+import { runInPage, startWorld } from "../harness/index.js";
 
-const site = await makeSite();
-const server = await startServer(site, { kind: "test" });
-const browser = await startBrowser();
-after(async () => {
-  await browser.close();
-  await server.stop();
-  await removeSite(site);
-});
+const world = await startWorld({ kind: "test" });
+after(() => world.close());
+const { server, browser } = world;
 
 const KINDS = ["native", "virtual", `shared ${process.pid}`];
 

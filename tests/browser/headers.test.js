@@ -1,17 +1,11 @@
 // Headers of an open reach the handler, or the open is refused; they never travel in a URL.
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
-import { runInPage, startBrowser } from "../harness/browser.js";
-import { makeSite, removeSite, startServer } from "../harness/index.js";
+import { runInPage, startWorld } from "../harness/index.js";
 
-const site = await makeSite();
-const server = await startServer(site, { kind: "test" });
-const browser = await startBrowser();
-after(async () => {
-  await browser.close();
-  await server.stop();
-  await removeSite(site);
-});
+const world = await startWorld({ kind: "test" });
+after(() => world.close());
+const { server, browser } = world;
 
 /** Runs a function in a page that has `M`, `seen` (the headers that a handler sees, or the code of the close) and `thrown`. */
 async function inPage(t, options, code) {

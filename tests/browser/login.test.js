@@ -1,17 +1,11 @@
 // Logging in helps the next socket, as natively: an open that is refused on an older link is tried once on a new one.
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
-import { runInPage, startBrowser } from "../harness/browser.js";
-import { makeSite, removeSite, startServer } from "../harness/index.js";
+import { runInPage, startWorld } from "../harness/index.js";
 
-const site = await makeSite();
-const server = await startServer(site, { kind: "test" });
-const browser = await startBrowser();
-after(async () => {
-  await browser.close();
-  await server.stop();
-  await removeSite(site);
-});
+const world = await startWorld({ kind: "test" });
+after(() => world.close());
+const { server, browser } = world;
 
 /** Runs a function in a page with separate cookies, with `M` and `outcome`: `open`, or the code of the close. Returns its links, too. */
 async function inPage(t, options, code) {
