@@ -11,7 +11,7 @@ const CLOSED = 3;
 /** Milliseconds after which a streamed answer without a byte is one that a proxy keeps until it ends. */
 const STREAMS_WITHIN = 2000;
 
-/** Bytes of a request's body: a fourth of what nginx allows by default, so that what follows is not kept waiting for long. */
+/** Bytes of a request's body: a fourth of what nginx allows by default, so that later messages do not wait for long. */
 const MOST = 256 * 1024;
 
 /** Milliseconds for the server's answer to a Close. */
@@ -50,7 +50,7 @@ class HttpSocket extends EventTarget {
   /** Handles of the timers that run. */
   #running = new Set();
   #id = "";
-  /** What has not been sent, in frames. */
+  /** Frames that wait for a request. */
   #out = [];
   #isSending = false;
   /** Of each message that the server has not taken: the bytes of its payload, and where its frame ends in all that is sent. */
@@ -232,14 +232,14 @@ class HttpSocket extends EventTarget {
     if (!this.#isSending) this.#sendAll();
   }
 
-  /** One request at a time: what comes meanwhile travels in the next. */
+  /** Sends one request at a time: the next one has the frames that come meanwhile. */
   async #sendAll() {
     this.#isSending = true;
-    // What one task sends travels together.
+    // One request has all messages of a task.
     await null;
     try {
-      for (let body; this.#out.length > 0; ) {
-        body = this.#nextBody();
+      while (this.#out.length > 0) {
+        const body = this.#nextBody();
         const offset = this.#sent;
         this.#sent += body.length;
         await this.#request(`send ${this.#id} ${offset}`, { body });
@@ -255,7 +255,7 @@ class HttpSocket extends EventTarget {
     if (this.#hasClosed) this.#abort.abort();
   }
 
-  /** Takes what the next request sends. */
+  /** Takes the body of the next request from the queue. */
   #nextBody() {
     const parts = [];
     for (let left = MOST; left > 0 && this.#out.length > 0; ) {
@@ -269,7 +269,7 @@ class HttpSocket extends EventTarget {
     return joined(parts);
   }
 
-  /** The page goes away, and takes answers with it: what is left does not wait for the request before it. */
+  /** Sends the rest of the queue beside the request that is under way: the page goes away, and sees no answer. */
   #leave() {
     this.close(GOING_AWAY);
     if (this.#out.length > 0) this.#request(`send ${this.#id} ${this.#sent}`, { body: joined(this.#out) }).catch(() => {});
@@ -364,7 +364,7 @@ class HttpSocket extends EventTarget {
   }
 }
 
-/** Reads the name at the beginning of an answer without end, and what has come with it. */
+/** Reads the name at the beginning of an answer without end, and the bytes that have come with it. */
 async function startOf({ body }) {
   const stream = body.getReader();
   let bytes = new Uint8Array();

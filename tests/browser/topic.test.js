@@ -49,7 +49,7 @@ for (const kind of ["native", "virtual"]) {
         }
         numbers.push(await ada.publish(`message ${n}`));
       }
-      // What is sent on a socket that still closes is lost.
+      // A socket that still closes loses the messages that are sent on it.
       if (sockets.findLast((socket) => socket !== sockets[0]).readyState > 1) await event(bob, "open");
       const last = bob.publish("the last");
       for await (const data of bob) if (data === "the last") break;

@@ -205,7 +205,8 @@ fn identity(cookie: &HeaderValue) -> [Vec<u8>; 3] {
     [name.to_vec(), domain, attribute(cookie, b"path").unwrap_or_default().to_vec()]
 }
 
-/// Returns the value of an attribute of a cookie. The last one counts.
+/// Returns the value of an attribute of a cookie. The first part is its name and value (RFC 6265 §5.2). The last attribute of
+/// a name counts.
 fn attribute<'a>(cookie: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
     let attributes = cookie.split(|&byte| byte == b';').skip(1);
     let pairs = attributes.map(|attribute| {

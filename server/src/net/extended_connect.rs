@@ -14,7 +14,7 @@ const HANDSHAKE: [(header::HeaderName, &str); 3] = [
     (header::SEC_WEBSOCKET_KEY, "AAAAAAAAAAAAAAAAAAAAAA=="),
 ];
 
-/// Bytes of a stream that wait in h2 for the connection: four frames of the common size. What is on its way waits in the
+/// Bytes of a stream that wait in h2 for the connection: four frames of the common size. Bytes on their way wait in the
 /// system.
 pub(crate) const SEND_BUFFER: usize = 64 * 1024;
 

@@ -1,4 +1,4 @@
-//! Ends connections that do not say what they want: bounds the time of a request's head, the time between two requests, and the
+//! Ends connections whose clients are silent or read nothing: bounds the time of a request's head, the time between two requests, and the
 //! time in which a client takes nothing of an answer.
 
 use std::io::{self, IoSlice};

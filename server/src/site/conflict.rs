@@ -58,7 +58,7 @@ impl Paths {
     pub(super) fn insert(&mut self, path: &str) -> Result<(), String> {
         match self.0.insert(path, ()) {
             Err(InsertError::Conflict { with }) => Err(with),
-            // A path of another form: the router says what is wrong with it.
+            // A path of another form: the router reports its error.
             Ok(()) | Err(_) => Ok(()),
         }
     }

@@ -106,7 +106,7 @@ async fn messages_beside_junk() {
     }
 }
 
-/// Carriers that only sit, and some whose clients read nothing of what they had echoed.
+/// Idle carriers, and some whose clients do not read their echoes.
 #[tokio::test]
 async fn http_carriers() {
     for kind in KINDS {
