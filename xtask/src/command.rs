@@ -59,7 +59,7 @@ pub(crate) fn answer(command: &mut Command) -> Option<String> {
 }
 
 /// Returns the command line, with paths shortened to the programs' names.
-fn line(command: &Command) -> String {
+pub(crate) fn line(command: &Command) -> String {
     let name = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
     std::iter::once(name)
         .chain(command.get_args())

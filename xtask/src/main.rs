@@ -5,6 +5,7 @@ mod bench;
 mod build;
 mod command;
 mod demo;
+mod failures;
 mod features;
 mod fuzz;
 mod inline;

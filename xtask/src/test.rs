@@ -4,7 +4,7 @@
 
 use crate::build::WASM;
 use crate::setup::browser::Browser;
-use crate::{build, command, features, fuzz, setup, workspace};
+use crate::{build, command, failures, features, fuzz, setup, workspace};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::PathBuf;
@@ -52,16 +52,18 @@ pub(crate) fn test(wanted: &[&str]) -> Result<()> {
         println!("\n== {}: {}", step.name, step.purpose);
         let start = Instant::now();
         let result = (step.run)();
-        if let Err(error) = &result {
-            eprintln!("{}: {error:#}", step.name);
+        summary.push((step.name, result, start.elapsed().as_secs_f64()));
+    }
+    for (name, result, _) in &summary {
+        if let Err(error) = result {
+            println!("\n== {name}: {error:#}");
         }
-        summary.push((step.name, result.is_ok(), start.elapsed().as_secs_f64()));
     }
     println!();
-    for (name, passed, seconds) in &summary {
-        println!("{name:8} {} {seconds:7.1} s", if *passed { "passed" } else { "FAILED" });
+    for (name, result, seconds) in &summary {
+        println!("{name:8} {} {seconds:7.1} s", if result.is_ok() { "passed" } else { "FAILED" });
     }
-    let passed = summary.iter().filter(|(_, passed, _)| *passed).count();
+    let passed = summary.iter().filter(|(_, result, _)| result.is_ok()).count();
     let failed = summary.len() - passed;
     println!("steps: {passed} passed, {failed} failed");
     if failed > 0 {
@@ -76,17 +78,19 @@ fn fmt() -> Result<()> {
 
 fn clippy() -> Result<()> {
     let strict = ["--", "-D", "warnings"];
-    command::run(command::cargo()?.args(["clippy", "--quiet", "--workspace", "--all-targets"]).args(strict))?;
+    failures::run(
+        command::cargo()?.args(["clippy", "--quiet", "--workspace", "--all-targets"]).args(strict),
+    )?;
     let mut cargo = setup::wasm::toolchain()?.cargo()?;
     cargo.args(["clippy", "--quiet", "--package", "manysocket", "--package", "manysocket-protocol"]);
-    command::run(cargo.args(["--all-targets", "--target", WASM]).args(strict))
+    failures::run(cargo.args(["--all-targets", "--target", WASM]).args(strict))
 }
 
 fn native() -> Result<()> {
     setup::servers::servers();
     // xtask-bindgen has no tests, and built together with the others it would compile its dependencies again
     // with other features.
-    command::run(command::cargo()?.args([
+    failures::run(command::cargo()?.args([
         "test",
         "--no-fail-fast",
         "--workspace",
@@ -115,7 +119,7 @@ fn wasm() -> Result<()> {
         .env("WASM_BINDGEN_TEST_DRIVER_TIMEOUT", "60")
         .env("WASM_BINDGEN_TEST_TIMEOUT", "180");
     cargo.args(["test", "--no-fail-fast", "--target", WASM, "--config", &runner]);
-    command::run(cargo.args([
+    failures::run(cargo.args([
         "--package",
         "manysocket",
         "--package",
@@ -159,7 +163,7 @@ fn node_tests(folder: &str, firefox: Option<PathBuf>) -> Result<()> {
     node.env("MANYSOCKET_EXAMPLES", workspace::target()?.join("debug"));
     node.env("MANYSOCKET_SERVER", server("manysocket-server")?);
     node.env("MANYSOCKET_TEST_SERVER", server("manysocket-test-server")?);
-    command::run(&mut node)
+    failures::run(&mut node)
 }
 
 /// Builds a server with debug assertions, which tests should trigger if they can; returns the program.
