@@ -111,7 +111,12 @@ impl Departure {
             }
             let now = Instant::now();
             let wait = wait(self.stats.links(), self.drain, random());
-            self.turn = Some(Turn { comes: Box::pin(tokio::time::sleep(wait)), end: now + self.drain });
+            let end = now + self.drain;
+            // A timer of no time fires up to a millisecond later.
+            if wait.is_zero() {
+                return Some((Cause::Shutdown, close, end));
+            }
+            self.turn = Some(Turn { comes: Box::pin(tokio::time::sleep(wait)), end });
         }
         let Turn { comes, end } = self.turn.as_mut()?;
         comes.as_mut().poll(cx).is_ready().then_some((Cause::Shutdown, close, *end))

@@ -299,6 +299,10 @@ impl Task {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         let turn = Turn::begin();
+        // Before it reads: a link that departs accepts no opens.
+        if self.link.departure.poll_begin(cx) {
+            self.leaving = self.channels.keys().copied().collect();
+        }
         for _ in 0..ROUNDS {
             let mut progress = match self.poll_physical(cx, &turn) {
                 Ok(progress) => progress,
@@ -418,9 +422,6 @@ impl Task {
     /// Returns the close frame for the link once its drain is complete: after the server began to shut down, or the
     /// application ended the link.
     fn poll_departure(&mut self, cx: &mut Context<'_>, turn: &Turn) -> Option<CloseFrame> {
-        if self.link.departure.poll_begin(cx) {
-            self.leaving = self.channels.keys().copied().collect();
-        }
         let close = self.link.departure.close()?.clone();
         turn.until_over(|| {
             let channel = self.leaving.pop()?;

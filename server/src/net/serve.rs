@@ -170,8 +170,9 @@ impl Serve {
                 }
             }
         }
-        drop(self.listener);
+        // In this order: a peer that can connect no more finds that its link accepts no more opens.
         serving.shutdown.cancel();
+        drop(self.listener);
         serving.connections.close();
         serving.links.close();
         let _ = tokio::time::timeout(LINGER, serving.connections.wait()).await;
