@@ -200,9 +200,10 @@ async fn bytes_that_are_sent_again_are_skipped_and_gaps_are_refused() {
     assert_eq!(polls.send(start, two[..4].to_vec()).await, 204);
     assert_eq!(polls.send(start, two[..one as usize].to_vec()).await, 204);
     polls.hear("one").await;
-    for gap in [start + one + 1, start + 1000, u64::MAX] {
-        assert_eq!(polls.send(gap, ping("gap")).await, 409, "{gap}");
-    }
+    // They wait for the bytes before, and not for long.
+    let gaps = [start + one + 1, start + 1000, u64::MAX];
+    let refused = future::join_all(gaps.map(|gap| polls.send(gap, ping("gap")))).await;
+    assert_eq!(refused, [409; 3]);
     assert_eq!(polls.send(start, two.clone()).await, 204);
     polls.hear("two").await;
     // From before the beginning of all: the bytes that are known are not compared.
@@ -219,32 +220,141 @@ fn slow() -> (mpsc::UnboundedSender<Vec<u8>>, Body) {
     (parts, Body::from_stream(stream.map(|part| Ok::<_, Infallible>(Bytes::from(part)))))
 }
 
+/// A request that sends, whose body is the test's to end. It is under way: the server has the first part of the body.
+struct Slow {
+    parts: mpsc::UnboundedSender<Vec<u8>>,
+    answer: JoinHandle<u16>,
+}
+
+impl Slow {
+    /// Begins one with a whole ping, which is answered.
+    async fn begin(polls: &mut Polls, offset: u64, payload: &str) -> Self {
+        let (parts, body) = slow();
+        let answer = send(polls, offset, body);
+        parts.send(ping(payload)).expect("a request");
+        polls.hear(payload).await;
+        Self { parts, answer }
+    }
+
+    /// Ends the body with bytes, and returns the status.
+    async fn end(self, bytes: Vec<u8>) -> u16 {
+        self.parts.send(bytes).expect("a request");
+        drop(self.parts);
+        answered(self.answer).await
+    }
+}
+
+/// Sends beside other requests.
+fn send(polls: &Polls, offset: u64, body: impl Into<Body>) -> JoinHandle<u16> {
+    let (requests, id, body) = (polls.requests.clone(), polls.id.clone(), body.into());
+    tokio::spawn(async move { requests.send(&id, offset, body).await })
+}
+
+async fn answered(answer: JoinHandle<u16>) -> u16 {
+    timeout(PATIENCE, answer).await.expect("in time").expect("no panic")
+}
+
 #[tokio::test]
-async fn one_request_sends_at_a_time_and_one_waits() {
+async fn a_request_that_is_stuck_does_not_hold_up_the_same_one_again() {
     let server = server().await;
     let mut polls = Polls::open(Requests::new(&server)).await;
-    let (parts, body) = slow();
-    let (requests, id) = (polls.requests.clone(), polls.id.clone());
-    let send = move |offset: u64, body: Body| {
-        let (requests, id) = (requests.clone(), id.clone());
-        tokio::spawn(async move { requests.send(&id, offset, body).await })
-    };
-    let first = send(polls.sent, body);
-    parts.send(ping("half")).expect("a request");
-    polls.hear("half").await;
-    let end = polls.sent + 2 * ping("half").len() as u64;
-    let (second, third) = (send(end, ping("last").into()), send(end, ping("last").into()));
-    // Whichever came last has no place.
-    let (refused, waiting) =
-        timeout(PATIENCE, future::select(second, third)).await.expect("in time").factor_first();
-    assert_eq!(refused.expect("no panic"), 409);
-    parts.send(ping("rest")).expect("a request");
-    drop(parts);
-    assert_eq!(first.await.expect("no panic"), 204);
-    assert_eq!(waiting.into_inner().await.expect("no panic"), 204);
-    polls.hear("last").await;
-    polls.sent = end + ping("last").len() as u64;
+    let start = polls.sent;
+    let stuck = Slow::begin(&mut polls, start, "half").await;
+    // From its offset on, from what the server has, and from within that.
+    let all = [ping("half"), ping("rest")].concat();
+    assert_eq!(polls.send(start, all.clone()).await, 204);
+    polls.hear("rest").await;
+    polls.sent = start + all.len() as u64;
+    polls.say("on").await;
+    assert_eq!(polls.send(polls.sent - 5, [&ping("on")[3..], &ping("and on")].concat()).await, 204);
+    polls.hear("and on").await;
+    polls.sent += ping("and on").len() as u64;
+    // It ends, and not its carrier.
+    pass(11).await;
+    assert_eq!(answered(stuck.answer).await, 409);
     polls.say("after").await;
+}
+
+#[tokio::test]
+async fn the_same_request_again_may_be_stuck_too() {
+    let server = server().await;
+    let mut polls = Polls::open(Requests::new(&server)).await;
+    let start = polls.sent;
+    let all = [ping("half"), ping("rest")].concat();
+    let first = Slow::begin(&mut polls, start, "half").await;
+    let (parts, body) = slow();
+    let second = send(&polls, start, body);
+    // Less than the first one has brought.
+    parts.send(all[..3].to_vec()).expect("a request");
+    assert_eq!(polls.send(start, all.clone()).await, 204);
+    polls.hear("rest").await;
+    // All bytes of the first have arrived otherwise, and it arrives late.
+    assert_eq!(first.end(ping("rest")).await, 204);
+    pass(11).await;
+    assert_eq!(answered(second).await, 409);
+    polls.sent = start + all.len() as u64;
+    polls.say("after").await;
+}
+
+#[tokio::test]
+async fn a_request_that_arrives_late_disturbs_no_other() {
+    let server = server().await;
+    let mut polls = Polls::open(Requests::new(&server)).await;
+    let (start, one) = (polls.sent, ping("half").len() as u64);
+    let under_way = Slow::begin(&mut polls, start, "half").await;
+    // A copy of all that came before, whole and in part.
+    assert_eq!(polls.send(0, vec![0xff; start as usize]).await, 204);
+    let broken = Slow::begin(&mut polls, start + one, "more").await;
+    broken.answer.abort();
+    assert_eq!(under_way.end([ping("more"), ping("rest")].concat()).await, 204);
+    polls.hear("rest").await;
+    polls.sent = start + 3 * one;
+    polls.say("after").await;
+}
+
+#[tokio::test]
+async fn last_words_wait_for_the_request_that_they_overtake() {
+    let server = server().await;
+    let mut polls = Polls::open(Requests::new(&server)).await;
+    for is_under_way in [true, false] {
+        let start = polls.sent;
+        let end = start + 2 * ping("half").len() as u64;
+        if is_under_way {
+            let first = Slow::begin(&mut polls, start, "half").await;
+            let last = send(&polls, end, ping("last"));
+            assert_eq!(first.end(ping("rest")).await, 204);
+            assert_eq!(answered(last).await, 204);
+        } else {
+            // It waits, or comes right behind the first.
+            let last = send(&polls, end, ping("last"));
+            assert_eq!(polls.send(start, [ping("half"), ping("rest")].concat()).await, 204);
+            assert_eq!(answered(last).await, 204);
+        }
+        polls.hear("last").await;
+        polls.sent = end + ping("last").len() as u64;
+    }
+    polls.say("after").await;
+}
+
+#[tokio::test]
+async fn three_requests_send_at_a_time() {
+    let server = server().await;
+    let mut polls = Polls::open(Requests::new(&server)).await;
+    let start = polls.sent;
+    let one = ping("one").len() as u64;
+    let mut waiting = Vec::new();
+    for (nth, payload) in ["one", "two", "six"].into_iter().enumerate() {
+        waiting.push(Slow::begin(&mut polls, start + nth as u64 * one, payload).await);
+    }
+    // The oldest makes room.
+    let fourth = Slow::begin(&mut polls, start + 3 * one, "ten").await;
+    let oldest = waiting.remove(0);
+    assert_eq!(answered(oldest.answer).await, 409);
+    for (slow, rest) in waiting.into_iter().zip([[ping("six"), ping("ten")].concat(), ping("ten")]) {
+        assert_eq!(slow.end(rest).await, 204);
+    }
+    assert_eq!(fourth.end(ping("end")).await, 204);
+    polls.hear("end").await;
 }
 
 #[tokio::test]
@@ -310,28 +420,48 @@ async fn an_answer_is_kept_until_it_is_confirmed() {
     assert_eq!(polls.requests.receive(&polls.id, at).await, Err(409), "that was confirmed");
 }
 
-/// A request to receive that is under way: it has displaced another one.
-async fn waiting(polls: &Polls) -> JoinHandle<Result<Vec<u8>, u16>> {
-    let receive = || {
+/// Two requests to receive that are under way: they have displaced another one.
+async fn waiting(polls: &Polls) -> Vec<JoinHandle<Result<Vec<u8>, u16>>> {
+    let receive = |_| {
         let (requests, id, received) = (polls.requests.clone(), polls.id.clone(), polls.received);
         tokio::spawn(async move { requests.receive(&id, received).await })
     };
     // Whichever came first.
-    let displaced = timeout(PATIENCE, future::select(receive(), receive())).await.expect("in time");
-    let (displaced, other) = displaced.factor_first();
+    let all = future::select_all((0..3).map(receive));
+    let (displaced, _, others) = timeout(PATIENCE, all).await.expect("in time");
     assert_eq!(displaced.expect("no panic"), Err(409));
-    other.into_inner()
+    others
 }
 
+/// The first may be a copy of the second that arrives late.
 #[tokio::test]
-async fn the_newest_request_gets_the_answer() {
+async fn each_of_two_requests_gets_the_answer() {
     let server = server().await;
-    let polls = Polls::open(Requests::new(&server)).await;
+    let mut polls = Polls::open(Requests::new(&server)).await;
     let waiting = waiting(&polls).await;
     // One of no use changes nothing.
     assert_eq!(polls.requests.receive(&polls.id, polls.received + 1).await, Err(409));
     assert_eq!(polls.send(polls.sent, ping("now")).await, 204);
-    assert_eq!(waiting.await.expect("no panic"), Ok(pong("now")));
+    for answer in waiting {
+        assert_eq!(answer.await.expect("no panic"), Ok(pong("now")));
+    }
+    polls.sent += ping("now").len() as u64;
+    polls.received += pong("now").len() as u64;
+    polls.say("after").await;
+}
+
+/// The tunnel wakes the task of one request only.
+#[tokio::test]
+async fn a_request_that_breaks_leaves_the_answer_to_the_other() {
+    let server = server().await;
+    for broken in 0..2 {
+        let polls = Polls::open(Requests::new(&server)).await;
+        let mut waiting = waiting(&polls).await;
+        waiting.remove(broken).abort();
+        let answer = waiting.remove(0);
+        assert_eq!(polls.send(polls.sent, ping("now")).await, 204);
+        assert_eq!(timeout(PATIENCE, answer).await.expect("in time").expect("no panic"), Ok(pong("now")));
+    }
 }
 
 #[tokio::test]
@@ -340,7 +470,9 @@ async fn a_poll_waits_and_then_has_nothing() {
     let mut polls = Polls::open(Requests::new(&server)).await;
     let waiting = waiting(&polls).await;
     pass(26).await;
-    assert_eq!(waiting.await.expect("no panic"), Ok(vec![]));
+    for answer in waiting {
+        assert_eq!(answer.await.expect("no panic"), Ok(vec![]));
+    }
     polls.say("still here").await;
 }
 

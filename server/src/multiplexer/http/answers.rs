@@ -1,6 +1,7 @@
-//! The answers of an HTTP carrier by polls: each is kept until the client confirms it, and the newest request gets the next.
+//! The answers of an HTTP carrier by polls: each is kept until the client confirms it, and all requests that ask for it get it.
 
 use std::future::poll_fn;
+use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -15,6 +16,9 @@ pub(super) const MOST: usize = 256 * 1024;
 
 /// How long a request waits for bytes: less than the 30 s after which some proxies give up.
 const HOLD: Duration = Duration::from_secs(25);
+
+/// How many requests may wait: one that is stuck on its way, and the same one again. They may arrive in any order.
+const MOST_WAITING: u64 = 2;
 
 /// How long a carrier lives without a request: longer than a client takes from one to the next on any network.
 const LIFE: Duration = Duration::from_secs(30);
@@ -36,9 +40,10 @@ struct State {
     confirmed: u64,
     /// The last answer, which it has not.
     last: Bytes,
-    /// The number of the newest request, and the task of it.
+    /// The number of the newest request.
     newest: u64,
-    task: Option<Waker>,
+    /// The tasks of requests that wait, by their numbers.
+    tasks: Vec<(u64, Waker)>,
     under_way: usize,
 }
 
@@ -77,7 +82,7 @@ impl Answers {
         }
     }
 
-    /// Begins a request, which ends the one before. Its offset confirms the last answer, or asks for it again.
+    /// Begins a request, which ends the second one before. Its offset confirms the last answer, or asks for it again.
     fn begin(&self, offset: u64) -> Result<Request<'_>, StatusCode> {
         let mut state = self.lock();
         let end = state.confirmed + state.last.len() as u64;
@@ -90,13 +95,10 @@ impl Answers {
         state.newest += 1;
         state.under_way += 1;
         let number = state.newest;
-        let before = state.task.take();
+        state.wake();
         drop(state);
         self.deadline.send_replace(None);
-        if let Some(before) = before {
-            before.wake();
-        }
-        Ok(Request { answers: self, number })
+        Ok(Request { answers: self, number, offset })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -104,10 +106,18 @@ impl Answers {
     }
 }
 
+impl State {
+    /// Has all requests look again.
+    fn wake(&mut self) {
+        mem::take(&mut self.tasks).into_iter().for_each(|(_, task)| task.wake());
+    }
+}
+
 /// A request that is being answered.
 struct Request<'a> {
     answers: &'a Answers,
     number: u64,
+    offset: u64,
 }
 
 impl Request<'_> {
@@ -117,12 +127,14 @@ impl Request<'_> {
         poll_take: &mut impl FnMut(&mut Context<'_>) -> Poll<Bytes>,
     ) -> Poll<Result<Bytes, StatusCode>> {
         let mut state = self.answers.lock();
-        if state.newest != self.number {
+        // The client may have had the answer by another request, and confirmed it.
+        if state.newest >= self.number + MOST_WAITING || state.confirmed != self.offset {
             return Poll::Ready(Err(StatusCode::CONFLICT));
         }
         if state.last.is_empty() {
             let Poll::Ready(bytes) = poll_take(cx) else {
-                state.task = Some(cx.waker().clone());
+                state.tasks.retain(|(number, _)| *number != self.number);
+                state.tasks.push((self.number, cx.waker().clone()));
                 return Poll::Pending;
             };
             if bytes.is_empty() {
@@ -138,6 +150,8 @@ impl Drop for Request<'_> {
     fn drop(&mut self) {
         let mut state = self.answers.lock();
         state.under_way -= 1;
+        // The tunnel wakes the one that has looked last: this, maybe.
+        state.wake();
         if state.under_way == 0 {
             let reading = Duration::from_secs((state.last.len() / SLOWEST) as u64);
             self.answers.deadline.send_replace(Some(Instant::now() + LIFE + reading));

@@ -11,7 +11,7 @@ use axum::http::{HeaderValue, StatusCode};
 use futures_util::StreamExt;
 use manysocket_protocol::Token;
 use tokio::io::AsyncWrite;
-use tokio::sync::Semaphore;
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +23,13 @@ use crate::ws::duplex::Duplex;
 /// How long the next part of a request may take, as the head of one.
 const PART: Duration = Duration::from_secs(10);
 
+/// How long a request waits for the one before, from the last byte that has arrived: as long as a page that goes away has for its last
+/// words (`carriers::LEAVING`).
+const GAP: Duration = Duration::from_secs(3);
+
+/// How many requests may send at the same time: one that is stuck on its way, the same one again, and the last words of a page.
+const MOST_SENDING: u64 = 3;
+
 /// A carrier.
 #[derive(Debug)]
 pub(super) struct Carrier {
@@ -32,11 +39,12 @@ pub(super) struct Carrier {
     /// This end of the tunnel to the link, until the carrier ends.
     tunnel: Mutex<Option<Duplex>>,
     ended: CancellationToken,
-    /// The number of bytes that the client has sent. A request that sends holds the lock.
-    received: tokio::sync::Mutex<u64>,
-    /// The places of requests that send: one is under way, and one may wait for it. A page that goes away does not wait for the
-    /// answer to the one before.
-    sending: Semaphore,
+    /// The number of bytes of the client that have been taken.
+    taken: watch::Sender<u64>,
+    /// Held by the request that writes a part into the tunnel.
+    writing: tokio::sync::Mutex<()>,
+    /// The number of requests that have sent.
+    requests: watch::Sender<u64>,
     /// The answers to requests that receive; a stream has none.
     answers: Option<Answers>,
     _counted: Counted,
@@ -55,8 +63,9 @@ impl Carrier {
             origin,
             tunnel: Mutex::new(Some(tunnel)),
             ended: CancellationToken::new(),
-            received: tokio::sync::Mutex::new(0),
-            sending: Semaphore::new(2),
+            taken: watch::Sender::new(0),
+            writing: tokio::sync::Mutex::default(),
+            requests: watch::Sender::new(0),
             answers: (kind == Kind::Poll).then(Answers::new),
             _counted: counted,
         }
@@ -84,37 +93,66 @@ impl Carrier {
 
     /// Takes in bytes that the client sends, from an offset in all that it sends on. Those that are known are skipped.
     ///
+    /// Several requests may have the same bytes, and arrive in any order: each byte is taken from the first that brings it.
+    ///
     /// # Errors
     /// Returns the status of a refusal.
     pub(super) async fn send(&self, offset: u64, body: Body) -> Result<(), StatusCode> {
-        let Ok(_place) = self.sending.try_acquire() else { return Err(StatusCode::CONFLICT) };
-        // It ends in time: each part of the one before has its own time.
-        let waiting = self.ended.run_until_cancelled(self.received.lock());
-        let mut received = waiting.await.ok_or(StatusCode::GONE)?;
-        if offset > *received {
-            return Err(StatusCode::CONFLICT);
+        let mut requests = self.requests.subscribe();
+        let mut number = 0;
+        self.requests.send_modify(|newest| {
+            *newest += 1;
+            number = *newest;
+        });
+        tokio::select! {
+            biased;
+            () = self.ended.cancelled() => Err(StatusCode::GONE),
+            _ = requests.wait_for(|newest| *newest >= number + MOST_SENDING) => Err(StatusCode::CONFLICT),
+            taken = self.take_all(offset, number, body) => taken,
         }
-        let mut known = *received - offset;
+    }
+
+    async fn take_all(&self, offset: u64, number: u64, body: Body) -> Result<(), StatusCode> {
+        self.reached(offset).await?;
+        let mut at = offset;
         let mut parts = body.into_data_stream();
-        let taking = async {
-            loop {
-                let part = match timeout(PART, parts.next()).await {
-                    Ok(Some(part)) => part.map_err(|_| StatusCode::BAD_REQUEST)?,
-                    Ok(None) => return Ok(()),
-                    Err(_) => return Err(StatusCode::REQUEST_TIMEOUT),
-                };
-                let skipped = known.min(part.len() as u64);
-                known -= skipped;
-                let mut rest = &part[skipped as usize..];
-                while !rest.is_empty() {
-                    let written = poll_fn(|cx| self.poll_put(cx, rest)).await.ok_or(StatusCode::GONE)?;
-                    // At once: the request may be cancelled.
-                    *received += written as u64;
-                    rest = &rest[written..];
+        loop {
+            let part = match timeout(PART, parts.next()).await {
+                Ok(Some(part)) => part.map_err(|_| StatusCode::BAD_REQUEST)?,
+                Ok(None) => return Ok(()),
+                // Another request has brought the rest, or may do so.
+                Err(_) if at < *self.taken.borrow() || number < *self.requests.borrow() => {
+                    return Err(StatusCode::CONFLICT);
                 }
-            }
-        };
-        self.ended.run_until_cancelled(taking).await.unwrap_or(Err(StatusCode::GONE))
+                Err(_) => return Err(StatusCode::REQUEST_TIMEOUT),
+            };
+            self.take(at, &part).await?;
+            at += part.len() as u64;
+        }
+    }
+
+    /// Waits until all bytes before an offset have been taken.
+    async fn reached(&self, offset: u64) -> Result<(), StatusCode> {
+        let mut taken = self.taken.subscribe();
+        while *taken.borrow_and_update() < offset {
+            // The sender lives as long as this.
+            let _ = timeout(GAP, taken.changed()).await.map_err(|_| StatusCode::CONFLICT)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a part of which all bytes before have been taken.
+    async fn take(&self, at: u64, part: &[u8]) -> Result<(), StatusCode> {
+        let _writing = self.writing.lock().await;
+        let known = (*self.taken.borrow() - at).min(part.len() as u64);
+        let mut rest = &part[known as usize..];
+        while !rest.is_empty() {
+            let written = poll_fn(|cx| self.poll_put(cx, rest)).await.ok_or(StatusCode::GONE)?;
+            // At once: the request may be cancelled.
+            self.taken.send_modify(|taken| *taken += written as u64);
+            rest = &rest[written..];
+        }
+        Ok(())
     }
 
     /// Returns the next bytes of the server, from an offset in all that it sends on; none if there are none for long.
@@ -206,25 +244,68 @@ mod tests {
         Body::from_stream(stream::iter(parts))
     }
 
-    /// Sends all bytes, in requests that overlap, break, are repeated and come too early.
+    /// A body that stops before its end.
+    fn stuck(content: &[u8], random: &mut Random) -> Body {
+        let part = content[..random.below(content.len() + 1)].to_vec();
+        Body::from_stream(stream::iter([Ok::<_, Infallible>(part)]).chain(stream::pending()))
+    }
+
+    /// Sends all bytes, in requests that overlap, break, get stuck, are repeated, and overtake each other.
     async fn send_all(carrier: &Carrier, total: usize, mut random: Random) {
         let mut confirmed = 0;
         while confirmed < total {
             // The client may not know that more has arrived.
             let start = confirmed - random.below(confirmed.min(40) + 1);
             let end = (start + random.below(100)).min(total);
-            match carrier.send(start as u64, body(&bytes(start..end), &mut random)).await {
+            let next = (end + random.below(50)).min(total);
+            let all = bytes(start..end);
+            let first = carrier.send(start as u64, body(&all, &mut random));
+            let sent = match random.below(4) {
+                0 => first.await,
+                // The same again, of which one gets stuck.
+                1 => {
+                    let other = carrier.send(start as u64, stuck(&all, &mut random));
+                    tokio::select! {
+                        biased;
+                        sent = other => sent,
+                        sent = first => sent,
+                    }
+                }
+                2 => {
+                    let other = carrier.send(start as u64, stuck(&all, &mut random));
+                    tokio::select! {
+                        biased;
+                        sent = first => sent,
+                        sent = other => sent,
+                    }
+                }
+                // The next request arrives before this one.
+                _ => {
+                    let later = carrier.send(end as u64, Body::from(bytes(end..next)));
+                    let (later, sent) = tokio::join!(later, first);
+                    // It has waited in vain for a request that has broken.
+                    assert!(
+                        later == Ok(()) || sent.is_err() && later == Err(StatusCode::CONFLICT),
+                        "{later:?}"
+                    );
+                    if later.is_ok() {
+                        confirmed = confirmed.max(next);
+                    }
+                    sent
+                }
+            };
+            match sent {
                 Ok(()) => confirmed = confirmed.max(end),
                 Err(status) => assert_eq!(status, StatusCode::BAD_REQUEST),
             }
-            let known = *carrier.received.try_lock().expect("no request is under way") as usize;
+            let known = *carrier.taken.borrow() as usize;
             assert!(known >= confirmed);
             let gap = body(&[0; 9], &mut random);
             assert_eq!(carrier.send(known as u64 + 1, gap).await, Err(StatusCode::CONFLICT));
         }
     }
 
-    /// Receives all bytes. Some answers are lost, and some requests are given up or displaced by others.
+    /// Receives all bytes. Some answers are lost, and some requests are given up, repeated or displaced by others.
     async fn receive_all(carrier: &Carrier, total: usize, mut random: Random) -> Vec<u8> {
         let mut all = Vec::new();
         while all.len() < total {
@@ -232,8 +313,10 @@ mod tests {
             match random.below(5) {
                 0 => drop(carrier.receive(at).await),
                 1 => {
-                    let (first, second) = tokio::join!(carrier.receive(at), carrier.receive(at));
+                    let (first, second, third) =
+                        tokio::join!(carrier.receive(at), carrier.receive(at), carrier.receive(at));
                     assert!(first == Err(StatusCode::CONFLICT) || first == second, "{first:?} {second:?}");
+                    assert_eq!(second, third);
                 }
                 2 => {
                     let given_up = timeout(Duration::from_millis(1), carrier.receive(at)).await;
@@ -245,7 +328,7 @@ mod tests {
         all
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn each_byte_passes_once_whatever_happens_to_requests() {
         const TOTAL: usize = 3_000;
         for seed in 1..=50_u64 {
