@@ -238,6 +238,9 @@ async fn send(requests: Requests, id: String, mut reader: OwnedReadHalf) {
 }
 
 async fn receive_stream(mut answer: Answer, mut writer: OwnedWriteHalf) {
+    if writer.write_all(&answer.start).await.is_err() {
+        return;
+    }
     while let Some(Ok(bytes)) = answer.body.next().await {
         if writer.write_all(&bytes).await.is_err() {
             return;
