@@ -43,9 +43,9 @@ export type Rpc<T> = 0 extends 1 & T
 
 /** Options of the calls. */
 export interface CallOptions {
-  /** Milliseconds after which a call rejects with the code `timeout`. The server still runs the call. Default: none. */
+  /** Milliseconds after which a call rejects with the code `timeout`, and the server drops it. Default: none. */
   timeout?: number;
-  /** Rejects calls with its reason when it aborts. The server still runs them. */
+  /** Rejects calls with its reason when it aborts, and the server drops them. */
   signal?: AbortSignal;
 }
 

@@ -10,6 +10,8 @@ export class Connection {
   #socket = null;
   /** Calls without an answer, in order. Those that were given up have their place until the answer comes. */
   #calls = [];
+  /** How many calls the socket has sent: their numbers count from 0. */
+  #sent = 0;
 
   /** @param {() => typeof WebSocket} socketClass asked for each socket */
   constructor(url, socketClass, idleTimeout) {
@@ -22,7 +24,7 @@ export class Connection {
   call(text, { timeout = Infinity, signal }) {
     return new Promise((resolve, reject) => {
       signal?.throwIfAborted();
-      const call = { text, sent: false, resolve, reject, settle };
+      const call = { text, number: -1, resolve, reject, settle };
       let timer;
       const abort = () => this.#giveUp(call, signal.reason);
       function settle(how, value) {
@@ -48,6 +50,7 @@ export class Connection {
     const Socket = this.#socketClass();
     const socket = new Socket(this.#url.href);
     this.#socket = socket;
+    this.#sent = 0;
     socket.onopen = () => this.#send();
     socket.onmessage = ({ data }) => this.#receive(socket, data);
     socket.onclose = (event) => this.#lose(socket, event);
@@ -57,8 +60,8 @@ export class Connection {
   /** Sends what waits, once each. */
   #send() {
     for (const call of this.#calls) {
-      if (call.sent) continue;
-      call.sent = true;
+      if (call.number >= 0) continue;
+      call.number = this.#sent++;
       this.#socket.send(call.text);
     }
   }
@@ -80,10 +83,13 @@ export class Connection {
     this.#rest();
   }
 
-  /** Rejects a call. One that was sent is still answered; that answer is for nobody. */
+  /** Rejects a call. One that was sent is still answered; that answer is for nobody, and the server need not work for it. */
   #giveUp(call, reason) {
     call.settle(call.reject, reason);
-    if (call.sent) return;
+    if (call.number >= 0) {
+      if (this.#socket?.readyState === 1) this.#socket.send(`{"cancel":${call.number}}`);
+      return;
+    }
     this.#calls.splice(this.#calls.indexOf(call), 1);
     this.#rest();
   }
@@ -101,7 +107,7 @@ export class Connection {
     const why = event?.reason ? `: ${event.reason}` : "";
     const data = { code: event?.code, reason: event?.reason };
     this.#fail((call) =>
-      call.sent
+      call.number >= 0
         ? new RpcError("lost", `the connection to ${this.#url} was lost before the answer came${why}. The call may have been done, or not`, data)
         : new RpcError("unreachable", `cannot connect to ${this.#url}${why}. The call was not sent`, data),
     );

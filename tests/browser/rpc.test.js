@@ -121,6 +121,20 @@ for (const kind of ["native", "virtual"]) {
     assert.deepEqual(seen.slice(4), [5, 1]);
   });
 
+  test(`${kind}: the server drops a call that is aborted or late, and the next one of its socket begins`, async () => {
+    const seen = await inPage(kind, async () => {
+      const controller = new AbortController();
+      const calls = [rpc(server, { signal: controller.signal }).slow(10_000), rpc(server, { timeout: 20 }).slow(9_000)].map(failure);
+      await server.add(1, 1);
+      controller.abort(new Error("enough"));
+      const first = Promise.race([server.slow(1), rpc("/demo/rpc/slow", { WebSocket: Counted, separate: true })(8_000)]);
+      return { first: await first, failures: await Promise.all(calls) };
+    });
+    assert.equal(seen.first, 1);
+    assert.equal(seen.failures[0].message, "enough");
+    assert.equal(seen.failures[1].code, "timeout");
+  });
+
   test(`${kind}: an idle socket is closed, and the next call opens another`, async () => {
     const seen = await inPage(kind, async () => {
       const add = rpc("/demo/rpc/add", { WebSocket: Counted, idleTimeout: 1 });

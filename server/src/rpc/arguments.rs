@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::warn;
@@ -46,43 +46,51 @@ pub(super) struct Peer {
     /// The link, or the native socket.
     peer: u64,
     stats: Option<Stats>,
-    /// The memory of the call under way: its arguments, and then its answer.
-    reservation: Option<Reservation>,
+    /// The memory of the link; a native socket has none.
+    link: Option<Reservation>,
     /// The KiB that the peer may still hold, once it has made a large call.
-    room: Option<Arc<Semaphore>>,
+    room: OnceLock<Arc<Semaphore>>,
 }
 
 /// The memory of the arguments of one call, given back when it is dropped.
 #[derive(Debug)]
 pub(super) struct Share {
     bytes: usize,
+    _of_link: Option<Reservation>,
     _of_peer: Option<OwnedSemaphorePermit>,
 }
 
 impl Peer {
     pub(super) fn new(peer: u64, stats: Option<Stats>) -> Self {
-        Self { peer, stats, reservation: None, room: None }
+        Self { peer, stats, link: None, room: OnceLock::new() }
     }
 
     /// Counts the calls of a socket as memory of its link.
     pub(super) fn count_for(&mut self, socket: &WebSocket) {
-        self.reservation = socket.reservation();
+        self.link = socket.reservation();
     }
 
     pub(super) fn peer(&self) -> u64 {
         self.peer
     }
 
+    /// Returns an empty part of the link's memory.
+    pub(super) fn reservation(&self) -> Option<Reservation> {
+        self.link.as_ref().map(Reservation::beside)
+    }
+
     /// Takes the memory of a call's arguments, when other large calls of its link leave it; `None` if too much is held for all calls.
-    pub(super) async fn admit(&mut self, text: &str) -> Option<Share> {
+    pub(super) async fn admit(&self, text: &str) -> Option<Share> {
         let bytes = cost(text);
-        self.reserve(text.len());
+        let mut of_link = self.reservation();
+        let mut reserve = |bytes| of_link.as_mut().map(|of_link| of_link.set(bytes));
         if bytes <= LITTLE {
-            self.reserve(bytes);
-            return Some(Share { bytes: 0, _of_peer: None });
+            reserve(bytes);
+            return Some(Share { bytes: 0, _of_link: of_link, _of_peer: None });
         }
+        reserve(text.len());
         let permits = u32::try_from(bytes / 1024).unwrap_or(u32::MAX).min(MAX_HELD_BY_PEER);
-        let room = Arc::clone(self.room.get_or_insert_with(|| room(self.peer)));
+        let room = Arc::clone(self.room.get_or_init(|| room(self.peer)));
         // It is never closed.
         let of_peer = room.acquire_many_owned(permits).await.ok();
         if HELD.fetch_add(bytes, Ordering::Relaxed) + bytes > MAX_HELD {
@@ -93,25 +101,8 @@ impl Peer {
             }
             return None;
         }
-        self.reserve(bytes);
-        Some(Share { bytes, _of_peer: of_peer })
-    }
-
-    /// Counts what the link holds for the call under way.
-    fn reserve(&mut self, bytes: usize) {
-        if let Some(reservation) = &mut self.reservation {
-            reservation.set(bytes);
-        }
-    }
-
-    /// Counts an answer in place of the arguments, until [`done`](Self::done): it may wait for a page that does not read.
-    pub(super) fn hold(&mut self, answer: &str) {
-        self.reserve(Reservation::cost(answer.len()));
-    }
-
-    /// Gives back what the link holds for a call, once its answer is queued.
-    pub(super) fn done(&mut self) {
-        self.reserve(0);
+        reserve(bytes);
+        Some(Share { bytes, _of_link: of_link, _of_peer: of_peer })
     }
 }
 
@@ -186,10 +177,10 @@ mod tests {
     #[tokio::test]
     async fn one_peer_does_not_get_all() {
         let heavy = format!("[{}]", vec!["{}"; 40_000].join(","));
-        let (mut one, mut again, mut other) = (Peer::new(1, None), Peer::new(1, None), Peer::new(2, None));
+        let (one, again, other) = (Peer::new(1, None), Peer::new(1, None), Peer::new(2, None));
         let first = one.admit(&heavy).await.expect("room");
         let second = again.admit(&heavy).await.expect("room");
-        let mut third = Peer::new(1, None);
+        let third = Peer::new(1, None);
         assert!(third.admit(&heavy).now_or_never().is_none(), "it waits for those of its link");
         assert!(third.admit("[1]").now_or_never().flatten().is_some(), "small ones do not");
         assert!(other.admit(&heavy).now_or_never().flatten().is_some(), "nor do those of others");

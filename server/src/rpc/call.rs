@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
 use crate::access::excerpt::excerpt;
@@ -17,12 +18,13 @@ use crate::surrogates::well_formed;
 
 use super::arguments::{Peer, SMALL, lane};
 use super::caller::Caller;
+use super::result::Reply;
 use super::{Error, Function};
 
 /// A function of any type: from the arguments, their names and the caller to the answer or an error.
 pub(super) type Call = dyn Fn(&[&RawValue], &[String], &Caller) -> Result<Running, Error> + Send + Sync;
 
-type Running = BoxFuture<'static, Result<String, Error>>;
+type Running = BoxFuture<'static, Result<Reply, Error>>;
 
 pub(super) fn erase<F: Function<A, M>, A, M>(function: F) -> Arc<Call> {
     Arc::new(move |arguments: &[&RawValue], names: &[String], caller: &Caller| {
@@ -69,42 +71,58 @@ fn argument(position: usize, names: &[String], message: String) -> Error {
     Error::new("argument", message).with_data(json!({ "position": position, "name": names.get(position) }))
 }
 
-/// Answers a call.
+/// Answers a call; with an error once it is cancelled.
+///
+/// Reading and writing run to their end even so: what the thread of large calls has in hand must stay counted.
 pub(super) async fn answer(
     call: &Arc<Call>,
     names: &Arc<[String]>,
-    peer: &mut Peer,
+    peer: &Peer,
     caller: &Caller,
     path: &str,
     text: Utf8Bytes,
+    cancelled: &CancellationToken,
 ) -> String {
-    let Some(_share) = peer.admit(&text).await else {
-        let why = "the server holds as much for calls as it may: call again when others have been answered";
-        return Error::new("busy", why).into_answer();
+    let _share = match cancelled.run_until_cancelled(peer.admit(&text)).await {
+        Some(Some(share)) => share,
+        Some(None) => {
+            let why =
+                "the server holds as much for calls as it may: call again when others have been answered";
+            return Error::new("busy", why).into_answer();
+        }
+        None => return cancellation(),
     };
     let begun = match lane().filter(|_| text.len() > SMALL) {
         None => begin(call, names, caller, &text),
         Some(lane) => {
             let (call, names, runtime) = (Arc::clone(call), Arc::clone(names), Handle::try_current());
-            let (peer, caller) = (caller.peer(), caller.clone());
+            let caller = caller.clone();
             let span = Span::current();
             let read = move || {
                 let _runtime = runtime.as_ref().map(Handle::enter);
                 span.in_scope(|| begin(&call, &names, &caller, &text))
             };
             // The thread outlives every call: that it ended would be a bug.
-            lane.run(peer, read)
+            lane.run(peer.peer(), read)
                 .await
                 .unwrap_or(Err(Failure::Panic(Box::new("the thread of large calls ended"))))
         }
     };
-    let answered = match begun {
-        Ok(running) => AssertUnwindSafe(running).catch_unwind().await.map_err(Failure::Panic),
+    let replied = match begun {
+        Ok(running) => {
+            let running = AssertUnwindSafe(running).catch_unwind();
+            let Some(replied) = cancelled.run_until_cancelled(running).await else { return cancellation() };
+            replied.map_err(Failure::Panic).and_then(|replied| replied.map_err(Failure::Error))
+        }
+        Err(failure) => Err(failure),
+    };
+    let answered = match replied {
+        Ok(reply) => reply.into_answer(peer.peer()).await.map_err(Failure::Error),
         Err(failure) => Err(failure),
     };
     match answered {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(error)) | Err(Failure::Error(error)) => error.into_answer(),
+        Ok(answer) => answer,
+        Err(Failure::Error(error)) => error.into_answer(),
         Err(Failure::Panic(panic)) => {
             let why = panic_message(&*panic);
             Error::internal(format_args!("{:?}: it panicked: {why:?}", excerpt(path))).into_answer()
@@ -132,6 +150,11 @@ fn begin(call: &Arc<Call>, names: &[String], caller: &Caller, text: &str) -> Res
     // The function must keep its own state consistent through a panic, as every handler of a server must.
     let begun = catch_unwind(AssertUnwindSafe(|| call(&arguments, names, caller)));
     begun.map_err(Failure::Panic)?.map_err(Failure::Error)
+}
+
+/// Returns the answer to a call that was cancelled.
+pub(super) fn cancellation() -> String {
+    Error::new("cancelled", "the call was cancelled").into_answer()
 }
 
 /// Returns the answer to a message that is not a call.

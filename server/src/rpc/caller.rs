@@ -28,29 +28,23 @@ use crate::site::endpoint::original_uri;
 pub struct Caller {
     request: Arc<Parts>,
     parameters: Arc<[(Box<str>, Box<str>)]>,
-    /// The link, or the native socket.
-    peer: u64,
 }
 
 impl Caller {
-    /// Returns the caller that a request of a peer comes from.
-    pub(super) async fn of(parts: &mut Parts, peer: u64) -> Self {
+    /// Returns the caller that a request comes from.
+    pub(super) async fn of(parts: &mut Parts) -> Self {
         let parameters = match RawPathParams::from_request_parts(parts, &()).await {
             Ok(parameters) => parameters.iter().map(|(name, value)| (name.into(), value.into())).collect(),
             // The route has none, or their text is no UTF-8.
             Err(_) => Arc::default(),
         };
-        Self { request: Arc::new(parts.clone()), parameters, peer }
+        Self { request: Arc::new(parts.clone()), parameters }
     }
 
-    /// Returns a peer of which nothing is known.
-    pub(super) fn unknown(peer: u64) -> Self {
+    /// Returns a caller of whom nothing is known.
+    pub(super) fn unknown() -> Self {
         let (parts, ()) = Request::new(()).into_parts();
-        Self { request: Arc::new(parts), parameters: Arc::default(), peer }
-    }
-
-    pub(super) fn peer(&self) -> u64 {
-        self.peer
+        Self { request: Arc::new(parts), parameters: Arc::default() }
     }
 
     /// Returns the headers of the request: those of the handshake, and for a virtual socket those that its link has.

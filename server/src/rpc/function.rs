@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::caller::Caller;
 use super::error::Error;
-use super::result::write;
+use super::result::Reply;
 
 /// Marks functions that return a value.
 #[derive(Debug)]
@@ -24,29 +24,22 @@ pub struct WithCaller<A>(PhantomData<A>);
 
 /// The return type of a function: a value, or a `Result` of one.
 pub trait Answer<M> {
-    /// The value. serde_json writes it, on another thread if it is large.
-    type Value: Serialize + Send + 'static;
-
-    /// Returns the value.
+    /// Writes the value as the answer; one that is large is written later, on another thread.
     ///
     /// # Errors
-    /// Returns the function's own error.
-    fn into_result(self) -> Result<Self::Value, Error>;
+    /// Returns the function's own error, or an internal one if the value has no form in JSON.
+    fn into_reply(self) -> Result<Reply, Error>;
 }
 
 impl<T: Serialize + Send + 'static> Answer<Plain> for T {
-    type Value = T;
-
-    fn into_result(self) -> Result<T, Error> {
-        Ok(self)
+    fn into_reply(self) -> Result<Reply, Error> {
+        Reply::new(self)
     }
 }
 
 impl<T: Serialize + Send + 'static, E: Into<Error>> Answer<Fallible> for Result<T, E> {
-    type Value = T;
-
-    fn into_result(self) -> Result<T, Error> {
-        self.map_err(Into::into)
+    fn into_reply(self) -> Result<Reply, Error> {
+        Reply::new(self.map_err(Into::into)?)
     }
 }
 
@@ -55,7 +48,7 @@ pub trait Function<A, M>: Send + Sync + 'static {
     /// How many arguments it takes.
     const COUNT: usize;
 
-    /// Calls the function, and writes the answer to the page.
+    /// Calls the function.
     ///
     /// # Errors
     /// Returns the position, counted from 0, of the argument that does not have the function's type, and the reason.
@@ -63,7 +56,7 @@ pub trait Function<A, M>: Send + Sync + 'static {
         &self,
         arguments: &[&RawValue],
         caller: &Caller,
-    ) -> Result<impl Future<Output = Result<String, Error>> + Send + 'static, (usize, serde_json::Error)>;
+    ) -> Result<impl Future<Output = Result<Reply, Error>> + Send + 'static, (usize, serde_json::Error)>;
 }
 
 macro_rules! function {
@@ -86,7 +79,7 @@ macro_rules! function {
                 arguments: &[&RawValue],
                 caller: &Caller,
             ) -> Result<
-                impl Future<Output = Result<String, Error>> + Send + 'static,
+                impl Future<Output = Result<Reply, Error>> + Send + 'static,
                 (usize, serde_json::Error),
             > {
                 let mut values = arguments.iter().copied().enumerate();
@@ -97,12 +90,9 @@ macro_rules! function {
                     let $argument = $argument::deserialize(value).map_err(|error| (position, error))?;
                 )*
                 let _ = &mut next;
+                let _ = caller;
                 let answer = self($(<$caller>::clone(caller),)? $($argument),*);
-                let peer = caller.peer();
-                Ok(async move {
-                    let value = answer.await.into_result()?;
-                    write(value, peer).await
-                })
+                Ok(async move { answer.await.into_reply() })
             }
         }
     };

@@ -3,6 +3,7 @@
 use axum::extract::ws::Utf8Bytes;
 use futures_util::FutureExt;
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 use super::arguments::{Peer, SMALL};
 use super::call::{answer, erase};
@@ -16,9 +17,9 @@ pub fn calls(input: &[u8]) {
         let words = words.concat();
         format!("{left} {words} {last:?}")
     });
-    let (names, mut peer) = (["left".to_owned(), "words".to_owned()].into(), Peer::new(0, None));
-    let caller = Caller::unknown(0);
-    let answered = answer(&call, &names, &mut peer, &caller, "/function", Utf8Bytes::from(&*text));
+    let (names, peer) = (["left".to_owned(), "words".to_owned()].into(), Peer::new(0, None));
+    let (caller, alive) = (Caller::unknown(), CancellationToken::new());
+    let answered = answer(&call, &names, &peer, &caller, "/function", Utf8Bytes::from(&*text), &alive);
     let answered = answered.now_or_never().expect("a small call waits for nothing");
     let answered: Value = serde_json::from_str(&answered).expect("JSON");
     let members: Vec<_> = answered.as_object().expect("an object").iter().collect();

@@ -43,7 +43,9 @@
 
 mod arguments;
 mod call;
+mod callee;
 mod caller;
+mod control;
 mod error;
 mod function;
 #[cfg(any(test, fuzzing))]
@@ -51,31 +53,30 @@ pub(crate) mod fuzzing;
 #[cfg(feature = "nats")]
 mod over_nats;
 mod result;
+mod session;
 
 use std::convert::Infallible;
 use std::fmt;
 #[cfg(feature = "nats")]
 use std::io;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::extract::Request;
-use axum::extract::ws::{Message, Utf8Bytes, close_code};
+use axum::extract::ws::Utf8Bytes;
 use axum::response::Response;
 use axum::routing::any_service;
 use futures_util::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use crate::metrics::stats::Stats;
 #[cfg(feature = "nats")]
 use crate::nats::Nats;
 use crate::site::endpoint::Endpoint;
-use crate::turns::Turns;
-use crate::ws::socket::{WebSocket, close, is_too_large};
 use crate::ws::upgrade::WebSocketUpgrade;
 
-use arguments::{Peer, SMALL};
-use call::Call;
+use arguments::Peer;
+use callee::{Callee, Place};
 pub use caller::Caller;
 pub use error::Error;
 pub use function::{Answer, Fallible, Function, Plain, WithCaller};
@@ -83,28 +84,17 @@ pub use function::{Answer, Fallible, Function, Plain, WithCaller};
 pub use over_nats::Registration;
 #[cfg(feature = "nats")]
 use over_nats::Remote;
+pub use result::Reply;
+use session::Session;
 
 /// The largest call, in bytes: of arguments that are written by hand, ample.
 const MAX_MESSAGE: usize = 256 * 1024;
-
-/// The cost of a call, compared with copying bytes: some 2 µs, and 50 ns for each of its bytes at most.
-const CALL: usize = 512;
-const READING: usize = 8;
 
 /// A function with a URL: a [`Service`] for a route.
 #[derive(Clone)]
 pub struct Rpc {
     callee: Callee,
-    names: Arc<[String]>,
     max_message: usize,
-}
-
-/// Where a function is.
-#[derive(Clone)]
-enum Callee {
-    Here(Arc<Call>),
-    #[cfg(feature = "nats")]
-    Elsewhere(Remote),
 }
 
 /// Returns a function that another process [registers](Rpc::register) under that path.
@@ -116,8 +106,8 @@ enum Callee {
 /// The path is too long: its bytes, each that is no letter or digit three times, come to more than 1,000.
 #[cfg(feature = "nats")]
 pub fn remote(nats: &Nats, path: &str) -> io::Result<Rpc> {
-    let callee = Callee::Elsewhere(Remote::new(nats, path)?);
-    Ok(Rpc { callee, names: Arc::default(), max_message: MAX_MESSAGE })
+    let place = Place::Elsewhere(Remote::new(nats, path)?);
+    Ok(Rpc { callee: Callee::new(place), max_message: MAX_MESSAGE })
 }
 
 /// Makes a function callable: an async function or closure, with up to eight arguments that can be deserialised. It returns a
@@ -126,14 +116,14 @@ pub fn rpc<F, A, M>(function: F) -> Rpc
 where
     F: Function<A, M>,
 {
-    Rpc { callee: Callee::Here(call::erase(function)), names: Arc::default(), max_message: MAX_MESSAGE }
+    Rpc { callee: Callee::new(Place::Here(call::erase(function))), max_message: MAX_MESSAGE }
 }
 
 impl Rpc {
     /// Names the arguments, for errors and for who looks at the endpoint. Without names they are known by position.
     #[must_use]
     pub fn arguments<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
-        self.names = names.into_iter().map(Into::into).collect();
+        self.callee.names = names.into_iter().map(Into::into).collect();
         self
     }
 
@@ -141,6 +131,23 @@ impl Rpc {
     #[must_use]
     pub fn max_message_size(mut self, bytes: usize) -> Self {
         self.max_message = bytes;
+        self
+    }
+
+    /// Has calls that have begun run to their end, even if the page cancels them or is gone. The calls that have arrived
+    /// by the time a page is gone run, too, one after the other. Without this, the server drops the function's future.
+    ///
+    /// ```
+    /// use manysocket_server::rpc::rpc;
+    ///
+    /// async fn pay(cents: u64) {
+    ///     // Two steps that belong together.
+    /// }
+    /// let app: axum::Router = axum::Router::new().route_service("/pay", rpc(pay).run_to_completion());
+    /// ```
+    #[must_use]
+    pub fn run_to_completion(mut self) -> Self {
+        self.callee.runs_to_completion = true;
         self
     }
 
@@ -165,12 +172,13 @@ impl Rpc {
     /// Returns an error if the path is too long, as with [`remote`], or if the connection has been closed for good.
     #[cfg(feature = "nats")]
     pub async fn register(&self, nats: &Nats, path: &str) -> io::Result<Registration> {
-        let (rpc, path_of_calls) = (self.clone(), path.to_owned());
-        let answer = move |mut peer: Peer, text: Utf8Bytes| {
-            let (rpc, path) = (rpc.clone(), path_of_calls.clone());
+        let (callee, path_of_calls) = (self.callee.clone(), path.to_owned());
+        let answer = move |peer: Peer, text: Utf8Bytes, cancelled: CancellationToken| {
+            let (callee, path) = (callee.clone(), path_of_calls.clone());
             async move {
-                let caller = Caller::unknown(peer.peer());
-                rpc.answer_text(&mut peer, &caller, &path, text).await
+                let caller = Caller::unknown();
+                let cancelled = if callee.runs_to_completion { CancellationToken::new() } else { cancelled };
+                callee.answer(&peer, &caller, &path, text, &cancelled).await
             }
         };
         over_nats::register(nats, path, self.max_message, answer).await
@@ -178,7 +186,7 @@ impl Rpc {
 
     /// An endpoint of a [`Site`](crate::Site).
     pub fn endpoint<S: Clone + Send + Sync + 'static>(&self) -> Endpoint<S> {
-        let arguments = self.names.join(", ");
+        let arguments = self.callee.names.join(", ");
         let usage = format!(
             "Send a JSON array of arguments: [{arguments}]. The answer is {{\"result\": …}} or {{\"error\": …}}; answers \
              come in the order of the calls."
@@ -192,57 +200,22 @@ impl Rpc {
         match WebSocketUpgrade::checked(&mut parts).await {
             Ok(upgrade) => {
                 let peer = Peer::new(upgrade.peer(), parts.extensions.get::<Stats>().cloned());
-                let caller = Caller::of(&mut parts, peer.peer()).await;
+                let caller = Caller::of(&mut parts).await;
                 let upgrade = upgrade.max_message_size(self.max_message);
-                upgrade.on_upgrade(move |socket| self.serve(socket, peer, caller, path))
+                upgrade.on_upgrade(move |socket| {
+                    let mut peer = peer;
+                    peer.count_for(&socket);
+                    Session::new(self.callee, peer, caller, &path, socket).run()
+                })
             }
             Err(refusal) => refusal,
-        }
-    }
-
-    /// Answers one call.
-    async fn answer_text(&self, peer: &mut Peer, caller: &Caller, path: &str, text: Utf8Bytes) -> String {
-        match &self.callee {
-            Callee::Here(call) => call::answer(call, &self.names, peer, caller, path, text).await,
-            #[cfg(feature = "nats")]
-            Callee::Elsewhere(remote) => remote.answer(text).await,
-        }
-    }
-
-    /// Answers calls, one after the other.
-    async fn serve(self, mut socket: WebSocket, mut peer: Peer, caller: Caller, path: String) {
-        peer.count_for(&socket);
-        let mut turns = Turns::default();
-        while let Some(message) = socket.recv().await {
-            let answer = match message {
-                Ok(Message::Text(text)) => {
-                    // Many calls may have come: after some, others have their turn.
-                    turns.spend(CALL + READING * text.len().min(SMALL)).await;
-                    self.answer_text(&mut peer, &caller, &path, text).await
-                }
-                Ok(Message::Binary(_)) => call::refuse("a call is text, and this message is binary"),
-                // The answer to a close goes out while the socket is read to its end.
-                Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_)) => continue,
-                Err(error) => {
-                    if is_too_large(&error) {
-                        let _ = socket.send(close(close_code::SIZE, "the call is too large")).await;
-                    }
-                    return;
-                }
-            };
-            peer.hold(&answer);
-            turns.spend(answer.len()).await;
-            if socket.send(Message::Text(answer.into())).await.is_err() {
-                return;
-            }
-            peer.done();
         }
     }
 }
 
 impl fmt::Debug for Rpc {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Rpc").field("arguments", &self.names).finish_non_exhaustive()
+        formatter.debug_struct("Rpc").field("arguments", &self.callee.names).finish_non_exhaustive()
     }
 }
 

@@ -1,10 +1,13 @@
-//! Calls that another process answers, over NATS: the request is the call's text, the reply the answer's.
+//! Calls that another process answers, over NATS: the request is the call's text, the reply the answer's. A header names the
+//! call, and a message with that name on a second subject cancels it.
 
+use std::collections::{HashMap, VecDeque};
 use std::io;
 
-use async_nats::{RequestErrorKind, Subject};
+use async_nats::{HeaderMap, RequestErrorKind, Subject};
 use axum::extract::ws::Utf8Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::StreamExt;
+use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, warn};
 
@@ -12,11 +15,20 @@ use crate::nats::{Nats, subject};
 use crate::ws::peer;
 
 use super::arguments::Peer;
-use super::call::refuse;
+use super::call::{cancellation, refuse};
 use super::error::Error;
 
 /// The first tokens of the subjects of functions.
 const PREFIX: &str = "manysocket.rpc";
+
+/// The first tokens of the subjects on which calls are cancelled.
+const CANCEL_PREFIX: &str = "manysocket.rpc-cancel";
+
+/// The header with the name of a call, which is random.
+const CALL: &str = "manysocket-call";
+
+/// The longest name of a call that another process may give it, in bytes.
+const MAX_NAME: usize = 64;
 
 /// The processes that offer a function take turns.
 const QUEUE: &str = "manysocket";
@@ -24,11 +36,15 @@ const QUEUE: &str = "manysocket";
 /// Calls of one function that a process answers at once, for all others together; further ones wait in NATS' queue for it.
 const CONCURRENT: usize = 256;
 
+/// Cancelled calls that a process has not seen, and remembers. They may still arrive here; most are those of other processes.
+const REMEMBERED: usize = 256;
+
 /// Where a function is that another process has.
 #[derive(Debug, Clone)]
 pub(super) struct Remote {
     nats: Nats,
     subject: Subject,
+    cancel: Subject,
 }
 
 /// A function that answers calls of other processes, until this is dropped.
@@ -40,27 +56,41 @@ pub struct Registration {
 
 impl Remote {
     pub(super) fn new(nats: &Nats, path: &str) -> io::Result<Self> {
-        Ok(Self { nats: nats.clone(), subject: function_subject(path)? })
+        let (subject, cancel) = (subject_of(PREFIX, path)?, subject_of(CANCEL_PREFIX, path)?);
+        Ok(Self { nats: nats.clone(), subject, cancel })
     }
 
-    /// Has a call answered.
-    pub(super) async fn answer(&self, text: Utf8Bytes) -> String {
+    /// Has a call answered; with an error once it is cancelled.
+    pub(super) async fn answer(&self, text: Utf8Bytes, cancelled: &CancellationToken) -> String {
         // A call that waited until NATS is back would run long after its caller has gone.
         if !self.nats.is_connected() {
             return fail("unavailable", "the call was not sent: NATS is away");
         }
-        let error = match self.nats.client().request(self.subject.clone(), text.into()).await {
-            Ok(reply) => match String::from_utf8(reply.payload.into()) {
+        let Ok(name) = getrandom::u64().and_then(|high| Ok(format!("{high:016x}{:016x}", getrandom::u64()?)))
+        else {
+            return fail("unavailable", "the call was not sent: the system has no random numbers");
+        };
+        let mut headers = HeaderMap::new();
+        headers.insert(CALL, name.as_str());
+        let client = self.nats.client();
+        let reply = client.request_with_headers(self.subject.clone(), headers, text.into());
+        let error = match cancelled.run_until_cancelled(reply).await {
+            Some(Ok(reply)) => match String::from_utf8(reply.payload.into()) {
                 Ok(answer) => return answer,
                 Err(_) => {
                     return fail("unavailable", "the responder on this subject is not a manysocket server");
                 }
             },
-            Err(error) => error,
+            Some(Err(error)) => error,
+            None => {
+                self.cancel(name).await;
+                return cancellation();
+            }
         };
         match error.kind() {
             RequestErrorKind::NoResponders => fail("unavailable", "no server answers this function now"),
             RequestErrorKind::TimedOut => {
+                self.cancel(name).await;
                 fail("timeout", "no answer came in time; whether the function ran is not known")
             }
             RequestErrorKind::MaxPayloadExceeded => fail("call", "the call is larger than NATS takes"),
@@ -68,6 +98,54 @@ impl Remote {
                 warn!(subject = %self.subject, "a call failed on NATS: {error}");
                 fail("unavailable", "the call got lost on its way; whether the function ran is not known")
             }
+        }
+    }
+
+    /// Has the process that runs a call drop it. Nobody waits for that any more, so a failure has no effect.
+    async fn cancel(&self, name: String) {
+        if let Err(error) = self.nats.client().publish(self.cancel.clone(), name.into()).await {
+            debug!(subject = %self.cancel, "a call cannot be cancelled: {error}");
+        }
+    }
+}
+
+/// The calls that a process runs for others, by name.
+#[derive(Default)]
+struct Running {
+    calls: HashMap<String, CancellationToken>,
+    /// Cancelled calls that have not arrived here.
+    early: VecDeque<String>,
+}
+
+impl Running {
+    /// Returns what cancels a call that has arrived; it may be cancelled already.
+    fn begin(&mut self, name: Option<&str>) -> CancellationToken {
+        let cancelled = CancellationToken::new();
+        if let Some(name) = name {
+            if let Some(place) = self.early.iter().position(|early| early == name) {
+                self.early.remove(place);
+                cancelled.cancel();
+            }
+            self.calls.insert(name.to_owned(), cancelled.clone());
+        }
+        cancelled
+    }
+
+    fn cancel(&mut self, name: &[u8]) {
+        let Ok(name) = str::from_utf8(name) else { return };
+        if let Some(cancelled) = self.calls.get(name) {
+            cancelled.cancel();
+        } else if name.len() <= MAX_NAME {
+            if self.early.len() == REMEMBERED {
+                self.early.pop_front();
+            }
+            self.early.push_back(name.to_owned());
+        }
+    }
+
+    fn end(&mut self, name: Option<String>) {
+        if let Some(name) = name {
+            self.calls.remove(&name);
         }
     }
 }
@@ -80,67 +158,77 @@ pub(super) async fn register<A, F>(
     answer: A,
 ) -> io::Result<Registration>
 where
-    A: Fn(Peer, Utf8Bytes) -> F + Send + 'static,
+    A: Fn(Peer, Utf8Bytes, CancellationToken) -> F + Send + 'static,
     F: Future<Output = String> + Send + 'static,
 {
-    let subject = function_subject(path)?;
-    let calls = nats.client().queue_subscribe(subject, QUEUE.into()).await.map_err(io::Error::other)?;
+    let client = nats.client().clone();
+    let mut cancels = client.subscribe(subject_of(CANCEL_PREFIX, path)?).await.map_err(io::Error::other)?;
+    let calls = client.queue_subscribe(subject_of(PREFIX, path)?, QUEUE.into()).await;
+    let mut calls = calls.map_err(io::Error::other)?;
     let end = CancellationToken::new();
-    let ended = end.clone();
-    // Calls that have been sent here are answered, also when no more are taken.
-    let calls = stream::unfold((calls, false), move |(mut calls, mut is_over)| {
-        let ended = ended.clone();
-        async move {
-            loop {
-                tokio::select! {
-                    biased;
-                    () = ended.cancelled(), if !is_over => {
-                        is_over = true;
-                        calls.drain().await.ok()?;
-                    }
-                    call = calls.next() => return call.map(|call| (call, (calls, is_over))),
-                }
-            }
-        }
-    });
-    let (client, path) = (nats.client().clone(), path.to_owned());
+    let (ended, path) = (end.clone(), path.to_owned());
     // All that call over NATS are one.
     let peer = peer::number();
-    let answers = calls.for_each_concurrent(CONCURRENT, move |call| {
-        let (client, path) = (client.clone(), path.clone());
-        let answer = match Utf8Bytes::try_from(call.payload) {
-            Ok(text) if text.len() <= max_message => Ok(answer(Peer::new(peer, None), text)),
-            Ok(_) => Err(refuse("the call is too large")),
-            Err(_) => Err(refuse("a call is text in UTF-8")),
-        };
-        async move {
-            let Some(reply) = call.reply else {
-                return debug!(path, "ignored a call without a reply subject");
-            };
-            let answer = match answer {
-                // In a separate task, so that functions that compute run on all cores.
-                Ok(answer) => tokio::spawn(answer).await.unwrap_or_default(),
-                Err(refusal) => refusal,
-            };
-            if let Err(error) = client.publish(reply.clone(), answer.into()).await {
-                warn!("an answer cannot be sent: {error}");
-                let _ = client
-                    .publish(reply, fail("internal", "the answer is larger than NATS takes").into())
-                    .await;
-            }
-        }
-    });
-    let client = nats.client().clone();
     tokio::spawn(async move {
-        answers.await;
+        let (mut running, mut tasks, mut is_over) = (Running::default(), JoinSet::new(), false);
+        loop {
+            let call = tokio::select! {
+                // Calls that have been sent here are answered, also when no more are taken.
+                () = ended.cancelled(), if !is_over => {
+                    is_over = true;
+                    match calls.drain().await {
+                        Ok(()) => continue,
+                        Err(_) => break,
+                    }
+                }
+                Some(ended) = tasks.join_next(), if !tasks.is_empty() => {
+                    running.end(ended.unwrap_or_default());
+                    continue;
+                }
+                Some(cancel) = cancels.next() => {
+                    running.cancel(&cancel.payload);
+                    continue;
+                }
+                call = calls.next(), if tasks.len() < CONCURRENT => match call {
+                    Some(call) => call,
+                    None => break,
+                },
+            };
+            let Some(reply) = call.reply else {
+                debug!(path, "ignored a call without a reply subject");
+                continue;
+            };
+            let name = call.headers.as_ref().and_then(|headers| headers.get(CALL)).map(ToString::to_string);
+            let cancelled = running.begin(name.as_deref());
+            let answer = match Utf8Bytes::try_from(call.payload) {
+                Ok(text) if text.len() <= max_message => Ok(answer(Peer::new(peer, None), text, cancelled)),
+                Ok(_) => Err(refuse("the call is too large")),
+                Err(_) => Err(refuse("a call is text in UTF-8")),
+            };
+            let client = client.clone();
+            // In a separate task, so that functions that compute run on all cores.
+            tasks.spawn(async move {
+                let answer = match answer {
+                    Ok(answer) => answer.await,
+                    Err(refusal) => refusal,
+                };
+                if let Err(error) = client.publish(reply.clone(), answer.into()).await {
+                    warn!("an answer cannot be sent: {error}");
+                    let failure = fail("internal", "the answer is larger than NATS takes");
+                    let _ = client.publish(reply, failure.into()).await;
+                }
+                name
+            });
+        }
+        while tasks.join_next().await.is_some() {}
         // The connection ends with its last user, and what it has not written by then is lost.
         let _ = client.flush().await;
     });
     Ok(Registration { _end: end.drop_guard() })
 }
 
-fn function_subject(path: &str) -> io::Result<Subject> {
-    subject(PREFIX, path).ok_or_else(|| {
+fn subject_of(prefix: &str, path: &str) -> io::Result<Subject> {
+    subject(prefix, path).ok_or_else(|| {
         io::Error::new(
             io::ErrorKind::InvalidInput,
             format!("the path {path} is too long for a function on NATS"),

@@ -1,5 +1,6 @@
 //! Writes the results of calls as JSON: small ones where the socket is served, larger ones on the thread of large calls.
 
+use std::fmt;
 use std::io::{self, Write};
 
 use serde::Serialize;
@@ -31,16 +32,44 @@ impl Write for Bounded {
     }
 }
 
-/// Writes the answer to a call of this peer, or returns an error if the value has no form in JSON.
-pub(super) async fn write<T: Serialize + Send + 'static>(value: T, peer: u64) -> Result<String, Error> {
-    let lane = lane();
-    let limit = if lane.is_some() { IN_PLACE } else { usize::MAX };
-    match (write_up_to(limit, &value), lane) {
-        (Err(error), Some(lane)) if error.is_io() => {
-            let written = lane.run(peer, move || write_up_to(usize::MAX, &value)).await;
-            written.ok_or_else(|| Error::internal("writing the result panicked"))?.map_err(Error::from)
+/// The result of a function, written as the answer to its call.
+pub struct Reply(Written);
+
+/// A value in JSON.
+pub(super) enum Written {
+    Text(String),
+    /// Too large to be written where the socket is served.
+    Later(Box<dyn FnOnce() -> serde_json::Result<String> + Send>),
+}
+
+impl Reply {
+    /// Writes a value, or returns an error if it has no form in JSON.
+    pub(super) fn new<T: Serialize + Send + 'static>(value: T) -> Result<Self, Error> {
+        let limit = if lane().is_some() { IN_PLACE } else { usize::MAX };
+        Ok(Self(match write_up_to(limit, &value) {
+            Err(error) if error.is_io() => Written::Later(Box::new(move || write_up_to(usize::MAX, &value))),
+            written => Written::Text(written?),
+        }))
+    }
+
+    /// Returns the answer to a call of this peer. Let it run to its end: the value exists until the thread has written it.
+    pub(super) async fn into_answer(self, peer: u64) -> Result<String, Error> {
+        match self.0 {
+            Written::Text(text) => Ok(text),
+            Written::Later(write) => match lane() {
+                Some(lane) => {
+                    let written = lane.run(peer, write).await;
+                    Ok(written.ok_or_else(|| Error::internal("writing the result panicked"))??)
+                }
+                None => Ok(write()?),
+            },
         }
-        (written, _) => Ok(written?),
+    }
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Reply")
     }
 }
 

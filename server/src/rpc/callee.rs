@@ -1,0 +1,52 @@
+//! What a URL calls: a function of this process, or of another.
+
+use std::sync::Arc;
+
+use axum::extract::ws::Utf8Bytes;
+use tokio_util::sync::CancellationToken;
+
+use super::arguments::Peer;
+use super::call::{self, Call};
+use super::caller::Caller;
+#[cfg(feature = "nats")]
+use super::over_nats::Remote;
+
+/// A function to call.
+#[derive(Clone)]
+pub(super) struct Callee {
+    pub(super) place: Place,
+    /// The names of the arguments.
+    pub(super) names: Arc<[String]>,
+    /// Calls that have begun cannot be cancelled.
+    pub(super) runs_to_completion: bool,
+}
+
+/// Where a function is.
+#[derive(Clone)]
+pub(super) enum Place {
+    Here(Arc<Call>),
+    #[cfg(feature = "nats")]
+    Elsewhere(Remote),
+}
+
+impl Callee {
+    pub(super) fn new(place: Place) -> Self {
+        Self { place, names: Arc::default(), runs_to_completion: false }
+    }
+
+    /// Answers one call; with an error once it is cancelled.
+    pub(super) async fn answer(
+        &self,
+        peer: &Peer,
+        caller: &Caller,
+        path: &str,
+        text: Utf8Bytes,
+        cancelled: &CancellationToken,
+    ) -> String {
+        match &self.place {
+            Place::Here(call) => call::answer(call, &self.names, peer, caller, path, text, cancelled).await,
+            #[cfg(feature = "nats")]
+            Place::Elsewhere(remote) => remote.answer(text, cancelled).await,
+        }
+    }
+}
