@@ -5,6 +5,7 @@ import { deliverLater } from "./delivery.js";
 import { Direct } from "./direct.js";
 import { closeEvent } from "./events.js";
 import { defineJson } from "./json.js";
+import { later } from "./later.js";
 import { Link } from "./link.js";
 import { defineRelative, resolve } from "./relative.js";
 import { Renewal } from "./renewal.js";
@@ -17,20 +18,6 @@ const IDLE_TIMEOUT = 10_000;
 const DOCS = "https://github.com/manysocket/manysocket/blob/main/docs/";
 const TROUBLE = `${DOCS}trouble.md`;
 const NATIVE_SOCKETS = `${DOCS}differences.md#sockets-that-are-not-virtual`;
-
-/**
- * A function, and those below it, whose code is loaded with the first call. What JavaScript itself asks a function for is its own
- * (rpc.js has the same names).
- */
-function later(load) {
-  const made = Object.create(null);
-  return new Proxy(async (...args) => (await load())(...args), {
-    get: (target, name) =>
-      typeof name === "symbol" || name in target || /^[_$@]|^(then|toJSON|prototype|nodeType|nodeName|tagName|asymmetricMatch|inspect)$/.test(name)
-        ? target[name]
-        : (made[name] ??= later(async () => (await load())[name])),
-  });
-}
 
 /** Converts a string, or an object whose string form is a URL such as `location`, to a URL. */
 function toUrl(given) {

@@ -62,7 +62,10 @@ class State extends EventTarget {
     return answered;
   }
 
-  /** Calls back with what others change: `watch(callback)`, or `watch(path, callback)`. Returns a function that ends it. */
+  /**
+   * Calls back with each change of the document, by others or by a commit of this page's: `watch(callback)`, or `watch(path, callback)`.
+   * Returns a function that ends it.
+   */
   watch(path, callback) {
     const watcher = typeof path === "function" ? { path: null, callback: path } : { path, callback };
     if (watcher.path !== null && !isPointer(watcher.path)) {
@@ -93,11 +96,12 @@ class State extends EventTarget {
       this.#connection.close();
       this.#fail("it answers with something that is no document");
     } else if (message.id !== undefined) {
-      this.#replica.answer(message);
+      const delta = this.#replica.answer(message);
+      if (delta.length > 0) this.#tell(delta, true);
     } else {
       const delta = this.#replica.receive(message);
       if (this.#readyState === 0) this.#open();
-      if (delta.length > 0) this.#tell(delta);
+      if (delta.length > 0) this.#tell(delta, false);
     }
     this.#send();
   }
@@ -137,15 +141,15 @@ class State extends EventTarget {
     if (message !== null) this.#connection.send(JSON.stringify(message));
   }
 
-  #tell(delta) {
+  #tell(delta, own) {
     for (const { path, callback } of [...this.#watchers]) {
       const concerned = path === null ? delta : delta.filter((operation) => concerns(operation, path));
       if (concerned.length === 0) continue;
       // Copies: what a callback does to its arguments is its own affair, and so is what it throws.
-      const own = toPlain(concerned);
+      const copy = toPlain(concerned);
       try {
-        if (path === null) callback(own);
-        else callback(valueAt(this.data, path), own);
+        if (path === null) callback(copy, { own });
+        else callback(valueAt(this.data, path), copy, { own });
       } catch (error) {
         // Reported as an event handler's is, and stops nothing.
         queueMicrotask(() => {

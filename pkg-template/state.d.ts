@@ -75,6 +75,12 @@ export interface StateCloseEvent extends Event {
   readonly wasClean: boolean;
 }
 
+/** What else is known of a change. */
+export interface StateChange {
+  /** Whether this page's `commit()` made it. */
+  readonly own: boolean;
+}
+
 /** Events of a {@link State}. */
 export interface StateEventMap {
   /** Fires each time that it is connected and up to date. */
@@ -105,13 +111,16 @@ export interface State<T = any> extends EventTarget {
    */
   commit(): Promise<number>;
 
-  /** Calls back for each change by others, once it is in `data`. Returns a function that stops it. */
-  watch(callback: (delta: Operation[]) => unknown): () => void;
   /**
-   * Calls back with the value at `path`, a JSON Pointer such as `/cells/A1`, when others change it, or anything inside or around it.
+   * Calls back for each change of the document, once it is in `data`: by others, and by a commit of this page once the server has
+   * stored it. Returns a function that stops it.
+   */
+  watch(callback: (delta: Operation[], change: StateChange) => unknown): () => void;
+  /**
+   * Calls back with the value at `path`, a JSON Pointer such as `/cells/A1`, when it changes, or anything inside or around it.
    * @throws {TypeError} if `path` is no JSON Pointer
    */
-  watch(path: string, callback: (value: any, delta: Operation[]) => unknown): () => void;
+  watch(path: string, callback: (value: any, delta: Operation[], change: StateChange) => unknown): () => void;
 
   /** Closes it for good; unanswered commits reject. */
   close(): void;

@@ -37,7 +37,8 @@ if (sheet.version === 0) {
   Object.assign(sheet.data.cells, EXAMPLE);
   await commit();
 }
-sheet.watch((delta) => {
+sheet.watch((delta, { own }) => {
+  if (own) return;
   draw();
   for (const { path } of delta) flash(path.split("/")[2]);
 });

@@ -119,27 +119,33 @@ export class Replica {
     return this.#commits[0]?.message ?? null;
   }
 
-  /** Takes in the answer to a commit. */
+  /**
+   * Takes in the answer to a commit.
+   * @returns the delta that the base has moved by
+   */
   answer({ id, version, error, message, conflicts = [], path }) {
     const commit = this.#commits[0];
-    if (commit?.message?.id !== id) return;
+    if (commit?.message?.id !== id) return [];
     if (error !== undefined) {
       if (LASTING.has(error)) {
         this.withhold(error, message, path);
-        return;
+        return [];
       }
       const sides = conflicts.map(({ path, yours, theirs }) => ({ path, mine: yours, theirs }));
       this.refuse(new StateError(error, message, commit.conflicts.length > 0 ? commit.conflicts : sides));
-      return;
+      return [];
     }
     if (!Number.isSafeInteger(version)) throw new TypeError("no version");
     this.#commits.shift();
-    const base = version > this.version ? patched(this.#base, commit.message.delta) : this.#base;
+    // A connection that began since may have told of it as of a change by others.
+    const delta = version > this.version ? commit.message.delta : [];
+    const base = patched(this.#base, delta);
     this.version = Math.max(this.version, version);
     // Later edits were made on top of the commit as the page saw it.
     this.#base = commit.after;
     this.#move(base);
     commit.resolve(version);
+    return delta;
   }
 
   /** Gives up all commits: the later ones were made on top of the first. Their edits stay in the data. */

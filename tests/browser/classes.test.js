@@ -42,6 +42,7 @@ test("the module exports the three classes, ready after its init", async () => {
       kinds: [M instanceof MultiWebSocket, M instanceof EventTarget, socket instanceof M.WebSocket, new RelativeWebSocket("demo/echo") instanceof WebSocket],
       size: M.size,
       channels: (await M.inspect()).channels.length,
+      later: [await M.rpc("/demo/rpc/add")(2, 3), (await M.state("/demo/state/classes")).version, (await M.topic("/demo/topics/classes")).readyState],
     };
     const closed = new Promise((resolve) => (socket.onclose = resolve));
     socket.close(3000, "done");
@@ -54,6 +55,7 @@ test("the module exports the three classes, ready after its init", async () => {
     kinds: [true, true, true, true],
     size: 3,
     channels: 3,
+    later: [5, 0, 1],
     close: [3000, "done", true],
   });
   const { physical, virtual } = await world.server.stats();

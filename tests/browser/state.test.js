@@ -85,6 +85,10 @@ for (const kind of ["native", "virtual"]) {
       bob.watch("/cells/A1", (value, delta) => calls.push(["A1", value, delta.length]));
       bob.watch("/cells/B1", () => calls.push("B1"));
       bob.watch("", (value) => calls.push(["root", value === bob.data]));
+      const own = [];
+      ada.watch((delta, change) => own.push([delta.length, change.own, ada.version]));
+      ada.watch("/cells/A1", (value, delta, change) => own.push([value, change.own]));
+      bob.watch((delta, change) => own.push(["bob", change.own]));
       ada.data.cells.A1 = 2;
       ada.data.cells["a/~b"] = [1];
       versions.push(await ada.commit(), await ada.commit());
@@ -93,9 +97,11 @@ for (const kind of ["native", "virtual"]) {
       delete ada.data.cells.A1;
       versions.push(await ada.commit());
       await reaches(bob, 3);
-      return { versions, calls, sameObject: cells === bob.data.cells, data: bob.data.cells["a/~b"], states: [ada.readyState, bob.version] };
+      return { versions, calls, own, sameObject: cells === bob.data.cells, data: bob.data.cells["a/~b"], states: [ada.readyState, bob.version] };
     }, name("watch"));
     assert.deepEqual(seen.versions, [1, 2, 2, 3], "nothing to commit makes no version");
+    const told = [...seen.own].sort((one, other) => (one[0] === "bob") - (other[0] === "bob"));
+    assert.deepEqual(told, [[2, true, 2], [2, true], [1, true, 3], [undefined, true], ["bob", false], ["bob", false]], "one's own commits");
     assert.deepEqual(seen.calls, [
       [{ op: "replace", path: "/cells/A1", value: 2 }, { op: "add", path: "/cells/a~1~0b", value: [1] }],
       ["A1", 2, 1],

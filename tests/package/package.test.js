@@ -46,7 +46,7 @@ test("its manifest names files that exist, types first, and takes its version fr
 
 test("its README tells what each entry weighs", async () => {
   const readme = await readFile(join(installed, "README.md"), "utf8");
-  for (const [name, entry] of [["manysocket", "index"], ["manysocket/manual", "manual"], ["manysocket/rpc", "rpc"], ["manysocket/state", "state"], ["manysocket/topic", "topic"], ["manysocket/devtools", "devtools"]]) {
+  for (const [name, entry] of [["manysocket", "index"], ["manysocket/manual", "manual"], ["manysocket/rpc", "rpc"], ["manysocket/state", "state"], ["manysocket/topic", "topic"], ["manysocket/mock", "mock"], ["manysocket/devtools", "devtools"]]) {
     const [, told] = new RegExp(`^\\| \`${name}\` .*\\| ([\\d.]+) KB \\|$`, "m").exec(readme) ?? [];
     assert.equal(told, (weighEntry(installed, entry)[2] / 1000).toFixed(1), name);
   }
@@ -76,7 +76,7 @@ async function kept(code) {
 test("bundlers leave out what a page does not use", async () => {
   // Compiling the wasm is the default entry's one side effect.
   assert.ok((await kept('import "manysocket";')) > 30_000);
-  for (const entry of ["manual", "rpc", "state", "topic", "devtools"]) assert.equal(await kept(`import "manysocket/${entry}";`), 0, entry);
+  for (const entry of ["manual", "rpc", "state", "topic", "mock", "devtools"]) assert.equal(await kept(`import "manysocket/${entry}";`), 0, entry);
   const calls = await kept('export { rpc } from "manysocket/rpc";');
   assert.ok(calls < 5_000, `calls do without the multiplexer: ${calls} bytes`);
 });

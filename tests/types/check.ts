@@ -5,6 +5,7 @@ import { initialise, MultiWebSocket as Manual } from "manysocket/manual";
 import { showPanel } from "manysocket/devtools";
 import { rpc, setDefault, type RpcError } from "manysocket/rpc";
 import { state as open, StateError, type Operation, type State } from "manysocket/state";
+import { MockMultiplexer } from "manysocket/mock";
 import { topic, type Topic, type TopicError } from "manysocket/topic";
 
 const options: MultiWebSocketOptions = { idleTimeout: 1000, jail: "/", fallback: true, shared: "ada" };
@@ -139,6 +140,7 @@ const sheet: State<Sheet> = await open<Sheet>("/sheets/budget", { WebSocket: M.W
 sheet.data.cells.A1 = sheet.version;
 sheet.data = { cells: {} };
 const stop: () => void = sheet.watch((delta: Operation[]) => delta.length);
+sheet.watch((delta, { own }) => (own satisfies boolean) && delta.length);
 sheet.watch("/cells/A1", (value: number, delta) => value + delta.length);
 sheet.addEventListener("close", ({ code }) => code.toFixed());
 const version: number = await sheet.commit().catch((error: StateError) => error.conflicts.length);
@@ -205,3 +207,16 @@ rpc("any", { retries: 5 });
 rpc();
 
 export { composed, dropIn, json, jsonState, manual, native, Pieces, relativeState, state, withoutNew };
+
+// ---- unit tests ----
+
+const mock: MultiWebSocket = new MockMultiplexer();
+const mocked = new MockMultiplexer("ws://localhost/multiplexer");
+mocked.handle("/rooms/{room}", async ({ url, params, protocols, headers, accept, refuse }) => {
+  const room: string | undefined = params["room"];
+  if (protocols.length === 0 || headers.has("a") || url.search === "") refuse();
+  const socket: WebSocket = accept({ protocol: protocols[0] ?? "" });
+  socket.send(`${room}`);
+});
+// @ts-expect-error: the path comes first
+mocked.handle(() => {});

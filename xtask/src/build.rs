@@ -18,6 +18,9 @@ const ENTRIES: [&str; 6] = ["index.js", "manual.js", "rpc.js", "state.js", "topi
 /// The script of the shared worker, likewise.
 const SHARED_WORKER: &str = "shared-worker.js";
 
+/// The entry for unit tests, likewise.
+const MOCK: &str = "mock.js";
+
 /// The name that wasm-bindgen gives the wasm.
 const WASM_FILE: &str = "manysocket_bg.wasm";
 
@@ -189,6 +192,9 @@ fn assemble(bindings: &Path, node_modules: &Path) -> Result<()> {
     bundle(&[&ENTRIES[..], &["--splitting", "--format=esm", "--chunk-names=shared-[hash]"]].concat())?;
     // The worker is a single script, since bundlers copy the one file that its URL names.
     bundle(&[SHARED_WORKER, "--format=esm"])?;
+    // It has separate copies of the faces, so that a page's entries are not cut into more files for it. What it loads
+    // on first use are the package's entries.
+    bundle(&[MOCK, "--format=esm", "--external:./rpc.js", "--external:./state.js", "--external:./topic.js"])?;
 
     workspace::copy(&wasm, &package.join(WASM_FILE))?;
     workspace::copy_contents(&root.join("pkg-template"), &package)?;
