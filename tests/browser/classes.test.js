@@ -42,7 +42,6 @@ test("the module exports the three classes, ready after its init", async () => {
       kinds: [M instanceof MultiWebSocket, M instanceof EventTarget, socket instanceof M.WebSocket, new RelativeWebSocket("demo/echo") instanceof WebSocket],
       size: M.size,
       channels: (await M.inspect()).channels.length,
-      later: [await M.rpc("/demo/rpc/add")(2, 3), (await M.state("/demo/state/classes")).version, (await M.topic("/demo/topics/classes")).readyState],
     };
     const closed = new Promise((resolve) => (socket.onclose = resolve));
     socket.close(3000, "done");
@@ -55,12 +54,26 @@ test("the module exports the three classes, ready after its init", async () => {
     kinds: [true, true, true, true],
     size: 3,
     channels: 3,
-    later: [5, 0, 1],
     close: [3000, "done", true],
   });
   const { physical, virtual } = await world.server.stats();
   assert.deepEqual({ physical, virtual }, { physical: 1, virtual: 2 });
   assert.deepEqual(page.uncaught, []);
+  await page.close();
+});
+
+test("calls, documents and topics load their code from the module's files", async () => {
+  const page = await world.openPage();
+  const seen = await runInPage(page, async () => {
+    const { default: init, MultiWebSocket } = await import("/module/manysocket.js");
+    await init({ module_or_path: "/module/manysocket_bg.wasm" });
+    const M = new MultiWebSocket("/multiplexer");
+    const topic = await M.topic("/demo/topics/classes");
+    const heard = new Promise((resolve) => topic.addEventListener("message", ({ data }) => resolve(data)));
+    await topic.publish("news");
+    return [await M.rpc("/demo/rpc/add")(2, 3), (await M.state("/demo/state/classes")).version, await heard];
+  });
+  assert.deepEqual(seen, [5, 0, "news"]);
   await page.close();
 });
 
