@@ -8,7 +8,7 @@ export const docs = new URL("../docs/", import.meta.url);
 const BEGIN = "<!-- results: written by cargo xtask bench -->";
 const END = "<!-- end of results -->";
 
-const COLOURS = { native: "#8a8f98", manysocket: "#2f6fde", "websocket-multiplex": "#c98a1b", "socket.io": "#5b9a5b" };
+const COLOURS = { native: "#8a8f98", manysocket: "#2f6fde", "over HTTP": "#7fa9ef", "websocket-multiplex": "#c98a1b", "socket.io": "#5b9a5b" };
 const NAMES = Object.keys(COLOURS);
 
 /** Rounds to three digits, since the spread is wider than the fourth. */
@@ -47,7 +47,7 @@ function table(results) {
   });
   return [
     `| workload | ${NAMES.join(" | ")} | against native | reach / aim | |`,
-    "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ...rows,
   ].join("\n");
 }

@@ -80,6 +80,7 @@ async function runWorkload(key) {
   const workload = workloads[key];
   const contestants = workload.contestants.filter((name) => !quick || name === "native" || name === "manysocket");
   const rounds = quick ? 1 : ROUNDS;
+  if (workload.fresh) return runFresh(workload, contestants, rounds);
   const page = await pageWith(workload.delay ?? 0);
   const runs = Object.fromEntries(contestants.map((name) => [name, []]));
   if (workload.warmUp) for (const name of contestants) await page.run(workload.workload, name, workload.warmUp(name));
@@ -87,6 +88,21 @@ async function runWorkload(key) {
     for (const name of contestants) runs[name].push(await measured(page, workload.workload, name, workload.options(name)));
   }
   await page.close();
+  return runs;
+}
+
+/** Runs each measurement in a new page, whose files the browser has in its cache. */
+async function runFresh(workload, contestants, rounds) {
+  const runs = Object.fromEntries(contestants.map((name) => [name, []]));
+  // One more for the cache.
+  for (let round = -1; round < rounds; round++) {
+    for (const name of contestants) {
+      const page = await pageWith(0);
+      const result = await measured(page, workload.workload, name, workload.options(name));
+      if (round >= 0) runs[name].push(result);
+      await page.close();
+    }
+  }
   return runs;
 }
 

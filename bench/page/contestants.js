@@ -74,16 +74,20 @@ async function socketIo() {
   };
 }
 
+/** Virtual sockets, over a link that the next socket must dial. */
+function virtual(options) {
+  const M = new MultiWebSocket("/multiplexer", options);
+  return ofClass(M.WebSocket, async () => {
+    M.close();
+    while (M.readyState !== WebSocket.CLOSED) await new Promise((next) => setTimeout(next, 5));
+  });
+}
+
 const makers = {
   native: () => ofClass(WebSocket, () => {}),
-  manysocket: () => {
-    const M = new MultiWebSocket("/multiplexer");
-    // So the next socket must dial a link.
-    return ofClass(M.WebSocket, async () => {
-      M.close();
-      while (M.readyState !== WebSocket.CLOSED) await new Promise((next) => setTimeout(next, 5));
-    });
-  },
+  manysocket: () => virtual({}),
+  // Where there are no WebSockets: docs/carriers.md.
+  "over HTTP": () => virtual({ carriers: ["http"] }),
   // Over the link of a shared worker: docs/shared.md has its cost.
   shared: () => ofClass(new MultiWebSocket("/multiplexer", { shared: true }).WebSocket, () => {}),
   "websocket-multiplex": websocketMultiplex,

@@ -21,11 +21,12 @@ export async function opening(who, { count, warm = false }) {
   return { ms: elapsed };
 }
 
-/** Sends one message at a time. */
-export async function pingPong(who, { rounds }) {
+/** Sends one message at a time; with `pause`, each so many milliseconds after the echo of the one before, when everybody sleeps. */
+export async function pingPong(who, { rounds, pause = 0 }) {
   const socket = await who.open("/echo");
   const times = [];
   for (let round = 0; round < rounds; round++) {
+    if (pause > 0) await new Promise((next) => setTimeout(next, pause));
     const start = performance.now();
     await new Promise((resolve) => {
       socket.onmessage = resolve;
@@ -47,8 +48,24 @@ function check(data, size) {
   return true;
 }
 
-/** Echoes `messages` over `sockets`, each of which keeps `depth` in flight. */
-export async function echo(who, { sockets, messages, size, depth, binary = false }) {
+/** Measures the first `messages` of a page that has just loaded, one at a time: code that no compiler has looked at yet. */
+export async function cold(who, { messages }) {
+  const socket = await who.open("/echo");
+  const start = performance.now();
+  for (let left = messages; left > 0; left--) {
+    await new Promise((resolve) => {
+      socket.onmessage = resolve;
+      socket.send("ping");
+    });
+  }
+  const elapsed = performance.now() - start;
+  await who.close(socket);
+  return { ms: elapsed };
+}
+
+/** Echoes `messages` over `sockets`, each of which keeps `depth` in flight, beside `idle` ones that are only open. */
+export async function echo(who, { sockets, messages, size, depth, binary = false, idle = 0 }) {
+  const others = await openAll(who, idle);
   const open = await openAll(who, sockets);
   const data = message(size, binary);
   let sent = 0;
@@ -74,27 +91,27 @@ export async function echo(who, { sockets, messages, size, depth, binary = false
     }
   });
   const elapsed = performance.now() - start;
-  await closeAll(who, open);
+  await closeAll(who, [...others, ...open]);
   return { rate: (messages / elapsed) * 1000, bytes: ((messages * size) / elapsed) * 1000, messages };
 }
 
-/** Lets each of `sockets` send one message, and repeats when all echoes have arrived. */
-export async function turns(who, { sockets, turns, size }) {
+/** Lets each of `sockets` send `burst` messages, and repeats when all echoes have arrived. */
+export async function turns(who, { sockets, turns, size, burst = 1 }) {
   const open = await openAll(who, sockets);
   const data = message(size, false);
   const start = performance.now();
   for (let turn = 0; turn < turns; turn++) {
-    let left = sockets;
+    let left = sockets * burst;
     await new Promise((resolve) => {
       for (const socket of open) {
         socket.onmessage = ({ data: answer }) => check(answer, size) && --left === 0 && resolve();
-        socket.send(data);
+        for (let number = 0; number < burst; number++) socket.send(data);
       }
     });
   }
   const elapsed = performance.now() - start;
   await closeAll(who, open);
-  return { rate: ((sockets * turns) / elapsed) * 1000 };
+  return { rate: ((sockets * turns * burst) / elapsed) * 1000 };
 }
 
 /** Lets the server send `messages` over `sockets` as fast as it can. */
