@@ -129,7 +129,7 @@ pub mod fuzzing;
 mod gateway;
 #[cfg(any(feature = "documents", feature = "rpc"))]
 mod json;
-#[cfg(any(feature = "documents", feature = "rpc"))]
+#[cfg(any(feature = "documents", feature = "rpc", feature = "topic-store"))]
 mod lane;
 mod limits;
 mod link;
@@ -138,6 +138,8 @@ mod multiplexer;
 #[cfg(feature = "nats")]
 mod nats;
 mod net;
+#[cfg(any(feature = "documents", feature = "topic-store"))]
+mod redb_file;
 #[cfg(feature = "rpc")]
 pub mod rpc;
 #[cfg(feature = "site")]

@@ -9,14 +9,12 @@ use axum::extract::ws::Message as WsMessage;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use common::{KINDS, Kind, PATIENCE, Received, Server, Socket, get};
+use common::{KINDS, Kind, PATIENCE, Received, Server, Socket, events, get};
 use futures_util::{SinkExt, StreamExt};
 use manysocket_protocol::Message;
 use manysocket_server::Site;
 use manysocket_server::topic::{Member, Positions, TopicPolicy, Topics, Verdict};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 async fn serve<R: TopicPolicy>(topics: &Topics<R>) -> Server {
     Server::start(Router::new().route_service("/rooms/{room}", topics.clone())).await
@@ -272,23 +270,6 @@ async fn the_last_message_is_kept_for_later_subscribers() {
     assert!(!get(server.address, "/rooms/a").await.is_empty());
 }
 
-/// Reads events until `until` has arrived.
-async fn events(server: &Server, headers: &str, until: &str) -> String {
-    let mut wire = TcpStream::connect(server.address).await.expect("a connection");
-    let request = format!(
-        "GET /rooms/a HTTP/1.1\r\nhost: {}\r\naccept: text/event-stream\r\n{headers}\r\n",
-        server.address
-    );
-    wire.write_all(request.as_bytes()).await.expect("sent");
-    let (mut text, mut buffer) = (String::new(), [0; 4096]);
-    while !text.contains(until) {
-        let count = wire.read(&mut buffer).await.expect("an answer");
-        assert!(count > 0, "it ended: {text}");
-        text.push_str(&String::from_utf8_lossy(&buffer[..count]));
-    }
-    text
-}
-
 #[tokio::test]
 async fn an_event_source_goes_on_where_it_was() {
     let topics = Topics::new().positions(Positions::new()).history(5);
@@ -297,15 +278,15 @@ async fn an_event_source_goes_on_where_it_was() {
     topics.publish("/rooms/a", "one");
     topics.publish("/rooms/a", "");
     topics.publish("/rooms/a", "three");
-    let text = events(&server, "", "data: three\nid: 3.").await;
+    let text = events(&server, "/rooms/a", "", "data: three\nid: 3.").await;
     let epoch =
         text.split("data: three\nid: 3.").nth(1).and_then(|rest| rest.split('\n').next()).expect("an id");
     for event in ["data: one\nid: 1.", "\nid: 2.", "data: three\nid: 3."] {
         assert!(text.contains(&format!("{event}{epoch}\n\n")), "{text}");
     }
-    let text = events(&server, &format!("last-event-id: 2.{epoch}\r\n"), "data: three").await;
+    let text = events(&server, "/rooms/a", &format!("last-event-id: 2.{epoch}\r\n"), "data: three").await;
     assert!(!text.contains("data: one"), "{text}");
-    let text = events(&server, "last-event-id: 2.other\r\n", "data: three").await;
+    let text = events(&server, "/rooms/a", "last-event-id: 2.other\r\n", "data: three").await;
     assert!(text.contains(r#"data: {"dropped":null}"#) && text.contains("data: one"), "{text}");
 }
 

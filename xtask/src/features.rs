@@ -1,15 +1,15 @@
-//! Checks the features of `manysocket-server`: each builds alone, and a program that needs no documents stays small.
+//! Checks the features of `manysocket-server`: each builds alone, and a program that needs no database stays small.
 
 use crate::command;
 use anyhow::{Result, bail};
 use std::collections::BTreeSet;
 
 /// The features, each of which is built alone. `bin` is all of them.
-const FEATURES: [&str; 9] =
-    ["documents", "gateway", "http2", "metrics", "nats", "rpc", "site", "tls", "topics"];
+const FEATURES: [&str; 10] =
+    ["documents", "gateway", "http2", "metrics", "nats", "rpc", "site", "tls", "topic-store", "topics"];
 
-/// The features that the bound on dependencies holds for: the default ones without `documents`, which bring a database, and
-/// without `http2`, which brings a protocol.
+/// The features that the bound on dependencies holds for: the default ones without `documents` and `topic-store`, which bring a
+/// database, and without `http2`, which brings a protocol.
 const COUNTED: &str = "gateway,metrics,rpc,site,tls,topics";
 
 /// The largest number of crates that a program compiles for these. axum with WebSockets and tokio comes to 69.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 
 use axum::extract::ws::Message;
@@ -21,8 +21,11 @@ use super::memory::{LIMIT, TopicUsage};
 use super::name::decode;
 use super::not_taken::NotTaken;
 use super::over_nats::{Nats, Remote, publish_now, topic_subject};
-use super::positions::{Beginning, Since};
-use super::ring::{Cursor, Item, Ring};
+use super::positions::{Beginning, Positions, Since};
+use super::refused::Refused;
+use super::ring::{Cursor, Item, Ring, Saved};
+use super::served::Served;
+use super::stored::{Destination, TopicStore};
 
 /// The longest name of a topic, in bytes: indexes list it. As that of a call to another process.
 const MAX_NAME: usize = 1000;
@@ -42,6 +45,8 @@ pub(super) struct Hub {
     topics: Mutex<Topics>,
     /// Where other processes have the same topics.
     nats: Option<Nats>,
+    /// Where messages are stored before anybody gets them.
+    store: Option<TopicStore>,
     memory: Arc<TopicUsage>,
     members: Arc<Members>,
 }
@@ -62,20 +67,19 @@ struct Topics {
 pub(super) struct Topic {
     ring: Arc<Ring>,
     remote: Option<Remote>,
+    stored: Option<Stored>,
     outlives: bool,
     /// Its place among those without subscribers; 0 if it has some.
     idle: AtomicU64,
 }
 
-/// Why a topic gets no new subscriber.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refused {
-    /// The name is not text.
-    NotText,
-    /// The name is too long.
-    TooLong,
-    /// There are as many topics as there may be, or they hold as much memory as they may.
-    Full,
+/// How a topic that outlives the process publishes.
+#[derive(Debug)]
+struct Stored {
+    store: TopicStore,
+    hub: Weak<dyn Served>,
+    name: Arc<str>,
+    limits: Positions,
 }
 
 /// A subscriber's place in a topic, which lasts as long as it has one.
@@ -95,6 +99,18 @@ impl Hub {
         Self { nats: Some(nats.clone()), ..Self::default() }
     }
 
+    /// For topics that outlive the process.
+    #[cfg(feature = "topic-store")]
+    pub(super) fn stored(store: &TopicStore) -> Self {
+        Self { store: Some(store.clone()), ..Self::default() }
+    }
+
+    /// Returns what a store sees of this.
+    fn served(self: &Arc<Self>) -> Weak<dyn Served> {
+        let hub: Weak<Self> = Arc::downgrade(self);
+        hub
+    }
+
     /// Returns the members of the topics.
     pub(super) fn members(&self) -> &Arc<Members> {
         &self.members
@@ -111,8 +127,12 @@ impl Hub {
     }
 
     /// Publishes from the server, and returns the number of subscribers in this process.
-    pub(super) fn publish(&self, path: &str, message: Message, limits: TopicLimits) -> usize {
+    pub(super) fn publish(self: &Arc<Self>, path: &str, message: Message, limits: TopicLimits) -> usize {
         let Ok(name) = self.name(path) else { return 0 };
+        if let (Some(store), Some(limits)) = (&self.store, limits.positions) {
+            store.publish_now(Destination { hub: &self.served(), name: &name, limits }, message);
+            return self.get(&name).map_or(0, |topic| topic.ring.subscribers());
+        }
         if self.is_alone() && limits.outlive() {
             return self.publish_and_keep(&name, message, limits);
         }
@@ -131,19 +151,42 @@ impl Hub {
         if is_short { Ok(name) } else { Err(Refused::TooLong) }
     }
 
-    pub(super) fn subscribe(
+    /// Subscribes for a link or a native socket, `peer`.
+    pub(super) async fn subscribe(
         self: &Arc<Self>,
         name: &str,
         limits: TopicLimits,
         since: &Since,
+        peer: u64,
     ) -> Result<Subscription, Refused> {
+        loop {
+            if let Some(store) = &self.store
+                && !self.has(name)
+            {
+                store.load(self.served(), name, limits, peer).await?;
+            }
+            // `None`: it had no subscriber yet, and gave its place to another one.
+            if let Some(subscription) = self.subscribe_now(name, limits, since)? {
+                return Ok(subscription);
+            }
+        }
+    }
+
+    /// Subscribes to a topic; `None` if it must be read from the file first.
+    fn subscribe_now(
+        self: &Arc<Self>,
+        name: &str,
+        limits: TopicLimits,
+        since: &Since,
+    ) -> Result<Option<Subscription>, Refused> {
         let mut topics = lock(&self.topics);
         topics.forget_idle();
         let (name, topic) = match topics.by_name.get_key_value(name) {
             Some((name, topic)) => (Arc::clone(name), Arc::clone(topic)),
+            None if self.store.is_some() => return Ok(None),
             None => {
                 self.make_room(&mut topics, name, limits)?;
-                topics.add(name, Topic::new(name, limits, self))
+                topics.add(Topic::new(name, limits, self, None))
             }
         };
         // Under the lock: a topic that has a subscriber stays.
@@ -151,11 +194,11 @@ impl Hub {
             topics.list(&name);
         }
         let (cursor, beginning) = topic.ring.subscribe(since);
-        Ok(Subscription { hub: Arc::clone(self), name, topic, cursor, beginning })
+        Ok(Some(Subscription { hub: Arc::clone(self), name, topic, cursor, beginning }))
     }
 
     /// Publishes a message that is kept, whether or not there are subscribers.
-    fn publish_and_keep(&self, name: &str, message: Message, limits: TopicLimits) -> usize {
+    fn publish_and_keep(self: &Arc<Self>, name: &str, message: Message, limits: TopicLimits) -> usize {
         // Under the lock: a topic without subscribers and messages goes.
         let mut topics = lock(&self.topics);
         topics.forget_idle();
@@ -165,7 +208,7 @@ impl Hub {
         if self.make_room(&mut topics, name, limits).is_err() {
             return 0;
         }
-        let (name, topic) = topics.add(name, Topic::new(name, limits, self));
+        let (name, topic) = topics.add(Topic::new(name, limits, self, None));
         topics.rest(&name, &topic);
         topic.ring.publish(message, None).subscribers
     }
@@ -214,6 +257,36 @@ impl Hub {
     }
 }
 
+impl Served for Hub {
+    fn has(&self, name: &str) -> bool {
+        lock(&self.topics).by_name.contains_key(name)
+    }
+
+    fn epoch(&self, name: &str) -> Option<Box<str>> {
+        self.get(name).map(|topic| topic.ring.epoch().into())
+    }
+
+    fn restore(
+        self: Arc<Self>,
+        name: &str,
+        limits: TopicLimits,
+        saved: Option<Saved>,
+    ) -> Result<(), Refused> {
+        let mut topics = lock(&self.topics);
+        topics.forget_idle();
+        self.make_room(&mut topics, name, limits)?;
+        let (name, topic) = topics.add(Topic::new(name, limits, &self, saved));
+        topics.rest(&name, &topic);
+        Ok(())
+    }
+
+    fn deliver(&self, name: &str, message: Message, from: Option<u64>, number: u64) {
+        if let Some(topic) = self.get(name) {
+            topic.ring.deliver(message, from, number);
+        }
+    }
+}
+
 impl Topics {
     /// Keeps a topic that has no subscriber. Indexes do not list it.
     fn rest(&mut self, name: &Arc<str>, topic: &Topic) {
@@ -238,8 +311,7 @@ impl Topics {
         true
     }
 
-    fn add(&mut self, name: &str, topic: Topic) -> (Arc<str>, Arc<Topic>) {
-        let (name, topic) = (Arc::<str>::from(name), Arc::new(topic));
+    fn add(&mut self, (name, topic): (Arc<str>, Arc<Topic>)) -> (Arc<str>, Arc<Topic>) {
         self.by_name.insert(Arc::clone(&name), Arc::clone(&topic));
         self.list(&name);
         (name, topic)
@@ -266,28 +338,45 @@ impl Topics {
 }
 
 impl Topic {
-    fn new(name: &str, limits: TopicLimits, hub: &Hub) -> Self {
-        let ring = Ring::new(hub.base(name), limits, &hub.memory);
+    fn new(name: &str, limits: TopicLimits, hub: &Arc<Hub>, saved: Option<Saved>) -> (Arc<str>, Arc<Self>) {
+        let ring = Ring::new(hub.base(name), limits, &hub.memory, saved);
         let remote = hub.nats.as_ref().and_then(|nats| Remote::join(nats, name, Arc::clone(&ring)));
-        Self { ring, remote, outlives: limits.outlive(), idle: AtomicU64::new(0) }
+        let name = Arc::<str>::from(name);
+        let stored = hub.store.clone().zip(limits.positions).map(|(store, limits)| Stored {
+            store,
+            hub: hub.served(),
+            name: Arc::clone(&name),
+            limits,
+        });
+        let topic = Self { ring, remote, stored, outlives: limits.outlive(), idle: AtomicU64::new(0) };
+        (name, Arc::new(topic))
     }
 
-    /// Returns whether other processes have it, too: publishing may then wait.
-    pub(super) fn is_shared(&self) -> bool {
-        self.remote.is_some()
+    /// Returns whether publishing may wait: for other processes, or for the disk.
+    pub(super) fn may_wait(&self) -> bool {
+        self.remote.is_some() || self.stored.is_some()
     }
 
     /// Gives a message of a subscriber to all, wherever they are. Returns its number, if this process gives it one.
-    pub(super) async fn publish(&self, message: Message, from: u64) -> Result<Option<u64>, NotTaken> {
+    pub(super) async fn publish(
+        &self,
+        message: Message,
+        from: u64,
+        peer: u64,
+    ) -> Result<Option<u64>, NotTaken> {
         if !self.ring.admits(&message) {
             warn!(limit = LIMIT, "a publisher is closed: its topic holds more than its share of the memory");
             self.ring.evict(&message);
             return Err(NotTaken::Full);
         }
-        match &self.remote {
-            Some(remote) => remote.publish(message).await.map(|()| None),
-            None => Ok(self.ring.publish(message, Some(from)).number),
+        if let Some(remote) = &self.remote {
+            return remote.publish(message).await.map(|()| None);
         }
+        if let Some(Stored { store, hub, name, limits }) = &self.stored {
+            let to = Destination { hub, name, limits: *limits };
+            return store.publish(to, message, from, peer).await.map(Some);
+        }
+        Ok(self.ring.publish(message, Some(from)).number)
     }
 }
 

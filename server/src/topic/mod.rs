@@ -56,7 +56,14 @@ mod over_nats;
 mod over_nats;
 mod policy;
 mod positions;
+mod refused;
 mod ring;
+mod served;
+#[cfg(feature = "topic-store")]
+mod stored;
+#[cfg(not(feature = "topic-store"))]
+#[path = "without_store.rs"]
+mod stored;
 mod subscriber;
 
 use std::convert::{Infallible, identity};
@@ -80,15 +87,19 @@ use crate::nats::Nats;
 use crate::site::endpoint::{Endpoint, original_uri};
 use crate::site::listing::Listing;
 use crate::site::sse::event_stream;
+use crate::ws::peer;
 use crate::ws::upgrade::WebSocketUpgrade;
 
-use hub::{Hub, Refused};
+use hub::Hub;
 use limits::TopicLimits;
 pub use members::Member;
 use members::Watcher;
 pub use policy::{AllowAll, SlowSubscriber, TopicPolicy, Verdict};
 pub use positions::Positions;
 use positions::Since;
+use refused::Refused;
+#[cfg(feature = "topic-store")]
+pub use stored::TopicStore;
 use subscriber::Subscriber;
 
 /// Topics, each at its own URL: a [`Service`] for a route with a parameter. Clones share the topics and may differ in
@@ -140,6 +151,28 @@ impl<P: TopicPolicy> Topics<P> {
     #[cfg(feature = "nats")]
     pub fn nats(mut self, nats: &Nats) -> Self {
         self.hub = Arc::new(Hub::over(nats));
+        self
+    }
+
+    /// Stores the messages in a file, so that topics outlive the process: positions go on, and a subscriber that comes back after a
+    /// restart gets what it has not had. A message is on disk before its publisher has its number and before anybody gets it, so
+    /// publishing takes as long as the disk. Call it first: topics of before are no part of it. The topics have
+    /// [positions](Self::positions), with the default limits unless others are set. Not together with [NATS](Self::nats).
+    ///
+    /// ```no_run
+    /// # fn run() -> std::io::Result<()> {
+    /// use manysocket_server::topic::{Positions, TopicStore, Topics};
+    ///
+    /// let store = TopicStore::open("topics.redb")?;
+    /// let rooms = Topics::new().stored(&store).positions(Positions::new().messages(500));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    #[cfg(feature = "topic-store")]
+    pub fn stored(mut self, store: &TopicStore) -> Self {
+        self.hub = Arc::new(Hub::stored(store));
+        self.limits.positions.get_or_insert_default();
         self
     }
 
@@ -312,7 +345,7 @@ impl<P: TopicPolicy> Topics<P> {
     }
 
     /// Subscribes: the subscription exists before the open is accepted.
-    async fn subscriber(self, parts: &Parts) -> Result<Subscriber<P>, Response> {
+    async fn subscriber(self, parts: &Parts, peer: u64) -> Result<Subscriber<P>, Response> {
         if let Some(stats) = parts.extensions.get::<Stats>() {
             self.hub.report_to(stats);
         }
@@ -326,9 +359,10 @@ impl<P: TopicPolicy> Topics<P> {
         }
         let since = if has_positions { Since::of(parts) } else { None };
         let begin = since.as_ref().unwrap_or(&Since::Now);
-        let subscription = self.hub.subscribe(&name, limits, begin).map_err(Refused::into_response)?;
+        let subscription = self.hub.subscribe(&name, limits, begin, peer).await;
+        let subscription = subscription.map_err(Refused::into_response)?;
         subscription.joined().await;
-        let subscriber = Subscriber::new(subscription, self.policy, about, self.slow, self.read_only);
+        let subscriber = Subscriber::new(subscription, peer, self.policy, about, self.slow, self.read_only);
         Ok(if has_positions { subscriber.with_positions(since.is_some()) } else { subscriber })
     }
 
@@ -340,7 +374,7 @@ impl<P: TopicPolicy> Topics<P> {
             Err(refusal) => return refusal,
         };
         let upgrade = upgrade.max_message_size(self.limits.max_message);
-        match self.subscriber(&parts).await {
+        match self.subscriber(&parts, upgrade.peer()).await {
             Ok(subscriber) => upgrade.on_upgrade(move |socket| subscriber.run(socket)),
             Err(refusal) => refusal,
         }
@@ -349,7 +383,7 @@ impl<P: TopicPolicy> Topics<P> {
     /// Answers a reader of events.
     async fn read(self, request: Request) -> Response {
         let (parts, _) = request.into_parts();
-        match self.subscriber(&parts).await {
+        match self.subscriber(&parts, peer::number()).await {
             Ok(subscriber) => event_stream(stream::unfold(subscriber, async |mut subscriber| {
                 let event = subscriber.next_event().await.ok()?;
                 Some((event, subscriber))
@@ -367,6 +401,7 @@ impl IntoResponse for Refused {
             }
             Self::TooLong => (StatusCode::URI_TOO_LONG, "the name of the topic is too long\n"),
             Self::Full => (StatusCode::SERVICE_UNAVAILABLE, "there are too many topics: try again later\n"),
+            Self::Unreadable => (StatusCode::SERVICE_UNAVAILABLE, "the topic cannot be read from the disk\n"),
         };
         (status, why).into_response()
     }

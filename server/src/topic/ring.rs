@@ -6,6 +6,7 @@ use std::mem::size_of;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::extract::ws::Message;
 use bytes::Bytes;
@@ -103,6 +104,25 @@ pub(super) struct Published {
     pub(super) number: Option<u64>,
 }
 
+/// What a file has of a topic.
+#[derive(Debug)]
+pub(super) struct Saved {
+    pub(super) epoch: Box<str>,
+    /// The number of the last message that the topic has had.
+    pub(super) last: u64,
+    /// Those that are kept, in order.
+    pub(super) messages: Vec<SavedMessage>,
+}
+
+/// A message that a file has.
+#[derive(Debug)]
+pub(super) struct SavedMessage {
+    pub(super) number: u64,
+    /// `None`: it is damaged.
+    pub(super) message: Option<Message>,
+    pub(super) age: Duration,
+}
+
 /// A subscriber's place in a ring.
 #[derive(Debug)]
 pub(super) struct Cursor {
@@ -141,11 +161,25 @@ impl State {
         self.first + self.slots.len() as u64
     }
 
-    fn push(&mut self, message: Option<Message>, from: Option<u64>) {
-        let (unread, at) = (self.subscribers, Instant::now());
+    fn push(&mut self, message: Option<Message>, from: Option<u64>, at: Instant) {
+        let unread = self.subscribers;
         let slot = BufferedMessage { message, forms: [None, None], unread, from, at };
         self.content += slot.cost();
         self.slots.push_back(slot);
+    }
+
+    /// Has the messages of a file. A number that it lacks is a gap.
+    fn restored(last: u64, messages: Vec<SavedMessage>) -> Self {
+        let now = Instant::now();
+        let first = messages.first().map_or(last, |oldest| oldest.number - 1);
+        let mut state = Self { first, ..Self::default() };
+        for SavedMessage { number, message, age } in messages {
+            while state.end() + 1 < number {
+                state.push(None, None, now);
+            }
+            state.push(message, None, now.checked_sub(age).unwrap_or(now));
+        }
+        state
     }
 
     fn pop(&mut self) -> bool {
@@ -171,13 +205,29 @@ impl State {
 }
 
 impl Ring {
-    /// Makes the ring of a topic that costs `base` bytes, and counts it in `memory`.
-    pub(super) fn new(base: usize, limits: TopicLimits, memory: &Arc<TopicUsage>) -> Arc<Self> {
+    /// Makes the ring of a topic that costs `base` bytes, with what a file has of it, and counts it in `memory`.
+    pub(super) fn new(
+        base: usize,
+        limits: TopicLimits,
+        memory: &Arc<TopicUsage>,
+        saved: Option<Saved>,
+    ) -> Arc<Self> {
         Arc::new_cyclic(|ring| {
             let own = Arc::new(AtomicUsize::new(base));
             let number = memory.add(ring.clone() as Weak<dyn Shed>, Arc::clone(&own), base);
-            let epoch = format!("{:x}", RandomState::new().hash_one(number)).into();
-            Self { state: Mutex::default(), limits, base, own, memory: Arc::clone(memory), number, epoch }
+            let (state, epoch) = match saved {
+                None => {
+                    (State::default(), format!("{:x}", RandomState::new().hash_one(number)).into_boxed_str())
+                }
+                Some(Saved { epoch, last, messages }) => {
+                    let mut state = State::restored(last, messages);
+                    while !memory.fits(state.content, limits.max_memory) && state.pop() {}
+                    memory.change(&own, base + state.content);
+                    (state, epoch)
+                }
+            };
+            let memory = Arc::clone(memory);
+            Self { state: Mutex::new(state), limits, base, own, memory, number, epoch }
         })
     }
 
@@ -310,9 +360,22 @@ impl Ring {
         self.push(Some(copy(message)), from)
     }
 
+    /// Gives a message that has been stored under a number to the subscribers in this process.
+    pub(super) fn deliver(&self, message: Message, from: Option<u64>, number: u64) {
+        let mut state = lock(&self.state);
+        if state.end() + 1 != number {
+            // What the file has counts: subscribers learn that messages are missing.
+            while state.pop() {}
+            state.first = number - 1;
+        }
+        drop(state);
+        // Nobody else adds to a topic that is stored.
+        self.push(Some(copy(message)), from);
+    }
+
     fn push(&self, message: Option<Message>, from: Option<u64>) -> Published {
         let mut state = lock(&self.state);
-        state.push(message, from);
+        state.push(message, from, Instant::now());
         let published = Published { subscribers: state.subscribers, number: Some(state.end()) };
         if state.slots.len() > self.limits.most() {
             state.pop();

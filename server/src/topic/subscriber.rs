@@ -32,6 +32,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) struct Subscriber<P: TopicPolicy> {
     subscription: Subscription,
+    /// Its link, or the native socket.
+    peer: u64,
     policy: Arc<P>,
     about: P::Subscriber,
     /// Its place among the members of the topic.
@@ -53,18 +55,19 @@ struct Numbering {
     answers: VecDeque<Option<u64>>,
 }
 
-/// The number of messages of a page that are read while the first of them waits for NATS: 1 MiB of the largest by default.
+/// The number of messages of a page that are read while the first of them waits for NATS or the disk: 1 MiB of the largest by default.
 const MAX_UNSENT: usize = 16;
 
 /// Messages of a page that are read on while it does not take the answers to earlier ones: of 16 bytes each.
 const MAX_UNANSWERED: usize = 1024;
 
-/// Messages that a page has sent and NATS has not accepted yet, in order.
+/// Messages that a page has sent, and that NATS has not accepted or the disk not stored yet, in order.
 struct Unsent {
-    first: Option<BoxFuture<'static, Result<(), NotTaken>>>,
+    first: Option<BoxFuture<'static, Result<Option<u64>, NotTaken>>>,
     /// The cost of the message that is being sent.
     first_cost: usize,
-    behind: VecDeque<Message>,
+    /// The messages behind it. `None`: one that is not published, and is answered in its turn.
+    behind: VecDeque<Option<Message>>,
     /// The cost of the messages behind it.
     behind_cost: usize,
     /// Counts all of them as memory of the link. `None`: a native socket has none.
@@ -84,13 +87,14 @@ enum Ready {
     Incoming(Option<Result<Message, axum::Error>>),
     /// It takes a message.
     Room,
-    /// A message that waited for NATS has been sent, or not.
-    Sent(Result<(), NotTaken>),
+    /// A message that waited for NATS or the disk has been published, with its number if it has one, or not.
+    Sent(Result<Option<u64>, NotTaken>),
 }
 
 impl<P: TopicPolicy> Subscriber<P> {
     pub(super) fn new(
         subscription: Subscription,
+        peer: u64,
         policy: Arc<P>,
         about: P::Subscriber,
         slow: SlowSubscriber,
@@ -100,6 +104,7 @@ impl<P: TopicPolicy> Subscriber<P> {
         let _presence = policy.member(&about).map(|member| members.add(subscription.name(), member));
         Self {
             subscription,
+            peer,
             policy,
             about,
             _presence,
@@ -121,7 +126,8 @@ impl<P: TopicPolicy> Subscriber<P> {
     pub(super) async fn run(mut self, mut socket: WebSocket) {
         let mut unsent = Unsent::new(socket.reservation());
         let Err(end) = self.serve(&mut socket, &mut unsent).await;
-        let topic = Arc::clone(self.subscription.topic());
+        let (topic, number, peer) =
+            (Arc::clone(self.subscription.topic()), self.subscription.number(), self.peer);
         // It counts no longer, however long closing takes.
         drop(self);
         if let End::Close(code, reason) = end {
@@ -131,8 +137,8 @@ impl<P: TopicPolicy> Subscriber<P> {
         let _ = timeout(CLOSE_TIMEOUT, async { while let Some(Ok(_)) = socket.recv().await {} }).await;
         drop(socket);
         // The messages that the page had sent before.
-        while let Some(Ok(())) = unsent.sent().await {
-            unsent.go_on(&topic);
+        while let Some(Ok(_)) = unsent.sent().await {
+            unsent.go_on(&topic, number, peer);
         }
     }
 
@@ -294,8 +300,9 @@ impl<P: TopicPolicy> Subscriber<P> {
         let incoming = match ready {
             Ready::Incoming(incoming) => incoming,
             Ready::Sent(result) => {
-                result.map_err(End::from)?;
-                unsent.go_on(topic);
+                let number = result?;
+                self.answer(number);
+                unsent.go_on(topic, self.subscription.number(), self.peer);
                 return Ok(());
             }
             Ready::Room => return Ok(()),
@@ -313,21 +320,24 @@ impl<P: TopicPolicy> Subscriber<P> {
         }
         // Each message has its subscribers woken: after some, others have their turn.
         consume_budget().await;
-        match self.policy.publish(&self.about, message) {
-            Verdict::Publish(message @ (Message::Text(_) | Message::Binary(_))) => {
-                if topic.is_shared() {
-                    unsent.push(message);
-                    if unsent.first.is_none() {
-                        unsent.go_on(topic);
-                    }
-                } else {
-                    let number = topic.publish(message, self.subscription.number()).await?;
-                    self.answer(number);
-                }
-            }
-            Verdict::Publish(_) | Verdict::Ignore => self.answer(None),
+        let message = match self.policy.publish(&self.about, message) {
+            Verdict::Publish(message @ (Message::Text(_) | Message::Binary(_))) => Some(message),
+            Verdict::Publish(_) | Verdict::Ignore => None,
             Verdict::Close(reason) => return Err(End::Close(close_code::POLICY, reason)),
+        };
+        let own = self.subscription.number();
+        if topic.may_wait() {
+            unsent.push(message);
+            if unsent.first.is_none() {
+                unsent.go_on(topic, own, self.peer);
+            }
+            return Ok(());
         }
+        let number = match message {
+            Some(message) => topic.publish(message, own, self.peer).await?,
+            None => None,
+        };
+        self.answer(number);
         Ok(())
     }
 }
@@ -355,6 +365,7 @@ impl From<NotTaken> for End {
                 let why = "the message cannot be passed on now: NATS is away";
                 Self::Close(close_code::AGAIN, why.into())
             }
+            NotTaken::Unstored => Self::Close(close_code::AGAIN, "the message cannot be stored now".into()),
         }
     }
 }
@@ -364,22 +375,27 @@ impl Unsent {
         Self { first: None, first_cost: 0, behind: VecDeque::new(), behind_cost: 0, reservation }
     }
 
-    fn push(&mut self, message: Message) {
-        self.behind_cost += Reservation::cost(content(&message));
+    fn push(&mut self, message: Option<Message>) {
+        self.behind_cost += cost(message.as_ref());
         self.behind.push_back(message);
         self.count();
     }
 
-    /// Begins to send the next message.
-    fn go_on(&mut self, topic: &Arc<Topic>) {
+    /// Begins to publish the next message of a subscriber with the number `own`.
+    fn go_on(&mut self, topic: &Arc<Topic>, own: u64, peer: u64) {
         let next = self.behind.pop_front();
-        self.first_cost = next.as_ref().map_or(0, |message| Reservation::cost(content(message)));
+        self.first_cost = next.as_ref().map_or(0, |message| cost(message.as_ref()));
         self.behind_cost -= self.first_cost;
         self.count();
         self.first = next.map(|message| {
             let topic = Arc::clone(topic);
-            // Where the topic is shared, the sender's own comes back as all others.
-            async move { topic.publish(message, 0).await.map(drop) }.boxed()
+            async move {
+                match message {
+                    Some(message) => topic.publish(message, own, peer).await,
+                    None => Ok(None),
+                }
+            }
+            .boxed()
         });
     }
 
@@ -390,7 +406,7 @@ impl Unsent {
     }
 
     /// Waits for the result of the message that is being sent; `None` if there is none.
-    async fn sent(&mut self) -> Option<Result<(), NotTaken>> {
+    async fn sent(&mut self) -> Option<Result<Option<u64>, NotTaken>> {
         let result = self.first.as_mut()?.await;
         self.first = None;
         Some(result)
@@ -411,6 +427,11 @@ impl Unsent {
         }
         socket.poll_next_unpin(cx).map(Ready::Incoming)
     }
+}
+
+/// Returns the memory that a message costs while it waits.
+fn cost(message: Option<&Message>) -> usize {
+    message.map_or(0, |message| Reservation::cost(content(message)))
 }
 
 /// Ready with a message of the page, with the result of one, or when the page can receive one.
@@ -447,12 +468,12 @@ mod tests {
     use crate::budget::Budgets;
 
     #[test]
-    fn messages_that_wait_for_nats_are_counted() {
+    fn messages_that_wait_are_counted() {
         let budget = Budgets::default().open(Arc::new(AtomicUsize::new(0)));
         let mut unsent = Unsent::new(Some(Reservation::new(Arc::clone(&budget))));
         for _ in 0..MAX_UNSENT {
-            unsent.push(Message::Binary(vec![0; 60_000].into()));
-            unsent.push(Message::Text("x".repeat(30_000).into()));
+            unsent.push(Some(Message::Binary(vec![0; 60_000].into())));
+            unsent.push(Some(Message::Text("x".repeat(30_000).into())));
         }
         assert!(budget.taken().0 >= MAX_UNSENT * 90_000, "{:?}", budget.taken());
         drop(unsent);

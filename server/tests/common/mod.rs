@@ -147,10 +147,15 @@ impl Link {
 
     /// The next event that is not `Drained`.
     pub(crate) async fn news(&mut self) -> Event {
+        self.news_or_end().await.expect("the link lives")
+    }
+
+    /// The same; the code of the physical close if the link has ended.
+    async fn news_or_end(&mut self) -> Result<Event, u16> {
         loop {
-            match self.event().await.expect("the link lives") {
+            match self.event().await? {
                 Event::Drained { .. } => {}
-                event => return event,
+                event => return Ok(event),
             }
         }
     }
@@ -292,20 +297,29 @@ impl Socket {
                     Some(Err(_)) | None => return Received::Lost,
                 }
             },
-            Self::Virtual(link, channel) => match link.news().await {
-                Event::Message { message, .. } => {
-                    link.endpoint.consumed(*channel, 1, message.units());
-                    Received::Message(message)
-                }
-                Event::Closed { close, .. } if close.code == Some(1006) => Received::Lost,
-                Event::Closed { close, .. } if close.code == Some(FAILED) => Received::Failed,
-                Event::Closed { close, .. } => {
-                    link.endpoint.close(*channel, close.code, "");
-                    link.flush().await;
-                    Received::Close(close.code, close.reason)
-                }
-                other => panic!("{other:?}"),
+            Self::Virtual(link, channel) => match link.news_or_end().await {
+                // The link has ended, and its sockets with it.
+                Err(_) => Received::Lost,
+                Ok(event) => Self::received(link, *channel, event).await,
             },
+        }
+    }
+
+    /// What a page sees of an event of its channel.
+    async fn received(link: &mut Link, channel: u32, event: Event) -> Received {
+        match event {
+            Event::Message { message, .. } => {
+                link.endpoint.consumed(channel, 1, message.units());
+                Received::Message(message)
+            }
+            Event::Closed { close, .. } if close.code == Some(1006) => Received::Lost,
+            Event::Closed { close, .. } if close.code == Some(FAILED) => Received::Failed,
+            Event::Closed { close, .. } => {
+                link.endpoint.close(channel, close.code, "");
+                link.flush().await;
+                Received::Close(close.code, close.reason)
+            }
+            other => panic!("{other:?}"),
         }
     }
 
@@ -344,6 +358,24 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> String {
     let mut answer = String::new();
     timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("an answer in time").expect("UTF-8");
     answer
+}
+
+/// Reads Server-Sent Events until `until` has arrived.
+pub(crate) async fn events(server: &Server, path: &str, headers: &str, until: &str) -> String {
+    let mut wire = TcpStream::connect(server.address).await.expect("a connection");
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nhost: {}\r\naccept: text/event-stream\r\n{headers}\r\n",
+        server.address
+    );
+    wire.write_all(request.as_bytes()).await.expect("sent");
+    let (mut text, mut buffer) = (String::new(), [0; 4096]);
+    while !text.contains(until) {
+        let read = timeout(PATIENCE, wire.read(&mut buffer)).await;
+        let count = read.expect("an event in time").expect("an answer");
+        assert!(count > 0, "it ended: {text}");
+        text.push_str(&String::from_utf8_lossy(&buffer[..count]));
+    }
+    text
 }
 
 /// Waits for a report of a handler; fails if none arrives.

@@ -15,8 +15,10 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::{HeaderValue, header};
 use axum::routing::any;
+use demo::Data;
 use files::Files;
 use manysocket_server::state::Store;
+use manysocket_server::topic::TopicStore;
 use manysocket_server::{Multiplexer, Nats, Site, Stats, Tls, metrics_router, serve};
 use options::{Command, Options};
 use tokio::net::TcpListener;
@@ -66,12 +68,12 @@ async fn run(options: Options) -> io::Result<()> {
         Some(url) => Some(Nats::connect(url).await?),
         None => None,
     };
-    // With upstreams there are no demo endpoints and no documents.
-    let store = match options.upstream.is_empty() {
-        true => Some(open_store(&options, nats.as_ref()).await?),
+    // With upstreams there are no demo endpoints and no data.
+    let data = match options.upstream.is_empty() {
+        true => Some(open_data(&options, nats).await?),
         false => None,
     };
-    let app = multiplexer.serve(app(&options, &stats, nats.as_ref(), store.as_ref())?);
+    let app = multiplexer.serve(app(&options, &stats, data.as_ref())?);
 
     let listener = bind(options.listen).await?;
     if let Some(address) = options.metrics {
@@ -100,21 +102,24 @@ async fn run(options: Options) -> io::Result<()> {
         info!(links = stats.links(), "shutting down");
     };
     server.with_graceful_shutdown(signal).await?;
-    if let Some(store) = store {
-        store.close().await;
-    }
-    if let Some(nats) = nats {
-        nats.close().await;
+    if let Some(Data { documents, topics, nats }) = data {
+        documents.close().await;
+        if let Some(topics) = topics {
+            topics.close().await;
+        }
+        if let Some(nats) = nats {
+            nats.close().await;
+        }
     }
     Ok(())
 }
 
 /// Builds the application: the files, and either the upstreams or the demo.
-fn app(options: &Options, stats: &Stats, nats: Option<&Nats>, store: Option<&Store>) -> io::Result<Router> {
+fn app(options: &Options, stats: &Stats, data: Option<&Data>) -> io::Result<Router> {
     let has_gateway_at_root = options.upstream.iter().any(|gateway| gateway.prefix().is_empty());
     let mut site = options.gateways().fold(Site::new(), Site::gateway);
-    if let Some(store) = store {
-        site = demo::site(demo::Counts::new(stats.clone()), store, nats);
+    if let Some(data) = data {
+        site = demo::site(demo::Counts::new(stats.clone()), data);
     }
     let folder = options.files.as_deref();
     let files = folder.map(|folder| Files::open(folder, options.static_fallback.as_deref())).transpose()?;
@@ -129,8 +134,8 @@ fn app(options: &Options, stats: &Stats, nats: Option<&Nats>, store: Option<&Sto
             router(site)?.fallback_service(file)
         }
     };
-    if store.is_some() {
-        app = app.merge(demo::games(files, nats));
+    if let Some(data) = data {
+        app = app.merge(demo::games(files, data));
     }
     // Browsers must not guess a response's type: it is the declared one.
     let nosniff = HeaderValue::from_static("nosniff");
@@ -141,21 +146,22 @@ fn router(site: Site) -> io::Result<Router> {
     site.try_into_router().map_err(io::Error::other)
 }
 
-/// Opens the store on NATS, or in the file `state.redb` of the `--data` folder, or in memory.
-async fn open_store(options: &Options, nats: Option<&Nats>) -> io::Result<Store> {
+/// Opens what keeps documents and messages: NATS, or the files of the `--data` folder, or memory.
+async fn open_data(options: &Options, nats: Option<Nats>) -> io::Result<Data> {
     if let Some(nats) = nats {
-        return Store::nats(nats, BUCKET).await;
+        return Ok(Data { documents: Store::nats(&nats, BUCKET).await?, topics: None, nats: Some(nats) });
     }
     let Some(folder) = &options.data else {
-        warn!("documents are kept in memory only; --data DIR keeps them on disk");
-        return Store::in_memory();
+        warn!("documents and messages are kept in memory only; --data DIR keeps them on disk");
+        return Ok(Data { documents: Store::in_memory()?, topics: None, nats: None });
     };
     std::fs::create_dir_all(folder).map_err(|error| {
         io::Error::new(error.kind(), format!("cannot make the folder {}: {error}", folder.display()))
     })?;
-    let store = Store::open(store::file_in(folder))?;
-    running_store::answer(&store, folder);
-    Ok(store)
+    let documents = Store::open(store::file_in(folder))?;
+    running_store::answer(&documents, folder);
+    let topics = TopicStore::open(folder.join("topics.redb"))?;
+    Ok(Data { documents, topics: Some(topics), nats: None })
 }
 
 async fn bind(address: SocketAddr) -> io::Result<TcpListener> {

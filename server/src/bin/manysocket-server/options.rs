@@ -72,8 +72,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) allow_origin: Vec<Origin>,
 
-    /// Folder for documents, created if it does not exist; without it and without --nats, documents are kept in memory
-    /// and lost when the server ends.
+    /// Folder for documents and the messages of topics, created if it does not exist; without it and without --nats, they
+    /// are kept in memory and lost when the server ends.
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
 

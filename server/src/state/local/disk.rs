@@ -1,18 +1,15 @@
 //! Documents on disk, in one redb file. Each transaction is written as a whole or not at all, even after a crash.
 
-use std::fs::{self, File};
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::path::Path;
 
 use redb::{
-    Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, RepairSession,
-    TableDefinition,
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
 };
-use tracing::{info, warn};
+use tracing::warn;
 
-use super::record::{Of, damaged, name_sum};
+use super::record::{Of, name_sum};
+use crate::redb_file::{Failure, RedbFile};
 
 /// The last snapshot of each document.
 pub(super) const SNAPSHOTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("snapshots");
@@ -23,11 +20,6 @@ pub(super) const LOG: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition:
 /// The names of the documents, with their checksums. A listing reads these and no snapshots. A name without a snapshot shows
 /// that a document was lost.
 pub(super) const NAMES: TableDefinition<'_, &str, u64> = TableDefinition::new("names");
-
-/// The bytes of redb's cache. Open documents are in memory anyway, and the system caches the file; this cache serves opening
-/// others, and the inner pages of the tables. Up to half of it may be dirty pages of a transaction, which writes a few MiB.
-/// redb's default is 1 GiB.
-const CACHE_BYTES: usize = 16 << 20;
 
 /// The changes of one transaction to one document.
 #[derive(Debug)]
@@ -62,13 +54,9 @@ fn bytes(record: &Record) -> usize {
 /// A record, or its damaged bytes and the reason.
 pub(super) type Record = Result<Vec<u8>, (Vec<u8>, io::Error)>;
 
-/// The file, which is opened again after an error.
+/// The file of a store.
 #[derive(Debug)]
-pub(super) struct Disk {
-    path: PathBuf,
-    /// `None` after an error: redb then accepts no operation until it has read the file anew.
-    database: Option<Database>,
-}
+pub(super) struct Disk(RedbFile);
 
 impl Disk {
     /// Opens the file, and creates it if it does not exist.
@@ -76,11 +64,15 @@ impl Disk {
     /// # Errors
     /// Returns an error if the file cannot be opened, or is not a store. The message says what to do.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let exists = path.try_exists().map_err(|error| explain(path, &error))?;
-        if !exists {
-            create(path).map_err(|error| explain(path, &error))?;
-        }
-        Self::open_existing(path)
+        let mut file = RedbFile::new(path);
+        let opened = RedbFile::create(path, |transaction| {
+            transaction.open_table(SNAPSHOTS)?;
+            transaction.open_table(LOG)?;
+            transaction.open_table(NAMES)?;
+            Ok(())
+        })
+        .and_then(|()| file.using(complete_names));
+        opened.map(|()| Self(file)).map_err(|error| explain(path, &error))
     }
 
     /// Opens a file to read as much as possible: tables may be damaged.
@@ -88,20 +80,19 @@ impl Disk {
     /// # Errors
     /// Returns an error if the file cannot be opened, or does not exist.
     pub(super) fn open_to_read(path: &Path) -> io::Result<Self> {
-        let mut disk = Self { path: path.to_owned(), database: None };
-        disk.using(|_| Ok(())).map_err(|error| explain(path, &error))?;
-        Ok(disk)
+        let mut file = RedbFile::new(path);
+        file.using(|_| Ok(())).map_err(|error| explain(path, &error))?;
+        Ok(Self(file))
     }
 
-    fn open_existing(path: &Path) -> io::Result<Self> {
-        let mut disk = Self { path: path.to_owned(), database: None };
-        disk.using(complete_names).map_err(|error| explain(path, &error))?;
-        Ok(disk)
+    /// Calls `act` with the database.
+    pub(super) fn using<T>(&mut self, act: impl FnOnce(&Database) -> Result<T, Failure>) -> io::Result<T> {
+        self.0.using(act)
     }
 
     /// Returns the number of documents.
     pub(super) fn count(&mut self) -> io::Result<usize> {
-        self.reading(|database| {
+        self.0.reading(|database| {
             let count = database.begin_read()?.open_table(NAMES)?.len()?;
             Ok(usize::try_from(count).unwrap_or(usize::MAX))
         })
@@ -109,7 +100,7 @@ impl Disk {
 
     /// Returns the names of all documents whose keys begin with `prefix`, without the prefix.
     pub(super) fn names(&mut self, prefix: &str) -> io::Result<Vec<String>> {
-        self.reading(|database| {
+        self.0.reading(|database| {
             let table = database.begin_read()?.open_table(NAMES)?;
             let mut names = Vec::new();
             for row in table.range(prefix..)? {
@@ -126,116 +117,35 @@ impl Disk {
     }
 
     pub(super) fn load(&mut self, key: &str) -> io::Result<Option<Stored>> {
-        self.reading(|database| load(&database.begin_read()?, key))
+        self.0.reading(|database| load(&database.begin_read()?, key))
     }
 
     /// Returns a view of the file as it is now, which later commits do not change.
     pub(super) fn view(&mut self) -> io::Result<ReadTransaction> {
-        self.reading(|database| Ok(database.begin_read()?))
+        self.0.reading(|database| Ok(database.begin_read()?))
     }
 
     /// Writes all changes in one transaction, and returns once they are safe against a loss of power.
     pub(super) fn write(&mut self, changes: &[Change<'_>]) -> io::Result<()> {
-        self.using(|database| {
-            // Durability::Immediate, redb's default: `commit` returns after fsync.
-            let mut transaction = database.begin_write()?;
-            // With quick repair, a store that was not closed cleanly opens at once. Without it redb first reads the whole
-            // file, and refuses it if one document in it is damaged.
-            transaction.set_quick_repair(true);
-            {
-                let mut snapshots = transaction.open_table(SNAPSHOTS)?;
-                let mut names = transaction.open_table(NAMES)?;
-                let mut log = transaction.open_table(LOG)?;
-                for change in changes {
-                    let key = change.key;
-                    if let Some(snapshot) = &change.snapshot {
-                        snapshots.insert(key, Of::Snapshot(key).seal(snapshot).as_slice())?;
-                        names.insert(key, name_sum(key))?;
-                    }
-                    for (version, commit) in &change.commits {
-                        log.insert((key, *version), Of::Commit(key, *version).seal(commit).as_slice())?;
-                    }
-                    for version in change.forget.into_iter().flat_map(|(first, last)| first..=last) {
-                        log.remove((key, version))?;
-                    }
+        self.0.writing(|transaction| {
+            let mut snapshots = transaction.open_table(SNAPSHOTS)?;
+            let mut names = transaction.open_table(NAMES)?;
+            let mut log = transaction.open_table(LOG)?;
+            for change in changes {
+                let key = change.key;
+                if let Some(snapshot) = &change.snapshot {
+                    snapshots.insert(key, Of::Snapshot(key).seal(snapshot).as_slice())?;
+                    names.insert(key, name_sum(key))?;
+                }
+                for (version, commit) in &change.commits {
+                    log.insert((key, *version), Of::Commit(key, *version).seal(commit).as_slice())?;
+                }
+                for version in change.forget.into_iter().flat_map(|(first, last)| first..=last) {
+                    log.remove((key, version))?;
                 }
             }
-            transaction.commit()?;
             Ok(())
         })
-    }
-
-    /// Calls `act` for an operation that only reads: if it finds damage, the database stays open.
-    fn reading<T>(&mut self, act: impl FnOnce(&Database) -> Result<T, Failure>) -> io::Result<T> {
-        self.using(|database| match act(database) {
-            Err(Failure(error)) if error.kind() == io::ErrorKind::InvalidData => Ok(Err(error)),
-            result => result.map(Ok),
-        })?
-    }
-
-    /// Calls `act` with the database, which it opens if necessary and closes after an error.
-    pub(super) fn using<T>(&mut self, act: impl FnOnce(&Database) -> Result<T, Failure>) -> io::Result<T> {
-        let database = match self.database.take() {
-            Some(database) => database,
-            None => caught(|| open(&self.path))?,
-        };
-        let result = caught(|| act(&database));
-        match result {
-            Ok(_) => self.database = Some(database),
-            Err(_) => close(database),
-        }
-        result
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        if let Some(database) = self.database.take() {
-            close(database);
-        }
-    }
-}
-
-/// Closes a file cleanly. redb writes for that, and may panic where it finds damage.
-fn close(database: Database) {
-    if let Err(error) = caught(|| Ok(database.close()?)) {
-        warn!(%error, "the store could not be closed in order; no commit is lost by that");
-    }
-}
-
-/// The reason why an operation failed: redb's errors, and ours.
-pub(super) struct Failure(io::Error);
-
-impl<E: Into<redb::Error>> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Self(match error.into() {
-            redb::Error::Io(error) => error,
-            redb::Error::Corrupted(what) => damaged(format!("the file is damaged: {what}")),
-            error @ (redb::Error::TableDoesNotExist(_)
-            | redb::Error::TableTypeMismatch { .. }
-            | redb::Error::TypeDefinitionChanged { .. }
-            | redb::Error::TableIsMultimap(_)
-            | redb::Error::TableIsNotMultimap(_)
-            | redb::Error::UpgradeRequired(_)) => damaged(format!("the file is damaged: {error}")),
-            redb::Error::DatabaseAlreadyOpen => {
-                io::Error::new(io::ErrorKind::ResourceBusy, "another process has it open")
-            }
-            other => io::Error::other(other),
-        })
-    }
-}
-
-impl Failure {
-    pub(super) fn damaged(what: &str) -> Self {
-        Self(damaged(what.into()))
-    }
-}
-
-/// Calls `act`, and reports a panic as damage: redb panics on a page that it cannot have written.
-pub(super) fn caught<T>(act: impl FnOnce() -> Result<T, Failure>) -> io::Result<T> {
-    match catch_unwind(AssertUnwindSafe(act)) {
-        Ok(result) => result.map_err(|Failure(error)| error),
-        Err(_) => Err(damaged("the file is damaged: redb cannot make sense of a page of it".into())),
     }
 }
 
@@ -266,73 +176,6 @@ fn record(of: Of<'_>, bytes: &[u8]) -> Record {
         Ok(json) => Ok(json.to_vec()),
         Err(error) => Err((bytes.to_vec(), error)),
     }
-}
-
-/// Opens the file, and repairs it if it was not closed cleanly, or if redb's record of free pages is damaged.
-fn open(path: &Path) -> Result<Database, Failure> {
-    if fs::metadata(path)?.len() == 0 {
-        return Err(Failure::damaged("the file is empty"));
-    }
-    match caught(|| attempt(path, false)) {
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            warn!(%error, "the store cannot be opened as it is; checking all of it");
-            // If both attempts fail, the first error is the more useful one.
-            caught(|| attempt(path, true)).map_err(|_| Failure(error))
-        }
-        result => result.map_err(Failure),
-    }
-}
-
-fn attempt(path: &Path, is_checked: bool) -> Result<Database, Failure> {
-    let mut builder = Database::builder();
-    builder.set_check_integrity_on_open(is_checked);
-    builder.set_cache_size(CACHE_BYTES);
-    let (shown, tenths) = (path.display().to_string(), AtomicU32::new(0));
-    builder.set_repair_callback(move |repair: &mut RepairSession| {
-        let progress = repair.progress();
-        if progress == 0.0 {
-            return info!(path = shown, "the store was not closed in order: reading all of it");
-        }
-        // Progress runs from 0 to 1.
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let tenth = (progress * 10.0) as u32;
-        if tenths.swap(tenth, Ordering::Relaxed) != tenth {
-            info!(path = shown, "read {} % of the store", tenth * 10);
-        }
-    });
-    Ok(builder.open(path)?)
-}
-
-/// Creates an empty store. The file gets its name only once it is complete.
-fn create(path: &Path) -> io::Result<()> {
-    let unfinished = with_suffix(path, ".new");
-    match fs::remove_file(&unfinished) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    caught(|| {
-        let database = Database::create(&unfinished)?;
-        let transaction = database.begin_write()?;
-        transaction.open_table(SNAPSHOTS)?;
-        transaction.open_table(LOG)?;
-        transaction.open_table(NAMES)?;
-        transaction.commit()?;
-        Ok(database.close()?)
-    })?;
-    put_in_place(&unfinished, path)
-}
-
-/// Renames a complete file to its name, and syncs the folder.
-pub(super) fn put_in_place(unfinished: &Path, path: &Path) -> io::Result<()> {
-    fs::rename(unfinished, path)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
-}
-
-pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }
 
 /// Adds names that a store of an earlier version lacks.

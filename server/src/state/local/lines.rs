@@ -10,11 +10,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::json::Object;
+use crate::redb_file::{Failure, caught, damaged};
 use crate::state::document::{MAX_NAME, Snapshot};
 use crate::state::tree::Json;
 
-use super::disk::{Disk, Failure, LOG, NAMES, SNAPSHOTS, caught, load, load_snapshot};
-use super::record::{Of, damaged, name_sum, unverified};
+use super::disk::{Disk, LOG, NAMES, SNAPSHOTS, load, load_snapshot};
+use super::record::{Of, name_sum, unverified};
 use super::restore::{self, Restored};
 
 /// Opens the file of a store, for programs that work on it while no server has it open.

@@ -5,6 +5,8 @@
 
 use std::io;
 
+use crate::redb_file::{checksum, damaged};
+
 /// The first byte of a record. It differs by more than one bit from `{`, the first byte of records without a checksum.
 const MARK: u8 = b'1';
 
@@ -21,9 +23,9 @@ pub(super) enum Of<'a> {
 impl Of<'_> {
     fn sum(self, json: &[u8]) -> u64 {
         match self {
-            Self::Snapshot(key) => sum([b"snapshot ", key.as_bytes(), b"\0", json]),
+            Self::Snapshot(key) => checksum([b"snapshot ", key.as_bytes(), b"\0", json]),
             Self::Commit(key, version) => {
-                sum([b"commit ", key.as_bytes(), b"\0", &version.to_le_bytes(), json])
+                checksum([b"commit ", key.as_bytes(), b"\0", &version.to_le_bytes(), json])
             }
         }
     }
@@ -63,26 +65,7 @@ pub(super) fn unverified(record: &[u8]) -> &[u8] {
 
 /// Returns the checksum of a name, which the file has beside it.
 pub(super) fn name_sum(key: &str) -> u64 {
-    sum([b"name ", key.as_bytes()])
-}
-
-/// Returns an error about damage to the stored data.
-pub(super) fn damaged(what: String) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what)
-}
-
-/// Computes a checksum of 64 bits, like FNV-1a, but over eight bytes at a time: a snapshot of 1 MiB takes a fraction of a
-/// millisecond. Each step is reversible, so one differing word always makes another checksum; the rotation spreads it over
-/// all bits.
-fn sum<const N: usize>(parts: [&[u8]; N]) -> u64 {
-    let step = |sum: u64, word: u64| (sum ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(29);
-    let mut sum = 0xcbf2_9ce4_8422_2325;
-    for part in parts {
-        let (words, rest) = part.as_chunks::<8>();
-        sum = words.iter().fold(sum, |sum, word| step(sum, u64::from_le_bytes(*word)));
-        sum = rest.iter().fold(sum, |sum, byte| step(sum, u64::from(*byte)));
-    }
-    sum
+    checksum([b"name ", key.as_bytes()])
 }
 
 #[cfg(test)]

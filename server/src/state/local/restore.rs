@@ -11,7 +11,7 @@ use crate::state::patch::replay;
 use crate::state::tree::Json;
 
 use super::disk::{Record, Stored};
-use super::record::damaged;
+use crate::redb_file::damaged;
 
 /// A document, as far as the store can read it.
 pub(super) struct Restored {

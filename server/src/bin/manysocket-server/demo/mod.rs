@@ -12,7 +12,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use manysocket_server::state::{Documents, Store};
-use manysocket_server::topic::{Positions, Topics};
+use manysocket_server::topic::{Positions, TopicStore, Topics};
 use manysocket_server::{Endpoint, Nats, Site, Stats, WebSocketUpgrade};
 
 use crate::files::Files;
@@ -33,14 +33,22 @@ impl Counts {
     }
 }
 
+/// Where the documents and the messages of topics are.
+pub(crate) struct Data {
+    pub(crate) documents: Store,
+    /// `None`: in memory, or on NATS.
+    pub(crate) topics: Option<TopicStore>,
+    pub(crate) nats: Option<Nats>,
+}
+
 /// Returns the endpoints under `/demo/`, with an index of them.
-pub(crate) fn site(counts: Counts, store: &Store, nats: Option<&Nats>) -> Site {
+pub(crate) fn site(counts: Counts, data: &Data) -> Site {
     let echo = Endpoint::new(any(echo)).title("Echo").usage("Send text or binary: it comes back as it came.");
-    let topics = topics(nats);
+    let topics = topics(data);
     Site::new()
         .endpoint("/demo/echo", echo)
         .nest("/demo/rpc", functions::site(&topics))
-        .endpoint("/demo/state/{name}", Documents::new(store, "demo").endpoint())
+        .endpoint("/demo/state/{name}", Documents::new(&data.documents, "demo").endpoint())
         .endpoint("/demo/topics/{name}", topics.endpoint())
         .route("/demo/stats", get(stats))
         .with_state(counts)
@@ -48,8 +56,8 @@ pub(crate) fn site(counts: Counts, store: &Store, nats: Option<&Nats>) -> Site {
 
 /// Returns the game rooms: their chats, and one page for every room if the demo's files are served. The rooms have no
 /// index, because the rest of their folder holds files.
-pub(crate) fn games(files: Option<Files>, nats: Option<&Nats>) -> Router {
-    let chats = Router::new().route_service("/games/{room}/chat", topics(nats));
+pub(crate) fn games(files: Option<Files>, data: &Data) -> Router {
+    let chats = Router::new().route_service("/games/{room}/chat", topics(data));
     match files {
         Some(files) => {
             let room = async move |request: Request| files.answer_with("games/room.html", request).await;
@@ -59,11 +67,12 @@ pub(crate) fn games(files: Option<Files>, nats: Option<&Nats>) -> Router {
     }
 }
 
-fn topics(nats: Option<&Nats>) -> Topics {
+fn topics(data: &Data) -> Topics {
     let topics = Topics::new().history(HISTORY).positions(Positions::new());
-    match nats {
-        Some(nats) => topics.nats(nats),
-        None => topics,
+    match data {
+        Data { nats: Some(nats), .. } => topics.nats(nats),
+        Data { topics: Some(store), .. } => topics.stored(store),
+        Data { .. } => topics,
     }
 }
 

@@ -1,0 +1,15 @@
+//! The reasons for which a topic gets no new subscriber.
+
+/// Why a topic gets no new subscriber.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// The name is not text.
+    NotText,
+    /// The name is too long.
+    TooLong,
+    /// There are as many topics as there may be, or they hold as much memory as they may.
+    Full,
+    /// The file does not say what the topic has.
+    #[cfg_attr(not(feature = "topic-store"), expect(dead_code, reason = "there is no file"))]
+    Unreadable,
+}
