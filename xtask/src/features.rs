@@ -20,8 +20,10 @@ const ALONE: [&str; 4] = ["--package", "manysocket-server", "--no-default-featur
 /// Builds the library with no feature and with each one alone, and counts the crates that it needs.
 pub(crate) fn features() -> Result<()> {
     for feature in [""].iter().chain(&FEATURES) {
-        let check = ["check", "--quiet", "--lib"];
-        command::run(command::cargo()?.args(check).args(ALONE).arg(feature))?;
+        // As `cargo check`; only this subcommand passes arguments on to the compiler, for this crate alone.
+        let check = ["rustc", "--quiet", "--lib", "--profile", "check"];
+        let strict = ["--", "-D", "warnings"];
+        command::run(command::cargo()?.args(check).args(ALONE).arg(feature).args(strict))?;
     }
     let tree = ["tree", "--edges", "normal", "--prefix", "none"];
     let output = command::cargo()?.args(tree).args(ALONE).arg(COUNTED).output()?;
