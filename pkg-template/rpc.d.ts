@@ -22,7 +22,7 @@ export class RpcError extends Error {
    * The function's own code, or one of these:
    * - `argument`: the function does not accept the arguments;
    * - `call`: the message is no call;
-   * - `busy`: the server has no memory for the arguments now, and the function has not run;
+   * - `busy`: the server has no memory for the arguments now, or 256 streams of the socket have not ended; the function has not run;
    * - `internal`: the function has failed, and the server's log says why;
    * - `lost`: the connection broke, and the function may have run;
    * - `unreachable`: no connection, and the function has not run;
@@ -34,18 +34,27 @@ export class RpcError extends Error {
   readonly data: any;
 }
 
-/** `T` as callers see it: every function returns a promise. */
+/**
+ * The items of a streamed result, for `for await`. An error of the stream rejects `next()` behind the items before it; leaving
+ * the loop, `return()` and the signal drop the stream at the server.
+ */
+export interface RpcStream<T> extends AsyncIterableIterator<T> {
+  return<R = undefined>(value?: R): Promise<{ done: true; value: R }>;
+  [Symbol.asyncIterator](): RpcStream<T>;
+}
+
+/** `T` as callers see it: every function returns a promise, of an {@link RpcStream} if it returns an `AsyncIterable`. */
 export type Rpc<T> = 0 extends 1 & T
   ? any
   : T extends (...args: infer Args) => infer Result
-    ? (...args: Args) => Promise<Awaited<Result>>
+    ? (...args: Args) => Promise<0 extends 1 & Result ? any : Awaited<Result> extends AsyncIterable<infer Item> ? RpcStream<Item> : Awaited<Result>>
     : { readonly [Name in keyof T]: Rpc<T[Name]> };
 
 /** Options of the calls. */
 export interface CallOptions {
-  /** Milliseconds after which a call rejects with the code `timeout`, and the server drops it. Default: none. */
+  /** Milliseconds after which a call without an answer rejects with the code `timeout`, and the server drops it. Default: none. */
   timeout?: number;
-  /** Rejects calls with its reason when it aborts, and the server drops them. */
+  /** Rejects calls with its reason when it aborts, and the server drops them; streams, too. */
   signal?: AbortSignal;
 }
 
@@ -69,6 +78,8 @@ export interface RpcOptions extends CallOptions {
  *
  * const tank = rpc<Tank>("/rpc/tank65/", { WebSocket: M.WebSocket });
  * await tank.turn(47.9);
+ *
+ * for await (const reading of await tank.readings(10)) console.log(reading); // a function that returns a stream
  * ```
  *
  * Calls reject with an {@link RpcError}, or with the reason of the signal.

@@ -1,6 +1,8 @@
 // The socket of one function, there when it is needed. Answers come in the order of the calls: the order tells them apart.
+// Items of streams come between them, with the number of their call.
 import { after } from "../timers.js";
 import { RpcError } from "./error.js";
+import { Stream } from "./stream.js";
 
 export class Connection {
   #url;
@@ -10,6 +12,8 @@ export class Connection {
   #socket = null;
   /** Calls without an answer, in order. Those that were given up have their place until the answer comes. */
   #calls = [];
+  /** The streams that have not ended, by the numbers of their calls. */
+  #streams = new Map();
   /** How many calls the socket has sent: their numbers count from 0. */
   #sent = 0;
 
@@ -24,10 +28,11 @@ export class Connection {
   call(text, { timeout = Infinity, signal }) {
     return new Promise((resolve, reject) => {
       signal?.throwIfAborted();
-      const call = { text, number: -1, resolve, reject, settle };
+      const call = { text, signal, number: -1, isSettled: false, resolve, reject, settle };
       let timer;
       const abort = () => this.#giveUp(call, signal.reason);
       function settle(how, value) {
+        call.isSettled = true;
         clearTimeout(timer);
         signal?.removeEventListener("abort", abort);
         how(value);
@@ -68,26 +73,65 @@ export class Connection {
 
   #receive(socket, data) {
     if (socket !== this.#socket) return;
-    const call = this.#calls.shift();
-    const { result, error } = read(data);
+    const { result, error, stream, ...rest } = read(data);
     const isRefusal = isError(error);
-    if (call === undefined || (result === undefined && !isRefusal)) {
+    if (stream < this.#sent && ("item" in rest || rest.end === true || isRefusal)) {
+      const open = this.#streams.get(stream);
+      // One that the page has left may send until the server knows.
+      if ("item" in rest) open?.stream.receive(rest.item, data.length);
+      else this.#end(stream, isRefusal ? new RpcError(error.code, error.message, error.data) : undefined);
+      return;
+    }
+    const call = this.#calls.shift();
+    const isStream = call !== undefined && stream === call.number;
+    if (call === undefined || (result === undefined && !isRefusal && !isStream)) {
       // Which answer belongs to which call cannot be known any more.
       if (call !== undefined) this.#calls.unshift(call);
       socket.close();
-      this.#fail(new RpcError("protocol", `${this.#url} does not answer as a function does: ${String(data).slice(0, 100)}`));
+      this.#fail(() => new RpcError("protocol", `${this.#url} does not answer as a function does: ${String(data).slice(0, 100)}`));
       return;
     }
-    if (!isRefusal) call.settle(call.resolve, result);
-    else call.settle(call.reject, new RpcError(error.code, error.message, error.data));
+    if (isRefusal) call.settle(call.reject, new RpcError(error.code, error.message, error.data));
+    else if (!isStream) call.settle(call.resolve, result);
+    // One that was given up has been cancelled.
+    else if (!call.isSettled) call.settle(call.resolve, this.#stream(call));
     this.#rest();
+  }
+
+  /** Returns what the page gets for a stream. */
+  #stream({ number, signal }) {
+    const abort = () => stream.cancel(signal.reason);
+    const stream = new Stream(
+      (taken) => this.#say({ stream: number, taken }),
+      () => {
+        this.#say({ cancel: number });
+        this.#end(number);
+      },
+    );
+    signal?.addEventListener("abort", abort);
+    this.#streams.set(number, { stream, unlisten: () => signal?.removeEventListener("abort", abort) });
+    return stream.face;
+  }
+
+  /** Ends a stream behind the items that have come. */
+  #end(number, error) {
+    const open = this.#streams.get(number);
+    this.#streams.delete(number);
+    open?.unlisten();
+    open?.stream.finish(error);
+    this.#rest();
+  }
+
+  /** Tells the server about an earlier call. */
+  #say(message) {
+    if (this.#socket?.readyState === 1) this.#socket.send(JSON.stringify(message));
   }
 
   /** Rejects a call. One that was sent is still answered; that answer is for nobody, and the server need not work for it. */
   #giveUp(call, reason) {
     call.settle(call.reject, reason);
     if (call.number >= 0) {
-      if (this.#socket?.readyState === 1) this.#socket.send(`{"cancel":${call.number}}`);
+      this.#say({ cancel: call.number });
       return;
     }
     this.#calls.splice(this.#calls.indexOf(call), 1);
@@ -96,7 +140,8 @@ export class Connection {
 
   /** Closes the socket when it has not been needed for a while. */
   #rest() {
-    if (this.#calls.length > 0) return;
+    if (this.#calls.length > 0 || this.#streams.size > 0) return;
+    clearTimeout(this.#idle);
     this.#idle = after(this.#idleTimeout, () => this.#socket?.close());
     // Node.js would wait for it.
     this.#idle.unref?.();
@@ -114,11 +159,16 @@ export class Connection {
   }
 
   #fail(reason) {
-    const calls = this.#calls;
+    const [calls, streams] = [this.#calls, this.#streams];
     this.#calls = [];
+    this.#streams = new Map();
     this.#socket = null;
     clearTimeout(this.#idle);
-    for (const call of calls) call.settle(call.reject, typeof reason === "function" ? reason(call) : reason);
+    for (const call of calls) call.settle(call.reject, reason(call));
+    for (const [number, { stream, unlisten }] of streams) {
+      unlisten();
+      stream.finish(reason({ number }));
+    }
   }
 }
 

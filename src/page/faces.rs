@@ -52,6 +52,7 @@ ship! {
     "/js/rpc.js"
     "/js/rpc/connection.js"
     "/js/rpc/error.js"
+    "/js/rpc/stream.js"
     "/js/signs.js"
     "/js/state.js"
     "/js/state/align.js"

@@ -3,7 +3,7 @@ import { JsonWebSocket, MultiWebSocket, RelativeWebSocket } from "manysocket";
 import type { JsonWebSocketOptions, MultiWebSocketOptions } from "manysocket";
 import { initialise, MultiWebSocket as Manual } from "manysocket/manual";
 import { showPanel } from "manysocket/devtools";
-import { rpc, setDefault, type RpcError } from "manysocket/rpc";
+import { rpc, setDefault, type RpcError, type RpcStream } from "manysocket/rpc";
 import { state as open, StateError, type Operation, type State } from "manysocket/state";
 import { MockMultiplexer } from "manysocket/mock";
 import { topic, type Topic, type TopicError } from "manysocket/topic";
@@ -183,6 +183,7 @@ interface Tank {
   turn(degrees: number): number;
   name(): Promise<string>;
   gun: { fire(): void };
+  readings(seconds: number): AsyncIterable<{ heading: number }>;
 }
 const tank = rpc<Tank>("tank65/", { WebSocket: M.WebSocket, timeout: 1000 });
 const heading: number = await tank.turn(47.9);
@@ -194,6 +195,11 @@ const sum: number = await add(heading, await patient.turn(tankName.length));
 const over: number = await M.rpc<Tank>("tank65/", { timeout: 10 }).turn(budget.version + carried.readyState);
 const whatever = rpc("any", { separate: over > 1 });
 await whatever(sum, "x").then(whatever.some.thing);
+const readings: RpcStream<{ heading: number }> = await tank.readings(10);
+for await (const reading of readings) await tank.turn(-reading.heading);
+const early: string = (await readings.return("early")).value;
+const unknown: number = await rpc<() => any>(early)();
+await add(unknown, 1);
 
 // @ts-expect-error: degrees are a number
 tank.turn("left");

@@ -18,7 +18,8 @@ use crate::surrogates::well_formed;
 
 use super::arguments::{Peer, SMALL, lane};
 use super::caller::Caller;
-use super::result::Reply;
+use super::result::{Kind, Reply};
+use super::streams::Source;
 use super::{Error, Function};
 
 /// A function of any type: from the arguments, their names and the caller to the answer or an error.
@@ -82,15 +83,15 @@ pub(super) async fn answer(
     path: &str,
     text: Utf8Bytes,
     cancelled: &CancellationToken,
-) -> String {
-    let _share = match cancelled.run_until_cancelled(peer.admit(&text)).await {
+) -> Answered {
+    let share = match cancelled.run_until_cancelled(peer.admit(&text)).await {
         Some(Some(share)) => share,
         Some(None) => {
             let why =
                 "the server holds as much for calls as it may: call again when others have been answered";
-            return Error::new("busy", why).into_answer();
+            return Error::new("busy", why).into();
         }
-        None => return cancellation(),
+        None => return Error::cancelled().into(),
     };
     let begun = match lane().filter(|_| text.len() > SMALL) {
         None => begin(call, names, caller, &text),
@@ -111,22 +112,40 @@ pub(super) async fn answer(
     let replied = match begun {
         Ok(running) => {
             let running = AssertUnwindSafe(running).catch_unwind();
-            let Some(replied) = cancelled.run_until_cancelled(running).await else { return cancellation() };
+            let Some(replied) = cancelled.run_until_cancelled(running).await else {
+                return Error::cancelled().into();
+            };
             replied.map_err(Failure::Panic).and_then(|replied| replied.map_err(Failure::Error))
         }
         Err(failure) => Err(failure),
     };
     let answered = match replied {
-        Ok(reply) => reply.into_answer(peer.peer()).await.map_err(Failure::Error),
+        Ok(Reply(Kind::Value(written))) => {
+            written.into_message(peer.peer(), "}").await.map_err(Failure::Error)
+        }
+        Ok(Reply(Kind::Stream(items))) => return Answered::Stream(Source { items, _share: share }),
         Err(failure) => Err(failure),
     };
     match answered {
-        Ok(answer) => answer,
-        Err(Failure::Error(error)) => error.into_answer(),
+        Ok(answer) => Answered::Text(answer),
+        Err(Failure::Error(error)) => error.into(),
         Err(Failure::Panic(panic)) => {
             let why = panic_message(&*panic);
-            Error::internal(format_args!("{:?}: it panicked: {why:?}", excerpt(path))).into_answer()
+            Error::internal(format_args!("{:?}: it panicked: {why:?}", excerpt(path))).into()
         }
+    }
+}
+
+/// The answer to a call.
+pub(super) enum Answered {
+    Text(String),
+    /// Its items follow the answer.
+    Stream(Source),
+}
+
+impl From<Error> for Answered {
+    fn from(error: Error) -> Self {
+        Self::Text(error.into_answer())
     }
 }
 
@@ -150,11 +169,6 @@ fn begin(call: &Arc<Call>, names: &[String], caller: &Caller, text: &str) -> Res
     // The function must keep its own state consistent through a panic, as every handler of a server must.
     let begun = catch_unwind(AssertUnwindSafe(|| call(&arguments, names, caller)));
     begun.map_err(Failure::Panic)?.map_err(Failure::Error)
-}
-
-/// Returns the answer to a call that was cancelled.
-pub(super) fn cancellation() -> String {
-    Error::new("cancelled", "the call was cancelled").into_answer()
 }
 
 /// Returns the answer to a message that is not a call.

@@ -6,7 +6,7 @@ use axum::extract::ws::Utf8Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::arguments::Peer;
-use super::call::{self, Call};
+use super::call::{self, Answered, Call};
 use super::caller::Caller;
 #[cfg(feature = "nats")]
 use super::over_nats::Remote;
@@ -42,11 +42,11 @@ impl Callee {
         path: &str,
         text: Utf8Bytes,
         cancelled: &CancellationToken,
-    ) -> String {
+    ) -> Answered {
         match &self.place {
             Place::Here(call) => call::answer(call, &self.names, peer, caller, path, text, cancelled).await,
             #[cfg(feature = "nats")]
-            Place::Elsewhere(remote) => remote.answer(text, cancelled).await,
+            Place::Elsewhere(remote) => Answered::Text(remote.answer(text, cancelled).await),
         }
     }
 }

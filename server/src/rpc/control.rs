@@ -10,6 +10,7 @@ const MAX: usize = 128;
 #[serde(untagged)]
 pub(super) enum Control {
     Cancel(Cancel),
+    Taken(Taken),
 }
 
 /// The page no longer needs the answer of this number, counted from 0 on the socket.
@@ -17,6 +18,14 @@ pub(super) enum Control {
 #[serde(deny_unknown_fields)]
 pub(super) struct Cancel {
     pub(super) cancel: u64,
+}
+
+/// The page has taken this many more items of the stream with this number.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Taken {
+    pub(super) stream: u64,
+    pub(super) taken: u64,
 }
 
 impl Control {
@@ -34,7 +43,10 @@ mod tests {
     #[test]
     fn only_exact_messages_are_about_earlier_calls() {
         assert_eq!(Control::read(" {\"cancel\": 3}\n"), Some(Control::Cancel(Cancel { cancel: 3 })));
+        let taken = Taken { stream: 1, taken: 64 };
+        assert_eq!(Control::read("{\"taken\":64,\"stream\":1}"), Some(Control::Taken(taken)));
         for text in [
+            "{\"taken\":64}",
             "",
             "[]",
             "[{\"cancel\":3}]",

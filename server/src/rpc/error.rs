@@ -54,6 +54,11 @@ impl Error {
         Self::new("internal", message).with_data(Value::from_iter([("id", id)]))
     }
 
+    /// Creates the error of a call that was cancelled.
+    pub(super) fn cancelled() -> Self {
+        Self::new("cancelled", "the call was cancelled")
+    }
+
     /// The answer to a call that failed.
     pub(super) fn into_answer(self) -> String {
         json!({ "error": self.into_json() }).to_string()

@@ -2,13 +2,19 @@
 
 use std::marker::PhantomData;
 
+use futures_util::{Stream, StreamExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::caller::Caller;
 use super::error::Error;
-use super::result::Reply;
+use super::result::{Kind, Reply, Written};
+use super::streamed::Streamed;
+
+/// How the answer with a result begins, and a message with an item of a stream.
+const RESULT: &str = r#"{"result":"#;
+const ITEM: &str = r#"{"item":"#;
 
 /// Marks functions that return a value.
 #[derive(Debug)]
@@ -22,24 +28,71 @@ pub enum Fallible {}
 #[derive(Debug)]
 pub struct WithCaller<A>(PhantomData<A>);
 
-/// The return type of a function: a value, or a `Result` of one.
+/// Marks functions that return a [`Streamed`] or a `Result` of one.
+#[derive(Debug)]
+pub struct Streaming<M>(PhantomData<M>);
+
+/// A result, or an item of a stream: a value, or a `Result` of one.
+pub trait Value<M> {
+    /// Writes the value behind `prefix`; one that is large is written later, on another thread.
+    ///
+    /// # Errors
+    /// Returns the function's own error, or an internal one if the value has no form in JSON.
+    fn write(self, prefix: &'static str) -> Result<Written, Error>;
+}
+
+impl<T: Serialize + Send + 'static> Value<Plain> for T {
+    fn write(self, prefix: &'static str) -> Result<Written, Error> {
+        Written::new(prefix, self)
+    }
+}
+
+impl<T: Serialize + Send + 'static, E: Into<Error>> Value<Fallible> for Result<T, E> {
+    fn write(self, prefix: &'static str) -> Result<Written, Error> {
+        Written::new(prefix, self.map_err(Into::into)?)
+    }
+}
+
+/// The return type of a function: a [`Value`], a [`Streamed`], or a `Result` of either.
 pub trait Answer<M> {
-    /// Writes the value as the answer; one that is large is written later, on another thread.
+    /// Returns what the page gets.
     ///
     /// # Errors
     /// Returns the function's own error, or an internal one if the value has no form in JSON.
     fn into_reply(self) -> Result<Reply, Error>;
 }
 
-impl<T: Serialize + Send + 'static> Answer<Plain> for T {
+impl<V: Value<Plain>> Answer<Plain> for V {
     fn into_reply(self) -> Result<Reply, Error> {
-        Reply::new(self)
+        Ok(Reply(Kind::Value(self.write(RESULT)?)))
     }
 }
 
 impl<T: Serialize + Send + 'static, E: Into<Error>> Answer<Fallible> for Result<T, E> {
     fn into_reply(self) -> Result<Reply, Error> {
-        Reply::new(self.map_err(Into::into)?)
+        Ok(Reply(Kind::Value(self.write(RESULT)?)))
+    }
+}
+
+impl<S, M> Answer<Streaming<M>> for Streamed<S>
+where
+    S: Stream<Item: Value<M>> + Send + 'static,
+    M: 'static,
+{
+    fn into_reply(self) -> Result<Reply, Error> {
+        Ok(Reply(Kind::Stream(self.0.map(|item| item.write(ITEM)).boxed())))
+    }
+}
+
+impl<S, M, E> Answer<Streaming<(M, E)>> for Result<Streamed<S>, E>
+where
+    S: Stream<Item: Value<M>> + Send + 'static,
+    M: 'static,
+    E: Into<Error>,
+{
+    fn into_reply(self) -> Result<Reply, Error> {
+        let streamed = self.map_err(Into::<Error>::into)?;
+        Answer::<Streaming<M>>::into_reply(streamed)
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::arguments::{Peer, SMALL};
-use super::call::{answer, erase};
+use super::call::{Answered, answer, erase};
 use super::caller::Caller;
 
 /// A call, or another text.
@@ -21,6 +21,7 @@ pub fn calls(input: &[u8]) {
     let (caller, alive) = (Caller::unknown(), CancellationToken::new());
     let answered = answer(&call, &names, &peer, &caller, "/function", Utf8Bytes::from(&*text), &alive);
     let answered = answered.now_or_never().expect("a small call waits for nothing");
+    let Answered::Text(answered) = answered else { panic!("the function has one result") };
     let answered: Value = serde_json::from_str(&answered).expect("JSON");
     let members: Vec<_> = answered.as_object().expect("an object").iter().collect();
     let [(kind, said)] = members[..] else { panic!("either a result or an error: {answered}") };

@@ -54,6 +54,8 @@ pub(crate) mod fuzzing;
 mod over_nats;
 mod result;
 mod session;
+mod streamed;
+mod streams;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -62,10 +64,12 @@ use std::io;
 use std::task::{Context, Poll};
 
 use axum::extract::Request;
+#[cfg(feature = "nats")]
 use axum::extract::ws::Utf8Bytes;
 use axum::response::Response;
 use axum::routing::any_service;
 use futures_util::future::BoxFuture;
+#[cfg(feature = "nats")]
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
@@ -76,16 +80,19 @@ use crate::site::endpoint::Endpoint;
 use crate::ws::upgrade::WebSocketUpgrade;
 
 use arguments::Peer;
+#[cfg(feature = "nats")]
+use call::Answered;
 use callee::{Callee, Place};
 pub use caller::Caller;
 pub use error::Error;
-pub use function::{Answer, Fallible, Function, Plain, WithCaller};
+pub use function::{Answer, Fallible, Function, Plain, Streaming, Value, WithCaller};
 #[cfg(feature = "nats")]
 pub use over_nats::Registration;
 #[cfg(feature = "nats")]
 use over_nats::Remote;
-pub use result::Reply;
+pub use result::{Reply, Written};
 use session::Session;
+pub use streamed::Streamed;
 
 /// The largest call, in bytes: of arguments that are written by hand, ample.
 const MAX_MESSAGE: usize = 256 * 1024;
@@ -178,7 +185,13 @@ impl Rpc {
             async move {
                 let caller = Caller::unknown();
                 let cancelled = if callee.runs_to_completion { CancellationToken::new() } else { cancelled };
-                callee.answer(&peer, &caller, &path, text, &cancelled).await
+                match callee.answer(&peer, &caller, &path, text, &cancelled).await {
+                    Answered::Text(answer) => answer,
+                    Answered::Stream(_) => {
+                        Error::new("stream", "this function returns a stream, which does not pass NATS")
+                            .into_answer()
+                    }
+                }
             }
         };
         over_nats::register(nats, path, self.max_message, answer).await

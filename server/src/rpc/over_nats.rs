@@ -15,7 +15,7 @@ use crate::nats::{Nats, subject};
 use crate::ws::peer;
 
 use super::arguments::Peer;
-use super::call::{cancellation, refuse};
+use super::call::refuse;
 use super::error::Error;
 
 /// The first tokens of the subjects of functions.
@@ -84,7 +84,7 @@ impl Remote {
             Some(Err(error)) => error,
             None => {
                 self.cancel(name).await;
-                return cancellation();
+                return Error::cancelled().into_answer();
             }
         };
         match error.kind() {

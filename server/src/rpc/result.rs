@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, Write};
 
+use futures_util::stream::BoxStream;
 use serde::Serialize;
 
 use super::Error;
@@ -32,53 +33,78 @@ impl Write for Bounded {
     }
 }
 
-/// The result of a function, written as the answer to its call.
-pub struct Reply(Written);
+/// The room for what follows a value in its message.
+const SUFFIX: usize = 40;
 
-/// A value in JSON.
-pub(super) enum Written {
-    Text(String),
+/// The result of a function: a value in JSON, or a stream of them.
+#[derive(Debug)]
+pub struct Reply(pub(super) Kind);
+
+pub(super) enum Kind {
+    Value(Written),
+    Stream(Items),
+}
+
+/// The items of a stream, each written as the beginning of its message.
+pub(super) type Items = BoxStream<'static, Result<Written, Error>>;
+
+/// A value in JSON, as the beginning of a message.
+pub struct Written(Text);
+
+enum Text {
+    Now(String),
     /// Too large to be written where the socket is served.
     Later(Box<dyn FnOnce() -> serde_json::Result<String> + Send>),
 }
 
-impl Reply {
-    /// Writes a value, or returns an error if it has no form in JSON.
-    pub(super) fn new<T: Serialize + Send + 'static>(value: T) -> Result<Self, Error> {
+impl Written {
+    /// Writes a value behind `prefix`, or returns an error if it has no form in JSON.
+    pub(super) fn new<T: Serialize + Send + 'static>(prefix: &'static str, value: T) -> Result<Self, Error> {
         let limit = if lane().is_some() { IN_PLACE } else { usize::MAX };
-        Ok(Self(match write_up_to(limit, &value) {
-            Err(error) if error.is_io() => Written::Later(Box::new(move || write_up_to(usize::MAX, &value))),
-            written => Written::Text(written?),
+        Ok(Self(match write_up_to(limit, prefix, &value) {
+            Err(error) if error.is_io() => {
+                Text::Later(Box::new(move || write_up_to(usize::MAX, prefix, &value)))
+            }
+            written => Text::Now(written?),
         }))
     }
 
-    /// Returns the answer to a call of this peer. Let it run to its end: the value exists until the thread has written it.
-    pub(super) async fn into_answer(self, peer: u64) -> Result<String, Error> {
-        match self.0 {
-            Written::Text(text) => Ok(text),
-            Written::Later(write) => match lane() {
-                Some(lane) => {
-                    let written = lane.run(peer, write).await;
-                    Ok(written.ok_or_else(|| Error::internal("writing the result panicked"))??)
-                }
-                None => Ok(write()?),
-            },
-        }
+    /// Returns the message to this peer. Let it run to its end: the value exists until the thread has written it.
+    pub(super) async fn into_message(self, peer: u64, suffix: &str) -> Result<String, Error> {
+        let mut text = match (self.0, lane()) {
+            (Text::Now(text), _) => text,
+            (Text::Later(write), Some(lane)) => {
+                let written = lane.run(peer, write).await;
+                written.ok_or_else(|| Error::internal("writing the result panicked"))??
+            }
+            (Text::Later(write), None) => write()?,
+        };
+        text.push_str(suffix);
+        Ok(text)
     }
 }
 
-impl fmt::Debug for Reply {
+impl fmt::Debug for Written {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Reply")
+        formatter.write_str("Written")
     }
 }
 
-fn write_up_to<T: Serialize>(limit: usize, value: &T) -> serde_json::Result<String> {
-    let mut buffer = Bounded { bytes: br#"{"result":"#.to_vec(), limit };
+impl fmt::Debug for Kind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Value(_) => "Value",
+            Self::Stream(_) => "Stream",
+        })
+    }
+}
+
+fn write_up_to<T: Serialize>(limit: usize, prefix: &str, value: &T) -> serde_json::Result<String> {
+    let mut buffer = Bounded { bytes: prefix.into(), limit };
     serde_json::to_writer(&mut buffer, value)?;
     let mut bytes = buffer.bytes;
-    bytes.push(b'}');
     // Queued until the page has taken it.
-    bytes.shrink_to_fit();
+    bytes.shrink_to(bytes.len() + SUFFIX);
+    bytes.reserve_exact(SUFFIX);
     String::from_utf8(bytes).map_err(|error| serde::ser::Error::custom(error.utf8_error()))
 }

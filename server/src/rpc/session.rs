@@ -1,4 +1,5 @@
-//! The calls of one socket: it runs them one after the other, and reads meanwhile what the page has to say about them.
+//! The calls of one socket: it runs them one after the other, and the streams that they return beside them. It reads meanwhile
+//! what the page has to say about them.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -15,10 +16,12 @@ use crate::turns::Turns;
 use crate::ws::socket::{WebSocket, close, is_too_large};
 
 use super::arguments::{Peer, SMALL};
-use super::call::{cancellation, refuse};
+use super::call::{Answered, refuse};
 use super::callee::Callee;
 use super::caller::Caller;
-use super::control::{Cancel, Control};
+use super::control::{Cancel, Control, Taken};
+use super::error::Error;
+use super::streams::{MAX_STREAMS, Step, Streams};
 
 /// The cost of a message, compared with copying bytes: some 2 µs, and 50 ns for each byte of a call at most.
 const MESSAGE: usize = 512;
@@ -28,6 +31,9 @@ const READING: usize = 8;
 /// messages wait where its window ends.
 const MAX_WAITING: usize = 64 * 1024;
 
+/// The bytes that are sent before they are flushed, while there is more to send.
+const UNFLUSHED: usize = 16 * 1024;
+
 /// One socket, and its calls.
 pub(super) struct Session {
     callee: Callee,
@@ -36,8 +42,8 @@ pub(super) struct Session {
     path: Arc<str>,
     /// `None` once it has ended.
     socket: Option<WebSocket>,
-    /// What has been sent is not flushed yet.
-    is_unflushed: bool,
+    /// The bytes that have been sent and not flushed.
+    unflushed: usize,
     /// The number of the next message that is a call.
     next: u64,
     /// Calls that wait for the one under way, in order.
@@ -45,9 +51,12 @@ pub(super) struct Session {
     /// The memory of `waiting`.
     waiting_bytes: usize,
     running: Option<Running>,
+    streams: Streams,
+    /// Streams are polled before the call under way: they take turns.
+    are_streams_next: bool,
     /// The answer to the last call, until it is sent: it may wait for a page that does not read.
     answer: Option<String>,
-    /// The link's memory of `waiting` and `answer`.
+    /// The link's memory of `waiting`, `streams` and `answer`.
     reservation: Option<Reservation>,
     turns: Turns,
 }
@@ -68,14 +77,15 @@ enum Call {
 struct Running {
     number: u64,
     cancelled: CancellationToken,
-    answer: BoxFuture<'static, String>,
+    answer: BoxFuture<'static, Answered>,
 }
 
 /// A reason to go on.
 enum Event {
-    /// An answer of this many bytes is on its way.
+    /// A message of this many bytes is on its way.
     Sent(usize),
-    Answered(String),
+    Answered(Answered),
+    Streamed(Step),
     Received(Message),
     /// The socket has ended; the page sent more than a call may have.
     Ended {
@@ -88,11 +98,13 @@ impl Session {
         Self {
             callee,
             reservation: peer.reservation(),
+            streams: Streams::new(peer.peer()),
+            are_streams_next: false,
             peer: Arc::new(peer),
             caller,
             path: path.into(),
             socket: Some(socket),
-            is_unflushed: false,
+            unflushed: 0,
             next: 0,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
@@ -102,21 +114,27 @@ impl Session {
         }
     }
 
-    /// Answers calls until the socket has ended, and no call is under way.
+    /// Answers calls until the socket has ended, and no call or stream is under way.
     pub(super) async fn run(mut self) {
         loop {
             if self.running.is_none() && self.answer.is_none() {
                 self.begin_next().await;
             }
-            if self.socket.is_none() && self.running.is_none() && self.answer.is_none() {
+            if self.socket.is_none()
+                && self.running.is_none()
+                && self.answer.is_none()
+                && self.streams.are_at_rest()
+            {
                 return;
             }
             match poll_fn(|cx| self.poll(cx)).await {
                 Event::Sent(bytes) => self.turns.spend(bytes).await,
-                Event::Answered(answer) => {
-                    self.running = None;
-                    self.answer = self.socket.is_some().then_some(answer);
+                Event::Answered(answered) => self.answer(answered),
+                Event::Streamed(step) if self.socket.is_some() => {
+                    let bytes = self.streams.queue(step);
+                    self.turns.spend(MESSAGE + bytes).await;
                 }
+                Event::Streamed(step) => drop(step),
                 Event::Received(message) => self.receive(message).await,
                 Event::Ended { is_too_large } => self.end(is_too_large),
             }
@@ -125,37 +143,23 @@ impl Session {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        if let Some(socket) = &mut self.socket {
-            if self.answer.is_some() {
-                match socket.poll_ready_unpin(cx) {
-                    Poll::Ready(Ok(())) => {
-                        let answer = self.answer.take().unwrap_or_default();
-                        let bytes = answer.len();
-                        self.is_unflushed = true;
-                        return Poll::Ready(match socket.start_send_unpin(Message::Text(answer.into())) {
-                            Ok(()) => Event::Sent(bytes),
-                            Err(_) => Event::Ended { is_too_large: false },
-                        });
-                    }
-                    Poll::Ready(Err(_)) => return Poll::Ready(Event::Ended { is_too_large: false }),
-                    Poll::Pending => {}
+        if let Poll::Ready(event) = self.poll_send(cx) {
+            return Poll::Ready(event);
+        }
+        self.are_streams_next = !self.are_streams_next;
+        for is_stream in [self.are_streams_next, !self.are_streams_next] {
+            if is_stream {
+                if let Poll::Ready(step) = self.streams.poll_step(cx) {
+                    return Poll::Ready(Event::Streamed(step));
                 }
-            }
-            if self.is_unflushed {
-                match socket.poll_flush_unpin(cx) {
-                    Poll::Ready(Ok(())) => self.is_unflushed = false,
-                    Poll::Ready(Err(_)) => return Poll::Ready(Event::Ended { is_too_large: false }),
-                    Poll::Pending => {}
-                }
+            } else if let Some(running) = &mut self.running
+                && let Poll::Ready(answered) = running.answer.poll_unpin(cx)
+            {
+                return Poll::Ready(Event::Answered(answered));
             }
         }
-        if let Some(running) = &mut self.running
-            && let Poll::Ready(answer) = running.answer.poll_unpin(cx)
-        {
-            return Poll::Ready(Event::Answered(answer));
-        }
-        if let Some(socket) = &mut self.socket
-            && self.waiting_bytes < MAX_WAITING
+        let Some(socket) = &mut self.socket else { return Poll::Pending };
+        if self.waiting_bytes < MAX_WAITING
             && let Poll::Ready(received) = socket.poll_next_unpin(cx)
         {
             return Poll::Ready(match received {
@@ -164,7 +168,63 @@ impl Session {
                 None => Event::Ended { is_too_large: false },
             });
         }
+        self.poll_flush(cx)
+    }
+
+    /// Sends the next message; answers go before items of streams.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        if self.socket.is_none() || self.answer.is_none() && !self.streams.has_outgoing() {
+            return Poll::Pending;
+        }
+        if self.unflushed >= UNFLUSHED
+            && let Poll::Ready(event) = self.poll_flush(cx)
+        {
+            return Poll::Ready(event);
+        }
+        let Some(socket) = &mut self.socket else { return Poll::Pending };
+        match socket.poll_ready_unpin(cx) {
+            Poll::Ready(Ok(())) => {
+                let message = self.answer.take().or_else(|| self.streams.next_outgoing()).unwrap_or_default();
+                let bytes = message.len();
+                self.unflushed += bytes.max(1);
+                Poll::Ready(match socket.start_send_unpin(Message::Text(message.into())) {
+                    Ok(()) => Event::Sent(bytes),
+                    Err(_) => Event::Ended { is_too_large: false },
+                })
+            }
+            Poll::Ready(Err(_)) => Poll::Ready(Event::Ended { is_too_large: false }),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Flushes what has been sent; ready only if the socket has ended.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        if let Some(socket) = &mut self.socket
+            && self.unflushed > 0
+        {
+            match socket.poll_flush_unpin(cx) {
+                Poll::Ready(Ok(())) => self.unflushed = 0,
+                Poll::Ready(Err(_)) => return Poll::Ready(Event::Ended { is_too_large: false }),
+                Poll::Pending => {}
+            }
+        }
         Poll::Pending
+    }
+
+    /// Takes the answer of the call under way.
+    fn answer(&mut self, answered: Answered) {
+        let Some(running) = self.running.take() else { return };
+        if self.socket.is_none() {
+            return;
+        }
+        self.answer = Some(match answered {
+            Answered::Text(answer) => answer,
+            Answered::Stream(_) if running.cancelled.is_cancelled() => Error::cancelled().into_answer(),
+            Answered::Stream(source) => {
+                self.streams.open(running.number, source);
+                format!("{{\"stream\":{}}}", running.number)
+            }
+        });
     }
 
     async fn receive(&mut self, message: Message) {
@@ -172,6 +232,10 @@ impl Session {
             Message::Text(text) => match Control::read(&text) {
                 Some(Control::Cancel(Cancel { cancel })) => {
                     self.cancel(cancel);
+                    return self.turns.spend(MESSAGE).await;
+                }
+                Some(Control::Taken(Taken { stream, taken })) => {
+                    self.streams.taken(stream, taken);
                     return self.turns.spend(MESSAGE).await;
                 }
                 None => Call::Text(text),
@@ -194,7 +258,7 @@ impl Session {
         self.next += 1;
     }
 
-    /// Cancels a call that has no answer yet.
+    /// Cancels a call that has no answer yet, or a stream that has not ended.
     fn cancel(&mut self, number: u64) {
         match &self.running {
             Some(running) if running.number == number => {
@@ -208,6 +272,8 @@ impl Session {
                     self.waiting_bytes -= cost(&waiting.call);
                     waiting.call = Call::Cancelled;
                     self.waiting_bytes += cost(&waiting.call);
+                } else {
+                    self.streams.cancel(number);
                 }
             }
         }
@@ -224,10 +290,16 @@ impl Session {
                 return;
             }
             Call::Cancelled => {
-                self.answer = Some(cancellation());
+                self.answer = Some(Error::cancelled().into_answer());
                 return;
             }
         };
+        if self.streams.is_full() {
+            let why =
+                format!("{MAX_STREAMS} streams of this socket have not ended: end one, or connect again");
+            self.answer = Some(Error::new("busy", why).into_answer());
+            return;
+        }
         self.turns.spend(MESSAGE + READING * text.len().min(SMALL)).await;
         let cancelled = CancellationToken::new();
         let (callee, peer, caller) = (self.callee.clone(), Arc::clone(&self.peer), self.caller.clone());
@@ -245,6 +317,7 @@ impl Session {
             tokio::spawn(async move { socket.send(close(close_code::SIZE, "the call is too large")).await });
         }
         self.answer = None;
+        self.streams.end();
         if !self.callee.runs_to_completion {
             (self.waiting, self.waiting_bytes) = (VecDeque::new(), 0);
             if let Some(running) = &self.running {
@@ -257,7 +330,7 @@ impl Session {
     fn account(&mut self) {
         if let Some(reservation) = &mut self.reservation {
             let answer = self.answer.as_ref().map_or(0, |answer| Reservation::cost(answer.len()));
-            reservation.set(self.waiting_bytes + answer);
+            reservation.set(self.waiting_bytes + self.streams.cost() + answer);
         }
     }
 }

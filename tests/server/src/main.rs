@@ -7,6 +7,7 @@
 //! `manysocket-test-server --certificate DIR` writes a certificate for `localhost` and its key, `cert.pem` and `key.pem`.
 
 mod handlers;
+mod streams;
 mod topics;
 mod values;
 
@@ -363,6 +364,7 @@ async fn main() -> std::io::Result<()> {
     let app = routes()
         .merge(handlers::routes())
         .merge(topics::routes())
+        .merge(streams::routes())
         .merge(values::routes()?)
         .merge(site.into_router())
         .fallback_service(files);
