@@ -22,20 +22,20 @@ pub(super) struct Answer {
 /// The reason why the server refused a commit. The server has applied no part of it.
 #[derive(Debug, Serialize)]
 pub(super) struct Refusal {
-    error: &'static str,
-    message: String,
+    pub(super) error: &'static str,
+    pub(super) message: String,
     /// The path of the operation that the server does not accept, where one of them is the reason.
     #[serde(skip_serializing_if = "Option::is_none")]
-    path: Option<Box<str>>,
+    pub(super) path: Option<Box<str>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    conflicts: Vec<Conflict>,
+    pub(super) conflicts: Vec<Conflict>,
 }
 
 /// One place where a commit conflicts with earlier ones. The values are text: tree nodes would keep a version of the
 /// document in memory until the page has read the answer.
 #[derive(Debug, Serialize)]
 pub(super) struct Conflict {
-    path: String,
+    pub(super) path: String,
     /// The value that the commit would write. Absent for a removal, or once the answer has used up [`MAX_SHOWN`].
     #[serde(skip_serializing_if = "Option::is_none")]
     yours: Option<Box<RawValue>>,
@@ -89,6 +89,10 @@ impl Answer {
 
     pub(super) fn refused(id: impl Into<Box<str>>, refusal: Refusal) -> Self {
         Self { id: id.into(), outcome: Err(refusal) }
+    }
+
+    pub(super) fn into_outcome(self) -> Result<u64, Refusal> {
+        self.outcome
     }
 
     /// Returns the version that the commit made, if the server accepted it.

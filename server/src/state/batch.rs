@@ -8,6 +8,7 @@ use tracing::error;
 
 use super::answer::{Answer, Refusal};
 use super::commit::Applied;
+use super::committed::report;
 use super::document::Document;
 use super::log::Entry;
 use super::submission::{MAX_ROUND, Submission};
@@ -132,7 +133,7 @@ impl Batch {
     pub(super) fn publish(self) -> Option<Json> {
         let has_news = !self.is_empty();
         let entries: Vec<Arc<Entry>> = self.entries().cloned().collect();
-        let mut others = Vec::new();
+        let (mut others, mut committed) = (Vec::new(), Vec::new());
         let mut old = None;
         {
             let mut state = self.document.state();
@@ -142,7 +143,10 @@ impl Batch {
             // The lock is held here so that a socket never sees a commit before its answer: see `Outbox::news`.
             for (submission, outcome) in self.commits {
                 match outcome {
-                    Outcome::Applied(entry) => submission.reply.accept(entry.version),
+                    Outcome::Applied(entry) => {
+                        submission.reply.accept(entry.version);
+                        committed.push((submission.rules.hooks, entry));
+                    }
                     Outcome::Answered(answer) => others.push((submission.reply, answer)),
                 }
             }
@@ -153,6 +157,9 @@ impl Batch {
         // Refusals follow the announcement, so that the commits they conflict with are visible by then.
         for (reply, answer) in others {
             reply.send(answer);
+        }
+        for (hooks, entry) in committed {
+            report(&hooks, &self.document.key, &entry);
         }
         old
     }
@@ -215,7 +222,7 @@ mod tests {
     fn a_commit_twice_in_a_batch_is_applied_once_and_neither_is_acknowledged_if_it_is_not_kept() {
         let document = document(&json!([]));
         let text = r#"{"id":"c","base":0,"delta":[{"op":"add","path":"/-","value":1}]}"#;
-        let rules = Rules { checks: Vec::new(), max_bytes: 100, max_documents: 1 };
+        let rules = Rules { checks: Vec::new(), max_bytes: 100, max_documents: 1, hooks: Vec::new() };
 
         let (batch, answers) = twice(&document, text, &rules);
         batch.refuse("storage", "full");
@@ -240,7 +247,7 @@ mod tests {
     fn dropped_commits_get_an_answer() {
         let document = document(&json!([]));
         let text = r#"{"id":"c","base":0,"delta":[{"op":"add","path":"/-","value":1}]}"#;
-        let rules = Rules { checks: Vec::new(), max_bytes: 100, max_documents: 1 };
+        let rules = Rules { checks: Vec::new(), max_bytes: 100, max_documents: 1, hooks: Vec::new() };
         let (batch, answers) = twice(&document, text, &rules);
         drop(batch);
         assert_eq!(heard(answers), [Value::Null, Value::Null]);

@@ -11,6 +11,7 @@ use crate::json::Object;
 use crate::surrogates::well_formed;
 
 use super::answer::{Answer, Conflict, MAX_SHOWN, Refusal};
+use super::committed::Hook;
 use super::log::Entry;
 use super::patch::{Action, Misfit, Operation, Overlap, Touch, apply};
 use super::tree::Json;
@@ -48,6 +49,7 @@ pub(super) struct Rules {
     pub(super) checks: Vec<Arc<Check>>,
     pub(super) max_bytes: usize,
     pub(super) max_documents: usize,
+    pub(super) hooks: Vec<Arc<Hook>>,
 }
 
 /// A commit that has been applied but not yet stored.
@@ -67,6 +69,12 @@ pub(super) enum Unreadable {
 }
 
 impl Commit {
+    /// Creates a commit of the server's own, with a random id.
+    pub(super) fn new(base: u64, delta: String) -> Result<Self, getrandom::Error> {
+        let id = format!("{:016x}{:016x}", getrandom::u64()?, getrandom::u64()?);
+        Ok(Self { id: id.into(), base, delta: delta.into() })
+    }
+
     /// Parses a message.
     pub(super) fn read(text: &str) -> Result<Self, Unreadable> {
         let text = &*well_formed(text);

@@ -146,6 +146,11 @@ impl State {
         self.log.first().unwrap_or(self.version + 1)
     }
 
+    /// Returns the version and its value.
+    pub(super) fn current(&self) -> (u64, Json) {
+        (self.version, self.value.clone())
+    }
+
     /// Returns the remembered commits.
     pub(super) fn remembered(&self) -> impl DoubleEndedIterator<Item = &Arc<Entry>> + Clone {
         self.log.iter()
@@ -242,8 +247,7 @@ impl Document {
 
     /// Returns the version and its value.
     pub(super) fn current(&self) -> (u64, Json) {
-        let state = self.state();
-        (state.version, state.value.clone())
+        self.state().current()
     }
 
     /// Returns the approximate bytes of the value as JSON.

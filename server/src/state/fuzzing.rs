@@ -44,7 +44,7 @@ pub fn commits(input: &[u8]) {
             }
             Err(Unreadable::Nameless(_)) => continue,
         };
-        let rules = Rules { checks: Vec::new(), max_bytes: MAX_BYTES, max_documents: 1 };
+        let rules = Rules { checks: Vec::new(), max_bytes: MAX_BYTES, max_documents: 1, hooks: Vec::new() };
         let (before, mut base) = (values[version].to_string(), version);
         let applied = commit.apply(
             version as u64,
@@ -93,7 +93,7 @@ pub fn commits(input: &[u8]) {
 pub fn documents(input: &[u8], allocated: impl Fn() -> usize) {
     let text = String::from_utf8_lossy(input);
     let mut lines = text.lines();
-    let rules = Rules { checks: Vec::new(), max_bytes: 1 << 20, max_documents: 1 };
+    let rules = Rules { checks: Vec::new(), max_bytes: 1 << 20, max_documents: 1, hooks: Vec::new() };
     let memory = Memory::default();
     let before = allocated();
     let first = lines.next().and_then(|line| serde_json::from_str(line).ok()).unwrap_or(Json::Null);

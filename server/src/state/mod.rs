@@ -27,10 +27,12 @@ mod answer;
 mod backend;
 mod batch;
 mod commit;
+mod committed;
 mod document;
 mod equal;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+mod handle;
 mod local;
 mod log;
 mod memory;
@@ -52,8 +54,8 @@ use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use axum::routing::{any, get};
 use futures_util::{Stream, StreamExt, stream};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tracing::error;
 
@@ -64,9 +66,11 @@ use crate::site::sse::{LastEventId, SseMessage, sse};
 use crate::ws::peer;
 use crate::ws::upgrade::WebSocketUpgrade;
 
-use backend::Wanted;
+use backend::{Opened, Wanted};
 use commit::{Check, Rules};
+pub use committed::Committed;
 use document::{Document, MAX_NAME};
+pub use handle::{DocumentError, DocumentVersion};
 pub use local::lines::{Damage, Report, StoreFile};
 use outbox::{News, Outbox};
 use session::Session;
@@ -94,6 +98,8 @@ pub struct Documents {
     max_commit: usize,
     may_create: bool,
     may_write: bool,
+    /// The server's own commits take turns with those of links, as one of them.
+    peer: u64,
 }
 
 impl fmt::Debug for Documents {
@@ -110,10 +116,16 @@ impl Documents {
             // In a key a slash ends the collection: names of other collections may contain slashes.
             collection: collection.into().replace('%', "%25").replace('/', "%2F"),
             initial: Arc::new(to_tree(json!({}))),
-            rules: Rules { checks: Vec::new(), max_bytes: MAX_DOCUMENT, max_documents: MAX_DOCUMENTS },
+            rules: Rules {
+                checks: Vec::new(),
+                max_bytes: MAX_DOCUMENT,
+                max_documents: MAX_DOCUMENTS,
+                hooks: Vec::new(),
+            },
             max_commit: MAX_COMMIT,
             may_create: true,
             may_write: true,
+            peer: peer::number(),
         }
     }
 
@@ -138,6 +150,28 @@ impl Documents {
             check(value).map_err(|reason| reason.to_string())
         });
         self.rules.checks.push(check);
+        self
+    }
+
+    /// Calls `hook` for each commit through these documents that the store has written, in the order of the versions of a
+    /// document. It is called once for each commit, in the process where its page is connected. It runs on the store's
+    /// threads: a slow hook delays others' commits, so send what takes time to a task.
+    ///
+    /// ```
+    /// use manysocket_server::state::{Documents, Store};
+    ///
+    /// # fn documents() -> std::io::Result<()> {
+    /// let (sender, changes) = tokio::sync::mpsc::unbounded_channel();
+    /// let sheets = Documents::new(&Store::in_memory()?, "sheets").on_commit(move |commit| {
+    ///     // The receiver may be gone at the end of the program.
+    ///     let _ = sender.send((commit.name().to_owned(), commit.version()));
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn on_commit(mut self, hook: impl Fn(&Committed<'_>) + Send + Sync + 'static) -> Self {
+        self.rules.hooks.push(Arc::new(hook));
         self
     }
 
@@ -195,6 +229,75 @@ impl Documents {
         upgrade.max_message_size(self.max_commit).on_upgrade(|socket| session.run(socket))
     }
 
+    /// Returns the present version of a document; `None` if nobody has committed to it.
+    ///
+    /// ```
+    /// use manysocket_server::state::{DocumentError, Documents};
+    /// use serde_json::{Value, json};
+    ///
+    /// async fn rename(sheets: &Documents, sheet: &str, title: &str) -> Result<u64, DocumentError> {
+    ///     let base = sheets.get(sheet).await?.map_or(0, |sheet| sheet.version());
+    ///     let delta = json!([{ "op": "add", "path": "/title", "value": title }]);
+    ///     sheets.commit(sheet, base, &delta).await
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// Returns an error with the code `name` if no document can have the name, and `storage` if the store cannot read it.
+    pub async fn get(&self, name: &str) -> Result<Option<DocumentVersion>, DocumentError> {
+        let document = self.find(name, true, self.peer).await?;
+        Ok(document.map(|document| DocumentVersion::of(&document)))
+    }
+
+    /// Commits a JSON Patch (RFC 6902) against the version `base`, as a page does: with the same rules, limits, hooks and
+    /// conflicts. Returns the version that it makes, once the store has written it. A commit creates a document that does
+    /// not exist; its base is 0.
+    ///
+    /// # Errors
+    /// Returns an error with one of the codes that pages get, or with `missing` if these documents create none. The commit
+    /// has then not been applied. After `storage` that may not be known.
+    pub async fn commit(&self, name: &str, base: u64, delta: &impl Serialize) -> Result<u64, DocumentError> {
+        if !self.may_write {
+            return Err(DocumentError::new("read-only", "these documents may only be read"));
+        }
+        let delta = serde_json::to_string(delta);
+        let delta = delta.map_err(|error| DocumentError::new("invalid", error.to_string()))?;
+        if delta.len() > self.max_commit {
+            let message = format!("the commit has {} bytes, and may have {}", delta.len(), self.max_commit);
+            return Err(DocumentError::new("too-large", message));
+        }
+        let document = self.find(name, !self.may_create, self.peer).await?.ok_or_else(missing)?;
+        handle::commit(&self.store, document, self.rules.clone(), self.peer, base, delta).await
+    }
+
+    /// Returns a stream of a document's versions: the present one, which may have no commits, and then each later one. A
+    /// stream that is polled slowly leaves versions out, and gets the newest. It ends when the document is replaced.
+    ///
+    /// ```
+    /// use futures_util::StreamExt;
+    /// use manysocket_server::state::{DocumentError, Documents};
+    /// use serde_json::Value;
+    ///
+    /// async fn print(sheets: &Documents) -> Result<(), DocumentError> {
+    ///     let mut versions = std::pin::pin!(sheets.watch("budget").await?);
+    ///     while let Some(sheet) = versions.next().await {
+    ///         println!("{}: {:?}", sheet.version(), sheet.data::<Value>());
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// Returns an error as [`get`](Self::get) does, and with `missing` if the document does not exist and these documents
+    /// create none.
+    pub async fn watch(
+        &self,
+        name: &str,
+    ) -> Result<impl Stream<Item = DocumentVersion> + Send + use<>, DocumentError> {
+        let document = self.find(name, self.must_exist(), self.peer).await?.ok_or_else(missing)?;
+        Ok(handle::versions(document))
+    }
+
     /// Returns the names of the documents that have commits, for an index.
     pub fn listing(&self) -> Listing {
         self.store.listing(format!("{}/", self.collection))
@@ -238,24 +341,37 @@ impl Documents {
             .events(get(changes))
     }
 
-    async fn open(&self, name: &str, peer: u64) -> Result<Arc<Document>, Response> {
+    fn must_exist(&self) -> bool {
+        !(self.may_create && self.may_write)
+    }
+
+    async fn find(&self, name: &str, must_exist: bool, peer: u64) -> Result<Opened, DocumentError> {
         if name.is_empty() || name.len() > MAX_NAME {
-            let reason = format!("a document's name has 1 to {MAX_NAME} bytes\n");
-            return Err(as_declared((StatusCode::BAD_REQUEST, reason)));
+            let reason = format!("a document's name has 1 to {MAX_NAME} bytes");
+            return Err(DocumentError::new("name", reason));
         }
         let key = format!("{}/{name}", self.collection);
-        let must_exist = !(self.may_create && self.may_write);
         let wanted = Wanted { key, initial: Arc::clone(&self.initial), must_exist, peer };
-        match self.store.document(wanted).await {
+        self.store.document(wanted).await.map_err(|error| {
+            error!(%error, collection = self.collection, name, "cannot read a document");
+            DocumentError::new("storage", "the document cannot be read; the server's log says why")
+        })
+    }
+
+    async fn open(&self, name: &str, peer: u64) -> Result<Arc<Document>, Response> {
+        match self.find(name, self.must_exist(), peer).await {
             Ok(Some(document)) => Ok(document),
             Ok(None) => Err(as_declared((StatusCode::NOT_FOUND, "there is no such document\n"))),
-            Err(error) => {
-                error!(%error, collection = self.collection, name, "cannot read a document");
-                let reason = "storage: the document cannot be read; the server's log says why\n";
-                Err(as_declared((StatusCode::SERVICE_UNAVAILABLE, reason)))
+            Err(error) if error.code() == "name" => {
+                Err(as_declared((StatusCode::BAD_REQUEST, format!("{}\n", error.message()))))
             }
+            Err(error) => Err(as_declared((StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")))),
         }
     }
+}
+
+fn missing() -> DocumentError {
+    DocumentError::new("missing", "there is no such document")
 }
 
 /// Converts a value to a document's tree.

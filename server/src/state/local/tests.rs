@@ -38,7 +38,12 @@ struct World {
 impl World {
     fn new(check: Option<Arc<Check>>) -> Self {
         let tools = Tools::new().unwrap();
-        let rules = Rules { checks: check.into_iter().collect(), max_bytes: 1 << 20, max_documents: 100 };
+        let rules = Rules {
+            checks: check.into_iter().collect(),
+            max_bytes: 1 << 20,
+            max_documents: 100,
+            hooks: Vec::new(),
+        };
         Self { local: Local::in_memory(tools).unwrap(), rules }
     }
 
@@ -109,7 +114,7 @@ async fn large_commits_do_not_delay_other_documents_and_take_turns_with_others_o
 async fn reading_a_large_document_delays_no_other() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.redb");
-    let rules = Rules { checks: Vec::new(), max_bytes: 1 << 20, max_documents: 100 };
+    let rules = Rules { checks: Vec::new(), max_bytes: 1 << 20, max_documents: 100, hooks: Vec::new() };
     let local = Local::on_disk(&path, Tools::new().unwrap()).unwrap();
     let world = World { local, rules: rules.clone() };
     let large = json!("x".repeat(2 * LIGHT));
@@ -160,7 +165,7 @@ fn commits_forgotten_for_memory_are_deleted_from_disk_in_parts() {
     let memory = Memory::default();
     let document = Arc::new(Document::new("a".into(), State::new("i".into(), 0, json_null()), &memory));
     let mut loaded = Loaded::unwritten(Arc::clone(&document));
-    let rules = Rules { checks: Vec::new(), max_bytes: 100, max_documents: 1 };
+    let rules = Rules { checks: Vec::new(), max_bytes: 100, max_documents: 1, hooks: Vec::new() };
     for version in 0..1000 {
         let (answers, _) = unbounded_channel();
         let text = json!({"id": version.to_string(), "base": version, "delta": [{"op": "add", "path": "", "value": version}]});

@@ -370,7 +370,7 @@ mod tests {
         let value = serde_json::from_str(r#"{"list": [], "\u0001": 0}"#).unwrap();
         let state = State::new("first".into(), 0, value);
         let document = Arc::new(Document::new("a/b".into(), state, &Memory::default()));
-        let rules = Rules { checks: Vec::new(), max_bytes: 10_000, max_documents: 1 };
+        let rules = Rules { checks: Vec::new(), max_bytes: 10_000, max_documents: 1, hooks: Vec::new() };
         let (answers, _answers) = mpsc::unbounded_channel();
         let batch_of = |count: usize| {
             let mut batch = Batch::new(&document);

@@ -1,0 +1,193 @@
+//! Documents in the server's own code: it reads, commits, watches, and hears of commits.
+
+mod common;
+
+use std::sync::{Arc, Mutex};
+
+use axum::extract::Path;
+use axum::http::Uri;
+use axum::routing::any;
+use common::document::{Page, set};
+use common::nats::{Backend, backends, cases};
+use common::{Kind, PATIENCE, Server};
+use futures_util::StreamExt;
+use manysocket_server::WebSocketUpgrade;
+use manysocket_server::state::{Documents, Store};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+async fn documents(backend: &Backend, kind: Kind) -> Documents {
+    let store = match &backend.nats {
+        Some(nats) => Store::nats(nats, &format!("{kind:?}")).await,
+        None => Store::in_memory(),
+    };
+    Documents::new(&store.expect("a store"), "test/ä")
+}
+
+async fn start(documents: &Documents) -> Server {
+    let documents = documents.clone();
+    let serve = async move |Path(name): Path<String>, uri: Uri, upgrade: WebSocketUpgrade| {
+        documents.serve(&name, &uri, upgrade).await
+    };
+    Server::start(axum::Router::new().route("/{name}", any(serve))).await
+}
+
+#[derive(Debug, Deserialize, PartialEq)]
+struct Sheet {
+    title: String,
+}
+
+#[tokio::test]
+async fn the_server_and_pages_see_each_others_commits() {
+    for (backend, kind) in cases(&backends().await) {
+        let documents = documents(backend, kind).await.initial(json!({ "title": "" }));
+        let server = start(&documents).await;
+        assert!(documents.get("a").await.expect("a store").is_none(), "{kind:?}");
+        let version = documents.commit("a", 0, &set("/title", "first")).await.expect("a commit");
+        assert_eq!(version, 1, "{kind:?}");
+        let mut page = Page::open(kind, &server, "/a").await;
+        let (id, version, data) = page.whole().await;
+        assert_eq!((version, data), (1, json!({ "title": "first" })), "{kind:?}");
+        let seen = documents.get("a").await.expect("a store").expect("a document");
+        assert_eq!((seen.id(), seen.version()), (&*id, 1), "{kind:?}");
+        assert_eq!(seen.data::<Sheet>().expect("a sheet"), Sheet { title: "first".into() });
+        assert!(seen.data::<Vec<u8>>().is_err());
+
+        assert_eq!(documents.commit("a", 1, &set("/title", "second")).await.expect("a commit"), 2);
+        assert_eq!(
+            page.receive().await,
+            json!({ "version": 2, "data": { "title": "second" }, "document": id })
+        );
+        page.commit("x", 2, &set("/title", "third")).await;
+        assert_eq!(page.answer().await, json!({ "id": "x", "version": 3 }), "{kind:?}");
+        let seen = documents.get("a").await.expect("a store").expect("a document");
+        assert_eq!(seen.data::<Value>().expect("JSON"), json!({ "title": "third" }), "{kind:?}");
+        // A version stays as it was.
+        assert_eq!(documents.commit("a", 3, &set("/title", "fourth")).await.expect("a commit"), 4);
+        assert_eq!(seen.data::<Value>().expect("JSON"), json!({ "title": "third" }), "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_commit_of_the_server_keeps_the_rules_of_pages() {
+    for (backend, kind) in cases(&backends().await) {
+        let documents = documents(backend, kind).await.max_commit(1000).max_document(300);
+        let documents = documents.validate(
+            |value: Value| {
+                if value["bad"].is_null() { Ok(()) } else { Err("that is bad") }
+            },
+        );
+        documents.commit("a", 0, &set("/x", 1)).await.expect("a commit");
+        let refused = async |base, delta: Value| {
+            let error = documents.commit("a", base, &delta).await.expect_err("a refusal");
+            (error.code().to_owned(), error.path().map(str::to_owned), error.conflicts().to_vec())
+        };
+        for (base, delta, code, path, conflicts) in [
+            (0, set("/x", 2), "conflict", None, vec!["/x".to_owned()]),
+            (1, json!([{ "op": "test", "path": "/x", "value": 2 }]), "conflict", None, vec!["/x".to_owned()]),
+            (1, set("/bad", true), "refused", None, vec![]),
+            (1, set("/y", "y".repeat(400)), "too-large", None, vec![]),
+            (1, set("/y", "y".repeat(2000)), "too-large", None, vec![]),
+            (1, set("/y/z", 1), "invalid", Some("/y/z".to_owned()), vec![]),
+            (1, json!([]), "invalid", None, vec![]),
+            (1, json!("x"), "invalid", None, vec![]),
+            (7, set("/y", 1), "invalid", None, vec![]),
+        ] {
+            let (got, at, others) = refused(base, delta.clone()).await;
+            assert_eq!((&*got, at, others), (code, path, conflicts), "{kind:?}: {delta}");
+        }
+        let read_only = documents.clone().read_only();
+        let error = read_only.commit("a", 1, &set("/x", 2)).await.expect_err("a refusal");
+        assert_eq!((error.code(), error.to_string().is_empty()), ("read-only", false));
+        let existing = documents.clone().existing_only();
+        assert_eq!(existing.commit("b", 0, &set("/x", 2)).await.expect_err("a refusal").code(), "missing");
+        assert_eq!(existing.watch("b").await.err().expect("a refusal").code(), "missing");
+        for name in ["", &"x".repeat(256)] {
+            assert_eq!(documents.get(name).await.expect_err("a refusal").code(), "name");
+        }
+        let seen = documents.get("a").await.expect("a store").expect("a document");
+        assert_eq!((seen.version(), seen.data::<Value>().expect("JSON")), (1, json!({ "x": 1 })), "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_watcher_gets_the_present_version_and_then_the_newest() {
+    for (backend, kind) in cases(&backends().await) {
+        let documents = documents(backend, kind).await;
+        let server = start(&documents).await;
+        let mut versions = std::pin::pin!(documents.watch("a").await.expect("a document"));
+        let mut next =
+            async || timeout(PATIENCE, versions.next()).await.expect("in time").expect("a version");
+        let first = next().await;
+        assert_eq!((first.version(), first.data::<Value>().expect("JSON")), (0, json!({})), "{kind:?}");
+        let mut page = Page::open(kind, &server, "/a").await;
+        page.whole().await;
+        page.commit("x", 0, &set("/n", 1)).await;
+        page.answer().await;
+        assert_eq!(next().await.version(), 1, "{kind:?}");
+        for n in 2..10 {
+            documents.commit("a", n - 1, &set("/n", n)).await.expect("a commit");
+        }
+        // Those between came and went; the newest is there.
+        let newest = next().await;
+        assert_eq!(
+            (newest.version(), newest.data::<Value>().expect("JSON")),
+            (9, json!({ "n": 9 })),
+            "{kind:?}"
+        );
+        documents.commit("a", 9, &set("/n", 10)).await.expect("a commit");
+        assert_eq!(next().await.version(), 10, "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn hooks_get_each_commit_once_in_order() {
+    for (backend, kind) in cases(&backends().await) {
+        let heard = Arc::<Mutex<Vec<(String, u64, Value)>>>::default();
+        let hearing = Arc::clone(&heard);
+        let documents = documents(backend, kind)
+            .await
+            .on_commit(|commit| assert!(commit.name() != "panics", "as asked"))
+            .on_commit(move |commit| {
+                let delta = serde_json::from_str(commit.delta()).expect("JSON");
+                hearing.lock().expect("no panic").push((commit.name().to_owned(), commit.version(), delta));
+            });
+        let server = start(&documents).await;
+        let mut page = Page::open(kind, &server, "/a").await;
+        page.whole().await;
+        for n in 0..3 {
+            documents.commit("a", n * 2, &set("/n", n)).await.expect("a commit");
+            // Sent twice, as by a page that has lost its connection.
+            for _ in 0..2 {
+                page.commit(&format!("c{n}"), n * 2 + 1, &set("/page", n)).await;
+                assert_eq!(page.answer().await["version"], n * 2 + 2, "{kind:?}");
+            }
+        }
+        documents.commit("a", 0, &set("/n", 7)).await.expect_err("a conflict");
+        documents.commit("panics", 0, &set("/n", 1)).await.expect("a commit");
+        documents.commit("b/ü", 0, &set("/n", 1)).await.expect("a commit");
+        // A hook runs behind the answer: the last commit's shows that all have run.
+        let all = async {
+            while heard.lock().expect("no panic").len() < 8 {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+        };
+        timeout(PATIENCE, all).await.expect("in time");
+        let mut expected = Vec::new();
+        for n in 0..3 {
+            expected.push(("a".to_owned(), n * 2 + 1, set("/n", n)));
+            expected.push(("a".to_owned(), n * 2 + 2, set("/page", n)));
+        }
+        expected.push(("panics".to_owned(), 1, set("/n", 1)));
+        expected.push(("b/ü".to_owned(), 1, set("/n", 1)));
+        let mut heard = heard.lock().expect("no panic").clone();
+        // Two documents of a store on NATS have an order each.
+        heard.sort_by_key(|(name, ..)| match &**name {
+            "a" => 0,
+            "panics" => 1,
+            _ => 2,
+        });
+        assert_eq!(heard, expected, "{kind:?}");
+    }
+}
