@@ -74,10 +74,11 @@ export class Link {
    */
   constructor(url, options) {
     this.#options = options;
-    this.#url = url;
+    // The server knows by it that a second handshake is the same link's (docs/protocol.md §3.4).
+    this.#url = `${url}${url.includes("?") ? "&" : "?"}manysocket-nonce=${Math.random()}`;
     this.#core = core.create(options.idleTimeout, Number(options.resume));
     links[this.#core] = this;
-    queueMicrotask(() => core.dial(this.#core, url, url.length));
+    queueMicrotask(() => core.dial(this.#core, this.#url, this.#url.length));
     heedOnce();
   }
 

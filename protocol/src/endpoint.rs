@@ -418,6 +418,23 @@ impl Endpoint {
         self.connection.resume(now, resume, token);
     }
 
+    /// On a server, lets another handshake of the client take the link over, for as long as the client has answered none
+    /// (`docs/protocol.md` §3.4). To be called when the first batch has arrived.
+    pub fn expect_second_handshake(&mut self) {
+        self.connection.expect_second_handshake();
+    }
+
+    /// On a server, returns whether another handshake of the client may take the link over.
+    pub fn accepts_second_handshake(&self) -> bool {
+        self.connection.accepts_second_handshake()
+    }
+
+    /// On a server, takes the connection of another handshake, if [`Endpoint::accepts_second_handshake`]: all that was sent is
+    /// sent again.
+    pub fn begin_again(&mut self, now: Millis) {
+        self.connection.begin_again(now);
+    }
+
     /// On a server, returns the tokens that resume the link.
     pub fn tokens(&self) -> [Option<Token>; 2] {
         self.connection.tokens()

@@ -77,6 +77,10 @@ pub const HANDSHAKE_PARAMETER: &str = "manysocket";
 /// The query parameter of a physical handshake whose connection resumes a link: the server's node number (§8.1).
 pub const RESUME_PARAMETER: &str = "manysocket-resume";
 
+/// The query parameter of a link's handshakes that names the link before the server has: the server takes the second of two
+/// for the first's (`docs/protocol.md` §3.4).
+pub const NONCE_PARAMETER: &str = "manysocket-nonce";
+
 /// The close code for a connection that resumes no link: the server does not know the token, or the link is not the client's.
 pub const NOT_RESUMED: u16 = 4404;
 

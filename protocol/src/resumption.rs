@@ -28,6 +28,12 @@ const MOST_REPEATS: u32 = 64;
 /// only have been too short for both directions.
 const IN_VAIN: u32 = 2;
 
+/// How long a server keeps a link whose client has no token yet, for another handshake of the client. Milliseconds.
+pub(crate) const SECOND_WITHIN: Millis = 10_000;
+
+/// The number before that of the first counted message.
+const BEFORE_FIRST: u32 = u32::MAX;
+
 /// The places for messages that an idle link keeps.
 const KEPT_PLACES: usize = 64;
 
@@ -119,7 +125,29 @@ impl<H: Clone> Resumption<H> {
 
     /// Returns whether the link may be resumed once its carrier is lost.
     pub(crate) fn is_possible(&self, is_server: bool) -> bool {
-        self.token.is_some() && (self.is_confirmed || !is_server) && self.stuck.1 < MOST_REPEATS
+        self.token.is_some()
+            && (self.is_confirmed || self.expects_second() || !is_server)
+            && self.stuck.1 < MOST_REPEATS
+    }
+
+    // ---- another handshake ----
+
+    /// On a server, lets another handshake of the client take the link over, until the client has a token. The message with the
+    /// HELLO is kept for that, and is the one before the first that counts.
+    pub(crate) fn expect_second(&mut self) {
+        self.acknowledged = BEFORE_FIRST;
+    }
+
+    /// On a server, returns whether another handshake of the client may take the link over.
+    pub(crate) fn expects_second(&self) -> bool {
+        !self.is_confirmed && self.acknowledged == BEFORE_FIRST
+    }
+
+    /// Begins the link again over another carrier: all that was sent is sent again. `has_token`: the token was sent, too.
+    pub(crate) fn begin_again(&mut self, has_token: bool) {
+        self.carrier = Carrier::Up;
+        self.sent_again = 0;
+        self.due.token = !has_token;
     }
 
     // ---- the carrier ----
@@ -181,6 +209,7 @@ impl<H: Clone> Resumption<H> {
 
     /// On a server, takes a carrier that it accepts. The next token will be `token`.
     pub(crate) fn attach(&mut self, resume: &Resume, token: Token) {
+        self.is_confirmed = true;
         self.number = resume.carrier;
         self.previous = Some(resume.token);
         self.begin(resume.received, token);

@@ -288,6 +288,76 @@ fn only_two_sides_that_want_it_resume() {
     }
 }
 
+/// Both ends of a link whose client has dialled, and has had no answer. The server expects a second handshake.
+fn dialled(server: Settings) -> Pair {
+    let mut client = Endpoint::new(Side::Client, settings(Side::Client), 0);
+    let mut server = Endpoint::new(Side::Server, server, 0);
+    server.allow_resumption(token(1));
+    client.open("/", "");
+    server.receive_handshake(0, &client.handshake()).expect("a correct first batch");
+    server.expect_second_handshake();
+    assert!(matches!(server.poll_event(), Some(Event::Open { .. })));
+    Pair { client, server, now: 0, tokens: 1 }
+}
+
+#[test]
+fn a_second_handshake_gets_all_that_the_first_one_lost() {
+    let content = [text("one"), Message::binary(vec![7; 100_000]), text("two"), text(&"three".repeat(9_000))];
+    for lost in 0.. {
+        let mut pair = dialled(settings(Side::Server));
+        pair.server.accept(1, "");
+        for message in content.clone() {
+            pair.server.send(1, message);
+        }
+        let mut sent = 0;
+        while sent < lost && pair.server.poll_transmit().is_some() {
+            sent += 1;
+        }
+        // The server may have noticed.
+        if lost % 2 == 1 {
+            assert!(pair.server.carrier_lost(0), "{lost}");
+        }
+        assert!(pair.server.accepts_second_handshake(), "{lost}");
+        pair.server.begin_again(0);
+        pair.server.send(1, text("four"));
+        pair.settle();
+        let accepted = pair.client.poll_event();
+        assert!(matches!(accepted, Some(Event::Accepted { channel: 1, .. })), "{lost}: {accepted:?}");
+        let expected = [&content[..], &[text("four")]].concat();
+        assert!(pair.messages(Side::Client) == expected, "{lost}");
+        // It is a link as any other.
+        assert!(!pair.server.accepts_second_handshake(), "{lost}");
+        pair.client.send(1, text("lost"));
+        drop(pair.sent(Side::Client));
+        let resume = pair.redial();
+        pair.take(&resume);
+        pair.settle();
+        assert_eq!(pair.messages(Side::Server), [text("lost")]);
+        if sent < lost {
+            assert!(lost > 3, "there is more than one place to cut");
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_second_handshake_takes_over_a_link_without_answers_only_and_not_for_long() {
+    let mut pair = dialled(settings(Side::Server));
+    pair.settle();
+    assert!(!pair.server.accepts_second_handshake(), "the client has its token");
+    let mut pair = dialled(settings(Side::Server));
+    assert!(pair.server.carrier_lost(5));
+    for (now, waits) in [(10_004, true), (10_005, false)] {
+        pair.server.handle_timeout(now).expect("a link without a peer");
+        assert_eq!((pair.server.can_resume(), pair.server.accepts_second_handshake()), (waits, waits));
+    }
+    let mut pair = dialled(settings(Side::Server).resume_timeout(0));
+    assert!(!pair.server.accepts_second_handshake() && !pair.server.carrier_lost(0));
+    let mut pair = dialled(settings(Side::Server));
+    pair.server.forbid_resumption();
+    assert!(!pair.server.accepts_second_handshake() && !pair.server.carrier_lost(0));
+}
+
 #[test]
 fn a_side_that_leaves_says_so() {
     for side in [Side::Client, Side::Server] {

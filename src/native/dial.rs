@@ -1,12 +1,14 @@
 //! Dials the physical WebSocket of a link.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::SinkExt;
 use manysocket_protocol::client::FirstBatch;
-use manysocket_protocol::{HANDSHAKE_PARAMETER, SUBPROTOCOL, Settings};
+use manysocket_protocol::{HANDSHAKE_PARAMETER, NONCE_PARAMETER, SUBPROTOCOL, Settings};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::ring;
@@ -39,12 +41,14 @@ pub(super) struct Target {
 /// the batch as the first message: a proxy may refuse the length or the form of the query.
 pub(super) async fn dial_first(target: &Target, first: FirstBatch) -> Result<Wire, WsError> {
     in_time(async {
-        let parameter = format!("{HANDSHAKE_PARAMETER}={}", first.value());
+        // Keyed at random, once in a process and for each use.
+        let nonce = format!("{NONCE_PARAMETER}={}", RandomState::new().hash_one(()));
+        let parameter = format!("{nonce}&{HANDSHAKE_PARAMETER}={}", first.value());
         let stream = connect(&target.url).await?;
-        if let Ok(wire) = handshake(stream, target, Some(&parameter)).await {
+        if let Ok(wire) = handshake(stream, target, &parameter).await {
             return Ok(wire);
         }
-        let mut wire = handshake(connect(&target.url).await?, target, None).await?;
+        let mut wire = handshake(connect(&target.url).await?, target, &nonce).await?;
         wire.send(WsMessage::Binary(first.message())).await?;
         Ok(wire)
     })
@@ -53,7 +57,7 @@ pub(super) async fn dial_first(target: &Target, first: FirstBatch) -> Result<Wir
 
 /// Connects to the multiplexer. `parameter` is added to the query: which link is resumed.
 pub(super) async fn dial(target: &Target, parameter: &str) -> Result<Wire, WsError> {
-    in_time(async { handshake(connect(&target.url).await?, target, Some(parameter)).await }).await
+    in_time(async { handshake(connect(&target.url).await?, target, parameter).await }).await
 }
 
 async fn in_time(attempts: impl Future<Output = Result<Wire, WsError>>) -> Result<Wire, WsError> {
@@ -63,19 +67,17 @@ async fn in_time(attempts: impl Future<Output = Result<Wire, WsError>>) -> Resul
     })
 }
 
-/// Sends the handshake, with a parameter or without.
+/// Sends the handshake, with parameters.
 async fn handshake(
     stream: MaybeTlsStream<TcpStream>,
     target: &Target,
-    parameter: Option<&str>,
+    parameters: &str,
 ) -> Result<Wire, WsError> {
     let Target { url, headers } = target;
     let mut address = url[..Position::AfterQuery].to_owned();
-    if let Some(parameter) = parameter {
-        // Appended as text: a query that the program wrote stays as it is.
-        address.push(if url.query().is_some() { '&' } else { '?' });
-        address.push_str(parameter);
-    }
+    // Appended as text: a query that the program wrote stays as it is.
+    address.push(if url.query().is_some() { '&' } else { '?' });
+    address.push_str(parameters);
     let mut request = address.into_client_request()?;
     request.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
     if let Ok(origin) = HeaderValue::from_str(&own_origin(url)) {

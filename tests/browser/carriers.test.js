@@ -90,6 +90,23 @@ for (const [what, network, carrier] of [
   });
 }
 
+test("a network that loses the answers to WebSockets: HTTP goes on with what the first handshake has opened", async (t) => {
+  const watching = await startServer(site, { kind: "test" });
+  t.after(() => watching.stop());
+  const { page } = await openPage(t, { websockets: "mute" }, {}, watching);
+  const carrier = await runInPage(page, async () => {
+    const sockets = [open("/test/watched"), open("/test/watched")];
+    await Promise.all(sockets.map((socket) => next(socket, "open")));
+    for (const socket of sockets) socket.close(4001);
+    await Promise.all(sockets.map((socket) => next(socket, "close")));
+    return M.carrier;
+  });
+  assert.equal(carrier, "http-stream");
+  const ends = async () => JSON.parse(await (await fetch(`${watching.origin}/test/ends`)).text());
+  await until("two ends", async () => (await ends()).length >= 2);
+  assert.deepEqual(await ends(), [4001, 4001]);
+});
+
 test("a server that answers every request is no multiplexer", async (t) => {
   const answering = createServer((request, response) => {
     response.setHeader("Access-Control-Allow-Origin", server.origin).setHeader("Access-Control-Allow-Credentials", "true");

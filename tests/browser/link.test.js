@@ -184,7 +184,7 @@ test("the multiplexer's query is sent as the page wrote it, with the first batch
     const M = new MultiWebSocket("/multiplexer?token=a~b/c%20d&flag");
     new M.WebSocket("/demo/echo");
   });
-  assert.match((await dialled).url(), /\/multiplexer\?token=a~b\/c%20d&flag&manysocket=[\w-]+$/);
+  assert.match((await dialled).url(), /\/multiplexer\?token=a~b\/c%20d&flag&manysocket-nonce=[\de.-]+&manysocket=[\w-]+$/);
   await page.close();
 });
 

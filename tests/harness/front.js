@@ -6,9 +6,9 @@ import net from "node:net";
 /**
  * Starts a front for a server.
  * @param {string} origin the server's
- * @param {{ refuses?: (target: string) => boolean, websockets?: "pass" | "strip" | "swallow" | number, delay?: number, posts?: "pass" | "swallow", buffers?: boolean }} [options]
+ * @param {{ refuses?: (target: string) => boolean, websockets?: "pass" | "strip" | "swallow" | "mute" | number, delay?: number, posts?: "pass" | "swallow", buffers?: boolean }} [options]
  *   `refuses`: whether the front answers a request with 404 itself; `websockets`: whether the front lets handshakes pass, removes their
- *   headers, never answers, or answers with a status; `delay`: milliseconds until a handshake leaves; `posts`: what it does to POST requests; `buffers`: whether it keeps each answer of HTTP until the server has ended it
+ *   headers, never answers, passes them on and loses the answers, or answers with a status; `delay`: milliseconds until a handshake leaves; `posts`: what it does to POST requests; `buffers`: whether it keeps each answer of HTTP until the server has ended it
  */
 export async function startFront(origin, { refuses = () => false, ...options } = {}) {
   const { hostname, port } = new URL(origin);
@@ -49,7 +49,7 @@ export async function startFront(origin, { refuses = () => false, ...options } =
         const kept = [];
         pair.server.on("data", (answer) => kept.push(answer)).on("close", () => pairs.delete(pair) && client.end(Buffer.concat(kept)));
       } else {
-        pair.server.on("data", (answer) => pair.silent || client.write(answer)).on("close", end);
+        pair.server.on("data", (answer) => pair.silent || (upgrades && network.websockets === "mute") || client.write(answer)).on("close", end);
       }
       pair.server.write([first, ...kept].join("\r\n"), "latin1");
     });

@@ -2,7 +2,7 @@
 
 use super::Connection;
 use crate::frame::{Frame, Resume};
-use crate::resumption::{Answered, Resumption};
+use crate::resumption::{Answered, Resumption, SECOND_WITHIN};
 use crate::side::Side;
 use crate::token::Token;
 use crate::transmit::{Batch, Payload};
@@ -31,7 +31,7 @@ impl<P: Payload> Connection<P> {
     /// Returns whether the link outlives the loss of its carrier.
     pub fn can_resume(&self) -> bool {
         let is_server = self.side() == Side::Server;
-        !self.hello_due
+        (!self.hello_due || self.expects_second())
             && self.resumption.as_ref().is_some_and(|resumption| resumption.is_possible(is_server))
     }
 
@@ -72,6 +72,37 @@ impl<P: Payload> Connection<P> {
         }
     }
 
+    /// On a server, lets another handshake of the client take the link over, until the client has answered one (§3.4). To be
+    /// called when the first batch has arrived, and before anything is sent.
+    pub fn expect_second_handshake(&mut self) {
+        if self.side() == Side::Server
+            && let Some(resumption) = &mut self.resumption
+        {
+            resumption.expect_second();
+        }
+    }
+
+    /// On a server, returns whether another handshake of the client may take the link over.
+    pub fn accepts_second_handshake(&self) -> bool {
+        self.can_resume() && self.expects_second()
+    }
+
+    /// On a server, takes the carrier of another handshake, if [`Connection::accepts_second_handshake`]: all that was sent is
+    /// sent again.
+    pub fn begin_again(&mut self, now: Millis) {
+        self.carrier_lost(now);
+        let has_token = !self.hello_due;
+        if let Some(resumption) = &mut self.resumption {
+            resumption.begin_again(has_token);
+            self.keepalive.restart(now);
+        }
+    }
+
+    pub(super) fn expects_second(&self) -> bool {
+        self.side() == Side::Server
+            && self.resumption.as_ref().is_some_and(|resumption| resumption.expects_second())
+    }
+
     /// On a server, returns the tokens that resume the link.
     pub fn tokens(&self) -> [Option<Token>; 2] {
         self.resumption.as_ref().map_or([None; 2], |resumption| resumption.tokens())
@@ -108,6 +139,7 @@ impl<P: Payload> Connection<P> {
     /// How long the server keeps a link that has lost its carrier.
     fn patience(&self) -> Millis {
         match self.side() {
+            Side::Server if self.expects_second() => self.settings.resume_timeout.min(SECOND_WITHIN),
             Side::Server => self.settings.resume_timeout,
             Side::Client => self.peer.map_or(0, |peer| peer.resume_timeout),
         }

@@ -71,8 +71,8 @@ impl<P: Payload> Connection<P> {
             }
         }
         let transmit = self.next_transmit(batch);
-        // A client knows the server's HELLO once it has a token, so that nobody needs one again.
-        self.last_counts = transmit.is_some() && !has_hello;
+        // A client knows the server's HELLO once it has a token, so that nobody needs one again after that.
+        self.last_counts = transmit.is_some() && (!has_hello || self.expects_second());
         transmit
     }
 

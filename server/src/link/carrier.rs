@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use tracing::{debug, warn};
 
-use super::resumptions::{self, Arrival, Parked};
+use super::resumptions::{self, Arrival, Claim, Parked};
 use super::{Ended, Link, Task, head};
 use crate::ws::linger::linger;
 
@@ -45,23 +45,27 @@ impl Task {
         Ok(())
     }
 
-    /// Takes the connections that have arrived to resume the link. Returns whether one has.
+    /// Takes the connections that have arrived to carry the link. Returns whether one has.
     pub(super) fn poll_arrivals(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut resumed = false;
+        let mut taken = false;
         while let Poll::Ready(Some(arrival)) = self.link.place.arrivals.poll_recv(cx) {
             self.renew_cookies();
-            let rules = &self.link.resume_rules;
-            if !rules.allow(&self.link.handshake, &arrival.handshake)
-                || !self.link.endpoint.accepts(&arrival.resume)
-            {
-                debug!("a connection may not resume the link");
-                tokio::spawn(resumptions::refuse(arrival.socket));
-            } else if let Some(token) = resumptions::new_token() {
-                self.resume(arrival, token);
-                resumed = true;
-            }
+            let Link { endpoint, resume_rules, handshake, .. } = &self.link;
+            let is_accepted = resume_rules.allow(handshake, &arrival.handshake)
+                && match &arrival.claim {
+                    Claim::Resume(resume) => endpoint.accepts(resume),
+                    Claim::Again(_) => endpoint.accepts_second_handshake(),
+                };
+            let token = resumptions::new_token().filter(|_| is_accepted);
+            let Some(token) = token else {
+                debug!("a connection may not carry the link");
+                arrival.refuse();
+                continue;
+            };
+            self.attach(arrival, token);
+            taken = true;
         }
-        resumed
+        taken
     }
 
     /// Takes over the cookies that the browser has shown since the handshake (docs/protocol.md §4.2).
@@ -72,15 +76,25 @@ impl Task {
         self.link.handshake = handshake;
     }
 
-    fn resume(&mut self, arrival: Arrival, token: manysocket_protocol::Token) {
-        let Arrival { socket, resume, handshake, dispatcher, head } = arrival;
+    fn attach(&mut self, arrival: Arrival, token: manysocket_protocol::Token) {
+        let Arrival { socket, claim, handshake, dispatcher, head } = arrival;
         let now = self.now();
         // The connection before may not have noticed yet that it is lost.
         if let Some(old) = self.link.socket.replace(socket) {
             tokio::spawn(linger(old));
         }
         self.count_connection();
-        self.link.endpoint.resume(now, &resume, token);
+        match &claim {
+            Claim::Resume(resume) => {
+                self.link.endpoint.resume(now, resume, token);
+                self.link.stats.link_resumed();
+                debug!(carrier = resume.carrier, "link resumed");
+            }
+            Claim::Again(_) => {
+                self.link.endpoint.begin_again(now);
+                debug!("a second handshake takes the link over");
+            }
+        }
         self.link.place.set_tokens(self.link.endpoint.tokens());
         self.link.registered.renew(Arc::clone(&handshake));
         // Opens from now on carry the headers of the newest handshake, such as a cookie that was renewed.
@@ -92,7 +106,5 @@ impl Task {
         self.heard = 0;
         self.pings.restart();
         self.spending.written();
-        self.link.stats.link_resumed();
-        debug!(carrier = resume.carrier, "link resumed");
     }
 }

@@ -90,6 +90,13 @@ struct Asked {
     headers: String,
 }
 
+/// How the first batch of a link has arrived.
+pub(crate) enum First {
+    /// The query of the handshake may hold it. If it does not, it is the first message.
+    Query(String),
+    Message(Physical),
+}
+
 /// Why a link ended.
 enum Ended {
     /// The physical connection is gone.
@@ -139,7 +146,7 @@ pub(crate) struct Link {
 
 impl Link {
     /// Runs the link to its end.
-    pub(crate) async fn run(self, query: Option<String>) {
+    pub(crate) async fn run(self, first: First) {
         debug!("link up");
         let budget = self.stats.budget();
         let mut task = Task {
@@ -164,10 +171,14 @@ impl Link {
             sent: Traffic::default(),
             link: self,
         };
-        let begun = match query {
-            Some(query) => task.link.endpoint.receive_query(task.now(), &query),
-            None => Ok(()),
+        let now = task.now();
+        let begun = match first {
+            First::Query(query) => task.link.endpoint.receive_query(now, &query),
+            First::Message(message) => task.link.endpoint.start_receive(now, message),
         };
+        if task.link.place.has_nonce() {
+            task.link.endpoint.expect_second_handshake();
+        }
         task.link.place.set_tokens(task.link.endpoint.tokens());
         task.count_connection();
         let ended = match begun {

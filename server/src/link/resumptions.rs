@@ -1,4 +1,4 @@
-//! Connections that resume a link: how they find it, and how they are refused.
+//! Connections that are to carry a link from now on: how they find it, and how they are refused.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use axum::http::header;
 use axum::http::request::Parts;
-use manysocket_protocol::{NOT_RESUMED, Resume, Token};
-use tokio::sync::mpsc;
+use manysocket_protocol::{NOT_RESUMED, Physical, Resume, Token};
+use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
 
 use super::dispatch::Dispatcher;
@@ -27,17 +27,28 @@ pub(crate) type Socket = FramedSocket<Connection>;
 /// How long a connection may take from its upgrade until it has sent RESUME: as long as a client waits for the answer.
 const ARRIVAL: Duration = Duration::from_secs(10);
 
-/// The largest first message: RESUME has 27 bytes, and later versions may add to it.
+/// How long a connection may take from its upgrade until it has sent the first batch.
+const FIRST: Duration = Duration::from_secs(30);
+
+/// The largest message of a connection that is to resume a link: RESUME has 27 bytes, and later versions may add to it.
 const FIRST_MESSAGE: usize = 1024;
 
 /// Connections that wait for a link's task to look at them. Its own client opens one at a time.
 const WAITING: usize = 2;
 
-/// A connection whose client has sent RESUME.
+/// What the client of a connection has sent.
+#[derive(Debug)]
+pub(crate) enum Claim {
+    Resume(Resume),
+    /// The first batch once more, behind a second handshake. The sender takes the connection back if the link does not take it.
+    Again(oneshot::Sender<Arrival>),
+}
+
+/// A connection that is to carry the link.
 #[derive(Debug)]
 pub(crate) struct Arrival {
     pub(crate) socket: Socket,
-    pub(crate) resume: Resume,
+    pub(crate) claim: Claim,
     pub(crate) handshake: Arc<Parts>,
     pub(crate) dispatcher: Arc<Dispatcher>,
     /// The bytes of the handshake.
@@ -54,25 +65,36 @@ pub(crate) struct Resumptions(Arc<Shared>);
 struct Shared {
     hasher: RandomState,
     links: Mutex<HashMap<u64, mpsc::Sender<Arrival>>>,
+    /// The links whose handshakes have a nonce.
+    nonces: Mutex<HashMap<String, mpsc::Sender<Arrival>>>,
     /// How many links of each user wait.
     waiting: Mutex<HashMap<String, usize>>,
 }
 
 impl Resumptions {
     /// Returns the place of a new link.
-    pub(crate) fn open(&self) -> Place {
+    ///
+    /// # Errors
+    /// Returns where connections of the link arrive that an earlier handshake with the same nonce has begun.
+    pub(crate) fn open(&self, nonce: Option<String>) -> Result<Place, mpsc::Sender<Arrival>> {
         let (sender, arrivals) = mpsc::channel(WAITING);
-        Place { resumptions: self.clone(), keys: Vec::new(), sender, arrivals }
+        if let Some(nonce) = &nonce {
+            let mut nonces = self.nonces();
+            if let Some(link) = nonces.get(nonce) {
+                return Err(link.clone());
+            }
+            nonces.insert(nonce.clone(), sender.clone());
+        }
+        Ok(Place { resumptions: self.clone(), keys: Vec::new(), nonce, sender, arrivals })
     }
 
-    /// Gives a connection to the link with the token; returns the connection if there is none. A refusal would end the link at
-    /// its client, so the connection waits while others do that have been lost meanwhile.
-    pub(crate) async fn offer(&self, arrival: Arrival) -> Result<(), Box<Arrival>> {
-        let found = self.lock().get(&self.key(&arrival.resume.token)).cloned();
-        match found {
-            Some(link) => link.send(arrival).await.map_err(|error| Box::new(error.0)),
-            None => Err(Box::new(arrival)),
-        }
+    /// Returns where connections of the link with a token arrive.
+    pub(crate) fn find(&self, token: &Token) -> Option<mpsc::Sender<Arrival>> {
+        self.lock().get(&self.key(token)).cloned()
+    }
+
+    fn nonces(&self) -> MutexGuard<'_, HashMap<String, mpsc::Sender<Arrival>>> {
+        self.0.nonces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn waiting(&self) -> MutexGuard<'_, HashMap<String, usize>> {
@@ -92,6 +114,7 @@ impl Resumptions {
 pub(crate) struct Place {
     resumptions: Resumptions,
     keys: Vec<u64>,
+    nonce: Option<String>,
     sender: mpsc::Sender<Arrival>,
     pub(crate) arrivals: mpsc::Receiver<Arrival>,
 }
@@ -154,12 +177,24 @@ impl Place {
         })
     }
 
+    /// Returns whether a second handshake can find the link.
+    pub(crate) fn has_nonce(&self) -> bool {
+        self.nonce.is_some()
+    }
+
     /// Ends the place: the link has ended. Connections that have arrived are refused.
     pub(crate) fn close(&mut self) {
-        self.set_tokens([None; 2]);
+        self.forget();
         self.arrivals.close();
         while let Ok(arrival) = self.arrivals.try_recv() {
-            tokio::spawn(refuse(arrival.socket));
+            arrival.refuse();
+        }
+    }
+
+    fn forget(&mut self) {
+        self.set_tokens([None; 2]);
+        if let Some(nonce) = self.nonce.take() {
+            self.resumptions.nonces().remove(&nonce);
         }
     }
 }
@@ -167,7 +202,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         // A task that is cancelled has not closed it.
-        self.set_tokens([None; 2]);
+        self.forget();
     }
 }
 
@@ -175,6 +210,32 @@ impl fmt::Debug for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Place").finish_non_exhaustive()
     }
+}
+
+impl Arrival {
+    /// Does not take the connection. Whoever has sent the first batch gets a link without that.
+    pub(crate) fn refuse(mut self) {
+        let (none, _) = oneshot::channel();
+        match std::mem::replace(&mut self.claim, Claim::Again(none)) {
+            Claim::Resume(_) => drop(tokio::spawn(refuse(self.socket))),
+            Claim::Again(back) => drop(back.send(self)),
+        }
+    }
+}
+
+/// Reads the first message of a connection whose handshake had no first batch. Returns `None` if the client sends none.
+pub(crate) async fn read_first(socket: &mut Socket) -> Option<Physical> {
+    let reading = async {
+        loop {
+            match poll_fn(|cx| socket.poll_next(cx)).await {
+                Some(Ok(Received::Text(text))) => return Some(Physical::Text(text)),
+                Some(Ok(Received::Binary(bytes))) => return Some(Physical::Binary(bytes)),
+                Some(Ok(Received::Ping(_) | Received::Pong(_))) => {}
+                Some(Ok(Received::Close(_)) | Err(_)) | None => return None,
+            }
+        }
+    };
+    tokio::time::timeout(FIRST, reading).await.ok().flatten()
 }
 
 /// Reads RESUME, the first message of a connection. The connection of a client that sends anything else is closed.

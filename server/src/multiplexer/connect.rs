@@ -1,5 +1,6 @@
 //! Answers requests for the multiplexer's path: checks a handshake, and starts a link or leads its connection to the link that it resumes.
 
+use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -11,8 +12,10 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use manysocket_protocol::{Endpoint, Millis, RESUME_PARAMETER, SUBPROTOCOL, Settings, Side};
-use tokio::sync::OwnedSemaphorePermit;
+use manysocket_protocol::{
+    Endpoint, HANDSHAKE_PARAMETER, Millis, NONCE_PARAMETER, RESUME_PARAMETER, SUBPROTOCOL, Settings, Side,
+};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, debug, info_span, warn};
@@ -23,8 +26,8 @@ use crate::access::forwarded::Forwarded;
 use crate::access::{as_declared, plain};
 use crate::link::dispatch::Dispatcher;
 use crate::link::drain::Departure;
-use crate::link::resumptions::{self, Arrival, new_token, read_resume};
-use crate::link::{Link, head};
+use crate::link::resumptions::{self, Arrival, Claim, Place, Socket, new_token, read_first, read_resume};
+use crate::link::{First, Link, head};
 use crate::metrics::stats::Counted;
 use crate::net::extended_connect::is_over_http2;
 use crate::net::serve::Serving;
@@ -36,6 +39,9 @@ use crate::ws::upgrade::{Offer, switching_protocols};
 /// The bytes by which a batch may exceed its content, for headers and lengths. A batch of 4-byte messages is twice as
 /// large as its content.
 const BATCH_OVERHEAD: usize = 64 * 1024;
+
+/// The longest nonce of a handshake, in bytes.
+const MAX_NONCE: usize = 64;
 
 /// A handshake as its link keeps it.
 struct Handshake {
@@ -122,7 +128,8 @@ impl Shared {
     where
         O: Future<Output = hyper::Result<Connection>> + Send + 'static,
     {
-        if is_resuming(parts.uri.query().unwrap_or_default()) {
+        let query = parts.uri.query().unwrap_or_default().to_owned();
+        if parameter(&query, RESUME_PARAMETER).is_some() {
             let Ok(slot) = Arc::clone(&self.resuming).try_acquire_owned() else {
                 let why = format!("{RESUMING} connections are about to resume a link already");
                 return Err(Refusal::beyond("max_resuming", why));
@@ -139,33 +146,93 @@ impl Shared {
                 format!("there are {} links already", limits.max_links),
             ));
         }
-        stats.link_opened();
-        self.start(parts, opening, counted);
+        let nonce = parameter(&query, NONCE_PARAMETER).filter(|nonce| nonce.len() <= MAX_NONCE);
+        let nonce = nonce.map(str::to_owned);
+        let max_size = self.max_size();
+        let opening = async move { Ok(FramedSocket::new(opening.await?, Config::server(max_size))) };
+        if let Some(nonce) = &nonce
+            && parameter(&query, HANDSHAKE_PARAMETER).is_none()
+        {
+            let beginning = Arc::clone(self).begin(parts, opening, counted, nonce.clone());
+            tokio::spawn(beginning.instrument(info_span!("handshake")));
+            return Ok(());
+        }
+        let place = self.multiplexer.resumptions.open(nonce);
+        // One on its way for so long that the client has given it up.
+        let place =
+            place.map_err(|_| Refusal::new(StatusCode::CONFLICT, "a later handshake has come first"))?;
+        self.start(parts, opening, counted, place, First::Query(query));
         Ok(())
     }
 
-    /// Starts a link.
-    fn start<O>(&self, mut parts: Parts, opening: O, counted: Counted)
+    /// Begins a link once its first batch arrives as a message; or has the connection carry the link that an earlier handshake of
+    /// the client has begun (docs/protocol.md §3.4).
+    async fn begin<O>(self: Arc<Self>, parts: Parts, opening: O, counted: Counted, nonce: String)
     where
-        O: Future<Output = hyper::Result<Connection>> + Send + 'static,
+        O: Future<Output = hyper::Result<Socket>>,
+    {
+        let mut socket = match opening.await {
+            Ok(socket) => socket,
+            Err(error) => return debug!("a connection ended before it was upgraded: {error}"),
+        };
+        let Some(first) = read_first(&mut socket).await else { return debug!("a handshake was given up") };
+        let resumptions = &self.multiplexer.resumptions;
+        let (socket, place) = match resumptions.open(Some(nonce)) {
+            Ok(place) => (socket, place),
+            Err(link) => {
+                let Some(socket) = self.hand_over(parts.clone(), socket, &link).await else { return };
+                let Ok(place) = resumptions.open(None) else { return };
+                (socket, place)
+            }
+        };
+        self.start(parts, ready(Ok(socket)), counted, place, First::Message(first));
+    }
+
+    /// Has a connection carry a link. Returns the connection if the link does not take it.
+    async fn hand_over(
+        &self,
+        mut parts: Parts,
+        socket: Socket,
+        link: &mpsc::Sender<Arrival>,
+    ) -> Option<Socket> {
+        parts.extensions.remove::<Serving>();
+        let Handshake { parts, dispatcher, held } = self.handshake(parts);
+        if let Some(revalidation) = &self.multiplexer.revalidation
+            && let Err(close) = revalidation.check(Arc::clone(&parts)).await
+        {
+            debug!("a link is not begun: {}", close.reason);
+            resumptions::refuse(socket).await;
+            return None;
+        }
+        let (back, returned) = oneshot::channel();
+        let claim = Claim::Again(back);
+        match link.send(Arrival { socket, claim, handshake: parts, dispatcher, head: held }).await {
+            Ok(()) => returned.await.ok(),
+            Err(error) => Some(error.0),
+        }
+        .map(|arrival| arrival.socket)
+    }
+
+    /// Starts a link.
+    fn start<O>(&self, mut parts: Parts, opening: O, counted: Counted, place: Place, first: First)
+    where
+        O: Future<Output = hyper::Result<Socket>> + Send + 'static,
     {
         let id = self.next_link.fetch_add(1, Ordering::Relaxed);
-        let query = parts.uri.query().map(str::to_owned);
         let serving = parts.extensions.remove::<Serving>();
         let awaited = serving.as_ref().map(|serving| serving.links.token());
         let revalidation = self.multiplexer.revalidation.clone();
-        let (links, max_size) = (self.multiplexer.links.clone(), self.max_size());
-        let mut link = self.link(id, parts, serving, counted);
+        let links = self.multiplexer.links.clone();
+        self.multiplexer.stats.link_opened();
+        let mut link = self.link(id, parts, serving, counted, place);
         let running = async move {
             match opening.await {
-                Ok(connection) => {
-                    link.socket = Some(FramedSocket::new(connection, Config::server(max_size)));
-                }
+                Ok(socket) => link.socket = Some(socket),
                 Err(error) => return debug!("a link's connection ended before it was upgraded: {error}"),
             }
             let watch = revalidation.map(|revalidation| tokio::spawn(revalidation.watch(links, id)));
             let _watch = watch.map(AbortOnDropHandle::new);
-            link.run(query).await;
+            link.run(first).await;
             // The server waits for it until here.
             drop(awaited);
         };
@@ -173,7 +240,7 @@ impl Shared {
     }
 
     /// Returns a link that has no connection yet.
-    fn link(&self, id: u64, parts: Parts, serving: Option<Serving>, counted: Counted) -> Link {
+    fn link(&self, id: u64, parts: Parts, serving: Option<Serving>, counted: Counted, place: Place) -> Link {
         let Multiplexer { settings, limits, stats, links, .. } = &self.multiplexer;
         let has_tls = parts.extensions.get() == Some(&Scheme::HTTPS);
         let Handshake { parts, dispatcher, held } = self.handshake(parts);
@@ -190,7 +257,7 @@ impl Shared {
             head: held,
             has_tls,
             handshake: parts,
-            place: self.multiplexer.resumptions.open(),
+            place,
             resume_rules: self.multiplexer.resume_rules.clone(),
             endpoint: self.endpoint(*settings),
             dispatcher,
@@ -236,8 +303,15 @@ impl Shared {
             debug!("a link is not resumed: {}", close.reason);
             return resumptions::refuse(socket).await;
         }
-        let arrival = Arrival { socket, resume, handshake: parts, dispatcher, head: held };
-        if let Err(arrival) = multiplexer.resumptions.offer(arrival).await {
+        // A refusal would end the link at its client, so the connection waits while others do that have been lost meanwhile.
+        let found = multiplexer.resumptions.find(&resume.token);
+        let claim = Claim::Resume(resume);
+        let arrival = Arrival { socket, claim, handshake: parts, dispatcher, head: held };
+        let refused = match found {
+            Some(link) => link.send(arrival).await.err().map(|error| error.0),
+            None => Some(arrival),
+        };
+        if let Some(arrival) = refused {
             debug!("a connection resumes a link that is not known");
             resumptions::refuse(arrival.socket).await;
         }
@@ -268,7 +342,8 @@ fn check_subprotocol(offer: WebSocketUpgrade) -> Result<(), Refusal> {
     Err(Refusal::new(StatusCode::BAD_REQUEST, why))
 }
 
-/// Returns whether a connection is to resume a link (docs/protocol.md §8.1).
-fn is_resuming(query: &str) -> bool {
-    query.split('&').any(|part| part.split_once('=').is_some_and(|(name, _)| name == RESUME_PARAMETER))
+/// Returns the value of a parameter of a query, which is not percent-decoded (docs/protocol.md §3).
+fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
+    let mut parameters = query.split('&').filter_map(|part| part.split_once('='));
+    parameters.find(|(other, _)| *other == name).map(|(_, value)| value)
 }
