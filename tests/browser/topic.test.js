@@ -1,10 +1,17 @@
 // `manysocket/topic` and `M.topic`: a page that loses its connection loses and repeats no message.
 import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, test } from "node:test";
-import { runInPage, startWorld } from "../harness/index.js";
+import { runInPage, startServer, startWorld } from "../harness/index.js";
 
-const world = await startWorld();
-after(() => world.close());
+const data = await mkdtemp(join(tmpdir(), "manysocket-topics-"));
+const world = await startWorld({ more: ["--data", data] });
+after(async () => {
+  await world.close();
+  await rm(data, { recursive: true });
+});
 
 /** Runs code in a fresh page, where `join(name, options)` subscribes and `sockets` are those that it has made. */
 async function inPage(kind, code, argument) {
@@ -60,13 +67,9 @@ for (const kind of ["native", "virtual"]) {
       const carol = join(name, { since: position.replace(/^\d+/, "28") });
       const later = [];
       carol.addEventListener("message", ({ data, lastEventId }) => later.push(`${data} ${parseInt(lastEventId)}`));
+      const binary = new Promise((resolve) => carol.addEventListener("message", ({ data }) => typeof data !== "string" && resolve(data)));
       await ada.publish(new Uint8Array([1, 2, 255]));
-      for await (const data of carol) {
-        if (typeof data !== "string") {
-          later.push([...new Uint8Array(data)].join());
-          break;
-        }
-      }
+      later.push([...new Uint8Array(await binary)].join());
       return { numbers, heard, missed, later, sockets: sockets.length > 6, states: [ada.readyState, bob.readyState], end: (await failure(bob.publish("x"))) };
     }, `breaks-${kind}`);
     assert.deepEqual(seen.numbers, Array.from({ length: 31 }, (_, n) => n + 1));
@@ -143,4 +146,42 @@ test("M.rpc, M.state and M.topic load their code on first use, and go over the l
   assert.deepEqual([chat, loaded()], [[1, 6], ["topic.js"]]);
   assert.deepEqual(page.uncaught, []);
   await page.close();
+});
+
+// The last: it kills the server.
+test("a page whose server is killed goes on with the next, and has each message once", async () => {
+  const address = new URL(world.server.origin).host;
+  const page = await world.openPage();
+  await runInPage(page, async () => {
+    const { topic } = await import("/pkg/topic.js");
+    globalThis.heard = [];
+    globalThis.chat = topic("/demo/topics/killed", { WebSocket });
+    chat.addEventListener("message", ({ data, lastEventId }) => heard.push([data, parseInt(lastEventId)]));
+    chat.addEventListener("missed", ({ count }) => heard.push(["missed", count]));
+    globalThis.closed = new Promise((resolve) => chat.addEventListener("close", resolve, { once: true }));
+    await chat.publish("one");
+    await chat.publish("two");
+  });
+  await world.server.kill();
+  await runInPage(page, async () => {
+    await closed;
+    globalThis.third = chat.publish("three");
+  });
+  const next = await startServer(world.site, { listen: address, more: ["--data", data] });
+  try {
+    const seen = await runInPage(page, async () => {
+      const { topic } = await import("/pkg/topic.js");
+      const number = await third;
+      // Another page reads all of it.
+      const late = topic("/demo/topics/killed", { WebSocket, since: chat.position.replace(/^\d+/, "0") });
+      const all = [];
+      for await (const data of late) if (all.push(data) === 3) break;
+      return { number, heard, all };
+    });
+    assert.deepEqual(seen, { number: 3, heard: [["one", 1], ["two", 2], ["three", 3]], all: ["one", "two", "three"] });
+    assert.deepEqual(page.uncaught, []);
+  } finally {
+    await page.close();
+    await next.stop();
+  }
 });
