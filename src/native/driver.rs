@@ -10,14 +10,17 @@ use std::time::Duration;
 use futures_util::future::{self, Either};
 use futures_util::{SinkExt, StreamExt};
 use manysocket_protocol::client::Timeout;
-use manysocket_protocol::{NOT_RESUMED, Physical, Violation};
+use manysocket_protocol::{ABANDONED, NOT_RESUMED, Physical, Violation};
 use tokio::time::Sleep;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Message as WsMessage, Utf8Bytes};
 use tracing::debug;
 
-use super::dial::{self, Target, Wire};
+use super::Carrier;
+use super::dial::{self, Dialled, Wire};
 use super::link::{Link, State};
+use super::seek::{Found, Seek, Sought};
+use super::target::Target;
 
 /// Physical messages that are read before answers are written: as the server's link.
 const READS: usize = 32;
@@ -40,35 +43,53 @@ enum End {
     Violation(Violation),
     /// No socket has used the link for its idle timeout.
     Idle,
+    /// The link goes over HTTP, and a WebSocket has opened.
+    Found(Box<Found>),
 }
 
 struct Driver {
     link: Arc<Link>,
     wire: Wire,
+    /// A WebSocket that is sought while the link goes over HTTP.
+    sought: Option<Sought>,
     timer: Option<Pin<Box<Sleep>>>,
     needs_flush: bool,
 }
 
-/// Drives a link until it ends, over a physical WebSocket and those that follow it.
-pub(super) async fn drive(link: Arc<Link>, mut wire: Wire, target: &Target) {
+/// Drives a link until it ends, over a connection and those that follow it.
+pub(super) async fn drive(link: Arc<Link>, (mut wire, mut carrier): Dialled, target: &Target) {
+    let mut seek = Seek::default();
     let (ended, mut wire) = loop {
-        link.lock().unflushed = 0;
-        let mut driver = Driver { link: Arc::clone(&link), wire, timer: None, needs_flush: false };
-        let end = std::future::poll_fn(|cx| driver.poll(cx)).await;
-        let is_due = matches!(end, End::Silent);
-        match end {
-            End::Lost if carrier_lost(&link) => {}
-            End::Silent => {}
-            end => break (end, driver.wire),
+        let sought = (carrier != Carrier::WebSocket && target.carriers.has_websocket())
+            .then(|| seek.begin(Arc::clone(&link), target.clone()));
+        {
+            let mut state = link.lock();
+            state.unflushed = 0;
+            state.carrier = Some(carrier);
         }
-        let next = redial(&link, target, is_due).await;
-        wire = match next {
-            Some(wire) => wire,
+        let mut driver = Driver { link: Arc::clone(&link), wire, sought, timer: None, needs_flush: false };
+        let end = std::future::poll_fn(|cx| driver.poll(cx)).await;
+        link.lock().carrier = None;
+        seek.ended(target);
+        let is_due = matches!(end, End::Silent);
+        let next = match end {
+            End::Found(found) if carrier_lost(&link) => {
+                tokio::spawn(abandon(driver.wire));
+                resume(&link);
+                seek.found(&found);
+                Some((found.wire, Carrier::WebSocket))
+            }
+            End::Lost if carrier_lost(&link) => redial(&link, target, is_due).await,
+            End::Silent => redial(&link, target, is_due).await,
+            end => break (end, driver.wire),
+        };
+        (wire, carrier) = match next {
+            Some(dialled) => dialled,
             None => return finish(&link, false),
         };
     };
     let close = match ended {
-        End::Lost | End::Silent | End::Refused => return finish(&link, false),
+        End::Lost | End::Silent | End::Refused | End::Found(_) => return finish(&link, false),
         End::Violation(violation) => {
             CloseFrame { code: violation.code().into(), reason: violation.reason().into() }
         }
@@ -95,6 +116,27 @@ pub(super) async fn drive(link: Arc<Link>, mut wire: Wire, target: &Target) {
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
 }
 
+/// Gives a connection up, and not its link.
+async fn abandon(mut wire: Wire) {
+    let close = CloseFrame { code: ABANDONED.into(), reason: Utf8Bytes::default() };
+    let closing = async {
+        wire.close(Some(close)).await?;
+        while let Some(Ok(_)) = wire.next().await {}
+        Ok::<(), tokio_tungstenite::tungstenite::Error>(())
+    };
+    // The server has the other one, whatever it says of this.
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
+}
+
+/// Has a connection that is open resume the link.
+fn resume(link: &Link) {
+    // The link is to dial now, and has done so.
+    let _ = handle_timeout(link);
+    let mut state = link.lock();
+    let now = state.now();
+    state.client.redialled(now);
+}
+
 /// Takes in that a connection is lost, or could not be made. Returns whether the link waits for another one.
 fn carrier_lost(link: &Link) -> bool {
     let mut state = link.lock();
@@ -104,7 +146,7 @@ fn carrier_lost(link: &Link) -> bool {
 }
 
 /// Dials until a connection opens. `is_due`: at once. Returns `None` if the link has ended meanwhile.
-async fn redial(link: &Link, target: &Target, is_due: bool) -> Option<Wire> {
+async fn redial(link: &Link, target: &Target, is_due: bool) -> Option<Dialled> {
     let dial = || {
         let parameter = link.lock().client.resume_query();
         async move { dial::dial(target, &parameter).await }
@@ -123,11 +165,11 @@ async fn redial(link: &Link, target: &Target, is_due: bool) -> Option<Wire> {
             }
         };
         match dialled {
-            Some(Ok(wire)) => {
+            Some(Ok(dialled)) => {
                 let mut state = link.lock();
                 let now = state.now();
                 state.client.redialled(now);
-                return Some(wire);
+                return Some(dialled);
             }
             Some(Err(error)) => {
                 debug!("the link cannot be resumed yet: {error}");
@@ -189,6 +231,11 @@ impl Driver {
 
     /// Reads, handles due timeouts, and writes. Returns whether there may be more to do at once.
     fn poll_round(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        if let Some(sought) = &mut self.sought
+            && let Poll::Ready(found) = sought.as_mut().poll(cx)
+        {
+            return Err(End::Found(found));
+        }
         let mut progress = self.poll_read(cx)?;
         progress |= self.poll_timer(cx)?;
         progress |= self.poll_write(cx)?;

@@ -11,6 +11,8 @@ use manysocket_protocol::{Channel, Message, Millis, Settings};
 use slab::Slab;
 use tokio::time::Instant;
 
+use super::Carrier;
+
 /// How long a link without sockets stays open, as in the page's client: long enough for an application that closes one
 /// socket and opens the next, short enough that an idle program holds no connection.
 const IDLE_TIMEOUT: Millis = 10_000;
@@ -32,6 +34,8 @@ pub(super) struct State {
     pub(super) client: Client<usize>,
     pub(super) sockets: Slab<SocketState>,
     started: Instant,
+    /// What carries the link; `None` while nothing does.
+    pub(super) carrier: Option<Carrier>,
     /// Bytes that the physical WebSocket buffers.
     pub(super) unflushed: u64,
     /// Sockets whose sinks wait for room or for a flush.
@@ -75,6 +79,7 @@ impl Link {
             client: Client::new(settings, Some(IDLE_TIMEOUT), 0),
             sockets: Slab::new(),
             started: Instant::now(),
+            carrier: None,
             unflushed: 0,
             blocked: Vec::new(),
             has_ended: false,

@@ -19,16 +19,21 @@
 //! # }
 //! ```
 
+mod carrier;
 mod dial;
 mod driver;
 mod error;
+mod http;
 mod json;
 mod link;
 mod message;
 mod multi;
 mod relative;
+mod seek;
 mod socket;
+mod target;
 
+pub use carrier::{Carrier, Carriers};
 pub use error::Error;
 pub use json::JsonWebSocket;
 pub use message::Message;

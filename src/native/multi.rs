@@ -9,9 +9,9 @@ use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderName, HeaderValue};
 use tracing::debug;
 use url::{Position, Url};
 
-use super::dial::Target;
 use super::link::Link;
-use super::{Error, WebSocket, dial, driver};
+use super::target::Target;
+use super::{Carrier, Carriers, Error, WebSocket, dial, driver};
 
 /// A client may announce any time but 0: the server's counts.
 const RESUMES: Millis = 1;
@@ -23,8 +23,7 @@ const RESUMES: Millis = 1;
 /// [`MultiWebSocket::resume`].
 #[derive(Clone)]
 pub struct MultiWebSocket {
-    url: Url,
-    headers: HeaderMap,
+    target: Target,
     settings: Settings,
     link: Arc<Mutex<Option<Arc<Link>>>>,
 }
@@ -33,7 +32,7 @@ impl fmt::Debug for MultiWebSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Neither query nor headers: they may hold secrets.
         f.debug_struct("MultiWebSocket")
-            .field("url", &&self.url[..Position::AfterPath])
+            .field("url", &&self.target.url[..Position::AfterPath])
             .finish_non_exhaustive()
     }
 }
@@ -46,8 +45,12 @@ impl MultiWebSocket {
     pub fn new(url: &str) -> Result<Self, Error> {
         let parsed = Url::parse(url).map_err(|error| url_error(url, error.to_string()))?;
         Ok(Self {
-            url: socket_url(url, parsed)?,
-            headers: HeaderMap::new(),
+            target: Target {
+                url: socket_url(url, parsed)?,
+                headers: HeaderMap::new(),
+                carriers: Carriers::Any,
+                is_blocked: Arc::default(),
+            },
             settings: Settings::new().resume_timeout(RESUMES),
             link: Arc::default(),
         })
@@ -57,7 +60,7 @@ impl MultiWebSocket {
     /// the same name. `Origin` is the multiplexer's own unless it is set here.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.insert(name, value);
+        self.target.headers.insert(name, value);
         self
     }
 
@@ -68,6 +71,29 @@ impl MultiWebSocket {
     pub fn resume(mut self, resume: bool) -> Self {
         self.settings.resume_timeout = if resume { RESUMES } else { 0 };
         self
+    }
+
+    /// Sets what may carry the links to come; [`Carriers::Any`] by default: a WebSocket, and HTTP where WebSockets fail or do not
+    /// open within 2 s. A link over HTTP returns to a WebSocket once one opens, and its sockets notice nothing.
+    ///
+    /// ```
+    /// use manysocket::{Carriers, MultiWebSocket};
+    ///
+    /// let multi = MultiWebSocket::new("wss://example.com/multiplexer")?.carriers(Carriers::WebSocket);
+    /// assert_eq!(multi.carrier(), None);
+    /// # Ok::<(), manysocket::Error>(())
+    /// ```
+    #[must_use]
+    pub fn carriers(mut self, carriers: Carriers) -> Self {
+        self.target.carriers = carriers;
+        self
+    }
+
+    /// Returns what carries the link now; `None` while nothing does.
+    #[must_use]
+    pub fn carrier(&self) -> Option<Carrier> {
+        let current = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        current.as_ref().and_then(|link| link.lock().carrier)
     }
 
     /// Opens a socket to a URL, absolute or relative to the multiplexer's.
@@ -89,9 +115,9 @@ impl MultiWebSocket {
     /// or is given twice, [`Error::Header`] if a header cannot be set (`Host`, `Origin`, `Cookie`, `Sec-*`, `X-Forwarded-*` and
     /// those of a connection), and [`Error::NoRuntime`] outside of a tokio runtime.
     pub fn open_with(&self, url: &str, protocols: &[&str], headers: &HeaderMap) -> Result<WebSocket, Error> {
-        let parsed = self.url.join(url).map_err(|error| url_error(url, error.to_string()))?;
+        let parsed = self.target.url.join(url).map_err(|error| url_error(url, error.to_string()))?;
         let target = socket_url(url, parsed)?;
-        if target[..Position::BeforePath] != self.url[..Position::BeforePath] {
+        if target[..Position::BeforePath] != self.target.url[..Position::BeforePath] {
             return Err(url_error(url, "it is on another server than the multiplexer".into()));
         }
         for (index, name) in protocols.iter().enumerate() {
@@ -122,8 +148,7 @@ impl MultiWebSocket {
         let id = link.lock().open(target, protocols, headers);
         *current = Some(Arc::clone(&link));
         drop(current);
-        let target = Target { url: self.url.clone(), headers: self.headers.clone() };
-        runtime.spawn(run(target, Arc::clone(&link)));
+        runtime.spawn(run(self.target.clone(), Arc::clone(&link)));
         WebSocket::new(link, id)
     }
 }
@@ -138,7 +163,7 @@ async fn run(target: Target, link: Arc<Link>) {
         client.handshake()
     };
     match dial::dial_first(&target, first_batch).await {
-        Ok(wire) => driver::drive(link, wire, &target).await,
+        Ok(dialled) => driver::drive(link, dialled, &target).await,
         Err(error) => {
             debug!(url = &target.url[..Position::AfterPath], "the link cannot be opened: {error}");
             driver::finish(&link, true);
