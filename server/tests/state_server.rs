@@ -191,3 +191,34 @@ async fn hooks_get_each_commit_once_in_order() {
         assert_eq!(heard, expected, "{kind:?}");
     }
 }
+
+#[tokio::test]
+async fn names_are_listed_in_pages() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let on_disk = Store::open(folder.path().join("documents.redb")).expect("a store");
+    let backends = backends().await;
+    let mut all = vec![Documents::new(&on_disk, "test/ä")];
+    for (backend, kind) in cases(&backends) {
+        all.push(documents(backend, kind).await);
+    }
+    for documents in all {
+        assert!(documents.list("", 10).await.expect("a store").is_empty());
+        let mut expected: Vec<String> = (0..25).map(|n| format!("{n}/ü")).collect();
+        expected.push("z".into());
+        expected.sort_unstable();
+        for name in &expected {
+            documents.commit(name, 0, &set("/x", 1)).await.expect("a commit");
+        }
+        // Without commits, a document has no name in the list.
+        let _open = documents.watch("quiet").await.expect("a document");
+        let mut names: Vec<String> = Vec::new();
+        for length in [10, 10, 6, 0] {
+            let page = documents.list(names.last().map_or("", String::as_str), 10).await.expect("a store");
+            assert_eq!(page.len(), length);
+            names.extend(page);
+        }
+        assert_eq!(names, expected);
+        assert_eq!(documents.list("y", 10).await.expect("a store"), ["z"]);
+        assert!(documents.list("", 0).await.expect("a store").is_empty());
+    }
+}

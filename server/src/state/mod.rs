@@ -298,6 +298,34 @@ impl Documents {
         Ok(handle::versions(document))
     }
 
+    /// Returns the names of up to `count` documents that have commits, in the order of their bytes, after the name `after`:
+    /// the empty one at first, and then the last name of the page before.
+    ///
+    /// ```
+    /// use manysocket_server::state::{DocumentError, Documents};
+    ///
+    /// async fn all(sheets: &Documents) -> Result<Vec<String>, DocumentError> {
+    ///     let mut names = Vec::new();
+    ///     loop {
+    ///         let page = sheets.list(names.last().map_or("", String::as_str), 100).await?;
+    ///         if page.is_empty() {
+    ///             return Ok(names);
+    ///         }
+    ///         names.extend(page);
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// Returns an error with the code `storage` if the store cannot read the names.
+    pub async fn list(&self, after: &str, count: usize) -> Result<Vec<String>, DocumentError> {
+        let names = self.store.names(format!("{}/", self.collection), after, count, self.peer).await;
+        names.map_err(|error| {
+            error!(%error, collection = self.collection, "cannot read the names of the documents");
+            DocumentError::new("storage", "the names cannot be read; the server's log says why")
+        })
+    }
+
     /// Returns the names of the documents that have commits, for an index.
     pub fn listing(&self) -> Listing {
         self.store.listing(format!("{}/", self.collection))

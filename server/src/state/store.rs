@@ -152,6 +152,21 @@ impl Store {
         }
     }
 
+    /// Returns the names of up to `count` documents whose keys begin with `prefix`, after the name `after`.
+    pub(super) async fn names(
+        &self,
+        prefix: String,
+        after: &str,
+        count: usize,
+        peer: u64,
+    ) -> io::Result<Vec<String>> {
+        match &self.place {
+            Place::Local(local) => local.names(prefix, after.to_owned(), count, peer).await,
+            #[cfg(feature = "nats")]
+            Place::Shared(shared) => Ok(shared.names(&prefix, after, count)),
+        }
+    }
+
     /// Returns a listing of the documents whose keys begin with `prefix`. The backend fills it soon after.
     pub(super) fn listing(&self, prefix: String) -> Listing {
         match &self.place {

@@ -98,14 +98,21 @@ impl Disk {
         })
     }
 
-    /// Returns the names of all documents whose keys begin with `prefix`, without the prefix.
-    pub(super) fn names(&mut self, prefix: &str) -> io::Result<Vec<String>> {
+    /// Returns the names of the documents whose keys begin with `prefix`, without the prefix: up to `count`, in the order of
+    /// their bytes, after the name `after`.
+    pub(super) fn names(&mut self, prefix: &str, after: &str, count: usize) -> io::Result<Vec<String>> {
         self.0.reading(|database| {
             let table = database.begin_read()?.open_table(NAMES)?;
             let mut names = Vec::new();
-            for row in table.range(prefix..)? {
+            for row in table.range(format!("{prefix}{after}").as_str()..)? {
                 let (key, sum) = row?;
                 let Some(name) = key.value().strip_prefix(prefix) else { break };
+                if name == after {
+                    continue;
+                }
+                if names.len() == count {
+                    break;
+                }
                 if sum.value() == name_sum(key.value()) {
                     names.push(name.to_owned());
                 } else {

@@ -58,6 +58,13 @@ enum Job {
     Applied(Arc<Document>, Option<Batch>, Vec<Submission>),
     /// Return a view of the file as it is now.
     View(oneshot::Sender<io::Result<ReadTransaction>>),
+    /// Return the names of up to `count` documents whose keys begin with `prefix`, after the name `after`.
+    Names {
+        prefix: String,
+        after: String,
+        count: usize,
+        reply: oneshot::Sender<io::Result<Vec<String>>>,
+    },
     /// Close the file cleanly.
     Close(oneshot::Sender<()>),
     /// Fill the listing with the names of the documents whose keys begin with `prefix`, and keep it up to date.
@@ -125,6 +132,18 @@ impl Local {
         let _ = closed.await;
     }
 
+    pub(super) async fn names(
+        &self,
+        prefix: String,
+        after: String,
+        count: usize,
+        peer: u64,
+    ) -> io::Result<Vec<String>> {
+        let (reply, names) = oneshot::channel();
+        self.0.push(peer, Job::Names { prefix, after, count, reply });
+        names.await.map_err(|_| io::Error::other("the store failed to read the names"))?
+    }
+
     pub(super) fn listing(&self, prefix: String) -> Listing {
         let listing = Listing::new();
         self.0.push(SERVER, Job::List { prefix, listing: listing.clone() });
@@ -187,6 +206,10 @@ impl Worker {
             Job::Commit(submission) => self.commit(submission, round),
             Job::Applied(document, batch, rest) => self.applied(document, batch, rest, round),
             Job::View(reply) => drop(reply.send(self.view())),
+            // The caller may have stopped waiting.
+            Job::Names { prefix, after, count, reply } => {
+                let _ = reply.send(self.names(&prefix, &after, count));
+            }
             Job::Close(reply) => round.closing.push(reply),
             Job::List { prefix, listing } => self.list(prefix, listing),
         }
@@ -277,15 +300,23 @@ impl Worker {
         relieve(&self.tools.memory, &self.documents.values().map(|loaded| &loaded.document));
     }
 
-    fn list(&mut self, prefix: String, listing: Listing) {
-        let names = match &mut self.disk {
-            Some(disk) => disk.names(&prefix),
+    fn names(&mut self, prefix: &str, after: &str, count: usize) -> io::Result<Vec<String>> {
+        match &mut self.disk {
+            Some(disk) => disk.names(prefix, after, count),
+            None if self.is_closed => Err(closed()),
             None => {
                 let committed = self.documents.iter().filter(|(_, loaded)| loaded.snapshot.is_some());
-                Ok(committed.filter_map(|(key, _)| key.strip_prefix(&prefix)).map(str::to_owned).collect())
+                let names = committed.filter_map(|(key, _)| key.strip_prefix(prefix));
+                let mut names: Vec<_> = names.filter(|name| *name > after).map(str::to_owned).collect();
+                names.sort_unstable();
+                names.truncate(count);
+                Ok(names)
             }
-        };
-        match names {
+        }
+    }
+
+    fn list(&mut self, prefix: String, listing: Listing) {
+        match self.names(&prefix, "", usize::MAX) {
             Ok(names) => {
                 for name in names {
                     listing.insert(&name);

@@ -108,6 +108,10 @@ impl Shared {
         Ok(Some(document))
     }
 
+    pub(super) fn names(&self, prefix: &str, after: &str, count: usize) -> Vec<String> {
+        self.tables.names.after(prefix, after, count)
+    }
+
     pub(super) fn listing(&self, prefix: String) -> Listing {
         self.tables.names.listing(prefix)
     }

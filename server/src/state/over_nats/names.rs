@@ -1,6 +1,6 @@
 //! The names of the documents in the bucket, and their newest revisions.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::site::listing::Listing;
@@ -14,7 +14,7 @@ pub(super) struct Names {
 #[derive(Default)]
 struct NamesState {
     /// The newest revision of each document.
-    revisions: HashMap<String, u64>,
+    revisions: BTreeMap<String, u64>,
     /// The listings to update, each with its key prefix.
     listings: Vec<(String, Listing)>,
 }
@@ -63,6 +63,15 @@ impl Names {
         };
         gone.iter().for_each(|key| self.note(key, None));
         keys.iter().for_each(|(key, revision)| self.note(key, Some(*revision)));
+    }
+
+    /// Returns the names of the documents whose keys begin with `prefix`, without the prefix: up to `count`, in the order of
+    /// their bytes, after the name `after`.
+    pub(super) fn after(&self, prefix: &str, after: &str, count: usize) -> Vec<String> {
+        let state = self.state();
+        let keys = state.revisions.range(format!("{prefix}{after}")..);
+        let names = keys.map_while(|(key, _)| key.strip_prefix(prefix)).filter(|name| *name != after);
+        names.take(count).map(str::to_owned).collect()
     }
 
     pub(super) fn listing(&self, prefix: String) -> Listing {
