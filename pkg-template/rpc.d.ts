@@ -39,7 +39,9 @@ export class RpcError extends Error {
  * the loop, `return()` and the signal drop the stream at the server.
  */
 export interface RpcStream<T> extends AsyncIterableIterator<T> {
-  return<R = undefined>(value?: R): Promise<{ done: true; value: R }>;
+  /** Ends the stream, and drops it at the server. A loop that is left calls this. */
+  return<R = undefined>(value?: R): Promise<IteratorReturnResult<R>>;
+  /** Returns the stream itself: there is one reader. */
   [Symbol.asyncIterator](): RpcStream<T>;
 }
 
