@@ -1,6 +1,7 @@
 // A carrier over HTTP, with the interface of a WebSocket, for networks in which WebSockets do not get through (docs/protocol.md §3.3).
 // Loaded on first use. It imports nothing that other files need, too: that would be split from the code that each page loads.
 import { BINARY, CLOSE, PING, PONG, Reader, TEXT, frame, headLength, joined } from "./frames.js";
+import { remember, seekWebSocket } from "./seek.js";
 
 /** The states of a WebSocket (WHATWG). */
 const CONNECTING = 0;
@@ -28,10 +29,6 @@ const PAGE_LEAVES_WITHIN = 50;
 
 /** A request with a longer body cannot outlive its page (Fetch: 64 KiB for all of a page). */
 const LONGEST_KEPT = 32 * 1024;
-
-/** Milliseconds until the next attempt with a WebSocket, and the longest: networks that refuse them rarely change. */
-const FIRST_ATTEMPT = 5000;
-const LAST_ATTEMPT = 300_000;
 
 /** Hexadecimal digits of a carrier's name. */
 const ID = 32;
@@ -101,7 +98,7 @@ class HttpSocket extends EventTarget {
   }
 
   /** Sets a timer that ends with this. */
-  #after(milliseconds, act) {
+  after(milliseconds, act) {
     const timer = this.#timers.after(milliseconds, () => {
       this.#running.delete(timer);
       act();
@@ -111,28 +108,8 @@ class HttpSocket extends EventTarget {
   }
 
   /** Tries WebSockets from time to time, and calls `found` once one opens. */
-  seekWebSocket({ WebSocket, carriers }, found) {
-    if (!carriers.includes("websocket")) return;
-    const attempt = (delay) => this.#after(delay, () => {
-      if (this.readyState !== OPEN) return;
-      // It says that it may resume a link, so that the server makes none for it.
-      const socket = new WebSocket(`${this.url}${this.url.includes("?") ? "&" : "?"}manysocket-resume=`, this.protocol);
-      let isOver = false;
-      const over = (hasOpened) => {
-        if (isOver) return;
-        isOver = true;
-        socket.close();
-        if (this.readyState !== OPEN) return;
-        if (!hasOpened) return attempt(Math.min(2 * delay, LAST_ATTEMPT));
-        remember(this.url, false);
-        found();
-      };
-      socket.addEventListener("open", () => over(true));
-      socket.addEventListener("error", () => over(false));
-      this.#after(delay, () => over(false));
-    });
-    remember(this.url, true);
-    attempt(FIRST_ATTEMPT);
+  seekWebSocket(options, found) {
+    seekWebSocket(this, options, this.#timers, found);
   }
 
   /** Bytes of messages that the server has not taken. */
@@ -160,13 +137,13 @@ class HttpSocket extends EventTarget {
     this.#sendClose(code, reason);
     this.readyState = CLOSING;
     this.#isAbandoned = code === ABANDONED;
-    this.#after(CLOSE_TIMEOUT, () => this.#end());
+    this.after(CLOSE_TIMEOUT, () => this.#end());
   }
 
   // ---- opening ----
 
   #open() {
-    const late = this.#after(STREAMS_WITHIN, () => this.#attempt("poll", (id) => this.#receivePolls(id)));
+    const late = this.after(STREAMS_WITHIN, () => this.#attempt("poll", (id) => this.#receivePolls(id)));
     this.#attempt("stream", (id, stream) => this.#receiveStream(stream)).finally(() => clearTimeout(late));
   }
 
@@ -297,7 +274,7 @@ class HttpSocket extends EventTarget {
       }
     } catch {
       // The page may be about to go away: Chromium ends its answers before `pagehide`, at which it may have last words.
-      this.#after(PAGE_LEAVES_WITHIN, () => this.#end());
+      this.after(PAGE_LEAVES_WITHIN, () => this.#end());
     }
   }
 
@@ -377,14 +354,3 @@ async function startOf({ body }) {
 }
 
 const wholeOf = async (response) => ({ bytes: new Uint8Array(await response.arrayBuffer()) });
-
-/** Remembers for the page's session whether a multiplexer is reached over HTTP only (link.js reads it). */
-function remember(url, isBlocked) {
-  const key = `manysocket ${url.split("?")[0]}`;
-  try {
-    if (isBlocked) sessionStorage.setItem(key, "http");
-    else sessionStorage.removeItem(key);
-  } catch {
-    // Workers have none, and sandboxed frames may not use it.
-  }
-}

@@ -42,6 +42,7 @@ ship! {
     "/js/direct.js"
     "/js/events.js"
     "/js/http/frames.js"
+    "/js/http/seek.js"
     "/js/http/socket.js"
     "/js/inspect.js"
     "/js/inspect/decode.js"

@@ -71,3 +71,10 @@ test("sockets over the link of a shared worker do, too, without an interruption"
   // The echo of its last words may have been faster.
   assert.deepEqual(log.toSorted(), ["back", "back", "left"]);
 });
+
+test("over HTTP, too", async (t) => {
+  const { log, why } = await leaveAndReturn(t, { carriers: ["http"] });
+  assert.equal(why, null, JSON.stringify(why));
+  assert.deepEqual(log.filter((line) => line !== "left"), ["interrupted", "back", "resumed", "back"]);
+  assert.deepEqual(log.filter((line) => line === "left"), ["left"]);
+});

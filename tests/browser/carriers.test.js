@@ -195,6 +195,69 @@ test("the link returns to a WebSocket once one opens, and its sockets see nothin
   assert.deepEqual(seen, { inOrder: true, events: ["open"], happened: ["interrupted", "resumed"] });
 });
 
+/** In the page: timers of 5 s and more run when the test says so. */
+const holdTimers = () => {
+  const { setTimeout } = globalThis;
+  globalThis.held = [];
+  globalThis.setTimeout = (act, delay, ...rest) => (delay >= 5000 ? (held.push({ act, delay }), 0) : setTimeout(act, delay, ...rest));
+  /** Runs the newest timer of a delay. */
+  globalThis.fire = (delay) => held.splice(held.findLastIndex((timer) => timer.delay === delay), 1)[0].act();
+  globalThis.delays = () => held.map((timer) => timer.delay);
+};
+
+test("a WebSocket that opens and dies soon is sought less often, and one that lasts is trusted", async (t) => {
+  const { page, front } = await openPage(t, { websockets: "strip" });
+  await runInPage(page, holdTimers);
+  await runInPage(page, async () => {
+    globalThis.socket = open();
+    await next(socket, "open");
+  });
+  const echo = () => runInPage(page, async () => {
+    socket.send("on");
+    await next(socket);
+    return M.carrier;
+  });
+  assert.equal(await echo(), "http-stream");
+  front.network.websockets = "pass";
+  for (const [delay, following] of [[5000, 10_000], [10_000, 20_000]]) {
+    assert.ok((await runInPage(page, () => delays())).includes(delay));
+    await page.evaluate(`fire(${delay})`);
+    await until("a WebSocket", () => runInPage(page, () => M.carrier === "websocket"));
+    assert.equal(await echo(), "websocket");
+    front.cut();
+    await until("HTTP at once", () => runInPage(page, () => M.carrier === "http-stream"));
+    assert.equal(await echo(), "http-stream");
+    assert.ok((await runInPage(page, () => delays())).includes(following));
+  }
+  await runInPage(page, () => fire(20_000));
+  await until("a WebSocket", () => runInPage(page, () => M.carrier === "websocket"));
+  assert.equal(await echo(), "websocket");
+  // It has lasted for a minute.
+  await runInPage(page, () => fire(60_000));
+  front.cut();
+  assert.equal(await echo(), "websocket");
+  assert.deepEqual(await runInPage(page, () => events), ["open"]);
+});
+
+test("a link whose URL is a function asks for it before it tries a WebSocket", async (t) => {
+  const { page, front } = await openPage(t, { websockets: "strip" });
+  await runInPage(page, holdTimers);
+  await runInPage(page, async () => {
+    const { MultiWebSocket } = await import("/pkg/index.js");
+    let token = 0;
+    globalThis.M = new MultiWebSocket(async () => `/multiplexer?token=${++token}`);
+    await next(open(), "open");
+    globalThis.dialled = token;
+  });
+  const dialled = await runInPage(page, () => dialled);
+  front.network.websockets = "pass";
+  front.targets.length = 0;
+  await runInPage(page, () => fire(5000));
+  await until("a WebSocket", () => runInPage(page, () => M.carrier === "websocket"));
+  const tokens = front.targets.filter((target) => target.includes("manysocket-resume=")).map((target) => Number(/token=(\d+)/.exec(target)[1]));
+  assert.deepEqual(tokens, [dialled + 1, dialled + 2]);
+});
+
 test("a link goes over HTTP when its WebSocket is lost and no other one opens", async (t) => {
   const { page, front } = await openPage(t, {});
   await runInPage(page, async () => {
