@@ -86,6 +86,27 @@ test("the link and native sockets use the connection of the page", async () => {
   relay.close();
 });
 
+test("links over HTTP use it, too, and more than six of them", async () => {
+  const { relay, context, page, files } = await open();
+  const before = relay.connections;
+  const seen = await runInPage(page, async () => {
+    const { MultiWebSocket } = await import("/pkg/index.js");
+    return Promise.all(Array.from({ length: 8 }, async (_, n) => {
+      const M = new MultiWebSocket(`/multiplexer?link=${n}`, { carriers: ["http"] });
+      const socket = new M.WebSocket("/demo/echo");
+      await new Promise((resolve) => socket.addEventListener("open", resolve));
+      socket.send(`socket ${n}`);
+      const { data } = await new Promise((resolve) => socket.addEventListener("message", resolve));
+      return [M.carrier, data];
+    }));
+  });
+  assert.deepEqual(seen, Array.from({ length: 8 }, (_, n) => ["http-stream", `socket ${n}`]));
+  assert.equal(relay.connections, before, "no further connection");
+  assert.ok(files.every((protocol) => protocol === "h2"), `${files}`);
+  await context.close();
+  relay.close();
+});
+
 test("virtual and native sockets are alike over HTTP/2", async (t) => {
   const parity = await makeSite();
   t.after(() => removeSite(parity));
