@@ -2,7 +2,6 @@
 // Items of streams come between them, with the number of their call.
 import { after } from "../timers.js";
 import { RpcError } from "./error.js";
-import { Stream } from "./stream.js";
 
 export class Connection {
   #url;
@@ -28,11 +27,10 @@ export class Connection {
   call(text, { timeout = Infinity, signal }) {
     return new Promise((resolve, reject) => {
       signal?.throwIfAborted();
-      const call = { text, signal, number: -1, isSettled: false, resolve, reject, settle };
+      const call = { text, signal, number: -1, resolve, reject, settle };
       let timer;
       const abort = () => this.#giveUp(call, signal.reason);
       function settle(how, value) {
-        call.isSettled = true;
         clearTimeout(timer);
         signal?.removeEventListener("abort", abort);
         how(value);
@@ -78,38 +76,43 @@ export class Connection {
     if (stream < this.#sent && ("item" in rest || rest.end === true || isRefusal)) {
       const open = this.#streams.get(stream);
       // One that the page has left may send until the server knows.
-      if ("item" in rest) open?.stream.receive(rest.item, data.length);
+      if ("item" in rest) open?.("receive", rest.item, data.length);
       else this.#end(stream, isRefusal ? new RpcError(error.code, error.message, error.data) : undefined);
       return;
     }
-    const call = this.#calls.shift();
-    const isStream = call !== undefined && stream === call.number;
+    const [call] = this.#calls;
+    const isStream = stream === call?.number;
     if (call === undefined || (result === undefined && !isRefusal && !isStream)) {
       // Which answer belongs to which call cannot be known any more.
-      if (call !== undefined) this.#calls.unshift(call);
       socket.close();
       this.#fail(() => new RpcError("protocol", `${this.#url} does not answer as a function does: ${String(data).slice(0, 100)}`));
       return;
     }
+    this.#calls.shift();
     if (isRefusal) call.settle(call.reject, new RpcError(error.code, error.message, error.data));
     else if (!isStream) call.settle(call.resolve, result);
-    // One that was given up has been cancelled.
-    else if (!call.isSettled) call.settle(call.resolve, this.#stream(call));
+    // One that was given up has been cancelled, and ends soon.
+    else call.settle(call.resolve, this.#stream(call));
     this.#rest();
   }
 
-  /** Returns what the page gets for a stream. */
-  #stream({ number, signal }) {
-    const abort = () => stream.cancel(signal.reason);
-    const stream = new Stream(
-      (taken) => this.#say({ stream: number, taken }),
-      () => {
-        this.#say({ cancel: number });
-        this.#end(number);
-      },
-    );
-    signal?.addEventListener("abort", abort);
-    this.#streams.set(number, { stream, unlisten: () => signal?.removeEventListener("abort", abort) });
+  /** Resolves with what the page gets for a stream. Its code is loaded on first use. */
+  async #stream({ number, signal }) {
+    /** What happens before the code is there: the server stops by itself before that is much. */
+    const early = [];
+    let act = (...event) => early.push(event);
+    this.#streams.set(number, (...event) => act(...event));
+    const leave = () => {
+      this.#say({ cancel: number });
+      this.#end(number);
+    };
+    const { Stream } = await import("./stream.js").catch((error) => {
+      leave();
+      throw error;
+    });
+    const stream = new Stream(signal, (taken) => this.#say({ stream: number, taken }), leave);
+    act = (name, ...args) => stream[name](...args);
+    for (const event of early) act(...event);
     return stream.face;
   }
 
@@ -117,8 +120,7 @@ export class Connection {
   #end(number, error) {
     const open = this.#streams.get(number);
     this.#streams.delete(number);
-    open?.unlisten();
-    open?.stream.finish(error);
+    open?.("finish", error);
     this.#rest();
   }
 
@@ -130,10 +132,7 @@ export class Connection {
   /** Rejects a call. One that was sent is still answered; that answer is for nobody, and the server need not work for it. */
   #giveUp(call, reason) {
     call.settle(call.reject, reason);
-    if (call.number >= 0) {
-      this.#say({ cancel: call.number });
-      return;
-    }
+    if (call.number >= 0) return this.#say({ cancel: call.number });
     this.#calls.splice(this.#calls.indexOf(call), 1);
     this.#rest();
   }
@@ -165,10 +164,7 @@ export class Connection {
     this.#socket = null;
     clearTimeout(this.#idle);
     for (const call of calls) call.settle(call.reject, reason(call));
-    for (const [number, { stream, unlisten }] of streams) {
-      unlisten();
-      stream.finish(reason({ number }));
-    }
+    for (const act of streams.values()) act("finish", reason({ number: 0 }));
   }
 }
 

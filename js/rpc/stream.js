@@ -9,8 +9,10 @@ const forgotten = new FinalizationRegistry((stream) => stream.cancel());
 
 /** A stream, as its connection sees it. */
 export class Stream {
+  #signal;
   #report;
   #stop;
+  #abort = () => this.cancel(this.#signal.reason);
   /** Items that the page has not taken, each with the length of its message. */
   #items = [];
   /** Calls of `next` that wait for an item. */
@@ -21,12 +23,16 @@ export class Stream {
   #takenLength = 0;
 
   /**
+   * @param {AbortSignal | undefined} signal ends it with its reason
    * @param {(taken: number) => void} report tells the server how many items the page has taken since the last time
    * @param {() => void} stop tells the server to drop the stream, and nobody of the connection needs it any more
    */
-  constructor(report, stop) {
+  constructor(signal, report, stop) {
+    this.#signal = signal;
     this.#report = report;
     this.#stop = stop;
+    if (signal?.aborted) this.#abort();
+    else signal?.addEventListener("abort", this.#abort);
   }
 
   /** What the page gets. */
@@ -59,6 +65,7 @@ export class Stream {
   finish(error) {
     if (this.#end !== undefined) return;
     forgotten.unregister(this);
+    this.#signal?.removeEventListener("abort", this.#abort);
     this.#end = { error };
     while (this.#waiting.length > 0) this.#settle(this.#waiting.shift());
   }
