@@ -38,11 +38,14 @@ test("echo", TIMEOUT, async (t) => {
 
 test("chat", TIMEOUT, async (t) => {
   const [ada, bob] = await open(t, "chat", { pages: 2 });
+  const isOpen = (page) => page.waitForSelector("button:enabled");
+  await Promise.all([isOpen(ada), isOpen(bob)]);
   await ada.fill("#text", "hello");
   await ada.press("#text", "Enter");
   await bob.waitForSelector("li:text-is('hello')");
   await bob.fill("#room", "another");
   await bob.press("#room", "Tab");
+  await isOpen(bob);
   await bob.fill("#text", "anybody?");
   await bob.press("#text", "Enter");
   await bob.waitForSelector("li:text-is('anybody?')");
