@@ -55,6 +55,8 @@ class HttpSocket extends EventTarget {
   #bufferedBytes = 0;
   #queued = 0;
   #taken = 0;
+  /** Bytes of the request under way that count as not taken. */
+  #underWay = 0;
   /** Bytes of frames in all requests, and in all answers. */
   #sent = 0;
   #received = 0;
@@ -219,9 +221,9 @@ class HttpSocket extends EventTarget {
         const body = this.#nextBody();
         const offset = this.#sent;
         this.#sent += body.length;
+        this.#underWay = body.length;
         await this.#request(`send ${this.#id} ${offset}`, { body });
-        this.#taken += body.length;
-        while (this.#buffered[0]?.end <= this.#taken) this.#bufferedBytes -= this.#buffered.shift().length;
+        this.#countTaken();
       }
     } catch {
       this.#out = [];
@@ -230,6 +232,13 @@ class HttpSocket extends EventTarget {
     this.#isSending = false;
     if (this.#isAbandoned) this.#end();
     if (this.#hasClosed) this.#abort.abort();
+  }
+
+  /** Counts what the request under way has as taken. */
+  #countTaken() {
+    this.#taken += this.#underWay;
+    this.#underWay = 0;
+    while (this.#buffered[0]?.end <= this.#taken) this.#bufferedBytes -= this.#buffered.shift().length;
   }
 
   /** Takes the body of the next request from the queue. */
@@ -281,6 +290,8 @@ class HttpSocket extends EventTarget {
   // ---- what arrives ----
 
   #take(bytes) {
+    // The server may answer a message sooner than its request. Natively, too, what has left counts no longer.
+    this.#countTaken();
     try {
       this.#reader.read(bytes, (opcode, payload) => this.#found(opcode, payload));
     } catch {
