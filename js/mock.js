@@ -31,7 +31,7 @@ class End {
     channel.link = this;
   }
 
-  /** Nothing waits: what is sent has arrived. */
+  /** Nothing waits: each message arrives at once. */
   buffered() {
     return 0;
   }
@@ -65,7 +65,7 @@ class End {
 }
 
 /**
- * What a handler sees of an open, and answers once; and whether it has. A handler may take the object apart.
+ * Makes the object with which a handler answers an open once, and a function that tells whether it has. A handler may destructure it.
  *
  * @param {{ accept: (protocol: string) => WebSocket, refuse: () => void }} answers
  */

@@ -234,7 +234,7 @@ class HttpSocket extends EventTarget {
     if (this.#hasClosed) this.#abort.abort();
   }
 
-  /** Counts what the request under way has as taken. */
+  /** Counts the bytes of the request under way as taken. */
   #countTaken() {
     this.#taken += this.#underWay;
     this.#underWay = 0;
@@ -290,7 +290,7 @@ class HttpSocket extends EventTarget {
   // ---- what arrives ----
 
   #take(bytes) {
-    // The server may answer a message sooner than its request. Natively, too, what has left counts no longer.
+    // The server may answer a message sooner than its request. Natively, too, sent bytes count no longer.
     this.#countTaken();
     try {
       this.#reader.read(bytes, (opcode, payload) => this.#found(opcode, payload));

@@ -98,7 +98,7 @@ export class Connection {
 
   /** Resolves with what the page gets for a stream. Its code is loaded on first use. */
   async #stream({ number, signal }) {
-    /** What happens before the code is there: the server stops by itself before that is much. */
+    /** Messages that arrive before the code: few, since the server sends only as many as its window allows. */
     const early = [];
     let act = (...event) => early.push(event);
     this.#streams.set(number, (...event) => act(...event));

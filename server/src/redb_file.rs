@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use redb::{Database, RepairSession, WriteTransaction};
 use tracing::{info, warn};
 
-/// The bytes of redb's cache. What is open is in memory anyway, and the system caches the file; this cache serves opening
+/// The bytes of redb's cache. Open records are in memory anyway, and the system caches the file; this cache serves opening
 /// other things, and the inner pages of the tables. Up to half of it may be dirty pages of a transaction, which writes a few MiB.
 /// redb's default is 1 GiB.
 const CACHE_BYTES: usize = 16 << 20;

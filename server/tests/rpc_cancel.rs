@@ -127,7 +127,7 @@ async fn a_cancelled_call_is_dropped_and_the_others_keep_their_answers() {
                 send(&mut socket, text).await;
             }
             assert_eq!(answer(&mut socket).await, json!({ "result": 0 }), "{kind:?}");
-            // The number of a call counts what is no call, too.
+            // The number of a call counts other messages, too.
             send(&mut socket, "{}").await;
             send(&mut socket, "[4]").await;
             for expected in [Event::Begun(0), Event::Returned(0), Event::Begun(4)] {

@@ -113,7 +113,7 @@ async fn a_server_publishes_before_it_has_subscribers_and_event_sources_go_on() 
     for text in ["one", "two"] {
         assert_eq!(room.topics.publish("/rooms/a", text), 0);
     }
-    // What the store has is read first, and what waits is stored when it is closed.
+    // The store writes the waiting messages before it closes.
     room.stop().await;
     let (server, room) = serve().await;
     let (page, epoch, _) = subscribe(Kind::Native, &room, "/rooms/a?since=").await;
@@ -303,6 +303,6 @@ async fn a_server_that_is_killed_keeps_what_it_has_acknowledged() {
         assert_eq!(other, first);
     }
     for (position, text) in acknowledged {
-        assert_eq!(first[position as usize - 1], (position, text), "what was acknowledged is there");
+        assert_eq!(first[position as usize - 1], (position, text), "acknowledged messages are there");
     }
 }

@@ -36,7 +36,7 @@ const FIRST_MESSAGE: usize = 1024;
 /// Connections that wait for a link's task to look at them. Its own client opens one at a time.
 const WAITING: usize = 2;
 
-/// What the client of a connection has sent.
+/// The first message of a connection.
 #[derive(Debug)]
 pub(crate) enum Claim {
     Resume(Resume),
@@ -213,7 +213,7 @@ impl fmt::Debug for Place {
 }
 
 impl Arrival {
-    /// Does not take the connection. Whoever has sent the first batch gets a link without that.
+    /// Refuses the connection. A client that has sent the first batch gets another link.
     pub(crate) fn refuse(mut self) {
         let (none, _) = oneshot::channel();
         match std::mem::replace(&mut self.claim, Claim::Again(none)) {

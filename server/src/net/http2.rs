@@ -19,7 +19,7 @@ use crate::net::extended_connect::SEND_BUFFER;
 use crate::net::timed::{HEAD, IDLE};
 
 /// The largest head of a request as HTTP/2 counts it (RFC 9113 §10.5.1): 32 bytes more for each line, and browsers write
-/// each cookie in a line of its own (§8.2.3). The rest has the limits of HTTP/1.1.
+/// each cookie in a separate line (§8.2.3). The rest has the limits of HTTP/1.1.
 const MAX_HEADER_LIST: u32 = 48 * 1024;
 
 /// Streams that a connection may have at once. A browser opens no other connection beside a full one, so this is more than

@@ -197,7 +197,7 @@ impl Session {
         }
     }
 
-    /// Flushes what has been sent; ready only if the socket has ended.
+    /// Flushes the socket; ready only if it has ended.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         if let Some(socket) = &mut self.socket
             && self.unflushed > 0

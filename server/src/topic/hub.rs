@@ -105,7 +105,7 @@ impl Hub {
         Self { store: Some(store.clone()), ..Self::default() }
     }
 
-    /// Returns what a store sees of this.
+    /// Returns the hub as a store sees it.
     fn served(self: &Arc<Self>) -> Weak<dyn Served> {
         let hub: Weak<Self> = Arc::downgrade(self);
         hub

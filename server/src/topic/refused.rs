@@ -9,7 +9,7 @@ pub(super) enum Refused {
     TooLong,
     /// There are as many topics as there may be, or they hold as much memory as they may.
     Full,
-    /// The file does not say what the topic has.
+    /// The file cannot be read.
     #[cfg_attr(not(feature = "topic-store"), expect(dead_code, reason = "there is no file"))]
     Unreadable,
 }

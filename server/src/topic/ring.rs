@@ -104,7 +104,7 @@ pub(super) struct Published {
     pub(super) number: Option<u64>,
 }
 
-/// What a file has of a topic.
+/// A topic as a file has it.
 #[derive(Debug)]
 pub(super) struct Saved {
     pub(super) epoch: Box<str>,
@@ -205,7 +205,7 @@ impl State {
 }
 
 impl Ring {
-    /// Makes the ring of a topic that costs `base` bytes, with what a file has of it, and counts it in `memory`.
+    /// Makes the ring of a topic that costs `base` bytes, with the messages of a file, and counts it in `memory`.
     pub(super) fn new(
         base: usize,
         limits: TopicLimits,
@@ -364,7 +364,7 @@ impl Ring {
     pub(super) fn deliver(&self, message: Message, from: Option<u64>, number: u64) {
         let mut state = lock(&self.state);
         if state.end() + 1 != number {
-            // What the file has counts: subscribers learn that messages are missing.
+            // The file decides: subscribers learn that messages are missing.
             while state.pop() {}
             state.first = number - 1;
         }

@@ -18,7 +18,7 @@ pub(super) trait Served: fmt::Debug + Send + Sync {
     /// Returns the epoch of a topic that there is now.
     fn epoch(&self, name: &str) -> Option<Box<str>>;
 
-    /// Makes a topic with what a file has of it, for subscribers to come.
+    /// Makes a topic with the messages of a file, for subscribers to come.
     fn restore(self: Arc<Self>, name: &str, limits: TopicLimits, saved: Option<Saved>)
     -> Result<(), Refused>;
 

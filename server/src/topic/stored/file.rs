@@ -41,7 +41,7 @@ pub(super) struct New<'a> {
     pub(super) limits: Positions,
 }
 
-/// What the file says of a topic besides its messages.
+/// The numbers of a topic in the file.
 struct Tail {
     epoch: Box<str>,
     first: u64,
@@ -201,7 +201,7 @@ fn seal(topic: &str, number: u64, message: &Message) -> Vec<u8> {
     record
 }
 
-/// Returns the message of a record; `None` if it is not what was written.
+/// Returns the message of a record; `None` if the record is damaged.
 fn unseal(topic: &str, number: u64, record: &[u8]) -> Option<Message> {
     let (written, content) = record.split_first_chunk::<8>()?;
     if sum(topic, number, content).to_le_bytes() != *written {

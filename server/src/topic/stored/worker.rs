@@ -150,7 +150,7 @@ impl Worker {
 }
 
 impl Publication {
-    /// Returns what the file stores.
+    /// Returns the entry for the file.
     fn entry(&self) -> New<'_> {
         let epoch = self.hub.upgrade().and_then(|hub| hub.epoch(&self.name));
         // The topic has no subscriber.
