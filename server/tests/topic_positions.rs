@@ -9,7 +9,7 @@ use axum::extract::ws::Message as WsMessage;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use common::{KINDS, Kind, PATIENCE, Received, Server, Socket, events, get};
+use common::{KINDS, Kind, PATIENCE, Received, Server, Socket, events, get, next, open};
 use futures_util::{SinkExt, StreamExt};
 use manysocket_protocol::Message;
 use manysocket_server::Site;
@@ -18,18 +18,6 @@ use serde_json::{Value, json};
 
 async fn serve<R: TopicPolicy>(topics: &Topics<R>) -> Server {
     Server::start(Router::new().route_service("/rooms/{room}", topics.clone())).await
-}
-
-async fn open(kind: Kind, server: &Server, path: &str) -> Socket {
-    Socket::open(kind, server, path, "", "").await.expect("open").0
-}
-
-/// The next message, as JSON.
-async fn next(socket: &mut Socket) -> Value {
-    match socket.receive().await {
-        Received::Message(Message::Text(bytes)) => serde_json::from_slice(&bytes).expect("JSON"),
-        other => panic!("{other:?}"),
-    }
 }
 
 async fn send(socket: &mut Socket, text: &str) {

@@ -10,7 +10,7 @@ use axum::extract::ws::Message as WsMessage;
 use axum::http::request::Parts;
 use axum::response::Response;
 use common::binary::Binary;
-use common::{KINDS, Kind, PATIENCE, Received, Server, Socket, events};
+use common::{KINDS, Kind, PATIENCE, Received, Server, Socket, events, next, open};
 use manysocket_protocol::Message;
 use manysocket_server::topic::{AllowAll, Positions, TopicPolicy, TopicStore, Topics, Verdict};
 use serde_json::{Value, json};
@@ -42,17 +42,6 @@ impl Room {
 
 async fn serve<P: TopicPolicy>(topics: &Topics<P>) -> Server {
     Server::start(Router::new().route_service("/rooms/{room}", topics.clone())).await
-}
-
-async fn open(kind: Kind, server: &Server, path: &str) -> Socket {
-    Socket::open(kind, server, path, "", "").await.expect("open").0
-}
-
-async fn next(socket: &mut Socket) -> Value {
-    match socket.receive().await {
-        Received::Message(Message::Text(bytes)) => serde_json::from_slice(&bytes).expect("JSON"),
-        other => panic!("{other:?}"),
-    }
 }
 
 /// Opens with positions, and returns the socket, the epoch and the greeting.

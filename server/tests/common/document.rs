@@ -3,14 +3,14 @@
 use manysocket_protocol::Message;
 use serde_json::{Value, json};
 
-use super::{Kind, Received, Server, Socket};
+use super::{Kind, Server, Socket, next, open};
 
 /// A socket on a document.
 pub(crate) struct Page(pub(crate) Socket);
 
 impl Page {
     pub(crate) async fn open(kind: Kind, server: &Server, path: &str) -> Self {
-        Self(Socket::open(kind, server, path, "", "").await.expect("a socket").0)
+        Self(open(kind, server, path).await)
     }
 
     pub(crate) async fn send(&mut self, message: &Value) {
@@ -22,10 +22,7 @@ impl Page {
     }
 
     pub(crate) async fn receive(&mut self) -> Value {
-        match self.0.receive().await {
-            Received::Message(Message::Text(text)) => serde_json::from_slice(&text).expect("JSON"),
-            other => panic!("{other:?}"),
-        }
+        next(&mut self.0).await
     }
 
     /// The answer to a commit, past what others have committed.

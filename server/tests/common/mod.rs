@@ -360,6 +360,19 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> String {
     answer
 }
 
+/// Opens a socket without a cookie and subprotocols.
+pub(crate) async fn open(kind: Kind, server: &Server, path: &str) -> Socket {
+    Socket::open(kind, server, path, "", "").await.expect("open").0
+}
+
+/// The next message, as JSON.
+pub(crate) async fn next(socket: &mut Socket) -> serde_json::Value {
+    match socket.receive().await {
+        Received::Message(Message::Text(bytes)) => serde_json::from_slice(&bytes).expect("JSON"),
+        other => panic!("{other:?}"),
+    }
+}
+
 /// Reads Server-Sent Events until `until` has arrived.
 pub(crate) async fn events(server: &Server, path: &str, headers: &str, until: &str) -> String {
     let mut wire = TcpStream::connect(server.address).await.expect("a connection");
