@@ -1,41 +1,67 @@
-// A chat over a topic. It needs only a URL on the server to which everybody connects.
+// A chat over a topic with positions, and the list of who is on it.
 import { MultiWebSocket } from "./pkg/index.js";
 
 const element = (id) => document.getElementById(id);
 const [name, text, state, lines] = ["name", "text", "state", "lines"].map(element);
-const button = document.querySelector("form button");
+const make = (kind, content, className = "") => Object.assign(document.createElement(kind), { textContent: content, className });
 
 const ROOMS = ["tea", "coffee", "rust"];
+/** Milliseconds before the list of members is asked for again. */
+const RETRY = 1000;
+
 const room = new URLSearchParams(location.search).get("room") ?? ROOMS[0];
 for (const each of ROOMS) {
-  const link = document.createElement("a");
+  const link = make("a", each);
   link.href = `?room=${each}`;
-  link.textContent = each;
   if (each === room) link.ariaCurrent = "page";
-  document.querySelector("nav").append(link);
+  element("rooms").append(link);
 }
 
 name.value = sessionStorage.name ?? `guest ${Math.floor(Math.random() * 900 + 100)}`;
-name.onchange = () => (sessionStorage.name = name.value);
 
 const M = new MultiWebSocket("/multiplexer");
-const chat = new M.WebSocket(`/demo/topics/chat-${encodeURIComponent(room)}`);
-element("url").textContent = new URL(chat.url).pathname;
+const path = `/demo/topics/chat-${encodeURIComponent(room)}`;
+element("url").textContent = path;
+let chat;
+let joins = 0;
+// A lost link may be resumed, and then the topic notices nothing.
+for (const type of ["interrupted", "resumed", "open", "close"]) M.addEventListener(type, showState);
+await join();
 
-function show(kind, content, from) {
-  const line = document.createElement("li");
-  line.className = kind;
-  if (from !== undefined) {
-    const sender = document.createElement("b");
-    sender.textContent = from;
-    line.append(sender);
-  }
-  line.append(content);
-  lines.append(line);
-  line.scrollIntoView({ block: "nearest" });
+function showState() {
+  const isConnected = M.readyState === 1 && chat?.readyState === 1;
+  element("here").classList.toggle("stale", !isConnected);
+  if (isConnected) state.textContent = "connected";
+  else if (chat?.readyState !== 3) state.textContent = "connection lost: connecting again …";
 }
 
-/** Shows a message. Anybody may send anything to a topic, so it shows foreign messages unchanged. */
+/** Subscribes under the present name. After a change of the name it goes on where it was. */
+async function join() {
+  const number = ++joins;
+  const since = chat?.position;
+  chat?.close();
+  const joined = await M.topic(`${path}?name=${encodeURIComponent(name.value)}`, { since });
+  // The name has changed again meanwhile.
+  if (number !== joins) return joined.close();
+  chat = joined;
+  joined.addEventListener("message", ({ data }) => {
+    const { from, text, at } = read(data);
+    show(from === name.value ? "mine" : "theirs", String(text), String(from ?? "somebody"), at);
+  });
+  joined.addEventListener("missed", ({ count }) => show("told", `${count ?? "Some"} messages are gone: the server keeps no more of them`));
+  joined.addEventListener("open", () => {
+    showState();
+    watchMembers();
+  });
+  joined.addEventListener("close", ({ code, reason }) => {
+    if (chat !== joined) return;
+    showState();
+    if (joined.readyState === 3) state.textContent = `closed (${code})`;
+    if (reason) show("told", reason);
+  });
+}
+
+/** Reads a message. Anybody may send anything to a topic, so foreign ones are shown as they are. */
 function read(data) {
   try {
     const message = JSON.parse(data);
@@ -45,23 +71,70 @@ function read(data) {
   }
 }
 
-chat.onmessage = ({ data }) => {
-  const { from, text, dropped } = read(data);
-  if (dropped !== undefined) show("told", `${dropped} messages are missing here: this page was too slow`);
-  else show(from === name.value ? "mine" : "theirs", String(text), String(from ?? "somebody"));
-};
-chat.onopen = () => {
-  state.textContent = "connected";
-  button.disabled = false;
-};
-chat.onclose = ({ code, reason }) => {
-  state.textContent = `closed (${code})`;
-  button.disabled = true;
-  if (reason) show("told", reason);
-};
+/** Adds a line, and scrolls to it unless the reader has scrolled back. */
+function show(kind, content, from, at) {
+  const box = element("room");
+  const isAtEnd = box.scrollTop + box.clientHeight >= box.scrollHeight - 40;
+  const line = make("li", "", kind);
+  if (from !== undefined) {
+    const sender = make("b", from);
+    const time = new Date(at);
+    if (Number.isFinite(time.getTime())) sender.append(" ", make("time", time.toLocaleTimeString([], { timeStyle: "short" })));
+    line.append(sender);
+  }
+  line.append(content);
+  lines.append(line);
+  if (isAtEnd || kind.includes("mine")) box.scrollTop = box.scrollHeight;
+  return line;
+}
 
+/** Publishes a text. Its line is pale until the server has stored the message, which then arrives as all others do. */
+async function publish(content) {
+  const line = show("mine pending", content, name.value);
+  try {
+    await chat.publish(JSON.stringify({ from: name.value, text: content, at: Date.now() }));
+    line.remove();
+  } catch ({ code, message }) {
+    line.className = "mine failed";
+    const why = code === "lost" ? "The connection broke before the answer: others may have it, or not." : `Not sent: ${message}.`;
+    const again = make("button", "Send again");
+    again.onclick = () => {
+      line.remove();
+      publish(content);
+    };
+    line.append(make("small", why), again);
+  }
+}
+
+/** Follows who is on the topic. A plain WebSocket of JSON: docs/topics.md has its three messages. */
+let watch = null;
+function watchMembers() {
+  watch?.close();
+  const socket = new M.JsonWebSocket(`${path}/members`);
+  watch = socket;
+  const present = new Set();
+  socket.onmessage = ({ data: { members, joined, left } }) => {
+    if (members) present.clear();
+    for (const { name } of members ?? (joined ? [joined] : [])) present.add(name);
+    if (left !== undefined) present.delete(left);
+    showMembers(present);
+  };
+  socket.onclose = () => {
+    if (watch === socket && chat.readyState === 1) setTimeout(() => watch === socket && watchMembers(), RETRY);
+  };
+}
+
+function showMembers(present) {
+  const sorted = [...present].sort((a, b) => a.localeCompare(b));
+  element("members").replaceChildren(...sorted.map((each) => make("li", each, each === name.value ? "me" : "")));
+}
+
+name.onchange = () => {
+  sessionStorage.name = name.value;
+  join();
+};
 document.querySelector("form").onsubmit = (event) => {
   event.preventDefault();
-  chat.send(JSON.stringify({ from: name.value, text: text.value }));
+  publish(text.value);
   text.value = "";
 };

@@ -8,6 +8,8 @@ use manysocket_server::rpc::{Error, rpc};
 use manysocket_server::topic::Topics;
 use serde::Serialize;
 
+use super::guests::Guests;
+
 /// The longest delay of `slow` in milliseconds: a person watches the demo.
 const SLOWEST: u64 = 10_000;
 
@@ -15,7 +17,7 @@ const SLOWEST: u64 = 10_000;
 const FIELD: f64 = 10.0;
 
 /// Returns the functions and the tank. The tank's moves are published on the topic with its name.
-pub(super) fn site<S: Clone + Send + Sync + 'static>(topics: &Topics) -> Site<S> {
+pub(super) fn site<S: Clone + Send + Sync + 'static>(topics: &Topics<Guests>) -> Site<S> {
     Site::new()
         .endpoint("/add", rpc(add).arguments(["left", "right"]).endpoint())
         .endpoint("/slow", rpc(slow).arguments(["milliseconds"]).endpoint())
@@ -55,7 +57,7 @@ struct Tank {
     shots: u32,
 }
 
-fn tank<S: Clone + Send + Sync + 'static>(topics: &Topics) -> Site<S> {
+fn tank<S: Clone + Send + Sync + 'static>(topics: &Topics<Guests>) -> Site<S> {
     let (tank, topics) = (Arc::new(Mutex::new(Tank::default())), topics.clone());
     let seen = Arc::clone(&tank);
     let change = Arc::new(move |change: &dyn Fn(&mut Tank)| {

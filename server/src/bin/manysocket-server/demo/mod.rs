@@ -1,9 +1,11 @@
 //! The demo endpoints of the binary.
 
 mod functions;
+mod guests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ws::Message;
@@ -16,9 +18,13 @@ use manysocket_server::topic::{Positions, TopicStore, Topics};
 use manysocket_server::{Endpoint, Nats, Site, Stats, WebSocketUpgrade};
 
 use crate::files::Files;
+use guests::Guests;
 
 /// The number of past messages that a new subscriber of a chat gets: about a screen of them.
 const HISTORY: usize = 20;
+
+/// The age of the oldest messages: a week, so that a room is not empty on the next day.
+const AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The counters that `/demo/stats` reports.
 #[derive(Clone)]
@@ -50,6 +56,7 @@ pub(crate) fn site(counts: Counts, data: &Data) -> Site {
         .nest("/demo/rpc", functions::site(&topics))
         .endpoint("/demo/state/{name}", Documents::new(&data.documents, "demo").endpoint())
         .endpoint("/demo/topics/{name}", topics.endpoint())
+        .endpoint("/demo/topics/{name}/members", topics.members())
         .route("/demo/stats", get(stats))
         .with_state(counts)
 }
@@ -67,8 +74,8 @@ pub(crate) fn games(files: Option<Files>, data: &Data) -> Router {
     }
 }
 
-fn topics(data: &Data) -> Topics {
-    let topics = Topics::new().history(HISTORY).positions(Positions::new());
+fn topics(data: &Data) -> Topics<Guests> {
+    let topics = Topics::with_policy(Guests).history(HISTORY).positions(Positions::new().age(AGE));
     match data {
         Data { nats: Some(nats), .. } => topics.nats(nats),
         Data { topics: Some(store), .. } => topics.stored(store),
