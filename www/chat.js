@@ -23,10 +23,24 @@ const M = new MultiWebSocket("/multiplexer");
 const path = `/demo/topics/chat-${encodeURIComponent(room)}`;
 element("url").textContent = path;
 let chat;
+/** Settles once `chat` is the topic under the present name. */
+let joining;
 let joins = 0;
+/** The socket that follows who is here. */
+let watch = null;
 // A lost link may be resumed, and then the topic notices nothing.
 for (const type of ["interrupted", "resumed", "open", "close"]) M.addEventListener(type, showState);
-await join();
+
+name.onchange = () => {
+  sessionStorage.name = name.value;
+  joining = join();
+};
+document.querySelector("form").onsubmit = (event) => {
+  event.preventDefault();
+  publish(text.value);
+  text.value = "";
+};
+joining = join();
 
 function showState() {
   const isConnected = M.readyState === 1 && chat?.readyState === 1;
@@ -38,8 +52,10 @@ function showState() {
 /** Subscribes under the present name. After a change of the name it goes on where it was. */
 async function join() {
   const number = ++joins;
-  const since = chat?.position;
-  chat?.close();
+  const before = chat;
+  const since = before?.position;
+  chat = undefined;
+  before?.close();
   const joined = await M.topic(`${path}?name=${encodeURIComponent(name.value)}`, { since });
   // The name has changed again meanwhile.
   if (number !== joins) return joined.close();
@@ -92,6 +108,7 @@ function show(kind, content, from, at) {
 async function publish(content) {
   const line = show("mine pending", content, name.value);
   try {
+    while (chat === undefined) await joining;
     await chat.publish(JSON.stringify({ from: name.value, text: content, at: Date.now() }));
     line.remove();
   } catch ({ code, message }) {
@@ -107,7 +124,6 @@ async function publish(content) {
 }
 
 /** Follows who is on the topic. A plain WebSocket of JSON: docs/topics.md has its three messages. */
-let watch = null;
 function watchMembers() {
   watch?.close();
   const socket = new M.JsonWebSocket(`${path}/members`);
@@ -128,13 +144,3 @@ function showMembers(present) {
   const sorted = [...present].sort((a, b) => a.localeCompare(b));
   element("members").replaceChildren(...sorted.map((each) => make("li", each, each === name.value ? "me" : "")));
 }
-
-name.onchange = () => {
-  sessionStorage.name = name.value;
-  join();
-};
-document.querySelector("form").onsubmit = (event) => {
-  event.preventDefault();
-  publish(text.value);
-  text.value = "";
-};
