@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, VecDeque};
 use data_encoding::BASE64URL_NOPAD;
 use manysocket_protocol::{Channel, Kind, LARGE, MESSAGE_OVERHEAD, Physical, Settings, Side};
 
+use super::resumption_books::Books;
+
 /// Which way a frame goes, as the side sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
@@ -45,6 +47,7 @@ pub(crate) struct Observer {
     owes_pong: bool,
     /// A PING has been sent, and `take_ping` has not told.
     pinged: bool,
+    resumption: Books,
 }
 
 impl Observer {
@@ -59,6 +62,7 @@ impl Observer {
             highest: 0,
             owes_pong: false,
             pinged: false,
+            resumption: Books::new(side, own, peer),
         }
     }
 
@@ -79,6 +83,16 @@ impl Observer {
     /// Whether its side has sent a PING since it was last asked.
     pub(crate) fn take_ping(&mut self) -> bool {
         std::mem::take(&mut self.pinged)
+    }
+
+    /// Whether the link must outlive the loss of its carrier.
+    pub(crate) fn can_resume(&self) -> bool {
+        self.resumption.can_resume()
+    }
+
+    /// The messages that the peer has not acknowledged, and what they cost.
+    pub(crate) fn unacknowledged(&self) -> (usize, usize) {
+        self.resumption.unacknowledged()
     }
 
     /// The window that its side has told.
@@ -116,31 +130,45 @@ impl Observer {
     }
 
     pub(crate) fn see(&mut self, way: Way, message: &Physical) {
-        match message {
+        if way == Way::Sent && self.resumption.repeats(message) {
+            return;
+        }
+        let counted = match message {
             Physical::Text(bytes) => {
                 let text = str::from_utf8(bytes).expect("UTF-8");
                 let (sign, _) = text.char_indices().find(|(_, c)| !c.is_ascii_digit()).expect("a sign");
                 let channel = text[..sign].parse().expect("a channel");
                 let units = text[sign + 1..].encode_utf16().count() as u32;
                 self.data(way, channel, Kind::Text, text.as_bytes()[sign] == b':', units);
+                Some(units)
             }
             Physical::Binary(bytes) => match self.raw[way as usize] {
                 Some((channel, fin)) if bytes.len() as u32 >= LARGE => {
                     self.data(way, channel, Kind::Binary, fin, bytes.len() as u32);
+                    Some(bytes.len() as u32)
                 }
                 _ => self.batch(way, bytes),
             },
+        };
+        if let Some(units) = counted {
+            self.resumption.count(way, message, units);
         }
     }
 
-    fn batch(&mut self, way: Way, mut bytes: &[u8]) {
+    /// Returns the units of the batch if it counts (§8.1): the bytes of its headers, and those of its runs.
+    fn batch(&mut self, way: Way, mut bytes: &[u8]) -> Option<u32> {
+        let (mut has_hello, mut counts) = (false, false);
         let (headers, text) = (integer(&mut bytes) as usize, integer(&mut bytes) as usize);
         let (mut headers, rest) = bytes.split_at(headers);
+        let length = headers.len() as u32;
         let (text, binary) = rest.split_at(text);
         let (mut texts, mut binaries) = (0, 0);
         while !headers.is_empty() {
             let tag = integer(&mut headers);
             let (channel, kind) = (tag >> 4, tag & 15);
+            let is_of_carrier = kind == 11 && !(3..8).contains(&channel);
+            has_hello |= tag == 11;
+            counts |= !is_of_carrier;
             assert!(self.hello[way as usize] || tag == 11, "HELLO comes first");
             match kind {
                 0..=3 => {
@@ -184,8 +212,9 @@ impl Observer {
                 }
                 11 => {
                     let length = integer(&mut headers) as usize;
-                    headers = &headers[length..];
-                    self.link_frame(way, channel);
+                    let (body, rest) = headers.split_at(length);
+                    headers = rest;
+                    self.link_frame(way, channel, body);
                 }
                 _ => panic!("frame kind {kind}"),
             }
@@ -196,6 +225,8 @@ impl Observer {
             (text, binary.len()),
             "headers tell of what there is"
         );
+        let units = length + (text + binary.len()) as u32;
+        (counts && !has_hello).then_some(units)
     }
 
     fn sender(&self, way: Way) -> Side {
@@ -214,14 +245,34 @@ impl Observer {
         self.channels.get_mut(&channel).unwrap_or_else(|| panic!("channel {channel} is not open"))
     }
 
-    fn link_frame(&mut self, way: Way, link: u32) {
+    fn link_frame(&mut self, way: Way, link: u32, mut body: &[u8]) {
         match link {
             0 => assert!(!std::mem::replace(&mut self.hello[way as usize], true), "a second HELLO"),
             1 if way == Way::Received => self.owes_pong = true,
             1 => self.pinged = true,
-            2 if way == Way::Sent => self.owes_pong = false,
+            2 if way == Way::Sent => {
+                // Over another carrier, it would answer a later PING.
+                assert!(std::mem::take(&mut self.owes_pong), "PONG without a PING");
+            }
+            8 => self.resumption.acknowledge(way, integer(&mut body)),
+            9 => self.resumption.token(way, body.is_empty()),
+            10 => {
+                let _carrier = integer(&mut body);
+                self.resumption.acknowledge(way, integer(&mut body));
+                self.begin_carrier();
+            }
+            11 => {
+                self.resumption.acknowledge(way, integer(&mut body));
+                self.begin_carrier();
+            }
             _ => {}
         }
+    }
+
+    /// RESUME or RESUMED: what waits for an answer is not answered over another carrier.
+    fn begin_carrier(&mut self) {
+        (self.owes_pong, self.pinged) = (false, false);
+        self.resumption.begin_carrier();
     }
 
     fn open(&mut self, way: Way, channel: Channel) {

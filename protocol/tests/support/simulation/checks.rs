@@ -2,7 +2,11 @@
 
 use super::super::observer::Way;
 use super::life::Seen;
+use super::link::Link;
 use super::{CALM, State, World};
+
+/// A side acknowledges what has so many bytes, though nothing else is to be sent (docs/protocol.md §8.1).
+const MOST_UNACKNOWLEDGED: usize = 128 * 1024;
 
 impl World {
     /// Messages and channels that must have arrived, been read or ended, and have not.
@@ -15,7 +19,8 @@ impl World {
                 return Some(format!("an end of link {number}"));
             };
             if link.is_held(self.now)
-                || !client.up
+                || !(client.up && server.up)
+                || client.endpoint.is_interrupted()
                 || client.is_asleep(self.now)
                 || server.is_asleep(self.now)
             {
@@ -52,16 +57,23 @@ impl World {
 
     /// Nothing is on its way: both sides must agree about everything.
     pub(super) fn check_rest(&mut self) {
-        for link in self.links.iter().filter(|link| !link.is_over()) {
-            let [Some(client), Some(server)] = &link.ends else { panic!("half a link") };
+        self.links.iter_mut().for_each(Link::forget_abandoned);
+        for (number, link) in self.links.iter().enumerate().filter(|(_, link)| !link.is_over()) {
+            let [Some(client), Some(server)] = &link.ends else { panic!("half of link {number}") };
             for end in [client, server] {
-                assert_eq!(end.endpoint.channels() as usize, end.observer.channels(), "a channel has leaked");
+                assert_eq!(
+                    end.endpoint.channels() as usize,
+                    end.observer.channels(),
+                    "a channel of link {number} has leaked"
+                );
                 assert!(
                     end.owes_pong.is_none_or(|since| self.now - since < CALM),
-                    "a PING without an answer"
+                    "link {number}: a PING without an answer"
                 );
-                assert!(end.keeps_its_promise(self.now), "a PING is overdue");
+                assert!(end.keeps_its_promise(self.now), "link {number}: a PING is overdue");
                 assert_eq!(end.endpoint.unfinished(), 0);
+                let (_, cost) = end.observer.unacknowledged();
+                assert!(cost < MOST_UNACKNOWLEDGED, "link {number}: {cost} bytes without an ACK");
             }
             for (&channel, &serial) in &client.serials {
                 if !self.lives[serial].is_open() {
@@ -83,10 +95,13 @@ impl World {
         self.check_kept();
     }
 
-    /// Nothing is kept of messages that have been read, or can no longer be read.
+    /// Nothing is kept of messages that have been read, or can no longer be read, but for another carrier.
     pub(super) fn check_kept(&self) {
-        for half in self.lives.iter().flat_map(|life| &life.halves) {
-            assert_eq!(half.kept(), 0, "messages are kept: {half:?}");
+        for life in &self.lives {
+            for (half, end) in life.halves.iter().zip(&self.links[life.link].ends) {
+                let unacknowledged = end.as_ref().map_or(0, |end| end.observer.unacknowledged().0);
+                assert!(half.kept() <= unacknowledged, "messages are kept: {half:?}");
+            }
         }
     }
 

@@ -9,30 +9,41 @@ use super::link::{End, NEVER, Packet};
 use super::{Action, Phase, State, World};
 
 impl World {
-    pub(super) fn send(&mut self, link: usize, to: Side, packet: Packet) {
-        self.tell(|| format!("link {link} to {to:?}: {packet:?}"));
-        let at = self.links[link].send(to, packet, self.now, &mut self.rng);
+    pub(super) fn send(&mut self, link: usize, carrier: usize, to: Side, packet: Packet) {
+        self.tell(|| format!("link {link} over {carrier} to {to:?}: {packet:?}"));
+        let at = self.links[link].send(carrier, to, packet, self.now, &mut self.rng);
         if at < NEVER {
-            self.at(at, Action::Arrive { link, side: to as usize });
+            self.at(at, Action::Arrive { link, carrier, side: to as usize });
         }
     }
 
-    /// Takes in the messages that have arrived.
-    pub(super) fn deliver(&mut self, link: usize, side: Side) {
+    /// Takes in the messages that have arrived over a carrier.
+    pub(super) fn deliver(&mut self, link: usize, carrier: usize, side: Side) {
         let other = if side == Side::Client { Side::Server } else { Side::Client };
-        while let Some(packet) = self.links[link].wires[side as usize].arrived(self.now) {
-            if let Some(end) = &mut self.links[link].ends[side as usize] {
+        while let Some(packet) = self.links[link].carriers[carrier].wires[side as usize].arrived(self.now) {
+            let end = self.links[link].ends[side as usize].as_mut();
+            let is_used = end.as_ref().is_some_and(|end| end.carrier == Some(carrier));
+            if let Some(end) = end.filter(|_| is_used) {
                 end.heard_at = self.now;
             }
             match packet {
                 Packet::Dial(first_batch) => self.welcome(link, first_batch.as_deref()),
-                Packet::Close(_) | Packet::Reset => self.end_one(link, side),
+                Packet::Redial => self.welcome_again(link, carrier),
+                Packet::Message(message) if side == Side::Server && !is_used && carrier > 0 => {
+                    self.claim(link, carrier, &message);
+                }
                 _ if self.links[link].ends[side as usize].is_none() => {
-                    if !self.links[link].left[side as usize] {
-                        self.send(link, other, Packet::Reset);
+                    if !self.links[link].left[side as usize]
+                        && !matches!(packet, Packet::Close(_) | Packet::Reset)
+                    {
+                        self.send(link, carrier, other, Packet::Reset);
                     }
                 }
-                Packet::Welcome => self.links[link].end(side).up = true,
+                // Of a carrier that has been abandoned.
+                _ if !is_used => {}
+                Packet::Close(code) => self.closed_by_peer(link, side, code),
+                Packet::Reset => self.lose(link, side),
+                Packet::Welcome => self.welcomed(link),
                 Packet::Message(message) => {
                     let end = self.links[link].end(side);
                     end.observer.see(Way::Received, &message);
@@ -41,6 +52,10 @@ impl World {
                     }
                     let now = self.now + end.ahead;
                     end.endpoint.receive(now, message).expect("a correct peer");
+                    if end.lost_at.is_some() && !end.endpoint.is_interrupted() {
+                        end.lost_at = None;
+                        end.begin_carrier(self.now);
+                    }
                     self.events(link, side);
                 }
             }
@@ -57,17 +72,18 @@ impl World {
     fn welcome(&mut self, link: usize, first_batch: Option<&str>) {
         let server = self.links[link].server;
         if self.servers[server].state != State::Up {
-            return self.send(link, Side::Client, Packet::Reset);
+            return self.send(link, 0, Side::Client, Packet::Reset);
         }
         let own = self.servers[server].settings;
         let peer = self.slots[self.links[link].slot].settings;
         let mut end = End::new(Side::Server, own, peer, self.now, &mut self.rng);
+        end.endpoint.allow_resumption(self.token());
         if let Some(batch) = first_batch {
             end.observer.see_handshake(Way::Received, batch);
             end.endpoint.receive_handshake(self.now + end.ahead, batch).expect("a correct first batch");
         }
         self.links[link].ends[1] = Some(end);
-        self.send(link, Side::Client, Packet::Welcome);
+        self.send(link, 0, Side::Client, Packet::Welcome);
         self.events(link, Side::Server);
     }
 
@@ -78,7 +94,8 @@ impl World {
             if !self.links[link].ends[side as usize].as_ref().is_some_and(|end| end.up) {
                 return;
             }
-            if let Some(clear) = self.links[link].blocked(other, self.now) {
+            let Some(carrier) = self.links[link].end(side).carrier else { return };
+            if let Some(clear) = self.links[link].blocked(carrier, other, self.now) {
                 if clear < NEVER / 2 {
                     self.at(clear, Action::Write { link, side: side as usize });
                 }
@@ -97,7 +114,7 @@ impl World {
                 let mixed =
                     self.counts.trace.rotate_left(5) ^ self.now ^ (size << 20) ^ ((link as u64) << 44);
                 self.counts.trace = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                self.send(link, other, Packet::Message(message));
+                self.send(link, carrier, other, Packet::Message(message));
             } else if !self.events(link, side) {
                 self.links[link].end(side).observer.check_windows();
                 self.may_leave(link, side);
@@ -123,15 +140,26 @@ impl World {
     pub(super) fn leave(&mut self, link: usize, side: Side, code: u16) {
         let other = if side == Side::Client { Side::Server } else { Side::Client };
         self.links[link].left[side as usize] = true;
-        self.send(link, other, Packet::Close(code));
+        let end = self.links[link].end(side);
+        if let Some(carrier) = end.carrier.filter(|_| end.up) {
+            end.endpoint.forbid_resumption();
+            // Whoever leaves says so, and does not wait.
+            let last: Vec<_> = std::iter::from_fn(|| end.endpoint.poll_transmit()).collect();
+            for message in last {
+                self.links[link].end(side).observer.see(Way::Sent, &message);
+                self.send(link, carrier, other, Packet::Message(message));
+            }
+            self.send(link, carrier, other, Packet::Close(code));
+        }
         self.end_one(link, side);
     }
 
     /// Sets the timer that the endpoint asks for, if none runs: it only ever asks for a later one.
-    fn set_timer(&mut self, link: usize, side: Side) {
+    pub(super) fn set_timer(&mut self, link: usize, side: Side) {
         let Some(end) = &mut self.links[link].ends[side as usize] else { return };
-        if end.timer.is_none()
-            && let Some(at) = end.endpoint.poll_timeout()
+        // A carrier that is lost sets an earlier time than the last.
+        if let Some(at) = end.endpoint.poll_timeout()
+            && end.timer.is_none_or(|timer| at - end.ahead < timer)
         {
             let at = at - end.ahead;
             end.timer = Some(at);
@@ -142,6 +170,9 @@ impl World {
     pub(super) fn timer(&mut self, link: usize, side: Side) {
         let now = self.now;
         let end = self.links[link].end(side);
+        if end.timer.is_none_or(|timer| timer > now) {
+            return;
+        }
         end.timer = None;
         let is_due = end.endpoint.poll_timeout().is_some_and(|at| at <= now + end.ahead);
         let found = if is_due { end.endpoint.handle_timeout(now + end.ahead) } else { Ok(()) };
@@ -150,17 +181,23 @@ impl World {
             assert!(self.links[link].disturbed || gone, "a link that works was given up");
             self.counts.found_dead += 1;
             // It closes the connection; what the peer gets of that, the network decides.
-            return self.leave(link, side, 1008);
+            if let Some(carrier) = self.links[link].end(side).carrier {
+                let other = if side == Side::Client { Side::Server } else { Side::Client };
+                self.send(link, carrier, other, Packet::Close(4003));
+            }
+            return self.lose(link, side);
+        }
+        if end.lost_at.is_some() && !end.endpoint.can_resume() {
+            return self.out_of_patience(link, side);
         }
         self.write(link, side);
+        self.set_timer(link, side);
     }
 
     /// A link has ended for one of its ends.
     pub(super) fn end_one(&mut self, link: usize, side: Side) {
         let Some(end) = self.links[link].ends[side as usize].take() else { return };
-        if let Some(by) = end.finds_out_by().filter(|_| self.links[link].is_silent(side)) {
-            assert!(self.now <= by, "found dead at {}, and should have been by {by}", self.now);
-        }
+        self.check_found_out(link, side, &end);
         for &serial in end.serials.values() {
             let half = self.half(serial, side);
             if half.seen.is_none() && half.refused_here.is_none() || half.can_close() {
@@ -169,11 +206,17 @@ impl World {
             half.asked = false;
         }
         drop(end);
-        if self.links[link].is_over() {
-            self.links[link].wires = Default::default();
-        }
+        self.links[link].forget_abandoned();
         match side {
             Side::Client => {
+                // Its system tells the server sooner or later, if keep-alive does not.
+                if let Some(server) = &self.links[link].ends[1]
+                    && let Some(carrier) = server.carrier
+                    && self.phase != Phase::Playing
+                    && !self.links[link].left[0]
+                {
+                    self.cut(link, carrier, Side::Server, 0);
+                }
                 let slot = self.links[link].slot;
                 self.soon(2_000, Action::Dial { slot });
             }

@@ -11,13 +11,14 @@ impl World {
         if self.phase != Phase::Playing || self.links[link].is_over() {
             return;
         }
-        match self.rng.below(6) {
+        let newest = self.links[link].newest();
+        match self.rng.below(8) {
             // Everything stands still for a while.
             0 | 1 => {
                 let until = self.now + self.rng.below(15_000) as Millis;
                 for side in SIDES {
-                    self.links[link].hold(side, until);
-                    self.at(until, Action::Arrive { link, side: side as usize });
+                    self.links[link].hold(newest, side, until);
+                    self.at(until, Action::Arrive { link, carrier: newest, side: side as usize });
                 }
                 self.counts.stalls += 1;
                 self.soon(20_000, Action::Fault { link });
@@ -27,7 +28,7 @@ impl World {
                 let both = self.rng.one_in(2);
                 let first = SIDES[self.rng.below(2)];
                 for side in SIDES.into_iter().filter(|&side| both || side == first) {
-                    self.links[link].hold(side, NEVER);
+                    self.links[link].hold(newest, side, NEVER);
                 }
                 self.counts.stalls += 1;
             }
@@ -41,19 +42,26 @@ impl World {
                 }
                 self.soon(20_000, Action::Fault { link });
             }
+            // The client moves to another network, and nobody tells the server.
+            4 => self.lose(link, Side::Client),
             _ => {
                 for side in SIDES {
                     let kept = self.rng.below(5);
-                    self.cut(link, side, kept);
+                    self.cut(link, newest, side, kept);
+                }
+                if self.rng.one_in(2) {
+                    let away = [2_000, 60_000][self.rng.below(2)];
+                    self.links[link].away_until = self.now + self.rng.below(away) as Millis;
                 }
                 self.counts.cuts += 1;
+                self.soon(5_000, Action::Fault { link });
             }
         }
     }
 
-    pub(super) fn cut(&mut self, link: usize, to: Side, kept: usize) {
-        let at = self.links[link].break_towards(to, kept, self.now, &mut self.rng);
-        self.at(at, Action::Arrive { link, side: to as usize });
+    pub(super) fn cut(&mut self, link: usize, carrier: usize, to: Side, kept: usize) {
+        let at = self.links[link].break_towards(carrier, to, kept, self.now, &mut self.rng);
+        self.at(at, Action::Arrive { link, carrier, side: to as usize });
     }
 
     pub(super) fn turn_of_server(&mut self, server: usize) {
@@ -70,12 +78,13 @@ impl World {
                 self.servers[server].state = State::Down;
                 let tells = !self.rng.one_in(3);
                 for link in links {
+                    let newest = self.links[link].newest();
                     if tells {
                         let kept = self.rng.below(5);
-                        self.cut(link, Side::Client, kept);
+                        self.cut(link, newest, Side::Client, kept);
                     } else {
-                        self.links[link].hold(Side::Client, NEVER);
-                        self.links[link].hold(Side::Server, NEVER);
+                        self.links[link].hold(newest, Side::Client, NEVER);
+                        self.links[link].hold(newest, Side::Server, NEVER);
                     }
                     self.end_one(link, Side::Server);
                 }

@@ -1,4 +1,5 @@
-//! A link of the simulated network: two ends, the messages in flight between them, and the faults that hit these.
+//! A link of the simulated network: two ends, the carriers between them with the messages in flight, and the faults that hit
+//! these.
 
 use std::collections::BTreeMap;
 
@@ -22,6 +23,8 @@ pub(super) const NEVER: Millis = Millis::MAX / 4;
 pub(super) enum Packet {
     /// The physical handshake, with the first batch or without.
     Dial(Option<String>),
+    /// The physical handshake of a carrier that is to resume a link.
+    Redial,
     Welcome,
     Message(Physical),
     /// A close of the physical WebSocket, with its code.
@@ -59,8 +62,12 @@ pub(super) struct End {
     pub(super) ahead: Millis,
     /// The life of each channel that it knows.
     pub(super) serials: BTreeMap<Channel, usize>,
-    /// The handshake is through.
+    /// The carrier that it uses, or dials.
+    pub(super) carrier: Option<usize>,
+    /// The handshake of that is through.
     pub(super) up: bool,
+    /// Since when it has had no carrier, not even one that waits for the answer to RESUME.
+    pub(super) lost_at: Option<Millis>,
     pub(super) heard_at: Millis,
     /// It does nothing before then.
     pub(super) asleep_until: Millis,
@@ -81,6 +88,8 @@ impl End {
             observer: Observer::new(side, own, peer),
             ahead,
             serials: BTreeMap::new(),
+            carrier: Some(0),
+            lost_at: None,
             up: side == Side::Server,
             heard_at: now,
             asleep_until: 0,
@@ -89,6 +98,12 @@ impl End {
             owes_pong: None,
             intervals: [own.ping_interval, peer.ping_interval],
         }
+    }
+
+    /// Its carrier is open, or has brought the answer to RESUME: keep-alive begins anew.
+    pub(super) fn begin_carrier(&mut self, now: Millis) {
+        self.up = true;
+        (self.heard_at, self.pinged_at, self.owes_pong) = (now, now, None);
     }
 
     pub(super) fn is_asleep(&self, now: Millis) -> bool {
@@ -116,14 +131,33 @@ impl End {
     }
 }
 
+/// One connection. Pairs are by the side that receives.
+pub(super) struct Carrier {
+    pub(super) wires: [Wire<Packet>; 2],
+    /// The server has had its first message.
+    pub(super) has_begun: bool,
+    paths: [Path; 2],
+}
+
+impl Carrier {
+    pub(super) fn new(rng: &mut Rng) -> Self {
+        let path = Path::new(rng);
+        let other = if rng.one_in(2) { path } else { Path::new(rng) };
+        Self { wires: Default::default(), has_begun: false, paths: [path, other] }
+    }
+}
+
 pub(super) struct Link {
     pub(super) slot: usize,
     pub(super) server: usize,
     /// By side.
     pub(super) ends: [Option<End>; 2],
-    /// By the side that receives.
-    pub(super) wires: [Wire<Packet>; 2],
-    paths: [Path; 2],
+    /// Oldest first. The client uses the last.
+    pub(super) carriers: Vec<Carrier>,
+    /// The last carrier that the server has accepted.
+    pub(super) accepted: usize,
+    /// The client's network is away until then.
+    pub(super) away_until: Millis,
     /// Something has been done to it: it may end as lost.
     pub(super) disturbed: bool,
     /// A side that has left on purpose, and tells nobody that it is not there.
@@ -134,14 +168,13 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) fn new(slot: usize, server: usize, client: End, rng: &mut Rng) -> Self {
-        let path = Path::new(rng);
-        let other = if rng.one_in(2) { path } else { Path::new(rng) };
         Self {
             slot,
             server,
             ends: [Some(client), None],
-            wires: Default::default(),
-            paths: [path, other],
+            carriers: vec![Carrier::new(rng)],
+            accepted: 0,
+            away_until: 0,
             disturbed: false,
             left: [false; 2],
             peak: 0,
@@ -152,51 +185,84 @@ impl Link {
         self.ends[side as usize].as_mut().expect("an end that lives")
     }
 
-    /// Until when nothing more can be written towards a side.
-    pub(super) fn blocked(&self, to: Side, now: Millis) -> Option<Millis> {
-        let Path { latency, jitter, .. } = self.paths[to as usize];
-        let last = self.wires[to as usize].last()?;
+    /// The carrier that the client uses.
+    pub(super) fn newest(&self) -> usize {
+        self.carriers.len() - 1
+    }
+
+    /// What is on its way over carriers that no end uses never arrives.
+    pub(super) fn forget_abandoned(&mut self) {
+        let used = self.ends.each_ref().map(|end| end.as_ref().and_then(|end| end.carrier));
+        for (number, carrier) in self.carriers.iter_mut().enumerate() {
+            if !used.contains(&Some(number)) {
+                carrier.wires = Default::default();
+            }
+        }
+    }
+
+    /// Until when nothing more can be written over a carrier towards a side.
+    pub(super) fn blocked(&self, carrier: usize, to: Side, now: Millis) -> Option<Millis> {
+        let Carrier { wires, paths, .. } = &self.carriers[carrier];
+        let Path { latency, jitter, .. } = paths[to as usize];
+        let last = wires[to as usize].last()?;
         let clear = last.saturating_sub((latency + jitter) as Millis + BUFFER);
         (clear > now).then_some(clear)
     }
 
-    /// Sends something to a side; when it arrives.
-    pub(super) fn send(&mut self, to: Side, packet: Packet, now: Millis, rng: &mut Rng) -> Millis {
-        let path = self.paths[to as usize];
+    /// Sends something over a carrier to a side; when it arrives.
+    pub(super) fn send(
+        &mut self,
+        carrier: usize,
+        to: Side,
+        packet: Packet,
+        now: Millis,
+        rng: &mut Rng,
+    ) -> Millis {
+        let Carrier { wires, paths, .. } = &mut self.carriers[carrier];
+        let path = paths[to as usize];
         let at = now + path.latency as Millis + rng.below(path.jitter + 1) as Millis;
         let bytes = match &packet {
             Packet::Message(message) => super::super::wire::length(message),
             _ => 0,
         };
-        let wire = &mut self.wires[to as usize];
+        let wire = &mut wires[to as usize];
         wire.send(packet, bytes, at.max(path.held_until), path.bandwidth);
         wire.last().unwrap_or(now)
     }
 
-    /// Nothing arrives at a side before `until`.
-    pub(super) fn hold(&mut self, to: Side, until: Millis) {
+    /// Nothing arrives over a carrier at a side before `until`.
+    pub(super) fn hold(&mut self, carrier: usize, to: Side, until: Millis) {
         self.disturbed = true;
-        let path = &mut self.paths[to as usize];
+        let Carrier { wires, paths, .. } = &mut self.carriers[carrier];
+        let path = &mut paths[to as usize];
         path.held_until = until.max(path.held_until);
-        self.wires[to as usize].hold(path.held_until);
+        wires[to as usize].hold(path.held_until);
     }
 
-    /// Whether nothing will arrive at a side any more.
-    pub(super) fn is_silent(&self, to: Side) -> bool {
-        self.paths[to as usize].held_until == NEVER
+    /// Whether nothing will arrive over a carrier at a side any more.
+    pub(super) fn is_silent(&self, carrier: usize, to: Side) -> bool {
+        self.carriers[carrier].paths[to as usize].held_until == NEVER
     }
 
     /// Breaks: a side still gets the first `kept` messages in flight, then the news.
-    pub(super) fn break_towards(&mut self, to: Side, kept: usize, now: Millis, rng: &mut Rng) -> Millis {
+    pub(super) fn break_towards(
+        &mut self,
+        carrier: usize,
+        to: Side,
+        kept: usize,
+        now: Millis,
+        rng: &mut Rng,
+    ) -> Millis {
         self.disturbed = true;
-        self.paths[to as usize].held_until = 0;
-        self.wires[to as usize].lose(kept, now);
-        self.send(to, Packet::Reset, now, rng)
+        let Carrier { wires, paths, .. } = &mut self.carriers[carrier];
+        paths[to as usize].held_until = 0;
+        wires[to as usize].lose(kept, now);
+        self.send(carrier, to, Packet::Reset, now, rng)
     }
 
-    /// Whether it stands still, one way or both.
+    /// Whether its newest carrier stands still, one way or both.
     pub(super) fn is_held(&self, now: Millis) -> bool {
-        self.paths.iter().any(|path| path.held_until > now)
+        self.carriers[self.newest()].paths.iter().any(|path| path.held_until > now)
     }
 
     /// Whether both ends have gone.

@@ -20,6 +20,7 @@ mod ends;
 mod faults;
 mod life;
 mod link;
+mod resumption;
 
 use life::{Life, Reader};
 use link::{End, Link, Packet};
@@ -43,8 +44,12 @@ enum Action {
     Dial { slot: usize },
     /// A client has waited for long enough.
     GiveUpDial { link: usize },
+    /// A client that has lost its carrier dials another.
+    Redial { link: usize },
+    /// A client has waited for long enough for that.
+    GiveUpCarrier { link: usize, carrier: usize },
     /// Something may have arrived.
-    Arrive { link: usize, side: usize },
+    Arrive { link: usize, carrier: usize, side: usize },
     /// An end may have something to write.
     Write { link: usize, side: usize },
     /// An end's own timer.
@@ -86,6 +91,10 @@ pub(crate) struct Counts {
     pub(crate) opens: usize,
     pub(crate) messages: usize,
     pub(crate) cuts: usize,
+    /// Carriers that a server has taken in the place of others.
+    pub(crate) resumed: usize,
+    /// Links that have waited for too long for another carrier.
+    pub(crate) out_of_patience: usize,
     pub(crate) stalls: usize,
     /// Links that an end found dead.
     pub(crate) found_dead: usize,
@@ -103,6 +112,8 @@ impl std::ops::AddAssign for Counts {
         self.opens += other.opens;
         self.messages += other.messages;
         self.cuts += other.cuts;
+        self.resumed += other.resumed;
+        self.out_of_patience += other.out_of_patience;
         self.stalls += other.stalls;
         self.found_dead += other.found_dead;
         self.drains += other.drains;
@@ -160,6 +171,7 @@ fn settings(rng: &mut Rng) -> Settings {
         .max_message(30_000 + rng.below(100_000) as u32)
         .max_open([200, 16 * 1024][rng.below(2)])
         .ping_interval([1_000, 0, 200, 25_000][rng.below(4)])
+        .resume_timeout([0, 1_000, 30_000, 30_000][rng.below(4)])
 }
 
 impl World {
@@ -238,21 +250,28 @@ impl World {
         match action {
             Action::Dial { slot } => self.dial(slot),
             Action::GiveUpDial { link } => {
-                if self.links[link].ends[0].as_ref().is_some_and(|end| !end.up) {
+                if self.links[link].ends[0].as_ref().is_some_and(|end| !end.up && end.lost_at.is_none()) {
                     self.end_one(link, Side::Client);
                 }
             }
-            Action::Arrive { link, side } | Action::Write { link, side } | Action::Timer { link, side } => {
+            Action::Redial { link } => self.redial(link),
+            Action::GiveUpCarrier { link, carrier } => self.give_up_carrier(link, carrier),
+            Action::Arrive { link, side, .. }
+            | Action::Write { link, side }
+            | Action::Timer { link, side } => {
                 let Some(end) = &self.links[link].ends[side] else {
                     // Somebody has to tell the others that there is nobody.
-                    return self.deliver(link, SIDES[side]);
+                    if let Action::Arrive { carrier, .. } = action {
+                        self.deliver(link, carrier, SIDES[side]);
+                    }
+                    return;
                 };
                 if end.asleep_until > self.now {
                     let until = end.asleep_until;
                     return self.at(until, action);
                 }
                 match action {
-                    Action::Arrive { .. } => self.deliver(link, SIDES[side]),
+                    Action::Arrive { carrier, .. } => self.deliver(link, carrier, SIDES[side]),
                     Action::Write { .. } => self.write(link, SIDES[side]),
                     _ => self.timer(link, SIDES[side]),
                 }
@@ -290,7 +309,7 @@ impl World {
         if let Some(batch) = &first_batch {
             client.observer.see_handshake(Way::Sent, batch);
         }
-        self.send(link, Side::Server, Packet::Dial(first_batch));
+        self.send(link, 0, Side::Server, Packet::Dial(first_batch));
         self.at(self.now + DIAL_TIMEOUT, Action::GiveUpDial { link });
         let times = self.rng.below(10);
         self.soon(1000, Action::Open { link, times });
@@ -306,12 +325,20 @@ impl World {
     fn heal(&mut self) {
         self.phase = Phase::Healed;
         for link in 0..self.links.len() {
-            let is_silent = SIDES.iter().any(|&side| self.links[link].is_silent(side));
-            for side in SIDES {
-                // A server that a handshake is still on its way to would come to a silent link.
-                let end = self.links[link].ends[side as usize].as_ref();
-                if is_silent && end.is_none_or(|end| end.expects() == 0) {
-                    self.cut(link, side, 0);
+            self.links[link].away_until = 0;
+            for carrier in 0..self.links[link].carriers.len() {
+                let is_silent = SIDES.iter().any(|&side| self.links[link].is_silent(carrier, side));
+                // The client has moved on, and the server does not know.
+                let is_used = |end: &End| end.carrier == Some(carrier);
+                let is_abandoned =
+                    !self.links[link].left[0] && !self.links[link].ends[0].as_ref().is_some_and(is_used);
+                for side in SIDES {
+                    // A server that a handshake is still on its way to would come to a silent link.
+                    let end = self.links[link].ends[side as usize].as_ref();
+                    let end = end.filter(|end| end.carrier == Some(carrier));
+                    if (is_silent || is_abandoned) && end.is_none_or(|end| end.expects() == 0) {
+                        self.cut(link, carrier, side, 0);
+                    }
                 }
             }
         }
