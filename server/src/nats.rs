@@ -149,6 +149,26 @@ impl Nats {
         self.shared.gaps.clone()
     }
 
+    /// Returns an error while NATS is disconnected: the client would buffer a request, and send it unexpectedly later.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        if self.is_connected() { Ok(()) } else { Err(io::Error::other("NATS is away")) }
+    }
+
+    /// Waits for an answer, or fails when the connection to NATS is lost.
+    pub(crate) async fn ask<T>(&self, request: impl Future<Output = T>) -> io::Result<T> {
+        let mut gaps = self.gaps();
+        gaps.mark_unchanged();
+        tokio::select! {
+            answer = request => Ok(answer),
+            Ok(()) = gaps.changed() => Err(io::Error::other("the connection to NATS was lost meanwhile")),
+        }
+    }
+
+    /// Returns the id of this process among the servers on this NATS.
+    pub(crate) fn id(&self) -> &str {
+        &self.shared.id
+    }
+
     pub(crate) fn is_connected(&self) -> bool {
         self.client().connection_state() == async_nats::connection::State::Connected
     }

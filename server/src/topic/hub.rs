@@ -25,7 +25,10 @@ use super::positions::{Beginning, Positions, Since};
 use super::refused::Refused;
 use super::ring::{Cursor, Item, Ring, Saved};
 use super::served::Served;
-use super::stored::{Destination, TopicStore};
+use super::shared::{Opened, SharedStore, SharedTopic};
+#[cfg(any(feature = "nats", feature = "topic-store"))]
+use super::store::{Place, TopicStore};
+use super::stored::{Destination, FileStore};
 
 /// The longest name of a topic, in bytes: indexes list it. As that of a call to another process.
 const MAX_NAME: usize = 1000;
@@ -46,7 +49,9 @@ pub(super) struct Hub {
     /// Where other processes have the same topics.
     nats: Option<Nats>,
     /// Where messages are stored before anybody gets them.
-    store: Option<TopicStore>,
+    store: Option<FileStore>,
+    /// Where several processes store them.
+    shared: Option<SharedStore>,
     memory: Arc<TopicUsage>,
     members: Arc<Members>,
 }
@@ -68,6 +73,7 @@ pub(super) struct Topic {
     ring: Arc<Ring>,
     remote: Option<Remote>,
     stored: Option<Stored>,
+    shared: Option<SharedTopic>,
     outlives: bool,
     /// Its place among those without subscribers; 0 if it has some.
     idle: AtomicU64,
@@ -76,7 +82,7 @@ pub(super) struct Topic {
 /// How a topic that outlives the process publishes.
 #[derive(Debug)]
 struct Stored {
-    store: TopicStore,
+    store: FileStore,
     hub: Weak<dyn Served>,
     name: Arc<str>,
     limits: Positions,
@@ -100,9 +106,14 @@ impl Hub {
     }
 
     /// For topics that outlive the process.
-    #[cfg(feature = "topic-store")]
+    #[cfg(any(feature = "nats", feature = "topic-store"))]
     pub(super) fn stored(store: &TopicStore) -> Self {
-        Self { store: Some(store.clone()), ..Self::default() }
+        match store.place() {
+            #[cfg(feature = "topic-store")]
+            Place::File(file) => Self { store: Some(file.clone()), ..Self::default() },
+            #[cfg(feature = "nats")]
+            Place::Shared(shared) => Self { shared: Some(shared.clone()), ..Self::default() },
+        }
     }
 
     /// Returns the hub as a store sees it.
@@ -133,6 +144,10 @@ impl Hub {
             store.publish_now(Destination { hub: &self.served(), name: &name, limits }, message);
             return self.get(&name).map_or(0, |topic| topic.ring.subscribers());
         }
+        if let (Some(shared), Some(limits)) = (&self.shared, limits.positions) {
+            shared.publish_now(&name, message, limits);
+            return self.get(&name).map_or(0, |topic| topic.ring.subscribers());
+        }
         if self.is_alone() && limits.outlive() {
             return self.publish_and_keep(&name, message, limits);
         }
@@ -147,7 +162,9 @@ impl Hub {
     /// Returns the name of the topic at a path.
     pub(super) fn name(&self, path: &str) -> Result<String, Refused> {
         let name = decode(path).ok_or(Refused::NotText)?;
-        let is_short = name.len() <= MAX_NAME && (self.nats.is_none() || topic_subject(&name).is_some());
+        let is_short = name.len() <= MAX_NAME
+            && (self.nats.is_none() || topic_subject(&name).is_some())
+            && self.shared.as_ref().is_none_or(|shared| shared.admits(&name));
         if is_short { Ok(name) } else { Err(Refused::TooLong) }
     }
 
@@ -165,6 +182,10 @@ impl Hub {
             {
                 store.load(self.served(), name, limits, peer).await?;
             }
+            if let (Some(shared), Some(positions)) = (&self.shared, limits.positions) {
+                self.open_shared(shared, name, limits, positions).await?;
+                self.catch_up(name, since).await?;
+            }
             // `None`: it had no subscriber yet, and gave its place to another one.
             if let Some(subscription) = self.subscribe_now(name, limits, since)? {
                 return Ok(subscription);
@@ -172,7 +193,54 @@ impl Hub {
         }
     }
 
-    /// Subscribes to a topic; `None` if it must be read from the file first.
+    /// Opens a topic that several processes have, unless it is open.
+    async fn open_shared(
+        self: &Arc<Self>,
+        shared: &SharedStore,
+        name: &str,
+        limits: TopicLimits,
+        positions: Positions,
+    ) -> Result<(), Refused> {
+        if self.has(name) {
+            return Ok(());
+        }
+        let _turn = shared.turn(name).await;
+        if self.has(name) {
+            return Ok(());
+        }
+        let mut opened = shared.load(name, positions).await?;
+        self.restore_as(name, limits, Some(opened.saved()), Some(opened))
+    }
+
+    /// Waits until a topic has the message that a subscriber has got from another process.
+    async fn catch_up(&self, name: &str, since: &Since) -> Result<(), Refused> {
+        if let Since::After(number, epoch) = since
+            && let Some(topic) = self.get(name)
+            && let Some(shared) = &topic.shared
+            && **epoch == *topic.ring.epoch()
+        {
+            shared.reach(*number).await?;
+        }
+        Ok(())
+    }
+
+    /// Keeps a topic with the messages of a store, for subscribers to come.
+    fn restore_as(
+        self: &Arc<Self>,
+        name: &str,
+        limits: TopicLimits,
+        saved: Option<Saved>,
+        opened: Option<Opened>,
+    ) -> Result<(), Refused> {
+        let mut topics = lock(&self.topics);
+        topics.forget_idle();
+        self.make_room(&mut topics, name, limits)?;
+        let (name, topic) = topics.add(Topic::new(name, limits, self, saved, opened));
+        topics.rest(&name, &topic);
+        Ok(())
+    }
+
+    /// Subscribes to a topic; `None` if it must be read from the store first.
     fn subscribe_now(
         self: &Arc<Self>,
         name: &str,
@@ -182,11 +250,12 @@ impl Hub {
         let mut topics = lock(&self.topics);
         topics.forget_idle();
         let (name, topic) = match topics.by_name.get_key_value(name) {
+            Some((_, topic)) if topic.ring.is_lost() => return Ok(None),
             Some((name, topic)) => (Arc::clone(name), Arc::clone(topic)),
-            None if self.store.is_some() => return Ok(None),
+            None if self.store.is_some() || self.shared.is_some() => return Ok(None),
             None => {
                 self.make_room(&mut topics, name, limits)?;
-                topics.add(Topic::new(name, limits, self, None))
+                topics.add(Topic::new(name, limits, self, None, None))
             }
         };
         // Under the lock: a topic that has a subscriber stays.
@@ -208,7 +277,7 @@ impl Hub {
         if self.make_room(&mut topics, name, limits).is_err() {
             return 0;
         }
-        let (name, topic) = topics.add(Topic::new(name, limits, self, None));
+        let (name, topic) = topics.add(Topic::new(name, limits, self, None, None));
         topics.rest(&name, &topic);
         topic.ring.publish(message, None).subscribers
     }
@@ -231,7 +300,7 @@ impl Hub {
 
     /// Returns the bytes that a topic costs without messages and subscribers.
     fn base(&self, name: &str) -> usize {
-        let on_nats = if self.nats.is_some() { TOPIC_ON_NATS } else { 0 };
+        let on_nats = if self.nats.is_some() || self.shared.is_some() { TOPIC_ON_NATS } else { 0 };
         TOPIC + COPIES_OF_NAME * name.len() + on_nats
     }
 
@@ -259,7 +328,7 @@ impl Hub {
 
 impl Served for Hub {
     fn has(&self, name: &str) -> bool {
-        lock(&self.topics).by_name.contains_key(name)
+        self.get(name).is_some_and(|topic| !topic.ring.is_lost())
     }
 
     fn epoch(&self, name: &str) -> Option<Box<str>> {
@@ -272,12 +341,7 @@ impl Served for Hub {
         limits: TopicLimits,
         saved: Option<Saved>,
     ) -> Result<(), Refused> {
-        let mut topics = lock(&self.topics);
-        topics.forget_idle();
-        self.make_room(&mut topics, name, limits)?;
-        let (name, topic) = topics.add(Topic::new(name, limits, &self, saved));
-        topics.rest(&name, &topic);
-        Ok(())
+        self.restore_as(name, limits, saved, None)
     }
 
     fn deliver(&self, name: &str, message: Message, from: Option<u64>, number: u64) {
@@ -312,7 +376,13 @@ impl Topics {
     }
 
     fn add(&mut self, (name, topic): (Arc<str>, Arc<Topic>)) -> (Arc<str>, Arc<Topic>) {
-        self.by_name.insert(Arc::clone(&name), Arc::clone(&topic));
+        let lost = self.by_name.insert(Arc::clone(&name), Arc::clone(&topic));
+        // Indexes list a topic in use.
+        if let Some(lost) = lost
+            && self.idle.remove(&lost.idle.swap(0, Ordering::Relaxed)).is_none()
+        {
+            self.unlist(&name);
+        }
         self.list(&name);
         (name, topic)
     }
@@ -338,7 +408,13 @@ impl Topics {
 }
 
 impl Topic {
-    fn new(name: &str, limits: TopicLimits, hub: &Arc<Hub>, saved: Option<Saved>) -> (Arc<str>, Arc<Self>) {
+    fn new(
+        name: &str,
+        limits: TopicLimits,
+        hub: &Arc<Hub>,
+        saved: Option<Saved>,
+        opened: Option<Opened>,
+    ) -> (Arc<str>, Arc<Self>) {
         let ring = Ring::new(hub.base(name), limits, &hub.memory, saved);
         let remote = hub.nats.as_ref().and_then(|nats| Remote::join(nats, name, Arc::clone(&ring)));
         let name = Arc::<str>::from(name);
@@ -348,13 +424,16 @@ impl Topic {
             name: Arc::clone(&name),
             limits,
         });
-        let topic = Self { ring, remote, stored, outlives: limits.outlive(), idle: AtomicU64::new(0) };
+        let shared = opened.map(|opened| opened.begin(&ring));
+        // A stream has the messages for later subscribers; while there are none, this process does not read it.
+        let outlives = limits.outlive() && shared.is_none();
+        let topic = Self { ring, remote, stored, shared, outlives, idle: AtomicU64::new(0) };
         (name, Arc::new(topic))
     }
 
-    /// Returns whether publishing may wait: for other processes, or for the disk.
+    /// Returns whether publishing may wait: for other processes, or for a store.
     pub(super) fn may_wait(&self) -> bool {
-        self.remote.is_some() || self.stored.is_some()
+        self.remote.is_some() || self.stored.is_some() || self.shared.is_some()
     }
 
     /// Gives a message of a subscriber to all, wherever they are. Returns its number, if this process gives it one.
@@ -371,6 +450,9 @@ impl Topic {
         }
         if let Some(remote) = &self.remote {
             return remote.publish(message).await.map(|()| None);
+        }
+        if let Some(shared) = &self.shared {
+            return shared.publish(message, from).await.map(Some);
         }
         if let Some(Stored { store, hub, name, limits }) = &self.stored {
             let to = Destination { hub, name, limits: *limits };
@@ -437,6 +519,10 @@ impl Drop for Subscription {
         let mut topics = lock(&self.hub.topics);
         self.topic.ring.unsubscribe(&self.cursor);
         if self.topic.ring.subscribers() > 0 {
+            return;
+        }
+        // Where a topic was lost, there may be a new one.
+        if !topics.by_name.get(&self.name).is_some_and(|topic| Arc::ptr_eq(topic, &self.topic)) {
             return;
         }
         if self.topic.outlives {

@@ -54,11 +54,20 @@ mod over_nats;
 #[cfg(not(feature = "nats"))]
 #[path = "without_nats.rs"]
 mod over_nats;
+#[cfg(feature = "nats")]
+mod payload;
 mod policy;
 mod positions;
 mod refused;
 mod ring;
 mod served;
+#[cfg(feature = "nats")]
+mod shared;
+#[cfg(not(feature = "nats"))]
+#[path = "without_shared.rs"]
+mod shared;
+#[cfg(any(feature = "nats", feature = "topic-store"))]
+mod store;
 #[cfg(feature = "topic-store")]
 mod stored;
 #[cfg(not(feature = "topic-store"))]
@@ -98,8 +107,8 @@ pub use policy::{AllowAll, SlowSubscriber, TopicPolicy, Verdict};
 pub use positions::Positions;
 use positions::Since;
 use refused::Refused;
-#[cfg(feature = "topic-store")]
-pub use stored::TopicStore;
+#[cfg(any(feature = "nats", feature = "topic-store"))]
+pub use store::TopicStore;
 use subscriber::Subscriber;
 
 /// Topics, each at its own URL: a [`Service`] for a route with a parameter. Clones share the topics and may differ in
@@ -154,10 +163,12 @@ impl<P: TopicPolicy> Topics<P> {
         self
     }
 
-    /// Stores the messages in a file, so that topics outlive the process: positions go on, and a subscriber that comes back after a
-    /// restart gets what it has not had. A message is on disk before its publisher has its number and before anybody gets it, so
-    /// publishing takes as long as the disk. Call it first: topics of before are no part of it. The topics have
-    /// [positions](Self::positions), with the default limits unless others are set. Not together with [NATS](Self::nats).
+    /// Stores the messages, so that topics outlive the process: positions go on, and a subscriber that comes back after a restart gets
+    /// what it has not had. A message is stored before its publisher has its number and before anybody gets it, so publishing takes as
+    /// long as the disk. The topics have [positions](Self::positions), with the default limits unless others are set.
+    ///
+    /// The store is a file, or it is [on NATS](TopicStore::nats), where several servers share it. Call this first: topics of before are
+    /// no part of it. It takes the place of [`nats`](Self::nats), which shares topics without a store.
     ///
     /// ```no_run
     /// # fn run() -> std::io::Result<()> {
@@ -169,7 +180,7 @@ impl<P: TopicPolicy> Topics<P> {
     /// # }
     /// ```
     #[must_use]
-    #[cfg(feature = "topic-store")]
+    #[cfg(any(feature = "nats", feature = "topic-store"))]
     pub fn stored(mut self, store: &TopicStore) -> Self {
         self.hub = Arc::new(Hub::stored(store));
         self.limits.positions.get_or_insert_default();
@@ -187,7 +198,7 @@ impl<P: TopicPolicy> Topics<P> {
     /// in the URL, as `?since=`, and an `EventSource` does so automatically. `docs/topics.md` has the messages. Subscribers that ask for
     /// nothing see what they see without. A topic lives on without subscribers while it has messages to keep.
     ///
-    /// Positions are of one process: on [NATS](Self::nats) the topics have none.
+    /// Positions are of one process: on [NATS](Self::nats) the topics have none, unless a [store](TopicStore::nats) there keeps them.
     #[must_use]
     pub fn positions(mut self, positions: Positions) -> Self {
         self.limits.positions = Some(positions);
@@ -202,7 +213,7 @@ impl<P: TopicPolicy> Topics<P> {
         self
     }
 
-    /// Gives a message to all subscribers but the one that sent it. On [NATS](Self::nats) that one gets it, too.
+    /// Gives a message to all subscribers but the one that sent it. On [NATS](Self::nats) without a store that one gets it, too.
     #[must_use]
     pub fn skip_sender(mut self) -> Self {
         self.limits.skips_sender = true;
@@ -401,7 +412,7 @@ impl IntoResponse for Refused {
             }
             Self::TooLong => (StatusCode::URI_TOO_LONG, "the name of the topic is too long\n"),
             Self::Full => (StatusCode::SERVICE_UNAVAILABLE, "there are too many topics: try again later\n"),
-            Self::Unreadable => (StatusCode::SERVICE_UNAVAILABLE, "the topic cannot be read from the disk\n"),
+            Self::Unreadable => (StatusCode::SERVICE_UNAVAILABLE, "the topic cannot be read now\n"),
         };
         (status, why).into_response()
     }

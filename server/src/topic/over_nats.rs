@@ -1,14 +1,10 @@
 //! A topic on NATS: publications are sent there, and arrive from there at every process with subscribers.
-//!
-//! The payload is the message; a binary one has the header `Content-Type: application/octet-stream`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::header::{HeaderMap, IntoHeaderName};
 use async_nats::{PublishError, Subject, Subscriber};
 use axum::extract::ws::Message;
-use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::watch;
 use tokio::task::unconstrained;
@@ -20,6 +16,7 @@ pub(super) use crate::nats::Nats;
 use crate::nats::{Outgoing, subject};
 
 use super::not_taken::NotTaken;
+use super::payload::{decode, encode};
 use super::ring::Ring;
 
 /// The first tokens of the subjects of topics.
@@ -28,9 +25,6 @@ const PREFIX: &str = "manysocket.topic";
 /// How long a publisher waits for NATS to take a message. While NATS is away, 2,000 wait for it; then publishers do, and after
 /// this they get an error.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// The header that says that a message is binary, and its value.
-const BINARY: (&str, &str) = ("Content-Type", "application/octet-stream");
 
 /// A topic's subscription. It ends when this is dropped.
 #[derive(Debug)]
@@ -97,14 +91,7 @@ pub(super) fn topic_subject(path: &str) -> Option<Subject> {
 }
 
 async fn send(nats: &Nats, subject: Subject, message: Message) -> Result<(), PublishError> {
-    let (headers, payload) = match message {
-        Message::Text(text) => (None, text.into()),
-        message => {
-            let mut headers = HeaderMap::new();
-            headers.insert(BINARY.0.into_header_name(), BINARY.1);
-            (Some(headers), message.into_data())
-        }
-    };
+    let (headers, payload) = encode(message);
     nats.publish(Outgoing { subject, headers, payload }).await
 }
 
@@ -130,22 +117,9 @@ async fn read(
             // Before what came after it.
             Ok(()) = gaps.changed() => drop(ring.gap()),
             message = messages.next() => match message {
-                Some(message) => {
-                    let is_binary = message.headers.is_some_and(|headers| {
-                        headers.get(BINARY.0).is_some_and(|value| value.as_str() == BINARY.1)
-                    });
-                    ring.publish(decode(message.payload, is_binary), None);
-                }
+                Some(message) => drop(ring.publish(decode(message), None)),
                 None => return,
             },
         }
     }
-}
-
-/// A payload that is not UTF-8 is binary, even if another program published it as text.
-fn decode(payload: Bytes, is_binary: bool) -> Message {
-    if is_binary {
-        return Message::Binary(payload);
-    }
-    payload.clone().try_into().map_or(Message::Binary(payload), Message::Text)
 }

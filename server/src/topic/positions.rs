@@ -68,6 +68,18 @@ impl Positions {
         self.messages
     }
 
+    /// Returns the most bytes that are kept.
+    #[cfg(feature = "nats")]
+    pub(super) const fn max_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Returns the greatest age of a message.
+    #[cfg(feature = "nats")]
+    pub(super) const fn max_age(&self) -> Duration {
+        self.age
+    }
+
     /// Returns whether a topic of `messages` and `bytes` keeps its oldest message.
     pub(super) fn keep(&self, messages: usize, bytes: usize, age: Duration) -> bool {
         messages <= self.messages && bytes <= self.bytes && !self.is_over(age)

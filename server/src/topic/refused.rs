@@ -9,7 +9,10 @@ pub(super) enum Refused {
     TooLong,
     /// There are as many topics as there may be, or they hold as much memory as they may.
     Full,
-    /// The file cannot be read.
-    #[cfg_attr(not(feature = "topic-store"), expect(dead_code, reason = "there is no file"))]
+    /// The file or the stream cannot be read.
+    #[cfg_attr(
+        not(any(feature = "nats", feature = "topic-store")),
+        expect(dead_code, reason = "there is no store")
+    )]
     Unreadable,
 }

@@ -60,6 +60,7 @@ struct State {
     waiters: Waiters,
     /// The bytes of all messages and of their events, and of their slots.
     content: usize,
+    is_lost: bool,
 }
 
 #[derive(Debug)]
@@ -93,6 +94,8 @@ pub(super) enum Item {
     Skipped,
     /// Messages that are missing here; `None` if their number is not known.
     Missed(Option<u64>),
+    /// The topic is lost: its numbers mean nothing any more.
+    Lost,
 }
 
 /// The state of a message in the ring.
@@ -303,6 +306,9 @@ impl Ring {
     }
 
     fn read_locked(&self, state: &mut State, cursor: &mut Cursor) -> Option<Item> {
+        if state.is_lost {
+            return Some(Item::Lost);
+        }
         if cursor.position < state.first {
             let missed = state.first - cursor.position;
             cursor.position = state.first;
@@ -360,11 +366,30 @@ impl Ring {
         self.push(Some(copy(message)), from)
     }
 
-    /// Gives a message that has been stored under a number to the subscribers in this process.
+    /// Has all subscribers know that the topic is lost.
+    #[cfg(feature = "nats")]
+    pub(super) fn lose(&self) {
+        let mut state = lock(&self.state);
+        state.is_lost = true;
+        let woken = state.waiters.take();
+        drop(state);
+        woken.wake();
+    }
+
+    /// Returns whether the topic is lost.
+    pub(super) fn is_lost(&self) -> bool {
+        lock(&self.state).is_lost
+    }
+
+    /// Gives a message that has been stored under a number to the subscribers in this process. Where there is no memory for it, the
+    /// topic loses its oldest ones.
     pub(super) fn deliver(&self, message: Message, from: Option<u64>, number: u64) {
+        if !self.admits(&message) {
+            self.shed(2 * cost(&message) + self.held() / 16);
+        }
         let mut state = lock(&self.state);
         if state.end() + 1 != number {
-            // The file decides: subscribers learn that messages are missing.
+            // The store decides: subscribers learn that messages are missing.
             while state.pop() {}
             state.first = number - 1;
         }

@@ -198,6 +198,7 @@ impl<P: TopicPolicy> Subscriber<P> {
                 }
                 Item::Message(..) | Item::Skipped => continue,
                 Item::Missed(count) => self.event(&self.missed(count)?, None),
+                Item::Lost => return Err(lost()),
             };
             // An empty text without a position has no form as an event.
             if !event.is_empty() {
@@ -273,6 +274,7 @@ impl<P: TopicPolicy> Subscriber<P> {
             // It has asked for this, and would ask again if its socket were closed.
             Item::Missed(count) if self.numbering.is_some() => Ok(Some(positions::missed(number, count))),
             Item::Missed(count) => self.missed(count).map(Some),
+            Item::Lost => Err(lost()),
         }
     }
 
@@ -353,21 +355,17 @@ impl<P: TopicPolicy> Subscriber<P> {
 
 impl From<NotTaken> for End {
     fn from(reason: NotTaken) -> Self {
-        match reason {
-            NotTaken::TooLarge => {
-                Self::Close(close_code::SIZE, "the message is larger than NATS takes".into())
-            }
-            NotTaken::Full => {
-                let why = "the message cannot be kept now: too many here are slow";
-                Self::Close(close_code::AGAIN, why.into())
-            }
-            NotTaken::Away => {
-                let why = "the message cannot be passed on now: NATS is away";
-                Self::Close(close_code::AGAIN, why.into())
-            }
-            NotTaken::Unstored => Self::Close(close_code::AGAIN, "the message cannot be stored now".into()),
-        }
+        let code = match reason {
+            NotTaken::TooLarge => close_code::SIZE,
+            NotTaken::Full | NotTaken::Away | NotTaken::Unstored => close_code::AGAIN,
+        };
+        Self::Close(code, reason.reason().into())
     }
+}
+
+/// Closes a subscriber of a topic whose messages NATS has lost: it gets those of the new topic once it connects again.
+fn lost() -> End {
+    End::Close(close_code::AGAIN, "the topic's messages are lost: connect again".into())
 }
 
 impl Unsent {

@@ -1,4 +1,4 @@
-//! Stands in for `stored/` without the feature `topic-store`: no topic outlives the process, so none of these values exists.
+//! Stands in for `stored/` without the feature `topic-store`: no topic is in a file, so none of these values exists.
 
 use std::sync::Weak;
 
@@ -11,9 +11,9 @@ use super::refused::Refused;
 use super::served::Served;
 
 #[derive(Debug, Clone)]
-pub(super) enum TopicStore {}
+pub(super) enum FileStore {}
 
-impl TopicStore {
+impl FileStore {
     pub(super) async fn load(
         &self,
         _hub: Weak<dyn Served>,

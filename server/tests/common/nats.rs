@@ -59,6 +59,12 @@ impl NatsServer {
         self.process = spawn(self.address, &self.folder, &self.arguments).await;
     }
 
+    /// Starts it again, on the same port with nothing in its folder.
+    pub(crate) async fn restart_empty(&mut self) {
+        self.folder = tempfile::tempdir().expect("a folder");
+        self.restart().await;
+    }
+
     /// Starts it with the same folder where nobody looks for it; how it is now found.
     pub(crate) async fn restart_elsewhere(&mut self) -> String {
         let address = free_address();

@@ -149,7 +149,9 @@ fn router(site: Site) -> io::Result<Router> {
 /// Opens what keeps documents and messages: NATS, or the files of the `--data` folder, or memory.
 async fn open_data(options: &Options, nats: Option<Nats>) -> io::Result<Data> {
     if let Some(nats) = nats {
-        return Ok(Data { documents: Store::nats(&nats, BUCKET).await?, topics: None, nats: Some(nats) });
+        let topics = TopicStore::nats(&nats, BUCKET).await?;
+        let documents = Store::nats(&nats, BUCKET).await?;
+        return Ok(Data { documents, topics: Some(topics), nats: Some(nats) });
     }
     let Some(folder) = &options.data else {
         warn!("documents and messages are kept in memory only; --data DIR keeps them on disk");

@@ -77,7 +77,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
 
-    /// NATS server over which several servers share their topics and, with JetStream, their documents:
+    /// NATS server with JetStream, in which several servers keep their topics and their documents:
     /// `nats://[USER:PASSWORD@]HOST:PORT`; several servers of a cluster are separated by commas.
     #[arg(long, value_name = "URL", conflicts_with_all = ["data", "upstream"])]
     pub(crate) nats: Option<String>,

@@ -90,8 +90,8 @@ impl Bucket {
     /// Returns the revision that a write must name, and the newest value of a key, if there is one.
     pub(super) async fn get(&self, key: &str) -> io::Result<(u64, Option<Bytes>)> {
         let subject = self.subject(key)?;
-        self.check()?;
-        match self.ask(self.stream.get_last_raw_message_by_subject(&subject)).await? {
+        self.nats.check()?;
+        match self.nats.ask(self.stream.get_last_raw_message_by_subject(&subject)).await? {
             Ok(message) if is_deletion(&message.headers) => Ok((message.sequence, None)),
             Ok(message) => Ok((message.sequence, Some(message.payload))),
             Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => Ok((0, None)),
@@ -101,7 +101,7 @@ impl Bucket {
 
     /// Writes a value, unless another process has written since `revision`.
     pub(super) async fn put(&self, key: &str, value: Vec<u8>, revision: u64) -> Written {
-        let subject = match self.check().and_then(|()| self.subject(key)) {
+        let subject = match self.nats.check().and_then(|()| self.subject(key)) {
             Ok(subject) => subject,
             Err(error) => return Written::Refused(error.to_string()),
         };
@@ -112,7 +112,7 @@ impl Bucket {
                 Err(error) => Err(error),
             }
         };
-        match self.ask(written).await {
+        match self.nats.ask(written).await {
             Err(_) => Written::Unknown,
             Ok(Ok(acknowledged)) => Written::Kept(acknowledged.sequence),
             Ok(Err(error)) => match error.kind() {
@@ -125,8 +125,11 @@ impl Bucket {
 
     /// Returns all keys with their revisions, and the stream of later changes.
     pub(super) async fn follow(&self) -> io::Result<(HashMap<String, u64>, Changes)> {
-        self.check()?;
-        self.ask(self.begin_to_follow()).await?.map_err(|error| io::Error::other(format!("NATS: {error}")))
+        self.nats.check()?;
+        self.nats
+            .ask(self.begin_to_follow())
+            .await?
+            .map_err(|error| io::Error::other(format!("NATS: {error}")))
     }
 
     async fn begin_to_follow(&self) -> Result<(HashMap<String, u64>, Changes), async_nats::Error> {
@@ -158,25 +161,10 @@ impl Bucket {
         Ok((keys, changes))
     }
 
-    /// Waits for an answer, or fails when the connection to NATS is lost.
-    async fn ask<T>(&self, request: impl Future<Output = T>) -> io::Result<T> {
-        let mut gaps = self.nats.gaps();
-        gaps.mark_unchanged();
-        tokio::select! {
-            answer = request => Ok(answer),
-            Ok(()) = gaps.changed() => Err(io::Error::other("the connection to NATS was lost meanwhile")),
-        }
-    }
-
     fn subject(&self, key: &str) -> io::Result<String> {
         let subject = subject(&self.prefix, &format!("/{key}"));
         let too_long = || io::Error::new(io::ErrorKind::InvalidInput, "its name is too long for NATS");
         Ok(subject.ok_or_else(too_long)?.into_string())
-    }
-
-    /// Returns an error while NATS is disconnected: the client would buffer the request, and send it unexpectedly later.
-    fn check(&self) -> io::Result<()> {
-        if self.nats.is_connected() { Ok(()) } else { Err(io::Error::other("NATS is away")) }
     }
 }
 

@@ -29,10 +29,9 @@ use worker::{Job, Publication, Waits, Worker};
 /// The most bytes of messages that the server has published and that wait for the disk.
 const MAX_WAITING: usize = 16 << 20;
 
-/// Stores the messages of [topics with positions](super::Topics::positions) in one file, so that they outlive the process: see
-/// [`Topics::stored`](super::Topics::stored). Clones share one file.
+/// Stores the messages of topics in one file. Clones share it.
 #[derive(Clone)]
-pub struct TopicStore(Arc<Thread>);
+pub(super) struct FileStore(Arc<Thread>);
 
 /// The handle to the thread, which ends when this is dropped.
 struct Thread {
@@ -47,27 +46,24 @@ impl Drop for Thread {
     }
 }
 
-impl fmt::Debug for TopicStore {
+impl fmt::Debug for FileStore {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("TopicStore")
+        formatter.write_str("FileStore")
     }
 }
 
-impl TopicStore {
-    /// Opens the file `path`, and creates it if it does not exist.
-    ///
-    /// # Errors
-    /// Returns an error if the file cannot be opened, if another process has it open, or if it is no store of topics.
-    pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
-        let file = TopicFile::open(path.as_ref())?;
+impl FileStore {
+    /// Opens the file, and creates it if it does not exist.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let file = TopicFile::open(path)?;
         let turns = Arc::new(Turns::new());
         let worker = Worker::new(Arc::clone(&turns), file);
         thread::Builder::new().name("topics".into()).spawn(move || worker.run())?;
         Ok(Self(Arc::new(Thread { turns, waiting: Arc::default() })))
     }
 
-    /// Stores what waits and closes the file, at the end of a program. From then on messages are refused.
-    pub async fn close(&self) {
+    /// Stores what waits and closes the file.
+    pub(super) async fn close(&self) {
         let (reply, closed) = oneshot::channel();
         self.0.turns.push(SERVER, Job::Close(reply));
         // The thread answers in any case.

@@ -42,7 +42,7 @@ impl Counts {
 /// Where the documents and the messages of topics are.
 pub(crate) struct Data {
     pub(crate) documents: Store,
-    /// `None`: in memory, or on NATS.
+    /// `None`: in memory.
     pub(crate) topics: Option<TopicStore>,
     pub(crate) nats: Option<Nats>,
 }
@@ -76,10 +76,9 @@ pub(crate) fn games(files: Option<Files>, data: &Data) -> Router {
 
 fn topics(data: &Data) -> Topics<Guests> {
     let topics = Topics::with_policy(Guests).history(HISTORY).positions(Positions::new().age(AGE));
-    match data {
-        Data { nats: Some(nats), .. } => topics.nats(nats),
-        Data { topics: Some(store), .. } => topics.stored(store),
-        Data { .. } => topics,
+    match &data.topics {
+        Some(store) => topics.stored(store),
+        None => topics,
     }
 }
 
