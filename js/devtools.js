@@ -97,8 +97,9 @@ export async function showPanel(M, { parent = document.body } = {}) {
   };
   const show = () => {
     const { sent, received, channels } = inspector;
-    status.textContent = `${STATES[M.readyState]}${inspector.isShared ? ", in the shared worker: its messages are not seen here" : ""}`;
-    const told = [["sockets", number(channels.length)]];
+    const state = inspector.isInterrupted ? "interrupted: the connection is lost, and another one is dialled" : STATES[M.readyState];
+    status.textContent = `${state}${inspector.isShared ? ", in the shared worker: its messages are not seen here" : ""}`;
+    const told = [["sockets", number(channels.length)], ["carrier", M.carrier ?? "–"], ["connections lost", number(inspector.interruptions)]];
     for (const [arrow, { messages, frames, bytes }] of [["↑", sent], ["↓", received]]) {
       told.push([`${arrow} physical messages`, number(messages)], [`${arrow} frames in each`, messages === 0 ? "–" : (frames / messages).toFixed(1)], [`${arrow} bytes`, number(bytes)]);
     }

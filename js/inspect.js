@@ -26,11 +26,31 @@ export class Inspector extends EventTarget {
   #windows = { sent: DEFAULT_WINDOW, received: DEFAULT_WINDOW };
   #totals = { sent: total(), received: total() };
   #notes;
+  #interruptions = 0;
+  #isInterrupted = false;
 
-  /** @param {string[]} notes limitations */
-  constructor(notes) {
+  /**
+   * @param {string[]} notes limitations
+   * @param {EventTarget} [M] reports when its link has lost a connection, and when another one carries it
+   */
+  constructor(notes, M) {
     super();
     this.#notes = notes;
+    M?.addEventListener("interrupted", () => {
+      this.#interruptions++;
+      this.#isInterrupted = true;
+    });
+    for (const type of ["resumed", "close"]) M?.addEventListener(type, () => (this.#isInterrupted = false));
+  }
+
+  /** How often links have lost their connection since `inspect()` was called. */
+  get interruptions() {
+    return this.#interruptions;
+  }
+
+  /** Whether the link waits for another connection now. */
+  get isInterrupted() {
+    return this.#isInterrupted;
   }
 
   /** Limitations: links that are not shared, sockets that are native. */

@@ -154,7 +154,7 @@ class Multiplexer extends EventTarget {
   async inspect() {
     const { Inspector } = await import("./inspect.js");
     if (this.#inspector === null) {
-      this.#inspector = new Inspector(this.#notes);
+      this.#inspector = new Inspector(this.#notes, this);
       if (this.#link !== null) this.#inspector.watch(this.#link);
     }
     return this.#inspector;

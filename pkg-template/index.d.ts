@@ -259,6 +259,10 @@ export interface Inspector extends EventTarget {
   readonly notes: string[];
   /** Whether the link is a shared worker's. Then its messages are not visible. */
   readonly isShared: boolean;
+  /** How often links have lost their connection since `inspect()` was called. */
+  readonly interruptions: number;
+  /** Whether the link has lost its connection, and waits for another one. */
+  readonly isInterrupted: boolean;
   /** Listens for each physical message. */
   addEventListener(
     type: "physical",

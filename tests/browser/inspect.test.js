@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, test } from "node:test";
 import { Decoder } from "../../js/inspect/decode.js";
-import { makeSite, repository, runInPage, startWorld } from "../harness/index.js";
+import { makeSite, repository, runInPage, startRelay, startWorld, until } from "../harness/index.js";
 
 const world = await startWorld({ site: await makeSite({ folders: ["www"] }) });
 after(() => world.close());
@@ -142,5 +142,31 @@ test("the panel shows it, on its page", async () => {
   await page.click("text=Pause");
   assert.equal(await page.locator("button", { hasText: "Go on" }).count(), 1);
   assert.deepEqual(page.uncaught, []);
+  await page.close();
+});
+
+test("it counts lost connections, and the panel shows that the link waits for another one", async (t) => {
+  const relay = await startRelay(world.server.origin);
+  t.after(relay.close);
+  const page = await world.browser.newPage();
+  await page.goto(relay.origin);
+  await runInPage(page, async () => {
+    const { MultiWebSocket } = await import("/pkg/index.js");
+    const { showPanel } = await import("/pkg/devtools.js");
+    globalThis.M = new MultiWebSocket("/multiplexer", { carriers: ["websocket"] });
+    globalThis.inspector = await M.inspect();
+    const panel = await showPanel(M);
+    globalThis.shown = () => panel.shadowRoot.querySelector("[role=status]").textContent;
+    globalThis.figures = () => [...panel.shadowRoot.querySelectorAll("dl > div")].map((pair) => pair.textContent);
+    const socket = new M.WebSocket("/demo/echo");
+    await new Promise((resolve) => (socket.onopen = resolve));
+  });
+  assert.deepEqual(await runInPage(page, () => [inspector.interruptions, inspector.isInterrupted]), [0, false]);
+  relay.allowance = () => 0;
+  relay.cut();
+  await until("the panel says so", () => runInPage(page, () => inspector.isInterrupted && shown().startsWith("interrupted")));
+  relay.allowance = () => Infinity;
+  await until("the link goes on", () => runInPage(page, () => !inspector.isInterrupted && shown() === "open" && figures().includes("connections lost1")));
+  assert.equal(await runInPage(page, () => inspector.interruptions), 1);
   await page.close();
 });
