@@ -1,7 +1,7 @@
 // Networks that go away without a word, and machines that stand still: docs/faults.md has the promises.
 import assert from "node:assert/strict";
 import { execFile, execFileSync, spawn } from "node:child_process";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
@@ -137,7 +137,7 @@ describe("faults", { concurrency: true }, () => {
       const { stdout } = await promisify(execFile)(ip, [...words, process.execPath, "--eval", code]);
       return JSON.parse(stdout);
     };
-    assert.deepEqual(await stats(), { physical: 1, virtual: 1 });
+    assert.deepEqual(await stats(), { physical: 1, virtual: 1, parked: 0 });
 
     net.cut();
     const begun = performance.now();
@@ -171,6 +171,39 @@ describe("faults", { concurrency: true }, () => {
     // It has found its timers long overdue, and asks before it believes them.
     await page.waitForTimeout(10 * INTERVAL);
     assert.deepEqual(await runInPage(page, () => [events, echoes]), [["open"], ["hello", "a", "b", "c"]]);
+  });
+
+  test("a browser that is suspended goes on where it was, or finds its sockets lost after the time that the server has announced", async (t) => {
+    const folder = await mkdtemp(join(tmpdir(), "manysocket-faults-"));
+    t.after(() => rm(folder, { recursive: true }));
+    const server = await startServer(site, { kind: "test", more: ["--ping-interval", String(INTERVAL), "--resume", "5"] });
+    t.after(() => server.stop());
+    // Playwright does not say which process it has started.
+    const [program, note] = [join(folder, "chromium"), join(folder, "process")];
+    await writeFile(program, `#!/bin/sh\necho $$ > ${note}\nexec ${process.env.CHROMIUM ?? "/usr/bin/chromium"} "$@"\n`, { mode: 0o755 });
+    const browser = await startBrowser(program);
+    t.after(() => browser.close());
+    // It has a group of its own, with all its processes.
+    const group = -Number(await readFile(note, "utf8"));
+    const page = await browser.newPage();
+    await page.goto(server.origin);
+    await openSocket(page, {});
+    await listen(page);
+
+    process.kill(group, "SIGSTOP");
+    await until("the link waits for its client", async () => (await server.stats()).parked === 1);
+    process.kill(group, "SIGCONT");
+    await runInPage(page, () => socket.send("after a nap"));
+    await until("the echo", () => runInPage(page, () => echoes.length === 2));
+    assert.deepEqual(await runInPage(page, () => [events, echoes, happened.includes("resumed")]), [["open"], ["hello", "after a nap"], true]);
+
+    process.kill(group, "SIGSTOP");
+    await until("the server's end", async () => (await server.stats()).virtual === 0);
+    process.kill(group, "SIGCONT");
+    await until("the end", () => runInPage(page, () => events.length > 1));
+    assert.deepEqual(await runInPage(page, () => events), ["open", 1006]);
+    await openSocket(page, {});
+    assert.deepEqual(await runInPage(page, () => [events, echoes]), [["open"], ["hello"]]);
   });
 
   test("a client that stands still for long finds its sockets lost when it goes on, and opens others", async (t) => {

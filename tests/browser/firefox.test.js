@@ -60,7 +60,7 @@ test("in Firefox", { skip: firefox === null && "Firefox is not installed" }, asy
       return (await new Promise((resolve) => (socket.onmessage = resolve))).data;
     };
     for (const page of pages) assert.equal(await page.evaluate(echo), "hello");
-    const stats = { physical: 1, virtual: 2 };
+    const stats = { physical: 1, virtual: 2, parked: 0 };
     // First closes pages that the suite left open.
     while ((await server.stats()).physical > 1) await new Promise((resolve) => setTimeout(resolve, 50));
     assert.deepEqual(await server.stats(), stats);

@@ -1,7 +1,7 @@
 //! A server with a path for every behaviour that the browser tests need. One set of handlers serves native and virtual
 //! sockets, so that a test runs the same over both.
 //!
-//! `manysocket-test-server --listen ADDRESS --static DIR [--ping-interval MILLISECONDS] [--isolated]
+//! `manysocket-test-server --listen ADDRESS --static DIR [--ping-interval MILLISECONDS] [--resume SECONDS] [--isolated]
 //! [--tls-cert FILE --tls-key FILE]`
 //!
 //! `manysocket-test-server --certificate DIR` writes a certificate for `localhost` and its key, `cert.pem` and `key.pem`.
@@ -375,10 +375,16 @@ async fn main() -> std::io::Result<()> {
     // Isolated pages get a clock of 5 µs, others one of 100 µs (High Resolution Time §7.1).
     let isolated = arguments.iter().any(|argument| argument == "--isolated");
     let app = if isolated { app.layer(middleware::map_response(isolate)) } else { app };
-    let multiplexer = Multiplexer::new("/multiplexer").settings(settings);
+    let mut multiplexer = Multiplexer::new("/multiplexer").settings(settings);
+    if let Some(seconds) = option("--resume").and_then(|text| text.parse().ok()) {
+        multiplexer = multiplexer.resume_timeout(Duration::from_secs(seconds));
+    }
     let stats = multiplexer.stats();
-    // The same as in the shipped server.
-    let count = async move || format!(r#"{{"physical":{},"virtual":{}}}"#, stats.links(), stats.channels());
+    // The same as in the shipped server, and the links that wait for their clients.
+    let count = async move || {
+        let (links, channels, parked) = (stats.links(), stats.channels(), stats.parked());
+        format!(r#"{{"physical":{links},"virtual":{channels},"parked":{parked}}}"#)
+    };
     let app = multiplexer.serve(app.route("/demo/stats", get(count)));
     let listener = tokio::net::TcpListener::bind(address).await?;
     let at = listener.local_addr()?;
