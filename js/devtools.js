@@ -5,6 +5,8 @@ const STATES = ["connecting", "open", "closing", "closed"];
 
 /** Physical messages that are kept: some screens of them. */
 const KEPT = 200;
+/** Refused opens that are shown. */
+const REFUSED = 20;
 /** Frames of one that are spelt out; a batch may have thousands. */
 const SPELT_OUT = 12;
 /** Characters of a text, likewise. */
@@ -53,6 +55,27 @@ function row({ number: id, url, readyState, sent, received, bufferedAmount }) {
   return tr;
 }
 
+/** Finds the opens that the server refuses, with their targets. */
+class Refusals {
+  /** The targets of opens without an answer, by channel. */
+  #targets = new Map();
+  /** The latest first: `{ target, code, text }`. */
+  list = [];
+
+  /** @param {{ direction: string, frames: import("./inspect/decode.js").Frame[] }} message */
+  read({ direction, frames }) {
+    for (const { channel, kind, code, text } of frames) {
+      if (direction === "sent" && kind.startsWith("OPEN")) this.#targets.set(channel, text);
+      if (direction === "received" && kind === "REFUSE") {
+        // An open from before the panel is not known.
+        this.list.unshift({ target: this.#targets.get(channel) ?? `channel ${channel}`, code, text });
+        this.list.length = Math.min(this.list.length, REFUSED);
+      }
+      if (kind === "ACCEPT" || kind === "REFUSE" || kind === "CLOSE") this.#targets.delete(channel);
+    }
+  }
+}
+
 /**
  * Shows what a multiplexer's link carries.
  * @param {import("./index.js").MultiWebSocket} M
@@ -77,6 +100,8 @@ export async function showPanel(M, { parent = document.body } = {}) {
   const body = element("tbody");
   const head = element("tr");
   head.append(...HEADINGS.map((heading) => element("th", heading)));
+  const none = element("p", "No sockets are open.", { className: "none" });
+  const refused = element("ul", "", { className: "refused", ariaLabel: "Refused sockets, the latest first" });
   table.append(element("thead"), body);
   table.tHead.append(head);
   const log = element("ol");
@@ -85,12 +110,14 @@ export async function showPanel(M, { parent = document.body } = {}) {
     box.append(child);
     return box;
   };
-  section.append(header, figures, scroll(table, "Channels"), scroll(log, "Physical messages, the latest first"));
+  section.append(header, figures, scroll(table, "Channels"), none, refused, scroll(log, "Physical messages, the latest first"));
   root.append(section);
 
   let isPaused = false;
   const fresh = [];
+  const refusals = new Refusals();
   const keep = ({ detail }) => {
+    refusals.read(detail);
     if (isPaused) return;
     fresh.push(detail);
     if (fresh.length > KEPT) fresh.shift();
@@ -109,6 +136,12 @@ export async function showPanel(M, { parent = document.body } = {}) {
       return pair;
     }));
     body.replaceChildren(...channels.map(row));
+    none.hidden = channels.length > 0;
+    refused.replaceChildren(...refusals.list.map(({ target, code, text }) => {
+      const item = element("li");
+      item.append(element("b", `refused with ${code}`), ` ${target}${text ? `: ${text}` : ""}`);
+      return item;
+    }));
     log.prepend(...fresh.splice(0).reverse().map(line));
     while (log.childElementCount > KEPT) log.lastChild.remove();
   };

@@ -18,5 +18,6 @@ on("open", () => {
 const open = () => [...sockets].filter(({ readyState }) => readyState === WebSocket.OPEN);
 on("text", () => open().forEach((socket, at) => socket.send(`hello from ${at + 1}`)));
 on("large", () => open()[0]?.send(new Uint8Array(100_000)));
+on("refused", () => new M.WebSocket("/demo/no-such-path"));
 on("close", () => sockets.forEach((socket) => socket.close(1000, "enough")));
 document.body.dataset.ready = "";

@@ -7,6 +7,7 @@
     ["chat.html", "Chat"],
     ["spreadsheet.html", "Spreadsheet"],
     ["tank.html", "Calls"],
+    ["stream.html", "Streams"],
     ["games/", "Game rooms"],
     ["devtools.html", "The wire"],
     ["walk.html", "Paths"],

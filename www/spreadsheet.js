@@ -16,6 +16,12 @@ const EXAMPLE = {
 };
 
 const element = (id) => document.getElementById(id);
+const choices = element("choices");
+const make = (kind, ...content) => {
+  const made = document.createElement(kind);
+  made.append(...content);
+  return made;
+};
 const name = new URLSearchParams(location.search).get("sheet") || "budget";
 element("second").href = `?sheet=${encodeURIComponent(name)}`;
 
@@ -40,7 +46,8 @@ if (sheet.version === 0) {
 sheet.watch((delta, { own }) => {
   if (own) return;
   draw();
-  for (const { path } of delta) flash(path.split("/")[2]);
+  delta.forEach(tell);
+  for (const { path } of delta) flash(referenceOf(path));
 });
 sheet.addEventListener("open", showStatus);
 sheet.addEventListener("close", showStatus);
@@ -101,35 +108,72 @@ async function leave() {
 }
 
 async function commit() {
+  // A commit would send the page's own values before the reader has chosen.
+  if (choices.childElementCount > 0) return;
   const marked = [...document.querySelectorAll(".uncommitted")];
   try {
     await sheet.commit();
     for (const cell of marked) cell.classList.remove("uncommitted");
     showStatus();
   } catch (error) {
-    if (error.code === "conflict") showConflict(error.conflicts[0]);
+    if (error.code === "conflict") showConflicts(error.conflicts);
     else element("status").textContent = `Not committed: ${error.message}`;
   }
 }
 
-/** Shows both sides of one cell; committing again sends the page's own over the other. */
-function showConflict({ path, mine, theirs }) {
-  const reference = path.split("/")[2] ?? "the sheet";
-  const shown = (value) => (typeof value === "object" ? "…" : value ?? "(empty)");
-  element("conflict-title").textContent = `Somebody else has changed ${reference}, too.`;
-  element("mine").querySelector("b").textContent = shown(mine);
-  element("theirs").querySelector("b").textContent = shown(theirs);
+const referenceOf = (path) => path.split("/")[2];
+
+const shown = (value) => (typeof value === "object" ? "…" : String(value ?? "") || "(empty)");
+
+/** Asks for each cell that others have changed, too. The next commit sends the page's own values over the others'. */
+function showConflicts(conflicts) {
+  const cells = conflicts.length === 1 ? "the same cell" : `${conflicts.length} of the same cells`;
+  element("conflict-title").textContent = `Another window has changed ${cells}. Nothing of yours is committed yet.`;
+  const outcomes = [];
+  choices.replaceChildren(...conflicts.map(({ path, mine, theirs }) => {
+    const reference = referenceOf(path) ?? "the sheet";
+    const cell = inputs.get(reference)?.parentElement;
+    cell?.classList.add("conflict");
+    const row = make("li", make("code", reference), ` You: ${shown(mine)}. The other window: ${shown(theirs)}.`);
+    const choose = (outcome) => {
+      cell?.classList.remove("conflict");
+      outcomes.push(outcome);
+      row.remove();
+      draw();
+      (choices.querySelector("button") ?? inputs.get(reference))?.focus();
+      if (choices.childElementCount > 0) return;
+      element("conflict").hidden = true;
+      element("news").textContent = outcomes.join(" ");
+      commit();
+    };
+    const keep = make("button", `Keep ${shown(mine)}`);
+    keep.dataset.side = "mine";
+    keep.onclick = () => choose(`${reference} is ${shown(mine)}: yours replaced ${shown(theirs)}.`);
+    const take = make("button", `Take ${shown(theirs)}`);
+    take.dataset.side = "theirs";
+    take.onclick = () => {
+      if (inputs.has(reference)) edit(reference, theirs ?? "");
+      choose(`${reference} is ${shown(theirs)}: you gave up ${shown(mine)}.`);
+    };
+    row.append(keep, take);
+    return row;
+  }));
   element("conflict").hidden = false;
-  const settle = async () => {
-    element("conflict").hidden = true;
-    draw();
-    await commit();
-  };
-  element("mine").onclick = settle;
-  element("theirs").onclick = () => {
-    if (inputs.has(reference)) edit(reference, theirs ?? "");
-    return settle();
-  };
+  element("news").textContent = "";
+  // Somebody who types goes on; Escape leads here.
+  if (document.activeElement === document.body) choices.querySelector("button").focus();
+}
+
+/** Says what another window did, and what that means for what is being typed here. */
+function tell({ op, path, value }) {
+  const reference = referenceOf(path);
+  const cell = inputs.get(reference)?.parentElement;
+  if (!cell) return;
+  const theirs = op === "remove" ? "" : value;
+  const isTyped = cell.classList.contains("uncommitted");
+  element("news").textContent = isTyped
+    ? `Another window has set ${reference} to ${shown(theirs)}. You have typed ${shown(textOf(reference))}, which is not committed: leave the cell to choose.`
+    : `Another window has set ${reference} to ${shown(theirs)}.`;
 }
 
 function showStatus() {
@@ -150,10 +194,13 @@ function flash(reference) {
   cell.classList.add("changed");
 }
 
-/** Enter and the vertical arrows go up and down; Escape leaves. */
+/** Enter and the vertical arrows go up and down; Escape leaves, to the choices if there are any. */
 function move(event, column, row) {
   const step = { Enter: event.shiftKey ? -1 : 1, ArrowDown: 1, ArrowUp: -1 }[event.key];
-  if (event.key === "Escape") event.target.blur();
+  if (event.key === "Escape") {
+    event.target.blur();
+    choices.querySelector("button")?.focus();
+  }
   const target = step && inputs.get(COLUMNS[column] + (row + step));
   if (event.key === "Enter") event.target.blur();
   target?.focus();

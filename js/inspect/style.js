@@ -22,5 +22,8 @@ li { padding: 0.125rem 0.75rem; overflow-wrap: anywhere; }
 li + li { border-top: 1px solid var(--line); }
 li b { color: var(--in); }
 li.sent b { color: var(--out); }
+.refused { list-style: none; margin: 0; padding: 0; max-height: 8rem; overflow: auto; font-size: 13px; }
+.refused:not(:empty) { border-top: 1px solid var(--line); }
+.refused b { color: light-dark(#b3261e, #ff8a80); }
 .none { margin: 0; padding: 0.75rem; color: var(--soft); }
 `;

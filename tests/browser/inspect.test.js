@@ -136,9 +136,13 @@ test("the panel shows it, on its page", async () => {
   await page.locator("li", { hasText: 'TEXT "hello from 5"' }).first().waitFor();
   // The first leaves at once, the others together.
   assert.match((await page.locator("li.sent").allTextContents()).join("\n"), /↑ batch .* frames: .*1 OPEN "\/demo\/echo" · 2 OPEN "\/demo\/echo"/);
+  await page.click("#refused");
+  const refusal = await page.locator(".refused li").first().textContent();
+  assert.match(refusal, /^refused with 404 \/demo\/no-such-path/);
   await page.click("#close");
   await page.locator("li", { hasText: 'CLOSE 1000 "enough"' }).first().waitFor();
   await page.waitForFunction(() => document.querySelector("main > div:last-child").shadowRoot.querySelectorAll("tbody tr").length === 0);
+  assert.ok(await page.isVisible("text=No sockets are open."));
   await page.click("text=Pause");
   assert.equal(await page.locator("button", { hasText: "Go on" }).count(), 1);
   assert.deepEqual(page.uncaught, []);

@@ -45,3 +45,25 @@ test("a game room has it, too, but not in a frame", async () => {
   }
   await page.close();
 });
+
+test("an endpoint's page lets a reader talk to it", async () => {
+  const path = "/demo/topics/tried";
+  for (const width of WIDTHS) assert.equal((await look(path, width)).tooWide, 0, `${width} pixels`);
+  const page = await world.openPage(path);
+  const bystander = await world.openPage(path);
+  for (const each of [page, bystander]) {
+    await each.click('button:text-is("Connect")');
+    await each.waitForSelector('p:text-is("Open.")');
+  }
+  await page.keyboard.type("<b>hello</b>");
+  await page.keyboard.press("Enter");
+  await bystander.waitForFunction(() => document.querySelector("li")?.textContent === "↓ <b>hello</b>");
+  await page.waitForFunction(() => document.querySelectorAll("li").length === 2);
+  assert.deepEqual((await page.locator("li").allTextContents()).sort(), ["↑ <b>hello</b>", "↓ <b>hello</b>"]);
+  await page.click('button:text-is("Close")');
+  await page.waitForSelector("text=Closed with 1005.");
+  for (const each of [page, bystander]) {
+    assert.deepEqual(each.uncaught, []);
+    await each.close();
+  }
+});

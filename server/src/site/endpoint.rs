@@ -44,6 +44,9 @@ pub struct Endpoint<S = ()> {
     about: About,
 }
 
+/// The script that lets a reader of the page talk to the endpoint.
+const TRY_IT: &str = include_str!("try_it.js");
+
 /// The description for plain HTTP clients.
 #[derive(Debug, Clone, Default)]
 struct About {
@@ -188,6 +191,8 @@ impl About {
         if let Some(protocol) = &self.protocol {
             body += &format!("<p><a href=\"{}\">The messages</a></p>\n", escape(protocol));
         }
+        body += "<p><a href=\"./\">The other paths here</a></p>\n";
+        body += &format!("<script type=\"module\">\n{TRY_IT}</script>\n");
         page(&self.title, &body)
     }
 }

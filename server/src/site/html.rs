@@ -1,5 +1,13 @@
 //! Builds short HTML pages for browsers.
 
+/// A long line scrolls, and does not widen the page.
+const STYLE: &str = "body { font: 1rem/1.5 system-ui; max-width: 42rem; margin: 2rem auto; padding: 0 1rem; overflow-wrap: anywhere } \
+     pre { overflow-x: auto } \
+     form { display: flex; flex-wrap: wrap; gap: .5rem } \
+     input { flex: 1 10rem; min-width: 0 } \
+     input, button { font: inherit; padding: .25rem .75rem } \
+     ol { list-style: none; padding: 0 }";
+
 /// Returns a page with a heading; `body` is HTML.
 pub(crate) fn page(title: &str, body: &str) -> String {
     let title = escape(title);
@@ -7,7 +15,7 @@ pub(crate) fn page(title: &str, body: &str) -> String {
         "<!DOCTYPE html>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}</title>\n\
-         <style>body {{ font: 1rem/1.5 system-ui; max-width: 42rem; margin: 2rem auto; padding: 0 1rem }}</style>\n\
+         <style>{STYLE}</style>\n\
          <h1>{title}</h1>\n{body}"
     )
 }

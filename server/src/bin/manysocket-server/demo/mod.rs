@@ -2,6 +2,7 @@
 
 mod functions;
 mod guests;
+mod primes;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -54,6 +55,7 @@ pub(crate) fn site(counts: Counts, data: &Data) -> Site {
     Site::new()
         .endpoint("/demo/echo", echo)
         .nest("/demo/rpc", functions::site(&topics))
+        .nest("/demo/rpc/primes", primes::site())
         .endpoint("/demo/state/{name}", Documents::new(&data.documents, "demo").endpoint())
         .endpoint("/demo/topics/{name}", topics.endpoint())
         .endpoint("/demo/topics/{name}/members", topics.members())
