@@ -6,14 +6,18 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ws::{CloseFrame, Message as WsMessage};
+use axum::http::request::Parts;
+use axum::response::Response;
 use axum::routing::any;
-use common::{Link, PATIENCE, Server, Wire, dial};
+use common::{Kind, Link, PATIENCE, Server, Wire, dial, get, next, open};
 use futures_util::{SinkExt, StreamExt};
 use manysocket_protocol::{
     Close, Endpoint, Event, HANDSHAKE_PARAMETER, Message, Physical, RESUME_PARAMETER, Resume, SUBPROTOCOL,
     Settings, Side,
 };
-use manysocket_server::{Limits, Multiplexer, WebSocketUpgrade};
+use manysocket_server::topic::{Member, TopicPolicy, Topics};
+use manysocket_server::{Limits, Multiplexer, Site, WebSocketUpgrade};
+use serde_json::json;
 use tokio_tungstenite::tungstenite as ts;
 
 /// The close code of a connection that resumes no link.
@@ -157,7 +161,7 @@ async fn what_is_no_resume_is_refused_in_the_same_way() {
 
 #[tokio::test]
 async fn another_origin_or_user_with_the_right_token_is_refused() {
-    let identity = |handshake: &axum::http::request::Parts| {
+    let identity = |handshake: &Parts| {
         handshake.headers.get("cookie").and_then(|cookie| cookie.to_str().ok()).map(str::to_owned)
     };
     let other = "https://other.example";
@@ -178,10 +182,7 @@ async fn another_origin_or_user_with_the_right_token_is_refused() {
 
 #[tokio::test]
 async fn a_session_that_has_expired_resumes_nothing() {
-    let check = async |handshake: std::sync::Arc<axum::http::request::Parts>| match handshake
-        .headers
-        .get("x-expired")
-    {
+    let check = async |handshake: std::sync::Arc<Parts>| match handshake.headers.get("x-expired") {
         None => Ok(()),
         Some(_) => Err(CloseFrame { code: 4401, reason: "expired".into() }),
     };
@@ -265,7 +266,7 @@ async fn a_thousand_parked_links_hold_what_is_counted_and_give_it_back() {
 
 #[tokio::test]
 async fn a_user_has_a_share_of_the_parked_links() {
-    let user = |handshake: &axum::http::request::Parts| {
+    let user = |handshake: &Parts| {
         handshake.headers.get("x-user").and_then(|user| user.to_str().ok()).map(str::to_owned)
     };
     let limits = Limits::new().max_parked_per_user(3);
@@ -329,6 +330,46 @@ async fn a_link_that_the_application_ends_learns_it_when_it_is_resumed() {
     let event = link.news().await;
     let Event::Closed { channel: of, close: Close { code, reason } } = event else { panic!("{event:?}") };
     assert_eq!((of, code, reason.as_str()), (channel, Some(4401), "logged out"));
+}
+
+struct Named;
+
+impl TopicPolicy for Named {
+    type Subscriber = String;
+
+    async fn accept(&self, _: &str, request: &Parts) -> Result<String, Response> {
+        Ok(request.uri.query().unwrap_or_default().to_owned())
+    }
+
+    fn member(&self, name: &String) -> Option<Member> {
+        (!name.is_empty()).then(|| Member::new(name))
+    }
+}
+
+#[tokio::test]
+async fn a_member_whose_link_waits_is_away_and_comes_back_once() {
+    let topics = Topics::with_policy(Named);
+    let site: Site = Site::new()
+        .endpoint("/rooms/{room}", topics.endpoint())
+        .endpoint("/rooms/{room}/members", topics.members());
+    let server = Server::with(multiplexer(), app().merge(site.into_router())).await;
+    let (mut link, _) = link(&server, &[]).await;
+    link.open("/rooms/a?ada").await;
+    let mut watcher = open(Kind::Native, &server, "/rooms/a/members").await;
+    assert_eq!(next(&mut watcher).await, json!({"members": [{"name": "ada"}]}));
+    lose(&server, &mut link).await;
+    assert_eq!(next(&mut watcher).await, json!({"away": "ada"}));
+    let list = get(server.address, "/rooms/a/members").await;
+    assert!(list.ends_with(&json!({"members": [{"name": "ada", "away": true}]}).to_string()), "{list}");
+    // Another tab is there.
+    let tab = open(Kind::Native, &server, "/rooms/a?ada").await;
+    assert_eq!(next(&mut watcher).await, json!({"back": "ada"}));
+    tab.vanish();
+    assert_eq!(next(&mut watcher).await, json!({"away": "ada"}));
+    resumed(&server, &mut link, &[]).await;
+    assert_eq!(next(&mut watcher).await, json!({"back": "ada"}));
+    drop(link);
+    assert_eq!(next(&mut watcher).await, json!({"away": "ada"}));
 }
 
 #[tokio::test]

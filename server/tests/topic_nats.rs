@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use manysocket_server::Site;
 use manysocket_server::topic::{Positions, TopicStore, Topics};
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// One process' part.
 struct Room {
@@ -336,7 +337,7 @@ impl Chat {
             let servers = plan.borrow().servers;
             let since = self.seen.last().map_or(0, |(position, _)| *position);
             let since = if self.epoch.is_empty() { String::new() } else { format!("{since}.{}", self.epoch) };
-            let url = format!("ws://{}/demo/topics/chat?since={since}", servers[attempt % 2]);
+            let url = format!("ws://{}/demo/topics/chat?name={number}&since={since}", servers[attempt % 2]);
             let Ok((mut wire, _)) = tokio_tungstenite::connect_async(url).await else {
                 // It has been killed, or NATS has.
                 sleep(Duration::from_millis(20)).await;
@@ -397,6 +398,37 @@ impl Chat {
     }
 }
 
+/// Who is on a topic, as a page at one server sees it.
+struct Present {
+    socket: Socket,
+    names: BTreeSet<String>,
+}
+
+impl Present {
+    async fn watch(server: &Server) -> Self {
+        let socket = open(Kind::Native, server, "/demo/topics/chat/members").await;
+        Self { socket, names: BTreeSet::new() }
+    }
+
+    /// Reads until exactly these are there.
+    async fn until(&mut self, expected: &BTreeSet<String>) {
+        while self.names != *expected {
+            let message = next(&mut self.socket).await;
+            if let Some(members) = message["members"].as_array() {
+                let names = members.iter().filter_map(|member| member["name"].as_str());
+                self.names = names.map(str::to_owned).collect();
+            }
+            self.names.extend(message["joined"]["name"].as_str().map(str::to_owned));
+            if let Some(left) = message["left"].as_str() {
+                self.names.remove(left);
+            }
+        }
+    }
+}
+
+/// How long after a kill the members are right everywhere: the promise of the documentation.
+const PRESENCE: Duration = Duration::from_secs(5);
+
 /// Servers and NATS are killed again and again while pages publish and read. MANYSOCKET_KILLS is the number; the goal is 50.
 #[tokio::test]
 async fn servers_and_nats_that_are_killed_keep_what_they_have_acknowledged() {
@@ -411,38 +443,55 @@ async fn servers_and_nats_that_are_killed_keep_what_they_have_acknowledged() {
     let pages: Vec<_> = (0..PAGES)
         .map(|number| tokio::spawn(Chat::default().run(number, to_do.clone(), counts.clone())))
         .collect();
+    let everybody: BTreeSet<String> = (0..PAGES).map(|number| number.to_string()).collect();
+    let mut slowest = Duration::ZERO;
     // From the first message on.
     let all = done.wait_for(|counts| counts.iter().all(Option::is_some));
     timeout(PATIENCE, all).await.expect("in time").expect("pages");
     for kill in 0..=kills {
         let goal = (kill + 1) * MESSAGES;
-        plan.send_modify(|plan| plan.goal = goal);
         if kill < kills {
+            let (server, kills_nats) =
+                [(Some(0), false), (Some(1), false), (None, true), (Some(0), true)][kill % 4];
+            let mut present = Present::watch(&servers[usize::from(server == Some(0))].server).await;
+            // Somebody who does not come back.
+            let (mut expected, mut guest) = (everybody.clone(), None);
+            if let Some(server) = server {
+                expected.insert("guest".into());
+                let path = "/demo/topics/chat?name=guest";
+                guest = Some(open(Kind::Native, &servers[server].server, path).await);
+            }
+            timeout(PATIENCE, present.until(&expected)).await.expect("all are there");
+            plan.send_modify(|plan| plan.goal = goal);
             // In the middle of their traffic.
             let some = done
                 .wait_for(|counts| counts.iter().flatten().sum::<usize>() > kill * MESSAGES * PAGES + PAGES);
             timeout(PATIENCE, some).await.expect("some in time").expect("pages");
-            let which = kill % 4;
-            if which >= 2 {
+            let killed = Instant::now();
+            if kills_nats {
                 nats.kill().await;
             }
-            let server = match which {
-                0 | 3 => Some(0),
-                1 => Some(1),
-                _ => None,
-            };
             if let Some(server) = server {
                 servers[server].signal("KILL").await;
                 assert!(!servers[server].ended().await, "it is killed");
             }
-            if which >= 2 {
+            if kills_nats {
                 nats.restart().await;
             }
             if let Some(server) = server {
                 servers[server] = Binary::start(&arguments, &[]).await;
                 plan.send_modify(|plan| plan.servers = addresses(&servers));
             }
+            // Also at a server that was just started.
+            let mut fresh = Present::watch(&servers[server.unwrap_or(0)].server).await;
+            for present in [&mut present, &mut fresh] {
+                let right = timeout_at(killed + PRESENCE, present.until(&everybody)).await;
+                assert!(right.is_ok(), "kill {kill}: {:?} are there", present.names);
+            }
+            slowest = slowest.max(killed.elapsed());
+            drop(guest);
         }
+        plan.send_modify(|plan| plan.goal = goal);
         let all = done.wait_for(|counts| counts.iter().all(|count| *count >= Some(goal)));
         timeout(PATIENCE, all).await.unwrap_or_else(|_| panic!("kill {kill}: not in time")).expect("pages");
     }
@@ -471,4 +520,5 @@ async fn servers_and_nats_that_are_killed_keep_what_they_have_acknowledged() {
     println!(
         "{kills} kills: {PAGES} pages have had {last} messages each, {acknowledged} of them acknowledged"
     );
+    println!("the members were right at most {slowest:.1?} after a kill");
 }

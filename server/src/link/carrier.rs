@@ -36,6 +36,7 @@ impl Task {
         }
         debug!("the link waits for its client");
         self.parked = Some(Parked::new(all, of_user.flatten()));
+        self.has_parked.send_replace(true);
         self.is_away = false;
         self.needs_flush = false;
         if let Some(socket) = self.link.socket.take() {
@@ -102,6 +103,7 @@ impl Task {
         self.link.handshake = handshake;
         self.link.head = head;
         self.parked = None;
+        self.has_parked.send_replace(false);
         self.needs_flush = false;
         self.heard = 0;
         self.pings.restart();

@@ -9,6 +9,7 @@ use axum::extract::ConnectInfo;
 use axum::http::request::Parts;
 use axum::http::uri::Scheme;
 use axum::http::{Extensions, HeaderMap, HeaderValue, Request, StatusCode, header};
+use tokio::sync::watch;
 use tower::ServiceExt;
 
 use crate::access::forwarded::Forwarded;
@@ -118,13 +119,15 @@ impl Dispatcher {
         open_headers::parse(lines, &self.inherited)
     }
 
-    /// Builds the request to the application, with the open's headers in place of the handshake's. Returns `None` if the target or the subprotocols are invalid in a
+    /// Builds the request to the application, with the open's headers in place of the handshake's. `parked` says whether the link
+    /// has no connection. Returns `None` if the target or the subprotocols are invalid in a
     /// request.
     pub(crate) fn request(
         &self,
         target: &str,
         protocols: &str,
         own: HeaderMap,
+        parked: watch::Receiver<bool>,
     ) -> Option<(Request<Body>, Offer)> {
         let mut headers = self.headers.clone();
         // Replaces headers of the same names.
@@ -135,7 +138,7 @@ impl Dispatcher {
         }
         let mut request = Request::builder().uri(target).body(Body::empty()).ok()?;
         *request.headers_mut() = headers;
-        let offer = Offer::new(self.peer);
+        let offer = Offer::new(self.peer, parked);
         *request.extensions_mut() = self.extensions.clone();
         request.extensions_mut().insert(offer.clone());
         Some((request, offer))

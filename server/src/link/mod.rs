@@ -31,6 +31,7 @@ use axum::http::request::Parts;
 use manysocket_protocol::{
     Channel, Close, Endpoint, Event, FAILED, Millis, Physical, Refusals, Side, Violation,
 };
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, Sleep};
 use tracing::{debug, warn};
@@ -165,6 +166,7 @@ impl Link {
             heard: 0,
             needs_flush: false,
             parked: None,
+            has_parked: watch::Sender::new(false),
             is_away: false,
             flush: FlushScheduler::new(),
             received: Traffic::default(),
@@ -276,6 +278,8 @@ struct Task {
     needs_flush: bool,
     /// Counts the link among those without a connection.
     parked: Option<Parked>,
+    /// The same for handlers.
+    has_parked: watch::Sender<bool>,
     /// Whether the client has given the last connection up, as a page does that goes into the browser's cache. One that does
     /// not come back has left.
     is_away: bool,

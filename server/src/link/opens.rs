@@ -56,7 +56,7 @@ impl Task {
         };
         let request = allowed.and_then(|target| {
             let own = self.link.dispatcher.own_headers(headers)?;
-            let request = self.link.dispatcher.request(target, protocols, own);
+            let request = self.link.dispatcher.request(target, protocols, own, self.has_parked.subscribe());
             request.ok_or((400, "the target or the subprotocols cannot stand in a request"))
         });
         match request {

@@ -17,6 +17,7 @@ use crate::site::listing::Listing;
 use super::limits::TopicLimits;
 use super::lock::lock;
 use super::members::Members;
+use super::members_over_nats::Exchange;
 use super::memory::{LIMIT, TopicUsage};
 use super::name::decode;
 use super::not_taken::NotTaken;
@@ -54,6 +55,8 @@ pub(super) struct Hub {
     shared: Option<SharedStore>,
     memory: Arc<TopicUsage>,
     members: Arc<Members>,
+    /// Where other processes have members, too.
+    exchange: Option<Exchange>,
 }
 
 #[derive(Debug, Default)]
@@ -102,7 +105,13 @@ impl Hub {
     /// For topics that other processes have, too.
     #[cfg(feature = "nats")]
     pub(super) fn over(nats: &Nats) -> Self {
-        Self { nats: Some(nats.clone()), ..Self::default() }
+        let (exchange, members) = Exchange::new(nats, None);
+        Self {
+            nats: Some(nats.clone()),
+            members: Arc::new(members),
+            exchange: Some(exchange),
+            ..Self::default()
+        }
     }
 
     /// For topics that outlive the process.
@@ -112,7 +121,15 @@ impl Hub {
             #[cfg(feature = "topic-store")]
             Place::File(file) => Self { store: Some(file.clone()), ..Self::default() },
             #[cfg(feature = "nats")]
-            Place::Shared(shared) => Self { shared: Some(shared.clone()), ..Self::default() },
+            Place::Shared(shared) => {
+                let (exchange, members) = Exchange::new(shared.nats(), Some(shared.name()));
+                Self {
+                    shared: Some(shared.clone()),
+                    members: Arc::new(members),
+                    exchange: Some(exchange),
+                    ..Self::default()
+                }
+            }
         }
     }
 
@@ -124,7 +141,17 @@ impl Hub {
 
     /// Returns the members of the topics.
     pub(super) fn members(&self) -> &Arc<Members> {
+        if let Some(exchange) = &self.exchange {
+            exchange.begin(&self.members);
+        }
         &self.members
+    }
+
+    /// Waits for what other processes say of their members, if this one has just begun to ask.
+    pub(super) async fn gather_members(&self) {
+        if let Some(exchange) = &self.exchange {
+            exchange.ready().await;
+        }
     }
 
     /// Returns whether no other process has the topics, too.

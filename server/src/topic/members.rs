@@ -10,6 +10,7 @@ use futures_util::stream;
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::broadcast::{Receiver, Sender, channel};
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::site::sse::{encode, event_stream};
 use crate::ws::socket::{WebSocket, close};
@@ -51,7 +52,12 @@ impl Member {
 #[derive(Debug, Default)]
 pub(super) struct Members {
     places: Mutex<HashMap<Arc<str>, Arc<Place>>>,
+    /// Hears of each change of this process' own members: the topic and the name.
+    changed: Option<UnboundedSender<Changed>>,
 }
+
+/// The topic and the name of a member that has changed.
+pub(super) type Changed = (Arc<str>, String);
 
 /// The members of one topic.
 #[derive(Debug)]
@@ -62,10 +68,27 @@ struct Place {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Each with the number of its subscribers.
-    members: BTreeMap<String, (usize, Member)>,
-    /// Members and watchers: the place goes with the last.
+    members: BTreeMap<String, Known>,
+    /// Members and watchers in this process: the place goes with the last, and with the last member elsewhere.
     users: usize,
+}
+
+/// A member, wherever its subscribers are.
+#[derive(Debug)]
+struct Known {
+    member: Member,
+    /// Its subscribers in this process, and those of them whose link has no connection.
+    here: usize,
+    here_away: usize,
+    /// The other processes that have some, and whether all of those are away.
+    others: HashMap<String, bool>,
+}
+
+/// A member in one process, as others get to know it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Listed {
+    pub(super) about: Value,
+    pub(super) is_away: bool,
 }
 
 /// Somebody's part in a place, until it is dropped: a member's, or that of a watcher.
@@ -75,37 +98,122 @@ pub(super) struct Presence {
     topic: Arc<str>,
     place: Arc<Place>,
     name: Option<String>,
+    is_away: bool,
+}
+
+impl Known {
+    fn is_gone(&self) -> bool {
+        self.here == 0 && self.others.is_empty()
+    }
+
+    fn is_away(&self) -> bool {
+        self.here == self.here_away && self.others.values().all(|is_away| *is_away)
+    }
+
+    fn to_json(&self) -> Value {
+        let mut json = self.member.to_json();
+        if self.is_away() {
+            json["away"] = true.into();
+        }
+        json
+    }
 }
 
 impl Members {
+    /// Makes members that other processes have, too. The receiver gets the topic and the name of each own member that changes.
+    #[cfg(feature = "nats")]
+    pub(super) fn shared() -> (Self, tokio::sync::mpsc::UnboundedReceiver<Changed>) {
+        let (changed, changes) = tokio::sync::mpsc::unbounded_channel();
+        (Self { changed: Some(changed), ..Self::default() }, changes)
+    }
+
     fn join(self: &Arc<Self>, topic: &str) -> Presence {
         let mut places = lock(&self.places);
-        let (topic, place) = match places.get_key_value(topic) {
-            Some((topic, place)) => (Arc::clone(topic), Arc::clone(place)),
-            None => {
-                let topic = Arc::<str>::from(topic);
-                let place = Arc::new(Place { state: Mutex::default(), changes: channel(BACKLOG).0 });
-                places.insert(Arc::clone(&topic), Arc::clone(&place));
-                (topic, place)
-            }
-        };
+        let (topic, place) = place(&mut places, topic);
         lock(&place.state).users += 1;
-        Presence { members: Arc::clone(self), topic, place, name: None }
+        Presence { members: Arc::clone(self), topic, place, name: None, is_away: false }
     }
 
     /// Adds a subscriber.
-    pub(super) fn add(self: &Arc<Self>, topic: &str, member: Member) -> Presence {
+    pub(super) fn add(self: &Arc<Self>, topic: &str, member: &Member) -> Presence {
         let mut presence = self.join(topic);
-        presence.name = Some(member.name.clone());
-        let mut state = lock(&presence.place.state);
-        let (count, known) = state.members.entry(member.name.clone()).or_insert((0, member));
-        *count += 1;
-        if *count == 1 {
-            // Nobody may watch.
-            let _ = presence.place.changes.send(json!({ "joined": known.to_json() }).to_string().into());
-        }
-        drop(state);
+        let name = member.name.clone();
+        presence.name = Some(name.clone());
+        presence.edit(&name, Some(member), |known| known.here += 1);
         presence
+    }
+
+    /// Tells the other processes of a change of an own member.
+    fn tell(&self, topic: &Arc<str>, name: &str) {
+        if let Some(changed) = &self.changed {
+            // Nobody hears it once the topics are gone.
+            let _ = changed.send((Arc::clone(topic), name.to_owned()));
+        }
+    }
+
+    /// Returns what this process has of a member; `None` if it has none.
+    #[cfg(feature = "nats")]
+    pub(super) fn own(&self, topic: &str, name: &str) -> Option<Listed> {
+        let place = lock(&self.places).get(topic).cloned()?;
+        let state = lock(&place.state);
+        state.members.get(name).and_then(Known::listed)
+    }
+
+    /// Returns all members in this process, with their topics and names.
+    #[cfg(feature = "nats")]
+    pub(super) fn all_own(&self) -> Vec<(Arc<str>, String, Listed)> {
+        let places: Vec<_> =
+            lock(&self.places).iter().map(|(topic, place)| (Arc::clone(topic), Arc::clone(place))).collect();
+        let mut own = Vec::new();
+        for (topic, place) in places {
+            for (name, known) in &lock(&place.state).members {
+                own.extend(known.listed().map(|listed| (Arc::clone(&topic), name.clone(), listed)));
+            }
+        }
+        own
+    }
+
+    /// Sets what another process has of a member; `None` if it has none.
+    #[cfg(feature = "nats")]
+    pub(super) fn set(&self, server: &str, topic: &str, name: &str, listed: Option<Listed>) {
+        let mut places = lock(&self.places);
+        let (topic, place) = place(&mut places, topic);
+        let mut state = lock(&place.state);
+        match listed {
+            Some(Listed { about, is_away }) => {
+                let member = Member { name: name.to_owned(), about };
+                state.edit(&place.changes, name, Some(&member), |known| {
+                    known.others.insert(server.to_owned(), is_away);
+                });
+            }
+            None => state.edit(&place.changes, name, None, |known| {
+                known.others.remove(server);
+            }),
+        }
+        if state.is_unused() {
+            places.remove(&topic);
+        }
+    }
+}
+
+/// Returns the place of a topic, which is made if there is none.
+fn place(places: &mut HashMap<Arc<str>, Arc<Place>>, topic: &str) -> (Arc<str>, Arc<Place>) {
+    match places.get_key_value(topic) {
+        Some((topic, place)) => (Arc::clone(topic), Arc::clone(place)),
+        None => {
+            let topic = Arc::<str>::from(topic);
+            let place = Arc::new(Place { state: Mutex::default(), changes: channel(BACKLOG).0 });
+            places.insert(Arc::clone(&topic), Arc::clone(&place));
+            (topic, place)
+        }
+    }
+}
+
+#[cfg(feature = "nats")]
+impl Known {
+    fn listed(&self) -> Option<Listed> {
+        let is_away = self.here == self.here_away;
+        (self.here > 0).then(|| Listed { about: self.member.about.clone(), is_away })
     }
 }
 
@@ -115,29 +223,80 @@ impl Presence {
         let state = lock(&self.place.state);
         (json!({ "members": state.list() }).to_string().into(), self.place.changes.subscribe())
     }
+
+    /// Says whether the subscriber's link has no connection.
+    pub(super) fn set_away(&mut self, is_away: bool) {
+        if std::mem::replace(&mut self.is_away, is_away) == is_away {
+            return;
+        }
+        if let Some(name) = &self.name {
+            self.edit(name, None, |known| match is_away {
+                true => known.here_away += 1,
+                false => known.here_away -= 1,
+            });
+        }
+    }
+
+    /// Changes what this process has of a member.
+    fn edit(&self, name: &str, member: Option<&Member>, edit: impl FnOnce(&mut Known)) {
+        lock(&self.place.state).edit(&self.place.changes, name, member, edit);
+        self.members.tell(&self.topic, name);
+    }
 }
 
 impl State {
     fn list(&self) -> Vec<Value> {
-        self.members.values().map(|(_, member)| member.to_json()).collect()
+        self.members.values().map(Known::to_json).collect()
+    }
+
+    fn is_unused(&self) -> bool {
+        self.users == 0 && self.members.is_empty()
+    }
+
+    /// Changes a member, and tells the watchers what they see of it. Makes it if there is none, as `member`.
+    fn edit(
+        &mut self,
+        changes: &Sender<Utf8Bytes>,
+        name: &str,
+        member: Option<&Member>,
+        edit: impl FnOnce(&mut Known),
+    ) {
+        let before = self.members.get(name).map(Known::is_away);
+        if before.is_none() {
+            let Some(member) = member else { return };
+            let known = Known { member: member.clone(), here: 0, here_away: 0, others: HashMap::new() };
+            self.members.insert(name.to_owned(), known);
+        }
+        let Some(known) = self.members.get_mut(name) else { return };
+        edit(known);
+        let change = match before {
+            None => json!({ "joined": known.to_json() }),
+            Some(_) if known.is_gone() => json!({ "left": name }),
+            Some(before) if before == known.is_away() => return,
+            Some(true) => json!({ "back": name }),
+            Some(false) => json!({ "away": name }),
+        };
+        if known.is_gone() {
+            self.members.remove(name);
+        }
+        // Nobody may watch.
+        let _ = changes.send(change.to_string().into());
     }
 }
 
 impl Drop for Presence {
     fn drop(&mut self) {
+        if let Some(name) = &self.name {
+            let was_away = usize::from(self.is_away);
+            self.edit(name, None, |known| {
+                known.here -= 1;
+                known.here_away -= was_away;
+            });
+        }
         let mut places = lock(&self.members.places);
         let mut state = lock(&self.place.state);
-        if let Some(name) = &self.name
-            && let Some((count, _)) = state.members.get_mut(name)
-        {
-            *count -= 1;
-            if *count == 0 {
-                state.members.remove(name);
-                let _ = self.place.changes.send(json!({ "left": name }).to_string().into());
-            }
-        }
         state.users -= 1;
-        if state.users == 0 {
+        if state.is_unused() {
             places.remove(&self.topic);
         }
     }

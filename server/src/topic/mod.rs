@@ -46,6 +46,11 @@ mod hub;
 mod limits;
 mod lock;
 mod members;
+#[cfg(feature = "nats")]
+mod members_over_nats;
+#[cfg(not(feature = "nats"))]
+#[path = "members_without_nats.rs"]
+mod members_over_nats;
 mod memory;
 mod name;
 mod not_taken;
@@ -346,7 +351,9 @@ impl<P: TopicPolicy> Topics<P> {
         let (topic, _) = path.rsplit_once('/').unwrap_or_default();
         let name = self.hub.name(topic).map_err(Refused::into_response)?;
         self.policy.accept(&name, parts).await?;
-        Ok(Watcher::new(self.hub.members(), &name))
+        let members = self.hub.members();
+        self.hub.gather_members().await;
+        Ok(Watcher::new(members, &name))
     }
 
     /// Returns the limits of new topics. Positions are of one process.
@@ -385,7 +392,8 @@ impl<P: TopicPolicy> Topics<P> {
             Err(refusal) => return refusal,
         };
         let upgrade = upgrade.max_message_size(self.limits.max_message);
-        match self.subscriber(&parts, upgrade.peer()).await {
+        let parked = upgrade.parked();
+        match self.subscriber(&parts, upgrade.peer()).await.map(|subscriber| subscriber.on_link(parked)) {
             Ok(subscriber) => upgrade.on_upgrade(move |socket| subscriber.run(socket)),
             Err(refusal) => refusal,
         }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use axum::extract::ws::{CloseCode, Message, close_code};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, SinkExt, StreamExt};
+use tokio::sync::watch;
 use tokio::task::coop::{consume_budget, poll_proceed};
 use tokio::time::timeout;
 use tracing::{debug, error};
@@ -37,7 +38,9 @@ pub(super) struct Subscriber<P: TopicPolicy> {
     policy: Arc<P>,
     about: P::Subscriber,
     /// Its place among the members of the topic.
-    _presence: Option<Presence>,
+    presence: Option<Presence>,
+    /// Whether its link has no connection; `None`: it has no link.
+    parked: Option<watch::Receiver<bool>>,
     slow: SlowSubscriber,
     read_only: bool,
     /// Whether the messages have numbers that later subscribers may name.
@@ -100,14 +103,16 @@ impl<P: TopicPolicy> Subscriber<P> {
         slow: SlowSubscriber,
         read_only: bool,
     ) -> Self {
-        let members = subscription.hub().members();
-        let _presence = policy.member(&about).map(|member| members.add(subscription.name(), member));
+        let presence = policy
+            .member(&about)
+            .map(|member| subscription.hub().members().add(subscription.name(), &member));
         Self {
             subscription,
             peer,
             policy,
             about,
-            _presence,
+            presence,
+            parked: None,
             slow,
             read_only,
             has_positions: false,
@@ -122,14 +127,25 @@ impl<P: TopicPolicy> Subscriber<P> {
         self
     }
 
+    /// Marks it among the members while its link has no connection.
+    pub(super) fn on_link(mut self, parked: Option<watch::Receiver<bool>>) -> Self {
+        self.parked = parked.filter(|_| self.presence.is_some());
+        self
+    }
+
     /// Serves the socket until either end closes it.
     pub(super) async fn run(mut self, mut socket: WebSocket) {
         let mut unsent = Unsent::new(socket.reservation());
-        let Err(end) = self.serve(&mut socket, &mut unsent).await;
+        let mut presence = self.presence.take();
+        let following = follow(presence.as_mut(), self.parked.take());
+        let end = tokio::select! {
+            Err(end) = self.serve(&mut socket, &mut unsent) => end,
+            never = following => match never {},
+        };
         let (topic, number, peer) =
             (Arc::clone(self.subscription.topic()), self.subscription.number(), self.peer);
         // It counts no longer, however long closing takes.
-        drop(self);
+        drop((self, presence));
         if let End::Close(code, reason) = end {
             let _ = timeout(CLOSE_TIMEOUT, socket.send(close(code, reason))).await;
         }
@@ -361,6 +377,21 @@ impl From<NotTaken> for End {
         };
         Self::Close(code, reason.reason().into())
     }
+}
+
+/// Marks a member as away while its link has no connection.
+async fn follow(presence: Option<&mut Presence>, parked: Option<watch::Receiver<bool>>) -> Infallible {
+    if let (Some(presence), Some(mut parked)) = (presence, parked) {
+        loop {
+            let is_parked = *parked.borrow_and_update();
+            presence.set_away(is_parked);
+            // The link has ended, and so will the socket.
+            if parked.changed().await.is_err() {
+                break;
+            }
+        }
+    }
+    pending().await
 }
 
 /// Closes a subscriber of a topic whose messages NATS has lost: it gets those of the new topic once it connects again.

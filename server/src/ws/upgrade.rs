@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::future::BoxFuture;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tracing::{Instrument, warn};
 
@@ -45,6 +45,8 @@ pub(crate) struct Offer {
     waiting: Arc<Mutex<Option<Waiting>>>,
     /// The link.
     peer: u64,
+    /// Whether the link has no connection now.
+    parked: watch::Receiver<bool>,
 }
 
 /// A handler that waits for its pipe.
@@ -56,8 +58,8 @@ pub(crate) struct Waiting {
 }
 
 impl Offer {
-    pub(crate) fn new(peer: u64) -> Self {
-        Self { waiting: Arc::default(), peer }
+    pub(crate) fn new(peer: u64, parked: watch::Receiver<bool>) -> Self {
+        Self { waiting: Arc::default(), peer, parked }
     }
 
     fn take_up(&self, max_message_size: Option<usize>) -> oneshot::Receiver<Arc<Pipe>> {
@@ -103,6 +105,14 @@ impl<F> WebSocketUpgrade<F> {
         match &self.kind {
             Kind::Native { .. } => peer::number(),
             Kind::Virtual { offer, .. } => offer.peer,
+        }
+    }
+
+    /// Whether the link of a virtual socket has no connection, at any time from now on.
+    pub(crate) fn parked(&self) -> Option<watch::Receiver<bool>> {
+        match &self.kind {
+            Kind::Native { .. } => None,
+            Kind::Virtual { offer, .. } => Some(offer.parked.clone()),
         }
     }
 

@@ -7,7 +7,7 @@ mod stream;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -21,6 +21,7 @@ use tracing::{error, warn};
 
 use crate::nats::Nats;
 use crate::ws::messages::content;
+use crate::ws::peer;
 
 use super::not_taken::NotTaken;
 use super::payload::decode;
@@ -58,8 +59,6 @@ struct Inner {
     name: String,
     opens: [Mutex<()>; OPENS],
     hasher: RandomState,
-    /// Numbers the topics and the messages of this process.
-    last: AtomicU64,
     /// The messages of the server itself, in order.
     queue: mpsc::UnboundedSender<Job>,
     waiting: Arc<AtomicUsize>,
@@ -83,7 +82,6 @@ pub(super) struct Opened {
 
 /// An open topic. Its reader ends when this is dropped.
 pub(super) struct SharedTopic {
-    store: SharedStore,
     place: Place,
     limits: Positions,
     /// Distinguishes this topic's messages from those of others, and of other processes.
@@ -115,7 +113,6 @@ impl SharedStore {
             name: name.to_owned(),
             opens: std::array::from_fn(|_| Mutex::default()),
             hasher: RandomState::new(),
-            last: AtomicU64::new(0),
             queue,
             waiting,
             _sender: AbortOnDropHandle::new(sender),
@@ -130,6 +127,16 @@ impl SharedStore {
         if timeout(CLOSE_TIMEOUT, closed).await.is_err() {
             warn!("NATS does not store: the server's last messages may be lost");
         }
+    }
+
+    /// Returns the NATS.
+    pub(super) fn nats(&self) -> &Nats {
+        &self.0.nats
+    }
+
+    /// Returns the name of the store.
+    pub(super) fn name(&self) -> &str {
+        &self.0.name
     }
 
     /// Returns whether a topic's name is short enough.
@@ -167,17 +174,13 @@ impl SharedStore {
             waiting.fetch_sub(bytes, Ordering::Relaxed);
             return warn!(topic, "a message is lost: too many wait for NATS");
         }
-        let id = format!("{}-{}", self.0.nats.id(), self.next());
+        let id = format!("{}-{}", self.0.nats.id(), peer::number());
         // The task ends with the store only.
         let _ = self.0.queue.send(Job::Publish { place: Box::new(place), message, id, limits });
     }
 
     fn place(&self, topic: &str) -> Option<Place> {
         Place::new(&self.0.nats, &self.0.context, &self.0.name, topic)
-    }
-
-    fn next(&self) -> u64 {
-        self.0.last.fetch_add(1, Ordering::Relaxed)
     }
 }
 
@@ -219,20 +222,20 @@ impl Opened {
     /// Begins to read what follows, into the topic's ring.
     pub(super) fn begin(self, ring: &Arc<Ring>) -> SharedTopic {
         let Self { store, place, found: Found { epoch, next, messages, .. }, limits, gaps } = self;
-        let sender = format!("{}-{}-", store.0.nats.id(), store.next());
+        let sender = format!("{}-{}-", store.0.nats.id(), peer::number());
         let (has_reached, reached) = watch::channel(next - 1);
         let ring: Weak<Ring> = Arc::downgrade(ring);
         let reader =
             Reader { place: place.clone(), epoch, next, ring, sender: sender.clone(), has_reached, gaps };
         let _reader = AbortOnDropHandle::new(tokio::spawn(reader.run(messages)));
-        SharedTopic { store, place, limits, sender, reached, _reader }
+        SharedTopic { place, limits, sender, reached, _reader }
     }
 }
 
 impl SharedTopic {
     /// Stores a message of the subscriber `from`, and returns its number. The subscribers get it from the stream.
     pub(super) async fn publish(&self, message: Message, from: u64) -> Result<u64, NotTaken> {
-        let id = format!("{}{from}-{}", self.sender, self.store.next());
+        let id = format!("{}{from}-{}", self.sender, peer::number());
         self.place.store(message, &id, self.limits).await
     }
 
