@@ -1,7 +1,3 @@
-import type { Rpc, RpcOptions } from "./rpc.js";
-import type { State } from "./state.js";
-import type { Topic, TopicOptions } from "./topic.js";
-
 /**
  * Options of a {@link MultiWebSocket}.
  *
@@ -500,3 +496,190 @@ export interface JsonWebSocketConstructor extends ReadyStates {
 
 /** The class of {@link JsonWebSocket} over native sockets; `M.JsonWebSocket` is the one over a multiplexer. */
 export const JsonWebSocket: JsonWebSocketConstructor;
+
+// The module that wasm-pack builds has this file alone, so what `M.rpc`, `M.state` and `M.topic` return is here.
+
+/**
+ * The items of a streamed result, for `for await`. An error of the stream rejects `next()` behind the items before it; leaving
+ * the loop, `return()` and the signal drop the stream at the server.
+ */
+export interface RpcStream<T> extends AsyncIterableIterator<T> {
+  /** Ends the stream, and drops it at the server. A loop that is left calls this. */
+  return<R = undefined>(value?: R): Promise<IteratorReturnResult<R>>;
+  /** Returns the stream itself: there is one reader. */
+  [Symbol.asyncIterator](): RpcStream<T>;
+}
+
+/** `T` as callers see it: every function returns a promise, of an {@link RpcStream} if it returns an `AsyncIterable`. */
+export type Rpc<T> = 0 extends 1 & T
+  ? any
+  : T extends (...args: infer Args) => infer Result
+    ? (...args: Args) => Promise<0 extends 1 & Result ? any : Awaited<Result> extends AsyncIterable<infer Item> ? RpcStream<Item> : Awaited<Result>>
+    : { readonly [Name in keyof T]: Rpc<T[Name]> };
+
+/** Options of the calls. */
+export interface CallOptions {
+  /** Milliseconds after which a call without an answer rejects with the code `timeout`, and the server drops it. Default: none. */
+  timeout?: number;
+  /** Rejects calls with its reason when it aborts, and the server drops them; streams, too. */
+  signal?: AbortSignal;
+}
+
+/** Options of `rpc`. */
+export interface RpcOptions extends CallOptions {
+  /** The class to connect with, for example `M.WebSocket`. Default: that of `setDefault`. */
+  WebSocket?: typeof WebSocket;
+  /** Milliseconds without a call after which a socket closes; the next call opens another. Default: 10,000. */
+  idleTimeout?: number;
+  /** Whether it has separate sockets. Default: false: all functions of a URL share a socket. */
+  separate?: boolean;
+}
+
+/** An operation of a JSON Patch (RFC 6902). Paths are JSON Pointers (RFC 6901): `/cells/A1`. */
+export type Operation =
+  | { op: "add" | "replace" | "test"; path: string; value: unknown }
+  | { op: "remove"; path: string }
+  | { op: "move" | "copy"; path: string; from: string };
+
+/** Fires when a {@link State} has lost its connection. */
+export interface StateCloseEvent extends Event {
+  /** The close code (RFC 6455 §7.4); 1006 if the connection broke. */
+  readonly code: number;
+  /** The server's reason. */
+  readonly reason: string;
+  /** Whether the server closed it. */
+  readonly wasClean: boolean;
+}
+
+/** What else is known of a change. */
+export interface StateChange {
+  /** Whether this page's `commit()` made it. */
+  readonly own: boolean;
+}
+
+/** Events of a {@link State}. */
+export interface StateEventMap {
+  /** Fires each time that it is connected and up to date. */
+  open: Event;
+  /** Fires each time that it has lost its connection; edits and commits wait for the next. */
+  close: StateCloseEvent;
+}
+
+/** A JSON document that pages share. */
+export interface State<T = any> extends EventTarget {
+  /**
+   * The document: read it, edit it in place, or assign another; then `commit()`. Changes by others appear in it, in place where the
+   * page has not frozen it.
+   */
+  data: T;
+  /** The version of the document that `data` is based on. */
+  readonly version: number;
+  /** The URL of the document. */
+  readonly url: string;
+  /** As in `WebSocket.readyState`: 0 connecting or reconnecting, 1 open, 3 closed for good. */
+  readonly readyState: number;
+
+  /**
+   * Commits `data` as it is now, as a whole or not at all. Without a connection it waits for the next.
+   * @returns the new version, once the server has stored it
+   * @throws {StateError}
+   * @throws {TypeError} if the data is no JSON
+   */
+  commit(): Promise<number>;
+
+  /**
+   * Calls back for each change of the document, once it is in `data`: by others, and by a commit of this page once the server has
+   * stored it. Returns a function that stops it.
+   */
+  watch(callback: (delta: Operation[], change: StateChange) => unknown): () => void;
+  /**
+   * Calls back with the value at `path`, a JSON Pointer such as `/cells/A1`, when it changes, or anything inside or around it.
+   * @throws {TypeError} if `path` is no JSON Pointer
+   */
+  watch(path: string, callback: (value: any, delta: Operation[], change: StateChange) => unknown): () => void;
+
+  /** Closes it for good; unanswered commits reject. */
+  close(): void;
+
+  /** Listens for `open` and `close` of the connection. */
+  addEventListener<K extends keyof StateEventMap>(
+    type: K,
+    listener: (this: State<T>, event: StateEventMap[K]) => unknown,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  /** The same for any other name. */
+  addEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject | null,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+}
+
+/** Fires when a {@link Topic} has lost its connection, or has ended. */
+export interface TopicCloseEvent extends Event {
+  /** The close code (RFC 6455 §7.4); 1006 if the connection broke. */
+  readonly code: number;
+  /** The server's reason. */
+  readonly reason: string;
+  /** Whether the server closed it. */
+  readonly wasClean: boolean;
+}
+
+/** Fires where messages are missing that the server no longer has. */
+export interface TopicMissedEvent extends Event {
+  /** Their number; null if the server does not know it. */
+  readonly count: number | null;
+}
+
+/** Events of a {@link Topic}. */
+export interface TopicEventMap<T = string | ArrayBuffer> {
+  /** Fires each time that it is subscribed. */
+  open: Event;
+  /** Fires for each message: `data` is a text or an `ArrayBuffer`, `lastEventId` the position. */
+  message: MessageEvent<T>;
+  /** Fires where messages are missing that the server no longer has. */
+  missed: TopicMissedEvent;
+  /** Fires when the connection is lost; it connects again while `readyState` is not 3. */
+  close: TopicCloseEvent;
+}
+
+/** A topic whose messages have positions. Iterating over it gives the messages from then on, and ends when it is closed. */
+export interface Topic<T = string | ArrayBuffer> extends EventTarget, AsyncIterable<T> {
+  /** The URL of the topic. */
+  readonly url: string;
+  /** As in `WebSocket.readyState`: 0 connecting or reconnecting, 1 open, 3 closed for good. */
+  readonly readyState: number;
+  /** How far this page has read; give it to `topic` as `since` to go on from there. Empty at first. */
+  readonly position: string;
+
+  /**
+   * Publishes a message. Without a connection it waits for the next.
+   * @returns its number, once all messages up to it have arrived here; null if the server's policy has dropped it
+   * @throws {TopicError}
+   */
+  publish(data: string | ArrayBufferLike | ArrayBufferView | Blob): Promise<number | null>;
+
+  /** Closes it for good; unanswered publications reject. */
+  close(): void;
+
+  /** Listens for one of the events. */
+  addEventListener<K extends keyof TopicEventMap<T>>(
+    type: K,
+    listener: (this: Topic<T>, event: TopicEventMap<T>[K]) => unknown,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  /** The same for any other name. */
+  addEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject | null,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+}
+
+/** Options of `topic`. */
+export interface TopicOptions {
+  /** The class to connect with, for example `M.WebSocket`. Default: that of `setDefault`. */
+  WebSocket?: typeof WebSocket;
+  /** The `position` of before, to get what was published since. Default: none, from now on and with the topic's history. */
+  since?: string;
+}

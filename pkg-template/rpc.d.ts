@@ -1,4 +1,6 @@
-import type { MultiWebSocket } from "./index.js";
+import type { CallOptions, MultiWebSocket, Rpc, RpcOptions } from "./index.js";
+
+export type { CallOptions, Rpc, RpcOptions, RpcStream } from "./index.js";
 
 /**
  * Makes `rpc`, `state` and `topic` connect over this multiplexer, unless the option `WebSocket` says otherwise. It holds for all of
@@ -32,42 +34,6 @@ export class RpcError extends Error {
   readonly code: "argument" | "call" | "busy" | "internal" | "lost" | "unreachable" | "timeout" | "protocol" | (string & {});
   /** Further details from the server. */
   readonly data: any;
-}
-
-/**
- * The items of a streamed result, for `for await`. An error of the stream rejects `next()` behind the items before it; leaving
- * the loop, `return()` and the signal drop the stream at the server.
- */
-export interface RpcStream<T> extends AsyncIterableIterator<T> {
-  /** Ends the stream, and drops it at the server. A loop that is left calls this. */
-  return<R = undefined>(value?: R): Promise<IteratorReturnResult<R>>;
-  /** Returns the stream itself: there is one reader. */
-  [Symbol.asyncIterator](): RpcStream<T>;
-}
-
-/** `T` as callers see it: every function returns a promise, of an {@link RpcStream} if it returns an `AsyncIterable`. */
-export type Rpc<T> = 0 extends 1 & T
-  ? any
-  : T extends (...args: infer Args) => infer Result
-    ? (...args: Args) => Promise<0 extends 1 & Result ? any : Awaited<Result> extends AsyncIterable<infer Item> ? RpcStream<Item> : Awaited<Result>>
-    : { readonly [Name in keyof T]: Rpc<T[Name]> };
-
-/** Options of the calls. */
-export interface CallOptions {
-  /** Milliseconds after which a call without an answer rejects with the code `timeout`, and the server drops it. Default: none. */
-  timeout?: number;
-  /** Rejects calls with its reason when it aborts, and the server drops them; streams, too. */
-  signal?: AbortSignal;
-}
-
-/** Options of {@link rpc}. */
-export interface RpcOptions extends CallOptions {
-  /** The class to connect with, for example `M.WebSocket`. Default: that of {@link setDefault}. */
-  WebSocket?: typeof WebSocket;
-  /** Milliseconds without a call after which a socket closes; the next call opens another. Default: 10,000. */
-  idleTimeout?: number;
-  /** Whether it has separate sockets. Default: false: all functions of a URL share a socket. */
-  separate?: boolean;
 }
 
 /**

@@ -1,4 +1,6 @@
-import type { MultiWebSocket } from "./index.js";
+import type { MultiWebSocket, State } from "./index.js";
+
+export type { Operation, State, StateChange, StateCloseEvent, StateEventMap } from "./index.js";
 
 /**
  * Makes `rpc`, `state` and `topic` connect over this multiplexer, unless the option `WebSocket` says otherwise. It holds for all of
@@ -7,12 +9,6 @@ import type { MultiWebSocket } from "./index.js";
  * @param multiplexer `null`: over native sockets, as at first; the console then says so once
  */
 export function setDefault(multiplexer: MultiWebSocket | null): void;
-
-/** An operation of a JSON Patch (RFC 6902). Paths are JSON Pointers (RFC 6901): `/cells/A1`. */
-export type Operation =
-  | { op: "add" | "replace" | "test"; path: string; value: unknown }
-  | { op: "remove"; path: string }
-  | { op: "move" | "copy"; path: string; from: string };
 
 /** A place that this page and others have changed. */
 export interface Conflict {
@@ -63,80 +59,6 @@ export class StateError extends Error {
    * changes them; a commit of nothing else tries them again.
    */
   readonly paths: string[];
-}
-
-/** Fires when a {@link State} has lost its connection. */
-export interface StateCloseEvent extends Event {
-  /** The close code (RFC 6455 §7.4); 1006 if the connection broke. */
-  readonly code: number;
-  /** The server's reason. */
-  readonly reason: string;
-  /** Whether the server closed it. */
-  readonly wasClean: boolean;
-}
-
-/** What else is known of a change. */
-export interface StateChange {
-  /** Whether this page's `commit()` made it. */
-  readonly own: boolean;
-}
-
-/** Events of a {@link State}. */
-export interface StateEventMap {
-  /** Fires each time that it is connected and up to date. */
-  open: Event;
-  /** Fires each time that it has lost its connection; edits and commits wait for the next. */
-  close: StateCloseEvent;
-}
-
-/** A JSON document that pages share. */
-export interface State<T = any> extends EventTarget {
-  /**
-   * The document: read it, edit it in place, or assign another; then `commit()`. Changes by others appear in it, in place where the
-   * page has not frozen it.
-   */
-  data: T;
-  /** The version of the document that `data` is based on. */
-  readonly version: number;
-  /** The URL of the document. */
-  readonly url: string;
-  /** As in `WebSocket.readyState`: 0 connecting or reconnecting, 1 open, 3 closed for good. */
-  readonly readyState: number;
-
-  /**
-   * Commits `data` as it is now, as a whole or not at all. Without a connection it waits for the next.
-   * @returns the new version, once the server has stored it
-   * @throws {StateError}
-   * @throws {TypeError} if the data is no JSON
-   */
-  commit(): Promise<number>;
-
-  /**
-   * Calls back for each change of the document, once it is in `data`: by others, and by a commit of this page once the server has
-   * stored it. Returns a function that stops it.
-   */
-  watch(callback: (delta: Operation[], change: StateChange) => unknown): () => void;
-  /**
-   * Calls back with the value at `path`, a JSON Pointer such as `/cells/A1`, when it changes, or anything inside or around it.
-   * @throws {TypeError} if `path` is no JSON Pointer
-   */
-  watch(path: string, callback: (value: any, delta: Operation[], change: StateChange) => unknown): () => void;
-
-  /** Closes it for good; unanswered commits reject. */
-  close(): void;
-
-  /** Listens for `open` and `close` of the connection. */
-  addEventListener<K extends keyof StateEventMap>(
-    type: K,
-    listener: (this: State<T>, event: StateEventMap[K]) => unknown,
-    options?: boolean | AddEventListenerOptions,
-  ): void;
-  /** The same for any other name. */
-  addEventListener(
-    type: string,
-    listener: EventListenerOrEventListenerObject | null,
-    options?: boolean | AddEventListenerOptions,
-  ): void;
 }
 
 /** Options of {@link state}. */
