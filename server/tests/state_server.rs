@@ -8,8 +8,8 @@ use axum::extract::Path;
 use axum::http::Uri;
 use axum::routing::any;
 use common::document::{Page, set};
-use common::nats::{Backend, backends, cases};
-use common::{Kind, PATIENCE, Server};
+use common::nats::{Backend, NatsServer, backends, cases};
+use common::{Kind, PATIENCE, Received, Server};
 use futures_util::StreamExt;
 use manysocket_server::WebSocketUpgrade;
 use manysocket_server::state::{Documents, Store};
@@ -221,4 +221,131 @@ async fn names_are_listed_in_pages() {
         assert_eq!(documents.list("y", 10).await.expect("a store"), ["z"]);
         assert!(documents.list("", 0).await.expect("a store").is_empty());
     }
+}
+
+/// Everything that remembers the deleted document begins anew.
+#[tokio::test]
+async fn a_deleted_document_ends_and_a_later_one_matches_nothing_of_it() {
+    for (backend, kind) in cases(&backends().await) {
+        let documents = documents(backend, kind).await.initial(json!({ "title": "" }));
+        let server = start(&documents).await;
+        let missing = documents.delete("a").await.expect_err("there is none");
+        assert_eq!(missing.code(), "missing", "{kind:?}");
+        assert_eq!(documents.delete("").await.expect_err("no name").code(), "name", "{kind:?}");
+        let mut page = Page::open(kind, &server, "/a").await;
+        let (first, ..) = page.whole().await;
+        page.commit("c", 0, &set("/title", "first")).await;
+        page.receive().await;
+        assert_eq!(documents.commit("b", 0, &set("/title", "other")).await.expect("a commit"), 1);
+        let refused = documents.clone().read_only().delete("a").await.expect_err("read only");
+        assert_eq!(refused.code(), "read-only", "{kind:?}");
+        let mut versions = std::pin::pin!(documents.watch("a").await.expect("a document"));
+        assert_eq!(versions.next().await.expect("the present one").version(), 1, "{kind:?}");
+        documents.delete("a").await.expect("deleted");
+        let Received::Close(code, reason) = page.0.receive().await else { panic!("not closed") };
+        let expected = (Some(1012), "the document was replaced: connect again");
+        assert_eq!((code, &*reason), expected, "{kind:?}");
+        assert!(timeout(PATIENCE, versions.next()).await.expect("the end").is_none(), "{kind:?}");
+        assert!(documents.get("a").await.expect("a store").is_none(), "{kind:?}");
+        assert_eq!(documents.list("", 10).await.expect("names"), ["b"], "{kind:?}");
+        assert_eq!(documents.delete("a").await.expect_err("it is gone").code(), "missing", "{kind:?}");
+        // A page that comes back, and repeats a commit of which it has had no answer.
+        let mut page = Page::open(kind, &server, &format!("/a?document={first}&since=1")).await;
+        let (second, version, data) = page.whole().await;
+        assert_ne!(second, first, "{kind:?}");
+        assert_eq!((version, data), (0, json!({ "title": "" })), "{kind:?}");
+        page.commit("c", 0, &set("/title", "second")).await;
+        assert_eq!(page.receive().await, json!({"id": "c", "version": 1}), "{kind:?}");
+        assert_eq!(documents.list("", 10).await.expect("names"), ["a", "b"], "{kind:?}");
+    }
+}
+
+/// No commit of before is in the file, and no commit that was on its way brings the document back.
+#[tokio::test]
+async fn a_deletion_is_on_disk_and_nothing_undoes_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("documents.redb");
+    let store = Store::open(&path).expect("a store");
+    let documents = Documents::new(&store, "test");
+    let large = "x".repeat(100_000);
+    for round in 0..20 {
+        let base = documents.commit("a", 0, &set("/text", large.as_str())).await.expect("a commit");
+        assert_eq!(base, 1, "a new document");
+        // Large commits are applied elsewhere meanwhile.
+        let commits = (0..5).map(|number| {
+            let (documents, large) = (documents.clone(), large.clone());
+            tokio::spawn(async move {
+                documents.commit("a", 1, &set(&format!("/{number}"), large.as_str())).await
+            })
+        });
+        let commits: Vec<_> = commits.collect();
+        if round % 2 == 0 {
+            tokio::task::yield_now().await;
+        }
+        documents.delete("a").await.expect("deleted");
+        for commit in commits {
+            if let Err(error) = timeout(PATIENCE, commit).await.expect("in time").expect("no panic") {
+                assert!(["storage", "invalid", "conflict"].contains(&error.code()), "{error}");
+            }
+        }
+        // A commit after the deletion may have begun a document of its own.
+        if let Some(later) = documents.get("a").await.expect("a store") {
+            assert!(later.version() >= 1);
+            documents.delete("a").await.expect("deleted");
+        }
+    }
+    store.close().await;
+    let store = Store::open(&path).expect("a store");
+    let documents = Documents::new(&store, "test");
+    assert!(documents.get("a").await.expect("a store").is_none());
+    assert_eq!(documents.list("", 10).await.expect("names"), [] as [&str; 0]);
+    assert_eq!(documents.commit("a", 0, &set("/text", "new")).await.expect("a commit"), 1);
+    drop(documents);
+    store.close().await;
+    let report = manysocket_server::state::StoreFile::open(&path).expect("a file").check().expect("read");
+    assert_eq!((report.documents, report.damaged.len()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_document_that_one_server_deletes_ends_at_the_others() {
+    let Some(mut nats) = NatsServer::start().await else { return };
+    let connect = async || {
+        let store = Store::nats(&nats.connect().await, "documents").await.expect("a store");
+        Documents::new(&store, "test")
+    };
+    let (here, there) = (connect().await, connect().await);
+    let server = start(&there).await;
+    for kind in [Kind::Native, Kind::Virtual] {
+        let mut page = Page::open(kind, &server, "/a").await;
+        let (first, ..) = page.whole().await;
+        page.commit("c", 0, &set("/title", "first")).await;
+        page.receive().await;
+        here.delete("a").await.expect("deleted");
+        assert!(matches!(page.0.receive().await, Received::Close(Some(1012), _)), "{kind:?}");
+        let mut page = Page::open(kind, &server, &format!("/a?document={first}&since=1")).await;
+        assert_ne!(page.whole().await.0, first, "{kind:?}");
+        // Both may delete at the same time: one of them has.
+        page.commit("d", 0, &set("/title", "second")).await;
+        page.receive().await;
+        let both = tokio::join!(here.delete("a"), there.delete("a"));
+        assert!(both.0.is_ok() || both.1.is_ok(), "{kind:?}: {both:?}");
+        for (documents, deleted) in [(&here, both.0), (&there, both.1)] {
+            // One that came too late hears of it soon.
+            while documents.get("a").await.expect("a store").is_some() {
+                assert!(deleted.is_err(), "{kind:?}");
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+        }
+    }
+    assert_eq!(here.commit("b", 0, &set("/title", "kept")).await.expect("a commit"), 1);
+    nats.kill().await;
+    assert_eq!(here.delete("b").await.expect_err("NATS is away").code(), "storage");
+    nats.restart().await;
+    let back = async {
+        while here.delete("b").await.is_err_and(|error| error.code() == "storage") {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, back).await.expect("it is back");
+    assert!(here.get("b").await.expect("a store").is_none());
 }

@@ -53,6 +53,11 @@ pub(super) fn relieve<'a>(memory: &Memory, documents: &(impl Iterator<Item = &'a
     }
 }
 
+/// Returns the refusal of a commit to a document that was deleted meanwhile.
+pub(super) fn deleted() -> Refusal {
+    Refusal::new("storage", "the document was deleted or read anew: connect again")
+}
+
 /// Returns the refusal of a commit that would create a document beyond the limit.
 pub(super) fn too_many(documents: usize) -> Refusal {
     let message = format!("the store has {documents} documents, and no room for another");

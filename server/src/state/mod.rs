@@ -270,6 +270,42 @@ impl Documents {
         handle::commit(&self.store, document, self.rules.clone(), self.peer, base, delta).await
     }
 
+    /// Deletes a document with its commits, in all processes that share it. Returns once the store has written that. Its sockets
+    /// are closed with 1012 and streams of its versions end. Who opens the name later finds a new document with another
+    /// [id](DocumentVersion::id), so nothing that a page remembers of the deleted one applies to it. Commits that were on their
+    /// way are refused, or are part of the deleted document.
+    ///
+    /// ```
+    /// use manysocket_server::state::{DocumentError, Documents};
+    ///
+    /// async fn forget(sheets: &Documents, sheet: &str) -> Result<(), DocumentError> {
+    ///     match sheets.delete(sheet).await {
+    ///         Err(error) if error.code() == "missing" => Ok(()),
+    ///         deleted => deleted,
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// Returns an error with the code `missing` if nobody has committed to the document, `read-only` for
+    /// [`read_only`](Self::read_only) documents, `name` if no document can have the name, and `storage` if the store cannot
+    /// delete it. After `storage` it may be deleted all the same.
+    pub async fn delete(&self, name: &str) -> Result<(), DocumentError> {
+        if !self.may_write {
+            return Err(DocumentError::new("read-only", "these documents may only be read"));
+        }
+        let key = self.key(name)?;
+        let deleted = self.store.delete(key.clone(), self.peer).await;
+        match deleted {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(missing()),
+            Err(error) => {
+                error!(%error, key, "a document cannot be deleted");
+                Err(DocumentError::new("storage", format!("the server cannot delete it: {error}")))
+            }
+        }
+    }
+
     /// Returns a stream of a document's versions: the present one, which may have no commits, and then each later one. A
     /// stream that is polled slowly leaves versions out, and gets the newest. It ends when the document is replaced.
     ///
@@ -373,12 +409,16 @@ impl Documents {
         !(self.may_create && self.may_write)
     }
 
-    async fn find(&self, name: &str, must_exist: bool, peer: u64) -> Result<Opened, DocumentError> {
+    fn key(&self, name: &str) -> Result<String, DocumentError> {
         if name.is_empty() || name.len() > MAX_NAME {
             let reason = format!("a document's name has 1 to {MAX_NAME} bytes");
             return Err(DocumentError::new("name", reason));
         }
-        let key = format!("{}/{name}", self.collection);
+        Ok(format!("{}/{name}", self.collection))
+    }
+
+    async fn find(&self, name: &str, must_exist: bool, peer: u64) -> Result<Opened, DocumentError> {
+        let key = self.key(name)?;
         let wanted = Wanted { key, initial: Arc::clone(&self.initial), must_exist, peer };
         self.store.document(wanted).await.map_err(|error| {
             error!(%error, collection = self.collection, name, "cannot read a document");

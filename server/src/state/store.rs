@@ -152,6 +152,15 @@ impl Store {
         }
     }
 
+    /// Deletes a document, and returns whether it existed.
+    pub(super) async fn delete(&self, key: String, peer: u64) -> io::Result<bool> {
+        match &self.place {
+            Place::Local(local) => local.delete(key, peer).await,
+            #[cfg(feature = "nats")]
+            Place::Shared(shared) => shared.delete(&key).await,
+        }
+    }
+
     /// Returns the names of up to `count` documents whose keys begin with `prefix`, after the name `after`.
     pub(super) async fn names(
         &self,

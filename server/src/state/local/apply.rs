@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::lane::LIGHT;
 use crate::lane::turns::Rounds;
 use crate::state::answer::Refusal;
-use crate::state::backend::{FULL, too_many};
+use crate::state::backend::{FULL, deleted, too_many};
 use crate::state::batch::Batch;
 use crate::state::document::Document;
 use crate::state::submission::{Submission, next_batch, put_back};
@@ -19,6 +19,9 @@ impl Worker {
     /// Applies a commit to its document's batch in this round, or queues it for the lane.
     pub(super) fn commit(&mut self, submission: Submission, round: &mut Round) {
         let document = Arc::clone(&submission.document);
+        if document.has_ended() {
+            return submission.reply.refuse(deleted());
+        }
         if let Some(busy) = self.busy.get_mut(&document.key) {
             return busy.waiting.push(submission.peer, submission);
         }
@@ -41,7 +44,7 @@ impl Worker {
             || (!submission.rules.checks.is_empty() && document.bytes() > LIGHT as u64);
         if is_large && refusal.is_none() {
             self.reserved += usize::from(is_new);
-            let mut busy = Busy { is_reserved: is_new, waiting: Rounds::default() };
+            let mut busy = Busy { is_reserved: is_new, waiting: Rounds::default(), deleting: Vec::new() };
             busy.waiting.push(submission.peer, submission);
             self.busy.insert(document.key.clone(), busy);
             round.next.push(document);
@@ -65,6 +68,14 @@ impl Worker {
     /// Passes the next commits to a busy document to the lane, or marks the document as no longer busy.
     pub(super) fn apply_large(&mut self, document: Arc<Document>) {
         let Some(busy) = self.busy.get_mut(&document.key) else { return };
+        if !busy.deleting.is_empty() {
+            let replies = std::mem::take(&mut busy.deleting);
+            while let Some(submission) = busy.waiting.pop() {
+                submission.reply.refuse(deleted());
+            }
+            self.busy.remove(&document.key);
+            return replies.into_iter().for_each(|reply| self.delete(&document.key, reply));
+        }
         let commits = next_batch(&mut busy.waiting);
         let Some(first) = commits.first() else {
             self.busy.remove(&document.key);

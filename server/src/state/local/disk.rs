@@ -132,6 +132,17 @@ impl Disk {
         self.0.reading(|database| Ok(database.begin_read()?))
     }
 
+    /// Deletes a document with all of its commits, and returns once that is safe against a loss of power. Returns whether it
+    /// existed.
+    pub(super) fn delete(&mut self, key: &str) -> io::Result<bool> {
+        self.0.writing(|transaction| {
+            let is_named = transaction.open_table(NAMES)?.remove(key)?.is_some();
+            let has_snapshot = transaction.open_table(SNAPSHOTS)?.remove(key)?.is_some();
+            transaction.open_table(LOG)?.retain_in((key, 0)..=(key, u64::MAX), |_, _| false)?;
+            Ok(is_named || has_snapshot)
+        })
+    }
+
     /// Writes all changes in one transaction, and returns once they are safe against a loss of power.
     pub(super) fn write(&mut self, changes: &[Change<'_>]) -> io::Result<()> {
         self.0.writing(|transaction| {

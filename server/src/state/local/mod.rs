@@ -36,7 +36,7 @@ use crate::lane::LIGHT;
 use crate::lane::turns::Turns;
 use disk::{Change, Disk, Stored};
 use loaded::{Loaded, Wrote, restore};
-use round::{Busy, Round};
+use round::{Busy, Deleted, Round};
 
 /// The number of loaded documents from which on the store looks for those that nobody has open, and unloads them.
 const SWEEP_AT: usize = 1024;
@@ -56,6 +56,8 @@ enum Job {
     /// The lane has applied large commits; `None` if it dropped them after a panic. The last field has those for which there
     /// was no time.
     Applied(Arc<Document>, Option<Batch>, Vec<Submission>),
+    /// Delete a document.
+    Delete(String, Deleted),
     /// Return a view of the file as it is now.
     View(oneshot::Sender<io::Result<ReadTransaction>>),
     /// Return the names of up to `count` documents whose keys begin with `prefix`, after the name `after`.
@@ -98,6 +100,7 @@ impl Local {
             documents: HashMap::new(),
             busy: HashMap::new(),
             opening: HashMap::new(),
+            deleting: HashMap::new(),
             count,
             reserved: 0,
             sweep_at: SWEEP_AT,
@@ -115,6 +118,13 @@ impl Local {
         let (reply, answer) = oneshot::channel();
         self.0.push(wanted.peer, Job::Open(wanted, reply));
         answer.await.map_err(|_| io::Error::other("the store failed to open it"))?
+    }
+
+    /// Deletes a document, and returns whether it existed.
+    pub(super) async fn delete(&self, key: String, peer: u64) -> io::Result<bool> {
+        let (reply, deleted) = oneshot::channel();
+        self.0.push(peer, Job::Delete(key, reply));
+        deleted.await.map_err(|_| io::Error::other("the store failed to delete it"))?
     }
 
     /// Returns a view of the file as it is now, with all acknowledged commits.
@@ -170,6 +180,8 @@ struct Worker {
     busy: HashMap<String, Busy>,
     /// The documents that the lane reads, with the requests that wait for them.
     opening: HashMap<String, Vec<(Wanted, Reply)>>,
+    /// Those of them that are to be deleted.
+    deleting: HashMap<String, Vec<Deleted>>,
     /// The number of documents, open or not.
     count: usize,
     /// The number of new documents that the large commits in the lane may create.
@@ -205,6 +217,10 @@ impl Worker {
             Job::Restored(key, restored) => self.restored(&key, restored),
             Job::Commit(submission) => self.commit(submission, round),
             Job::Applied(document, batch, rest) => self.applied(document, batch, rest, round),
+            Job::Delete(key, reply) => match self.opening.contains_key(&key) {
+                true => self.deleting.entry(key).or_default().push(reply),
+                false => round.deletions.push((key, reply)),
+            },
             Job::View(reply) => drop(reply.send(self.view())),
             // The caller may have stopped waiting.
             Job::Names { prefix, after, count, reply } => {
@@ -284,6 +300,34 @@ impl Worker {
                 }
             }
         }
+        for reply in self.deleting.remove(key).into_iter().flatten() {
+            self.delete(key, reply);
+        }
+    }
+
+    /// Deletes a document with its commits. Its sockets end, and a later document of the name has another id.
+    fn delete(&mut self, key: &str, reply: Deleted) {
+        let is_loaded = self.documents.get(key).is_some_and(|loaded| loaded.snapshot.is_some());
+        let existed = match &mut self.disk {
+            Some(disk) => disk.delete(key),
+            None if self.is_closed => Err(closed()),
+            None => Ok(is_loaded),
+        };
+        if let Ok(true) = existed {
+            self.count = self.count.saturating_sub(1);
+            for (prefix, listing) in &self.listings {
+                if let Some(name) = key.strip_prefix(prefix) {
+                    listing.remove(name);
+                }
+            }
+            if let Some(loaded) = self.documents.remove(key) {
+                loaded.document.end();
+                // Dropping a large value takes time.
+                self.tools.lane.push(SERVER, move || drop(loaded));
+            }
+        }
+        // The caller may have stopped waiting.
+        let _ = reply.send(existed);
     }
 
     /// Unloads documents that nobody has open, if they are on disk or have no commits.
@@ -329,9 +373,16 @@ impl Worker {
 
     /// Writes the round's commits in one transaction, then answers them and wakes the sockets.
     fn finish(&mut self, round: Round) {
-        let Round { batches, next, closing, .. } = round;
+        let Round { batches, next, deletions, closing, .. } = round;
         if !batches.is_empty() {
             self.keep(batches);
+        }
+        for (key, reply) in deletions {
+            match self.busy.get_mut(&key) {
+                // The lane is at work on it.
+                Some(busy) => busy.deleting.push(reply),
+                None => self.delete(&key, reply),
+            }
         }
         next.into_iter().for_each(|document| self.apply_large(document));
         if !closing.is_empty() {

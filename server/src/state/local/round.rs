@@ -1,6 +1,7 @@
 //! The commits that the thread applies and writes together, and the documents whose large commits are in the lane.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -17,7 +18,12 @@ pub(super) struct Busy {
     pub(super) is_reserved: bool,
     /// Commits that wait for those in the lane. Peers that share the document take turns.
     pub(super) waiting: Rounds<Submission>,
+    /// The callers that wait for its deletion.
+    pub(super) deleting: Vec<Deleted>,
 }
+
+/// Answers who deletes a document: whether it existed.
+pub(super) type Deleted = oneshot::Sender<io::Result<bool>>;
 
 /// Commits that the thread applies and writes together.
 pub(super) struct Round {
@@ -30,6 +36,8 @@ pub(super) struct Round {
     /// Busy documents whose next commits the lane applies once this round is written.
     pub(super) next: Vec<Arc<Document>>,
     pub(super) has_relieved: bool,
+    /// The documents to delete once these commits are written.
+    pub(super) deletions: Vec<(String, Deleted)>,
     /// The callers that wait until the file is closed.
     pub(super) closing: Vec<oneshot::Sender<()>>,
 }
@@ -44,6 +52,7 @@ impl Round {
             created: 0,
             next: Vec::new(),
             has_relieved: false,
+            deletions: Vec::new(),
             closing: Vec::new(),
         }
     }

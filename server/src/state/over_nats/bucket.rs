@@ -101,11 +101,15 @@ impl Bucket {
 
     /// Writes a value, unless another process has written since `revision`.
     pub(super) async fn put(&self, key: &str, value: Vec<u8>, revision: u64) -> Written {
+        self.write(key, PublishMessage::build().payload(value.into()), revision).await
+    }
+
+    async fn write(&self, key: &str, message: PublishMessage, revision: u64) -> Written {
         let subject = match self.nats.check().and_then(|()| self.subject(key)) {
             Ok(subject) => subject,
             Err(error) => return Written::Refused(error.to_string()),
         };
-        let message = PublishMessage::build().payload(value.into()).expected_last_subject_sequence(revision);
+        let message = message.expected_last_subject_sequence(revision);
         let written = async {
             match self.context.send_publish(subject, message).await {
                 Ok(acknowledged) => acknowledged.await,
@@ -121,6 +125,11 @@ impl Bucket {
                 _ => Written::Refused(format!("NATS: {error}")),
             },
         }
+    }
+
+    /// Marks a key as deleted, unless another process has written since `revision`.
+    pub(super) async fn delete(&self, key: &str, revision: u64) -> Written {
+        self.write(key, PublishMessage::build().header(OPERATION, "DEL"), revision).await
     }
 
     /// Returns all keys with their revisions, and the stream of later changes.

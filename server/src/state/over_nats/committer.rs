@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tracing::{debug, error, warn};
@@ -254,6 +255,13 @@ impl Keeper {
         self.document.announce();
         Ok(())
     }
+}
+
+/// Reads the id of a document's stored value.
+pub(super) fn id_of(value: &[u8]) -> io::Result<String> {
+    let stored: Stored<IgnoredAny, IgnoredAny> = serde_json::from_slice(value)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("no document: {error}")))?;
+    Ok(stored.document)
 }
 
 async fn read(bucket: &Bucket, tools: &Tools, key: &str, peer: u64) -> io::Result<(u64, Option<Read>)> {

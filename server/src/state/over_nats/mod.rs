@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
@@ -26,8 +26,8 @@ use super::answer::Refusal;
 use super::backend::{FULL, Opened, Tools, Wanted, relieve};
 use super::document::Document;
 use super::submission::Submission;
-use bucket::{Bucket, Changes};
-use committer::{Keeper, LOOK};
+use bucket::{Bucket, Changes, Written};
+use committer::{Keeper, LOOK, id_of};
 use names::Names;
 
 /// The number of loaded documents from which on the store looks for those that nobody has open, and unloads them.
@@ -35,6 +35,9 @@ const SWEEP_AT: usize = 1024;
 
 /// The references to a document that nobody has open: the table's and its keeper's.
 const HOLDERS: usize = 2;
+
+/// How long a deletion waits for a NATS that was lost in the middle of it.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The delay before the store follows the bucket again after a failure: NATS may be starting.
 const RETRY: Duration = Duration::from_millis(200);
@@ -108,6 +111,47 @@ impl Shared {
         Ok(Some(document))
     }
 
+    /// Deletes a document for all processes, and returns whether it existed.
+    pub(super) async fn delete(&self, key: &str) -> io::Result<bool> {
+        let Tables { bucket, names, .. } = &*self.tables;
+        let deadline = Instant::now() + PATIENCE;
+        // The document that is being deleted, once an attempt may have succeeded.
+        let mut in_doubt: Option<String> = None;
+        loop {
+            let (revision, value) = match bucket.get(key).await {
+                Ok(found) => found,
+                Err(_) if in_doubt.is_some() && Instant::now() < deadline => {
+                    sleep(RETRY).await;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let id = value.as_deref().map(id_of).transpose()?;
+            match (id, in_doubt) {
+                // Somebody may have made it anew meanwhile.
+                (id, Some(deleted)) if id.as_ref() != Some(&deleted) => {
+                    self.tables.end(key, &deleted);
+                    return Ok(true);
+                }
+                (None, _) => {
+                    // Another process has deleted it.
+                    self.tables.tell(key, LOOK);
+                    return Ok(false);
+                }
+                (id, _) => in_doubt = id,
+            }
+            match bucket.delete(key, revision).await {
+                Written::Kept(_) => {
+                    names.note(key, None);
+                    self.tables.end(key, in_doubt.as_deref().unwrap_or_default());
+                    return Ok(true);
+                }
+                Written::Refused(reason) => return Err(io::Error::other(reason)),
+                Written::Late | Written::Unknown => {}
+            }
+        }
+    }
+
     pub(super) fn names(&self, prefix: &str, after: &str, count: usize) -> Vec<String> {
         self.tables.names.after(prefix, after, count)
     }
@@ -170,6 +214,16 @@ impl Tables {
             entry.newest.send_replace(revision);
         } else {
             open.remove(key);
+        }
+    }
+
+    /// Ends a document that was deleted, so that the next request opens another.
+    fn end(&self, key: &str, id: &str) {
+        let mut open = self.open();
+        if open.get(key).is_some_and(|open| open.document.state().incarnation == id)
+            && let Some(open) = open.remove(key)
+        {
+            open.document.end();
         }
     }
 
