@@ -1,6 +1,6 @@
 // Runs the suite in this realm; the results go to whoever asked. The fragment of the realm's URL may name, as a query does, the hosts
 // that sockets connect to, `native` and `virtual`, and the `class` that is compared with the native one; `shared`
-// makes it one over the shared worker, and `http` one over HTTP.
+// makes it one over the shared worker, and `http` one over HTTP. `except` leaves a topic out.
 import { JsonWebSocket, MultiWebSocket, RelativeWebSocket } from "/pkg/index.js";
 import { compare } from "./run.js";
 
@@ -15,6 +15,7 @@ const [other, ...except] = {
   JsonWebSocket: [JsonWebSocket, "identity", "sending", "receiving"],
   "M.JsonWebSocket": [M.JsonWebSocket, "identity", "sending", "receiving"],
 }[wish.get("class") ?? "M.WebSocket"];
+except.push(...wish.getAll("except"));
 
 const results = compare(other, {
   nativeHost: wish.get("native") ?? undefined,

@@ -135,6 +135,7 @@ fn browser() -> Result<()> {
         "the libraries that are tried over a multiplexer, and their servers",
     )?;
     command::run(command::cargo()?.args(["build", "--quiet", "--package", "example-*"]))?;
+    setup::browser::webkit();
     node_tests("browser", setup::browser::firefox()?)
 }
 

@@ -57,13 +57,13 @@ export const cases = {
       socket.close();
     }
   }),
-  "blocked ports": async ({ WebSocket, log }) => {
+  "blocked ports": about("ports", async ({ WebSocket, log }) => {
     for (const port of [1, 22, 25, 6000, 6667, 10080]) {
       const socket = record(new WebSocket(`ws://localhost:${port}/`), log);
       log(show([socket.url, socket.readyState]));
       await fired(socket, "close");
     }
-  },
+  }),
   "another host": async ({ WebSocket, url, log }) => {
     const socket = record(new WebSocket(`${new URL(url("/")).protocol}//nowhere.invalid/x?y`), log);
     log(show([socket.url, socket instanceof WebSocket, Object.getPrototypeOf(socket) === WebSocket.prototype]));

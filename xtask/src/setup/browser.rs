@@ -1,4 +1,4 @@
-//! Finds or installs the browsers of the tests: Chromium with its WebDriver, and Firefox, which needs none.
+//! Finds or installs the browsers of the tests: Chromium with its WebDriver, Firefox, which needs none, and WebKitGTK.
 
 use super::debian;
 use crate::workspace;
@@ -36,6 +36,19 @@ pub(crate) fn firefox() -> Result<Option<PathBuf>> {
         );
     }
     find()
+}
+
+/// Installs WebKitGTK with its WebDriver, and a screen for it, where possible. Without them, prints one line, and its tests
+/// are skipped: `tests/harness/webkit.js` finds the programs.
+pub(crate) fn webkit() {
+    if workspace::on_path("WebKitWebDriver").is_some() && workspace::on_path("Xvfb").is_some() {
+        return;
+    }
+    if let Err(error) =
+        debian::install(&["webkit2gtk-driver", "xvfb"], "the third browser that runs the tests")
+    {
+        println!("WebKitGTK is missing, its tests are skipped: {error:#}");
+    }
 }
 
 fn find() -> Result<Option<Browser>> {
