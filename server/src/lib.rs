@@ -150,7 +150,6 @@ pub mod state;
 mod surrogates;
 #[cfg(feature = "topics")]
 pub mod topic;
-#[cfg(feature = "site")]
 mod turns;
 #[cfg(feature = "site")]
 mod waiters;

@@ -137,10 +137,10 @@ impl Task {
         }
         progress |= self.handle_events(turn);
         if self.needs_flush
-            && !progress
+            && (!progress || turn.is_over())
             && let Some(socket) = &mut self.link.socket
         {
-            // Flush only when there is nothing to add: one write to the kernel carries all of it.
+            // Flush when there is nothing to add in this turn: one write to the kernel carries all of it.
             match socket.poll_flush(cx) {
                 Poll::Ready(flushed) => {
                     flushed?;

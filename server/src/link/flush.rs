@@ -23,12 +23,14 @@ impl FlushScheduler {
         Self { round: 1, awaited: 0, has_unprompted: false, has_waited: false }
     }
 
-    /// Records that the handler of a channel has something to read.
-    pub(super) fn wake(&mut self, woken: &mut Woken) {
-        if woken.0 != self.round {
+    /// Records that the handler of a channel has something to read. Returns whether it had nothing to read before.
+    pub(super) fn wake(&mut self, woken: &mut Woken) -> bool {
+        let is_new = woken.0 != self.round;
+        if is_new {
             woken.0 = self.round;
             self.awaited += 1;
         }
+        is_new
     }
 
     /// Records that the handler of a channel has run, and whether it has sent anything.
@@ -68,7 +70,7 @@ mod tests {
     fn the_answer_of_a_lone_handler_is_written_at_once() {
         let (mut flush, mut echo) = (FlushScheduler::new(), Woken::default());
         for _ in 0..3 {
-            flush.wake(&mut echo);
+            assert!(flush.wake(&mut echo));
             flush.signalled(&mut echo, true);
             assert!(!flush.defer(false));
             flush.write();
@@ -78,9 +80,8 @@ mod tests {
     #[test]
     fn a_write_waits_once_for_the_handlers_that_were_woken() {
         let (mut flush, mut quick, mut slow) = (FlushScheduler::new(), Woken::default(), Woken::default());
-        flush.wake(&mut quick);
-        flush.wake(&mut slow);
-        flush.wake(&mut slow);
+        assert!(flush.wake(&mut quick) && flush.wake(&mut slow));
+        assert!(!flush.wake(&mut slow), "it is awake");
         flush.signalled(&mut quick, true);
         assert!(flush.defer(false), "the slow one may answer");
         assert!(!flush.defer(false), "it has had its turn");

@@ -32,7 +32,7 @@ use manysocket_protocol::{
     Channel, Close, Endpoint, Event, FAILED, Millis, Physical, Refusals, Side, Violation,
 };
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinSet, yield_now};
 use tokio::time::{Instant, Sleep};
 use tracing::{debug, warn};
 
@@ -48,8 +48,9 @@ use crate::link::registry::Registered;
 use crate::link::reopens::Reopens;
 use crate::link::resumptions::{Parked, Place, ResumeRules, Socket};
 use crate::link::tickets::LinkTickets;
-use crate::link::turn::{STRIDE, Turn};
+use crate::link::turn::{OPEN, Turn, WAKE};
 use crate::metrics::stats::{Counted, Stats, Traffic};
+use crate::turns::{end_turn, poll_counted};
 use crate::ws::frame::{Broken, opcode};
 use crate::ws::linger::linger;
 use crate::ws::pipe::{Incoming, Pipe, Signals, content, weight};
@@ -242,7 +243,8 @@ impl Link {
             if socket.unfinished() <= KEPT {
                 // Complete the closing handshake (RFC 6455 §7.1.1): the Close frame of one side is in flight and would be
                 // lost if the connection ended now.
-                while let Some(Ok(_)) = poll_fn(|cx| socket.poll_next(cx)).await {}
+                let mut next = |cx: &mut Context<'_>| poll_counted(cx, |_| 0, |cx| socket.poll_next(cx));
+                while let Some(Ok(_)) = poll_fn(&mut next).await {}
             }
             if socket.is_closing() {
                 // The link has ended, and counts no longer.
@@ -360,7 +362,7 @@ impl Task {
                 return self.poll_deadlines(cx);
             }
         }
-        cx.waker().wake_by_ref();
+        end_turn(cx);
         self.poll_deadlines(cx)
     }
 
@@ -444,6 +446,7 @@ impl Task {
                 self.start_drain(pipe);
                 if self.link.departure.is_ended() {
                     pipe.push(Incoming::Lost);
+                    turn.hand(WAKE);
                 }
             }
             Some(0)
@@ -472,17 +475,18 @@ impl Task {
                 Event::Message { channel, message } => {
                     passed = content(&message);
                     self.received.add(passed);
-                    self.push(channel, Incoming::Message(message));
+                    turn.hand_message(passed);
+                    self.push(channel, Incoming::Message(message), turn);
                 }
-                Event::Closed { channel, close } => self.closed_by_page(channel, close),
+                Event::Closed { channel, close } => self.closed_by_page(channel, close, turn),
                 Event::Oversize { channel } => {
                     let limit = "max_message";
                     warn!(channel, limit, "channel closed: a message larger than any may be");
                     self.link.stats.limit_crossed(limit);
-                    self.push(channel, Incoming::Oversize);
+                    self.push(channel, Incoming::Oversize, turn);
                     self.channels.remove(&channel);
                 }
-                Event::Drained { channel } => passed = self.flush_pipe(channel),
+                Event::Drained { channel } => passed = self.flush_pipe(channel, turn),
                 // Only a client sees these.
                 Event::Cookies { .. } | Event::Accepted { .. } | Event::Refused { .. } => {}
             }
@@ -490,27 +494,30 @@ impl Task {
         })
     }
 
-    fn push(&mut self, channel: Channel, incoming: Incoming) {
+    fn push(&mut self, channel: Channel, incoming: Incoming, turn: &Turn) {
         if let Some(ChannelState::Open { pipe, woken, .. }) = self.channels.get_mut(&channel) {
             pipe.push(incoming);
-            self.flush.wake(woken);
+            if self.flush.wake(woken) {
+                turn.hand(WAKE);
+            }
         }
     }
 
-    fn closed_by_page(&mut self, channel: Channel, close: Close) {
+    fn closed_by_page(&mut self, channel: Channel, close: Close, turn: &Turn) {
         match self.channels.get_mut(&channel) {
-            Some(ChannelState::Waiting { .. } | ChannelState::Opening { .. }) => self.give_up(channel),
+            Some(ChannelState::Waiting { .. } | ChannelState::Opening { .. }) => self.give_up(channel, turn),
             Some(ChannelState::Open { pipe, path, closed_by, .. }) => {
                 if closed_by.is_none() {
                     self.reopens.closed(path);
                 }
                 let is_lost = matches!(close.code, Some(1006 | FAILED));
                 pipe.push(if is_lost { Incoming::Lost } else { Incoming::Close(close) });
+                turn.hand(WAKE);
                 if closed_by.replace(Side::Client) == Some(Side::Server) {
                     self.channels.remove(&channel);
                 } else {
                     // The page has discarded the pipe's data; a close queued behind it can proceed now.
-                    self.flush_pipe(channel);
+                    self.flush_pipe(channel, turn);
                 }
             }
             None => {}
@@ -526,12 +533,12 @@ impl Task {
         }
         turn.until_over(|| {
             let channel = self.due_pipes.pop_front()?;
-            Some(self.flush_pipe(channel))
+            Some(self.flush_pipe(channel, turn))
         })
     }
 
     /// Forwards the reads and messages of one handler. Returns the cost of the messages in bytes.
-    fn flush_pipe(&mut self, channel: Channel) -> usize {
+    fn flush_pipe(&mut self, channel: Channel, turn: &Turn) -> usize {
         let Some(ChannelState::Open { pipe, path, closed_by, woken }) = self.channels.get_mut(&channel)
         else {
             return 0;
@@ -544,6 +551,10 @@ impl Task {
         }
         for payload in outgoing.pings {
             self.pings.ask(pipe, payload);
+        }
+        if !outgoing.messages.is_empty() {
+            // The handler may have waited for room.
+            turn.hand(WAKE);
         }
         let mut passed = 0;
         for message in outgoing.messages {
@@ -565,14 +576,22 @@ impl Task {
     /// ones then (HTML, "make disappear"); otherwise they are lost.
     async fn end_all(&mut self, has_left: bool) {
         let end = || if has_left { Incoming::Close(going_away()) } else { Incoming::Lost };
-        for (count, (_, entry)) in mem::take(&mut self.channels).into_iter().enumerate() {
-            if count % STRIDE == STRIDE - 1 {
-                tokio::task::yield_now().await;
-            }
+        let mut turn = Turn::begin();
+        for (_, entry) in mem::take(&mut self.channels) {
             match entry {
-                ChannelState::Open { pipe, closed_by: None | Some(Side::Server), .. } => pipe.push(end()),
+                ChannelState::Open { pipe, closed_by: None | Some(Side::Server), .. } => {
+                    pipe.push(end());
+                    turn.hand(WAKE);
+                }
                 ChannelState::Open { .. } | ChannelState::Waiting { .. } => {}
-                ChannelState::Opening { handle, .. } => handle.abort(),
+                ChannelState::Opening { handle, .. } => {
+                    handle.abort();
+                    turn.hand(OPEN);
+                }
+            }
+            if turn.is_over() {
+                yield_now().await;
+                turn = Turn::begin();
             }
         }
     }

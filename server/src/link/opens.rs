@@ -10,7 +10,7 @@ use tokio::task::Id;
 use tokio::time::Instant;
 use tracing::{Instrument, debug, debug_span, warn};
 
-use super::turn::Turn;
+use super::turn::{OPEN, Turn, WAKE};
 use super::{Asked, ChannelState, Task};
 use crate::access::excerpt::excerpt;
 use crate::access::rewrite::Rewrite;
@@ -36,7 +36,8 @@ impl Task {
     }
 
     /// Calls the application for an open.
-    fn ask(&mut self, channel: Channel, Asked { target, protocols, headers }: &Asked) {
+    fn ask(&mut self, channel: Channel, Asked { target, protocols, headers }: &Asked, turn: &Turn) {
+        turn.hand(OPEN);
         self.renew_cookies();
         // Proxies change the paths of native requests; a target has not passed them.
         let rewrite = match self.link.endpoint.dialled_path() {
@@ -105,7 +106,7 @@ impl Task {
                 _ => continue,
             }
             if let Some(ChannelState::Waiting { asked, .. }) = self.channels.remove(&channel) {
-                self.ask(channel, &asked);
+                self.ask(channel, &asked, turn);
                 any = true;
             }
         }
@@ -113,9 +114,12 @@ impl Task {
     }
 
     /// Aborts an open that the page has given up. The application's future ends at its next await.
-    pub(super) fn give_up(&mut self, channel: Channel) {
+    pub(super) fn give_up(&mut self, channel: Channel, turn: &Turn) {
         match self.channels.remove(&channel) {
-            Some(ChannelState::Opening { handle, .. }) => handle.abort(),
+            Some(ChannelState::Opening { handle, .. }) => {
+                handle.abort();
+                turn.hand(OPEN);
+            }
             Some(ChannelState::Waiting { place, .. }) => drop(self.waiting.remove(&place)),
             Some(ChannelState::Open { .. }) | None => {}
         }
@@ -130,7 +134,10 @@ impl Task {
         {
             any = true;
             match answered {
-                Ok((id, (channel, answer))) => self.answered(id, channel, answer),
+                Ok((id, (channel, answer))) => {
+                    self.answered(id, channel, answer);
+                    turn.hand(WAKE);
+                }
                 Err(error) if error.is_panic() => {
                     let found = self.channels.iter().find_map(|(&channel, state)| match state {
                         ChannelState::Opening { handle, .. } if handle.id() == error.id() => Some(channel),

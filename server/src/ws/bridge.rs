@@ -138,8 +138,10 @@ fn is_ping(message: &Message) -> bool {
     matches!(message, Message::Ping(_))
 }
 
-/// Forwards messages and the control frames that `passes` selects, up to a close, whose answer is left to the other direction: the virtual socket would answer by itself if
-/// it were read again. An error if a side is lost, with the code to close with if it broke the protocol.
+/// Forwards messages and the control frames that `passes` selects, up to a close, whose answer is left to the other direction:
+/// the virtual socket would answer by itself if it were read again. An error if a side is lost, with the code to close with if
+/// it broke the protocol. Both sides count what they receive, so that a flood of pongs, of which none is forwarded, ends a
+/// turn like messages.
 async fn forward<From, To, E>(
     from: &mut From,
     to: &mut To,

@@ -8,6 +8,7 @@ use axum::extract::ws::{CloseFrame, Message, Utf8Bytes};
 use futures_util::{Sink, Stream};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::turns::poll_counted;
 use crate::ws::frame::{Broken, opcode};
 use crate::ws::frames::{FramedSocket, Received};
 
@@ -15,21 +16,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream for FramedSocket<S> {
     type Item = Result<Message, Broken>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let received = ready!(FramedSocket::poll_next(&mut self, cx));
-        Poll::Ready(received.map(|received| {
-            Ok(match received? {
-                Received::Text(text) => {
-                    Message::Text(Utf8Bytes::try_from(text).map_err(|_| Broken::NotUtf8)?)
-                }
-                Received::Binary(bytes) => Message::Binary(bytes),
-                Received::Ping(bytes) => Message::Ping(bytes),
-                Received::Pong(bytes) => Message::Pong(bytes),
-                Received::Close(close) => {
-                    Message::Close(close.map(|(code, reason)| CloseFrame { code, reason: reason.into() }))
-                }
-            })
-        }))
+        let size = |next: &Option<Self::Item>| next.iter().flatten().map(content).sum();
+        poll_counted(cx, size, |cx| {
+            let received = ready!(FramedSocket::poll_next(&mut self, cx));
+            Poll::Ready(received.map(|received| message(received?)))
+        })
     }
+}
+
+fn message(received: Received) -> Result<Message, Broken> {
+    Ok(match received {
+        Received::Text(text) => Message::Text(Utf8Bytes::try_from(text).map_err(|_| Broken::NotUtf8)?),
+        Received::Binary(bytes) => Message::Binary(bytes),
+        Received::Ping(bytes) => Message::Ping(bytes),
+        Received::Pong(bytes) => Message::Pong(bytes),
+        Received::Close(close) => {
+            Message::Close(close.map(|(code, reason)| CloseFrame { code, reason: reason.into() }))
+        }
+    })
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Sink<Message> for FramedSocket<S> {

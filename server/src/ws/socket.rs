@@ -14,10 +14,11 @@ use hyper_util::rt::TokioIo;
 use manysocket_protocol::{self as protocol, Close, FAILED};
 
 use crate::budget::Reservation;
+use crate::turns::poll_counted;
 use crate::ws::frame::Broken;
 use crate::ws::frames::FramedSocket;
 use crate::ws::linger::linger;
-use crate::ws::pipe::{Incoming, Pipe};
+use crate::ws::pipe::{Incoming, Pipe, content};
 
 /// A WebSocket, native or virtual, with the interface and the behaviour of [axum's own](axum::extract::ws::WebSocket).
 ///
@@ -264,7 +265,11 @@ impl Virtual {
         if self.ended {
             return Poll::Ready(None);
         }
-        let incoming = ready!(self.pipe.poll_read(cx));
+        let size = |incoming: &Incoming| match incoming {
+            Incoming::Message(message) => content(message),
+            _ => 0,
+        };
+        let incoming = ready!(poll_counted(cx, size, |cx| self.pipe.poll_read(cx)));
         if !matches!(incoming, Incoming::Message(_) | Incoming::Pong(_)) {
             self.ended = true;
         }
