@@ -12,3 +12,10 @@ mod page;
 pub use native::*;
 #[cfg(target_arch = "wasm32")]
 pub use page::*;
+
+/// The code of the documentation.
+#[cfg(all(doctest, not(target_arch = "wasm32")))]
+mod documentation {
+    #[doc = include_str!("../docs/rust-client.md")]
+    mod rust_client {}
+}
