@@ -123,16 +123,19 @@ async function publish(content) {
   }
 }
 
-/** Follows who is on the topic. A plain WebSocket of JSON: docs/topics.md has its three messages. */
+/** Follows who is on the topic. A plain WebSocket of JSON: docs/topics.md has its messages. */
 function watchMembers() {
   watch?.close();
   const socket = new M.JsonWebSocket(`${path}/members`);
   watch = socket;
-  const present = new Set();
-  socket.onmessage = ({ data: { members, joined, left } }) => {
+  /** Whether each is away, by name: its connection is lost, and may come back. */
+  const present = new Map();
+  socket.onmessage = ({ data: { members, joined, left, away, back } }) => {
     if (members) present.clear();
-    for (const { name } of members ?? (joined ? [joined] : [])) present.add(name);
+    for (const { name, away = false } of members ?? (joined ? [joined] : [])) present.set(name, away);
     if (left !== undefined) present.delete(left);
+    if (away !== undefined) present.set(away, true);
+    if (back !== undefined) present.set(back, false);
     showMembers(present);
   };
   socket.onclose = () => {
@@ -141,6 +144,10 @@ function watchMembers() {
 }
 
 function showMembers(present) {
-  const sorted = [...present].sort((a, b) => a.localeCompare(b));
-  element("members").replaceChildren(...sorted.map((each) => make("li", each, each === name.value ? "me" : "")));
+  const sorted = [...present].sort(([a], [b]) => a.localeCompare(b));
+  element("members").replaceChildren(...sorted.map(([each, isAway]) => {
+    const item = make("li", isAway ? `${each} (away)` : each, each === name.value ? "me" : "");
+    item.classList.toggle("away", isAway);
+    return item;
+  }));
 }

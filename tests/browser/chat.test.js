@@ -4,7 +4,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
-import { makeSite, startServer, startWorld } from "../harness/index.js";
+import { makeSite, startFront, startServer, startWorld } from "../harness/index.js";
 
 const data = await mkdtemp(join(tmpdir(), "manysocket-chat-"));
 const more = ["--data", data];
@@ -69,6 +69,26 @@ test("each window shows who is here: who joins, who leaves, and who has another 
   await done(bob);
   await shows(ada, MEMBERS, ["Ada"]);
   await done(ada);
+});
+
+test("a window whose connection is lost is away, until it is back", async () => {
+  const ada = await openChat("Ada", "away");
+  const front = await startFront(world.server.origin);
+  const bob = await world.browser.newPage();
+  bob.uncaught = [];
+  await bob.goto(`${front.origin}/chat.html?room=away`);
+  await bob.fill("#name", "Bob");
+  await bob.press("#name", "Tab");
+  await shows(ada, MEMBERS, ["Ada", "Bob"]);
+  // New connections get no answer.
+  Object.assign(front.network, { websockets: "swallow", posts: "swallow" });
+  front.cut();
+  await shows(ada, MEMBERS, ["Ada", "Bob (away)"]);
+  Object.assign(front.network, { websockets: "pass", posts: "pass" });
+  front.cut();
+  await shows(ada, MEMBERS, ["Ada", "Bob"]);
+  await done(ada, bob);
+  await front.stop();
 });
 
 test("when the server restarts, the windows come back: nothing is lost or doubled, and who is here is right", async () => {
