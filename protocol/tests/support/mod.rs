@@ -7,6 +7,7 @@ pub(crate) mod hostile;
 pub(crate) mod observer;
 pub(crate) mod operations;
 pub(crate) mod pair;
+pub(crate) mod resumable;
 pub(crate) mod resumption_books;
 pub(crate) mod rng;
 pub(crate) mod simulation;
