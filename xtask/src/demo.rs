@@ -7,6 +7,10 @@ use std::process::Command;
 /// The default address, which only this machine can reach; `--listen` opens the demo to others.
 pub(crate) const DEFAULT_ADDRESS: &str = "127.0.0.1:8080";
 
+/// Has cargo select the server's binary. The name of the package before the feature would mean its dev-dependency on itself.
+pub(crate) const SERVER: [&str; 6] =
+    ["--package", "manysocket-server", "--bin", "manysocket-server", "--features", "bin"];
+
 /// Builds the package and the server, stages the page and serves it until a signal ends the server.
 pub(crate) fn demo(address: &str) -> Result<()> {
     build::build()?;
@@ -17,17 +21,7 @@ pub(crate) fn demo(address: &str) -> Result<()> {
     workspace::copy_contents(&root.join("pkg"), &site.join("pkg"))?;
 
     println!("Building the server …");
-    command::run(command::cargo()?.args([
-        "build",
-        "--quiet",
-        "--release",
-        "--package",
-        "manysocket-server",
-        "--bin",
-        "manysocket-server",
-        "--features",
-        "manysocket-server/bin",
-    ]))?;
+    command::run(command::cargo()?.args(["build", "--quiet", "--release"]).args(SERVER))?;
     println!("Starting the demo. Open the address below in a browser; Ctrl-C ends it.");
     let mut server = command::program(workspace::built("release", "manysocket-server")?)?;
     server.arg("--listen").arg(address).arg("--static").arg(&site);

@@ -1,6 +1,6 @@
 //! Checks the features of `manysocket-server`: each builds alone, and a program that needs no database stays small.
 
-use crate::command;
+use crate::{command, demo};
 use anyhow::{Result, bail};
 use std::collections::BTreeSet;
 
@@ -17,7 +17,8 @@ const MAX_CRATES: usize = 90;
 
 const ALONE: [&str; 4] = ["--package", "manysocket-server", "--no-default-features", "--features"];
 
-/// Builds the library with no feature and with each one alone, and counts the crates that it needs.
+/// Builds the library with no feature and with each one alone, and the binary as the demo does, and counts the crates that the
+/// library needs.
 pub(crate) fn features() -> Result<()> {
     for feature in [""].iter().chain(&FEATURES) {
         // As `cargo check`; only this subcommand passes arguments on to the compiler, for this crate alone.
@@ -25,6 +26,7 @@ pub(crate) fn features() -> Result<()> {
         let strict = ["--", "-D", "warnings"];
         command::run(command::cargo()?.args(check).args(ALONE).arg(feature).args(strict))?;
     }
+    command::run(command::cargo()?.args(["check", "--quiet"]).args(demo::SERVER))?;
     let tree = ["tree", "--edges", "normal", "--prefix", "none"];
     let output = command::cargo()?.args(tree).args(ALONE).arg(COUNTED).output()?;
     if !output.status.success() {
