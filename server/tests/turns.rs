@@ -7,14 +7,40 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;
+use axum::extract::ws::Message as WsMessage;
+use axum::http::request::Parts;
+use axum::response::Response;
 use axum::routing::any;
 use common::{Link, Server};
 use manysocket_protocol::{Event, Message};
 use manysocket_server::WebSocketUpgrade;
+use manysocket_server::topic::{Positions, TopicPolicy, Topics};
 
 /// The messages of one link that may be handled while another waits for an echo: an echo takes a few turns, and a turn wakes
 /// 256 handlers.
 const MOST: usize = 256 * 8;
+
+async fn echo(upgrade: WebSocketUpgrade) -> Response {
+    upgrade.on_upgrade(async |mut socket| {
+        while let Some(Ok(message)) = socket.recv().await {
+            let _ = socket.send(message).await;
+        }
+    })
+}
+
+/// Exchanges messages over another link until the count is reached. Asserts that the count grows by a few turns meanwhile.
+async fn assert_turns(neighbour: &mut Link, channel: u32, count: &AtomicUsize, end: usize, most: usize) {
+    let mut echoes = 0;
+    while count.load(Ordering::Relaxed) < end {
+        let before = count.load(Ordering::Relaxed);
+        neighbour.assert_echo(channel, "are you there").await;
+        neighbour.endpoint.consumed(channel, 1, 13);
+        let meanwhile = count.load(Ordering::Relaxed) - before;
+        assert!(meanwhile <= most, "{meanwhile} messages while another link waited for an echo");
+        echoes += 1;
+    }
+    assert!(echoes >= end / most, "only {echoes} echoes meanwhile");
+}
 
 /// A server with an echo at `/echo`, and a handler at `/counted` that counts messages.
 async fn server() -> (Server, Arc<AtomicUsize>) {
@@ -25,13 +51,6 @@ async fn server() -> (Server, Arc<AtomicUsize>) {
         upgrade.on_upgrade(async move |mut socket| {
             while let Some(Ok(_)) = socket.recv().await {
                 count.fetch_add(1, Ordering::Relaxed);
-            }
-        })
-    };
-    let echo = async |upgrade: WebSocketUpgrade| {
-        upgrade.on_upgrade(async |mut socket| {
-            while let Some(Ok(message)) = socket.recv().await {
-                let _ = socket.send(message).await;
             }
         })
     };
@@ -58,14 +77,48 @@ async fn messages_of_a_link_do_not_stand_before_those_of_another() {
         }
     }
     link.flush().await;
-    let mut echoes = 0;
-    while messages.load(Ordering::Relaxed) < CHANNELS * EACH {
-        let before = messages.load(Ordering::Relaxed);
-        neighbour.assert_echo(echo, "are you there").await;
-        neighbour.endpoint.consumed(echo, 1, 13);
-        let meanwhile = messages.load(Ordering::Relaxed) - before;
-        assert!(meanwhile <= MOST, "{meanwhile} messages while another link waited for an echo");
-        echoes += 1;
+    assert_turns(&mut neighbour, echo, &messages, CHANNELS * EACH, MOST).await;
+}
+
+/// Counts the messages that it is asked about, and delivers none.
+struct Nothing(Arc<AtomicUsize>);
+
+impl TopicPolicy for Nothing {
+    type Subscriber = ();
+
+    async fn accept(&self, _topic: &str, _request: &Parts) -> Result<(), Response> {
+        Ok(())
     }
-    assert!(echoes >= CHANNELS * EACH / MOST, "only {echoes} echoes meanwhile");
+
+    fn deliver(&self, (): &(), _message: &WsMessage) -> bool {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        false
+    }
+}
+
+#[tokio::test]
+async fn messages_that_a_topic_has_kept_for_a_link_do_not_stand_before_those_of_another() {
+    const KEPT: usize = 50_000;
+    /// A turn of a handler receives 128.
+    const MOST: usize = 128 * 8;
+    let count = Arc::new(AtomicUsize::new(0));
+    let topics = Topics::with_policy(Nothing(Arc::clone(&count)))
+        .positions(Positions::new().messages(KEPT).bytes(16 << 20));
+    let app = Router::new().route_service("/rooms/{room}", topics.clone()).route("/echo", any(echo));
+    let server = Server::start(app).await;
+    let (mut neighbour, mut link) = (Link::dial(&server).await, Link::dial(&server).await);
+    let echo = neighbour.open("/echo").await;
+    // It makes the topic.
+    let first = link.open("/rooms/a").await;
+    link.endpoint.close(first, None, "");
+    link.flush().await;
+    while topics.subscribers("/rooms/a") > 0 {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..KEPT {
+        topics.publish("/rooms/a", "x");
+    }
+    link.endpoint.open("/rooms/a?since=0.other", "").expect("below the limit");
+    link.flush().await;
+    assert_turns(&mut neighbour, echo, &count, KEPT, MOST).await;
 }

@@ -152,10 +152,14 @@ impl Task {
                 Err(_) => {}
             }
         }
-        while let Poll::Ready(overdue) = self.reopens.poll_overdue(cx) {
-            any = true;
-            self.waiting.extend(overdue);
-        }
+        // Each path of a link may have opens that are overdue at the same time.
+        any |= turn.until_over(|| match self.reopens.poll_overdue(cx) {
+            Poll::Ready(overdue) => {
+                self.waiting.extend(overdue);
+                Some(0)
+            }
+            Poll::Pending => None,
+        });
         // Later frames of the same message may still abort waiting opens.
         if !self.link.endpoint.is_receiving() {
             any |= self.ask_waiting(turn);

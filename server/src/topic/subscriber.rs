@@ -170,7 +170,7 @@ impl<P: TopicPolicy> Subscriber<P> {
                 }
             }
             // There is room for one.
-            let message = match self.waiting()? {
+            let message = match self.waiting().await? {
                 Some(message) => message,
                 None => tokio::select! {
                     biased;
@@ -242,9 +242,11 @@ impl<P: TopicPolicy> Subscriber<P> {
         .await
     }
 
-    /// Returns the next message if one is queued for this subscriber.
-    fn waiting(&mut self) -> Result<Option<Message>, End> {
+    /// Returns the next message if one is queued for this subscriber. Each that is looked at counts as work of the task's turn:
+    /// a topic may keep any number for one that comes back, and the policy may deliver none of them.
+    async fn waiting(&mut self) -> Result<Option<Message>, End> {
         loop {
+            consume_budget().await;
             if let Some(message) = self.besides() {
                 return Ok(Some(message));
             }
