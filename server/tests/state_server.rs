@@ -349,3 +349,39 @@ async fn a_document_that_one_server_deletes_ends_at_the_others() {
     timeout(PATIENCE, back).await.expect("it is back");
     assert!(here.get("b").await.expect("a store").is_none());
 }
+
+/// The rules of one user, who may add to a total but not take away from it; others may do both.
+#[tokio::test]
+async fn a_check_sees_the_version_before_and_holds_for_one_user() {
+    for (backend, kind) in cases(&backends().await) {
+        let documents = documents(backend, kind).await.initial(json!({ "total": 1 }));
+        let serve = {
+            let documents = documents.clone();
+            async move |Path(name): Path<String>, uri: Uri, upgrade: WebSocketUpgrade| {
+                let user = uri.query().unwrap_or_default().to_owned();
+                let documents = documents.validate_change(move |before: Value, after: Value| {
+                    match before["total"].as_u64() <= after["total"].as_u64() || user == "owner" {
+                        true => Ok(()),
+                        false => Err(format!("{user:?} may not lower {}", before["total"])),
+                    }
+                });
+                documents.serve(&name, &uri, upgrade).await
+            }
+        };
+        let server = Server::start(axum::Router::new().route("/{name}", any(serve))).await;
+        let mut guest = Page::open(kind, &server, "/a?guest").await;
+        assert_eq!(guest.whole().await.1, 0, "{kind:?}");
+        guest.commit("low", 0, &set("/total", 0)).await;
+        let refused = guest.receive().await;
+        let expected = (json!("refused"), json!("\"guest\" may not lower 1"));
+        assert_eq!((refused["error"].clone(), refused["message"].clone()), expected, "{kind:?}");
+        guest.commit("high", 0, &set("/total", 5)).await;
+        assert_eq!(guest.receive().await, json!({"id": "high", "version": 1}), "{kind:?}");
+        guest.commit("lower", 1, &set("/total", 4)).await;
+        assert_eq!(guest.receive().await["message"], "\"guest\" may not lower 5", "{kind:?}");
+        let mut owner = Page::open(kind, &server, "/a?owner").await;
+        owner.whole().await;
+        owner.commit("own", 1, &set("/total", 2)).await;
+        assert_eq!(owner.receive().await, json!({"id": "own", "version": 2}), "{kind:?}");
+    }
+}

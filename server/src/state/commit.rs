@@ -40,8 +40,16 @@ pub(super) struct Commit {
     pub(super) delta: Box<str>,
 }
 
-/// A validation hook. It gets the document as JSON, and returns the reason if it refuses it.
-pub(super) type Check = dyn Fn(&str) -> Result<(), String> + Send + Sync;
+/// A validation hook. It returns the reason if it refuses a commit.
+pub(super) type Check = dyn Fn(&Step<'_>) -> Result<(), String> + Send + Sync;
+
+/// What a commit does to a document.
+#[derive(Debug)]
+pub(super) struct Step<'a> {
+    pub(super) before: &'a Json,
+    /// The document after it, as JSON.
+    pub(super) after: &'a str,
+}
 
 /// The limits that a commit must keep.
 #[derive(Clone)]
@@ -155,7 +163,7 @@ impl Commit {
             let message = format!("the document would have {bytes} bytes, and may have {}", rules.max_bytes);
             return Err(refuse(Refusal::new("too-large", message)));
         }
-        if let Some(reason) = refusal_of(&rules.checks, &next) {
+        if let Some(reason) = refusal_of(&rules.checks, value, &next) {
             return Err(refuse(Refusal::new("refused", reason)));
         }
         let wrote = touches.into_iter().filter(|touch| touch.writes).map(|touch| touch.path).collect();
@@ -178,12 +186,13 @@ fn first_invalid(delta: &str) -> Option<Box<str>> {
 }
 
 /// Returns the reason of the first hook that refuses the document. A hook that panics refuses it; the page gets no details.
-fn refusal_of(checks: &[Arc<Check>], document: &Json) -> Option<String> {
+fn refusal_of(checks: &[Arc<Check>], before: &Json, document: &Json) -> Option<String> {
     if checks.is_empty() {
         return None;
     }
     let text = document.to_string();
-    checks.iter().find_map(|check| match catch_unwind(AssertUnwindSafe(|| check(&text))) {
+    let step = Step { before, after: &text };
+    checks.iter().find_map(|check| match catch_unwind(AssertUnwindSafe(|| check(&step))) {
         Ok(result) => result.err(),
         Err(_) => {
             error!("a validation hook panicked; the commit is refused");

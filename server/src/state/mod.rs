@@ -67,7 +67,7 @@ use crate::ws::peer;
 use crate::ws::upgrade::WebSocketUpgrade;
 
 use backend::{Opened, Wanted};
-use commit::{Check, Rules};
+use commit::{Check, Rules, Step};
 pub use committed::Committed;
 use document::{Document, MAX_NAME};
 pub use handle::{DocumentError, DocumentVersion};
@@ -145,9 +145,55 @@ impl Documents {
         T: DeserializeOwned,
         E: fmt::Display,
     {
-        let check: Arc<Check> = Arc::new(move |document: &str| {
-            let value = serde_json::from_str::<T>(document).map_err(|error| error.to_string())?;
+        let check: Arc<Check> = Arc::new(move |step: &Step<'_>| {
+            let value = serde_json::from_str::<T>(step.after).map_err(|error| error.to_string())?;
             check(value).map_err(|reason| reason.to_string())
+        });
+        self.rules.checks.push(check);
+        self
+    }
+
+    /// Refuses commits for which `check` returns a reason; it gets the document before the commit and after it. Before the first
+    /// commit, that is the [initial](Self::initial) value. Otherwise as [`validate`](Self::validate): a document that is not a
+    /// `T`, before or after, is a reason, too.
+    ///
+    /// A handler that knows its user adds the rules for that user to a clone:
+    ///
+    /// ```
+    /// use axum::extract::Path;
+    /// use axum::http::{HeaderMap, Uri};
+    /// use axum::response::Response;
+    /// use manysocket_server::WebSocketUpgrade;
+    /// use manysocket_server::state::Documents;
+    /// use serde_json::Value;
+    ///
+    /// async fn sheet(
+    ///     sheets: Documents,
+    ///     Path(name): Path<String>,
+    ///     headers: HeaderMap,
+    ///     uri: Uri,
+    ///     upgrade: WebSocketUpgrade,
+    /// ) -> Response {
+    ///     let is_owner = headers.get("x-user").is_some_and(|user| user == "ada");
+    ///     let sheets = sheets.validate_change(move |before: Value, after: Value| {
+    ///         if is_owner || before["title"] == after["title"] { Ok(()) } else { Err("only ada changes the title") }
+    ///     });
+    ///     sheets.serve(&name, &uri, upgrade).await
+    /// }
+    /// ```
+    #[must_use]
+    pub fn validate_change<T, E>(
+        mut self,
+        check: impl Fn(T, T) -> Result<(), E> + Send + Sync + 'static,
+    ) -> Self
+    where
+        T: DeserializeOwned,
+        E: fmt::Display,
+    {
+        let read = |text: &str| serde_json::from_str::<T>(text).map_err(|error| error.to_string());
+        let check: Arc<Check> = Arc::new(move |step: &Step<'_>| {
+            let before = read(&step.before.to_string())?;
+            check(before, read(step.after)?).map_err(|reason| reason.to_string())
         });
         self.rules.checks.push(check);
         self

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;
-use crate::state::commit::{Check, Commit, Rules};
+use crate::state::commit::{Check, Commit, Rules, Step};
 use crate::state::memory::Memory;
 use crate::state::submission::{Reached, Reply};
 
@@ -19,7 +19,7 @@ const OTHER: u64 = 2;
 fn gate() -> (Arc<Check>, Receiver<()>, Sender<()>) {
     let ((called, is_called), (open, opened)) = (channel(), channel());
     let once = Mutex::new(Some((called, opened)));
-    let check = move |_: &str| {
+    let check = move |_: &Step<'_>| {
         let first = once.lock().unwrap().take();
         if let Some((called, opened)) = first {
             called.send(()).unwrap();
