@@ -19,84 +19,17 @@ use crate::text::utf16_len;
 use crate::token::Token;
 use crate::transmit::Batch;
 use crate::violation::Rule;
-use crate::{Channel, HANDSHAKE_PARAMETER, Millis, Violation};
+use crate::{Channel, Millis, Violation};
+
+mod event;
+mod query;
+
+pub use event::{Close, Event};
+use query::first_batch;
 
 /// Frames that [`Endpoint::start_receive`] and [`Endpoint::continue_receive`] take in: some 0.1 ms of
 /// the smallest messages, and what their events may take, 40 KiB.
 const FRAMES: usize = 512;
-
-/// How a channel was closed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Close {
-    /// The close code; `None`: none was given (1005); 1006: aborted, without a closing handshake; [`FAILED`](crate::FAILED).
-    pub code: Option<u16>,
-    /// The reason, at most 123 bytes.
-    pub reason: String,
-}
-
-/// An event that a host must handle: a [`ConnectionEvent`] with its contents.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// The client opens a channel; answer with `accept`, `refuse` or `abort`.
-    Open {
-        /// The new channel.
-        channel: Channel,
-        /// Path and query, as the page's URL had them.
-        target: String,
-        /// The offered subprotocols as in `Sec-WebSocket-Protocol`; empty: none.
-        protocols: String,
-        /// The headers, a line `name: value` each; empty: none.
-        headers: String,
-    },
-    /// The server's answer to an open follows, and has cookies for the browser.
-    Cookies {
-        /// The channel.
-        channel: Channel,
-        /// What the multiplexer's URL gives the cookies for.
-        ticket: Token,
-    },
-    /// The server accepted a channel.
-    Accepted {
-        /// The channel.
-        channel: Channel,
-        /// The chosen subprotocol; empty: none.
-        protocol: String,
-    },
-    /// The server refused a channel, which is now gone.
-    Refused {
-        /// The channel.
-        channel: Channel,
-        /// An HTTP status.
-        status: u16,
-        /// The reason, for the log.
-        reason: String,
-    },
-    /// A whole message.
-    Message {
-        /// The channel.
-        channel: Channel,
-        /// The message.
-        message: Message,
-    },
-    /// The peer closed its direction; answer with `close` or `abort` if this side has not closed.
-    Closed {
-        /// The channel.
-        channel: Channel,
-        /// The code and the reason.
-        close: Close,
-    },
-    /// The peer sent a message larger than [`Settings::max_message`]. The channel has been closed
-    /// with 1009; no event of it follows.
-    Oversize {
-        /// The channel.
-        channel: Channel,
-    },
-    /// `poll_transmit` has returned everything that `send` queued on this channel.
-    Drained {
-        /// The channel.
-        channel: Channel,
-    },
-}
 
 /// One end of a link, in bytes. See the [crate] documentation for how to drive it.
 #[derive(Debug)]
@@ -572,37 +505,5 @@ impl Endpoint {
             }
         }
         None
-    }
-}
-
-/// Finds the first batch in a query (§3). Neither names nor values are percent-decoded: the alphabet of base64url needs none.
-fn first_batch(query: &str) -> Result<Option<&str>, Violation> {
-    let parameters = query.split('&').filter_map(|parameter| parameter.split_once('='));
-    let mut batches = parameters.filter(|(name, _)| *name == HANDSHAKE_PARAMETER).map(|(_, value)| value);
-    match (batches.next(), batches.next()) {
-        (first, None) => Ok(first),
-        // Which one an intermediary or a page meant cannot be known.
-        (_, Some(_)) => Err(Rule::HandshakeTwice.broken()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::varint::tests::vectors;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
-
-    #[test]
-    fn first_batches_are_those_of_the_vectors() {
-        for vector in vectors("queries") {
-            let query = vector["query"].as_str().expect("a query");
-            match first_batch(query) {
-                Ok(found) => assert_eq!(serde_json::json!(found), vector["value"], "{query}"),
-                Err(violation) => {
-                    assert_eq!((vector["value"].as_bool(), violation.code()), (Some(false), 1002), "{query}");
-                }
-            }
-        }
     }
 }
