@@ -13,7 +13,7 @@ pub struct Close {
     pub reason: String,
 }
 
-/// An event that a host must handle: a [`ConnectionEvent`](crate::ConnectionEvent) with its contents.
+/// An event that a host must handle: a [`ConnectionEvent`](crate::connection::ConnectionEvent) with its contents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// The client opens a channel; answer with `accept`, `refuse` or `abort`.
