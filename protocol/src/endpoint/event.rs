@@ -64,7 +64,7 @@ pub enum Event {
         /// The code and the reason.
         close: Close,
     },
-    /// The peer sent a message larger than [`Settings::max_message`]. The channel has been closed
+    /// The peer sent a message larger than [`Settings::max_message`](crate::Settings::max_message). The channel has been closed
     /// with 1009; no event of it follows.
     Oversize {
         /// The channel.
