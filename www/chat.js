@@ -26,7 +26,7 @@ let chat;
 /** Settles once `chat` is the topic under the present name. */
 let joining;
 let joins = 0;
-/** The socket that follows who is here. */
+/** The socket that follows the members. */
 let watch = null;
 // A lost link may be resumed, and then the topic notices nothing.
 for (const type of ["interrupted", "resumed", "open", "close"]) M.addEventListener(type, showState);

@@ -164,7 +164,7 @@ function showConflicts(conflicts) {
   if (document.activeElement === document.body) choices.querySelector("button").focus();
 }
 
-/** Says what another window did, and what that means for what is being typed here. */
+/** Describes the change of another window, and its effect on the text that is being typed here. */
 function tell({ op, path, value }) {
   const reference = referenceOf(path);
   const cell = inputs.get(reference)?.parentElement;

@@ -288,7 +288,7 @@ async fn a_deletion_is_on_disk_and_nothing_undoes_it() {
                 assert!(["storage", "invalid", "conflict"].contains(&error.code()), "{error}");
             }
         }
-        // A commit after the deletion may have begun a document of its own.
+        // A commit after the deletion may have begun another document.
         if let Some(later) = documents.get("a").await.expect("a store") {
             assert!(later.version() >= 1);
             documents.delete("a").await.expect("deleted");

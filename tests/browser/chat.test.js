@@ -1,4 +1,4 @@
-// The chat of the demo: who is here, and a history that outlives the server.
+// The chat of the demo: its members, and a history that outlives the server.
 import assert from "node:assert/strict";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -46,7 +46,7 @@ async function done(...pages) {
   }
 }
 
-test("an empty room says what to do, and what is said replaces the hint", async () => {
+test("an empty room has a hint, and the first message replaces it", async () => {
   const page = await openChat("Ada", "empty");
   assert.ok(await page.isVisible(".empty"));
   await say(page, "first");
@@ -55,7 +55,7 @@ test("an empty room says what to do, and what is said replaces the hint", async 
   await done(page);
 });
 
-test("each window shows who is here: who joins, who leaves, and who has another name", async () => {
+test("each window shows the members: they join, leave, and change their names", async () => {
   const ada = await openChat("Ada", "presence");
   await shows(ada, MEMBERS, ["Ada"]);
   const bob = await openChat("Bob", "presence");
@@ -91,7 +91,7 @@ test("a window whose connection is lost is away, until it is back", async () => 
   await front.stop();
 });
 
-test("when the server restarts, the windows come back: nothing is lost or doubled, and who is here is right", async () => {
+test("when the server restarts, the windows come back: nothing is lost or doubled, and the members are right", async () => {
   const [ada, bob] = [await openChat("Ada", "restart"), await openChat("Bob", "restart")];
   await say(ada, "before");
   for (const page of [ada, bob]) await shows(page, LINES, ["before"]);

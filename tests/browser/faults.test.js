@@ -183,7 +183,7 @@ describe("faults", { concurrency: true }, () => {
     await writeFile(program, `#!/bin/sh\necho $$ > ${note}\nexec ${process.env.CHROMIUM ?? "/usr/bin/chromium"} "$@"\n`, { mode: 0o755 });
     const browser = await startBrowser(program);
     t.after(() => browser.close());
-    // It has a group of its own, with all its processes.
+    // Playwright starts it in a separate process group, with all its processes.
     const group = -Number(await readFile(note, "utf8"));
     const page = await browser.newPage();
     await page.goto(server.origin);

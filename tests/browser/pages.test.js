@@ -8,7 +8,7 @@ after(() => world.close());
 
 const WIDTHS = [1280, 390];
 
-/** The page at a path, with what is on it. */
+/** Opens the page at a path. */
 async function look(path, width) {
   const page = await world.browser.newPage({ viewport: { width, height: 800 } });
   const uncaught = [];

@@ -72,7 +72,7 @@ test("each of several cells has its choice, and nothing is committed before the 
   await ada.press("#B2", "Escape");
   await ada.waitForFunction(() => document.querySelectorAll("#choices li").length === 2);
   await ada.click("#choices li:first-child [data-side=mine]");
-  // Another edit does not commit over what is still to be chosen.
+  // Another edit does not commit over an open question.
   await ada.fill("#F1", "x");
   await ada.press("#F1", "Enter");
   assert.equal(await ada.evaluate(() => sheet.version), 3);

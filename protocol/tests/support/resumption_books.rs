@@ -86,7 +86,7 @@ impl Books {
         self.confirmed |= self.side == Side::Client && way == Way::Received;
     }
 
-    /// A carrier begins: what is kept is sent again.
+    /// A carrier begins: its side sends the kept messages again.
     pub(crate) fn begin_carrier(&mut self) {
         self.carried = 0;
     }

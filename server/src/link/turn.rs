@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn a_turn_ends_when_other_tasks_have_enough_to_do() {
         let hand = |cost: usize| {
-            // As long as no test lasts: only what is handed over counts.
+            // Longer than a test: only work that is handed on counts.
             let turn = Turn { end: Some(Instant::now() + Duration::from_secs(3600)), handed: Cell::new(0) };
             steps(&turn, |turn| {
                 turn.hand(cost);

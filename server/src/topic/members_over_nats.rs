@@ -1,6 +1,6 @@
 //! The members of topics on other servers, over NATS.
 //!
-//! Each server numbers the changes of its own members and publishes them. The others ask for the whole list of a server when a number is
+//! Each server numbers the changes of its members and publishes them. The others ask for the whole list of a server when a number is
 //! missing. Each server publishes the number of its last change twice a second; one that has been silent for three seconds has ended.
 
 use std::collections::{HashMap, HashSet};
@@ -241,7 +241,7 @@ impl Task {
         }
     }
 
-    /// Returns what is known of another server, which is alive.
+    /// Returns the members of another server, which is alive.
     fn server(&mut self, id: &str) -> Option<&mut Server> {
         if *id == *self.id {
             return None;
@@ -368,7 +368,7 @@ impl From<Entry> for Listed {
     }
 }
 
-/// Returns the next word; `None` for what is none.
+/// Returns the next word; `None` if there is none.
 async fn next(words: &mut Subscriber) -> Option<Option<Word>> {
     let message = words.next().await?;
     let word = serde_json::from_slice(&message.payload);
