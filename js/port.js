@@ -28,6 +28,12 @@ const WORTH_TELLING = 32 * 1024;
 /** The cost of a message beside its payload (docs/protocol.md §6). */
 const MESSAGE_COST = 64;
 
+/**
+ * How long a worker may take to greet, in milliseconds. It loads some 40 KB first, for which a slow mobile network takes two or three
+ * seconds. Browsers have been seen to report nothing about a script that is no script.
+ */
+const GREETING = 5000;
+
 export class Port {
   #options;
   /** By number: the channel, what the page took that the worker has not been told of, and the bytes that have not left. */
@@ -48,6 +54,7 @@ export class Port {
   /** Ends the wait for the worker's lock, and for signs. */
   #watch = new AbortController();
   #greeted = false;
+  #greeting = 0;
   #idle = 0;
 
   /**
@@ -81,6 +88,8 @@ export class Port {
         receiveFrom(port, (messages) => this.#receive(messages));
         port.start();
       });
+      // In a page that was suspended, the greeting and the timer may both be due.
+      this.#greeting = after(GREETING, () => (this.#greeting = after(0, () => this.#refused("its worker does not answer"))));
       heedSigns(() => this.#sign(PROBE), () => this.#sign(PARK), this.#watch.signal);
     } catch (error) {
       // None of that, a script of another origin, or a Content Security Policy that forbids it.
@@ -245,6 +254,7 @@ export class Port {
       // Its script may come from a cache.
       if (value?.version !== VERSION) return this.#refused(value === null ? "its worker has no WebAssembly" : "its worker is of another version");
       this.#greeted = true;
+      clearTimeout(this.#greeting);
       // Granted when the worker is dead.
       navigator.locks.request(value.lock, { signal: this.#watch.signal }, () => this.#lost(ABNORMAL)).catch(() => {});
     } else if (kind === LINK_OPEN && this.#readyState === CONNECTING) {
@@ -324,6 +334,7 @@ export class Port {
   /** The worker sees the lock go, and with it the page. */
   #leave() {
     clearTimeout(this.#idle);
+    clearTimeout(this.#greeting);
     this.#watch.abort();
     this.#release?.();
     this.#port?.close();

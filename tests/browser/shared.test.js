@@ -302,6 +302,9 @@ const WITHOUT = {
   "where its script is missing": (page) => answer(page, "shared-worker.js", { status: 404 }),
   "where its script is a page": (page) =>
     answer(page, "shared-worker.js", { contentType: "text/html", body: "<!doctype html>" }),
+  "where its script never comes": async (page) => {
+    await page.context().route("**/shared-worker.js", () => {});
+  },
   "where its script is another version's": (page) =>
     answer(page, "shared-worker.js", {
       contentType: "text/javascript",
@@ -316,7 +319,7 @@ for (const [reason, prepare] of Object.entries(WITHOUT)) {
   test(`${reason}, each page has a separate link`, async (t) => {
     const openPage = await profile(t, prepare);
     const pages = [await openPage(), await openPage()];
-    for (const page of pages) assert.equal(await echo(page, "hello"), "hello");
+    assert.deepEqual(await Promise.all(pages.map((page) => echo(page, "hello"))), ["hello", "hello"]);
     assert.deepEqual(await counts(), [2, 2]);
     for (const page of pages) assert.deepEqual([await states(page), page.uncaught], [[1, 1], []]);
   });
