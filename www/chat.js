@@ -1,4 +1,4 @@
-// A chat over a topic with positions, and the list of who is on it.
+// A chat over a topic with positions, and the list of its members.
 import { MultiWebSocket } from "./pkg/index.js";
 
 const element = (id) => document.getElementById(id);
@@ -123,7 +123,7 @@ async function publish(content) {
   }
 }
 
-/** Follows who is on the topic. A plain WebSocket of JSON: docs/topics.md has its messages. */
+/** Follows the members of the topic. A plain WebSocket of JSON: docs/topics.md has its messages. */
 function watchMembers() {
   watch?.close();
   const socket = new M.JsonWebSocket(`${path}/members`);

@@ -90,7 +90,7 @@ impl Observer {
         self.resumption.can_resume()
     }
 
-    /// The messages that the peer has not acknowledged, and what they cost.
+    /// The messages that the peer has not acknowledged, and their cost.
     pub(crate) fn unacknowledged(&self) -> (usize, usize) {
         self.resumption.unacknowledged()
     }

@@ -42,7 +42,7 @@ impl Books {
         self.agreed && self.confirmed && !self.forbidden
     }
 
-    /// The messages that the peer has not acknowledged, and what they cost (§8.1).
+    /// The messages that the peer has not acknowledged, and their cost (§8.1).
     pub(crate) fn unacknowledged(&self) -> (usize, usize) {
         (self.kept.len(), self.kept.iter().map(|(_, units)| *units as usize + 64).sum())
     }
@@ -67,11 +67,7 @@ impl Books {
     /// ACK, or the count of RESUME and RESUMED.
     pub(crate) fn acknowledge(&mut self, way: Way, count: u32) {
         if way == Way::Sent {
-            return assert_eq!(
-                count,
-                self.counts[Way::Received as usize],
-                "the count of what has been received"
-            );
+            return assert_eq!(count, self.counts[Way::Received as usize], "the count of received messages");
         }
         let unacknowledged = self.counts[Way::Sent as usize].wrapping_sub(count) as usize;
         // An ACK that is sent again is older than others.

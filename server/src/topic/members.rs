@@ -253,7 +253,7 @@ impl State {
         self.users == 0 && self.members.is_empty()
     }
 
-    /// Changes a member, and tells the watchers what they see of it. Makes it if there is none, as `member`.
+    /// Changes a member, and sends the visible change to the watchers. Makes it if there is none, as `member`.
     fn edit(
         &mut self,
         changes: &Sender<Utf8Bytes>,

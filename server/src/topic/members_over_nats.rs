@@ -84,7 +84,7 @@ struct Entry {
     away: bool,
 }
 
-/// What is known of another server.
+/// Another server, as this one knows it.
 #[derive(Debug)]
 struct Server {
     /// The number of its last change that was applied; `None` before its list has come.
@@ -161,7 +161,7 @@ impl Task {
         loop {
             tokio::select! {
                 biased;
-                // Each server says what has changed while NATS was away.
+                // Servers may have changed their members while NATS was away.
                 Ok(()) = gaps.changed() => {
                     for server in self.servers.values_mut() {
                         server.until = Instant::now() + LEASE;
@@ -337,7 +337,7 @@ impl Task {
     }
 
     async fn say(&self, word: &Word) {
-        // What is said while NATS is away would come too late.
+        // A message that waits for NATS would come too late.
         if !self.nats.is_connected() {
             return;
         }

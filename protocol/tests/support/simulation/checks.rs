@@ -5,7 +5,7 @@ use super::life::Seen;
 use super::link::Link;
 use super::{CALM, State, World};
 
-/// A side acknowledges what has so many bytes, though nothing else is to be sent (docs/protocol.md §8.1).
+/// Messages with so many bytes are acknowledged even if nothing else is to be sent (docs/protocol.md §8.1).
 const MOST_UNACKNOWLEDGED: usize = 128 * 1024;
 
 impl World {

@@ -196,8 +196,8 @@ impl World {
 
     /// A link has ended for one of its ends.
     pub(super) fn end_one(&mut self, link: usize, side: Side) {
+        self.check_found_out(link, side);
         let Some(end) = self.links[link].ends[side as usize].take() else { return };
-        self.check_found_out(link, side, &end);
         for &serial in end.serials.values() {
             let half = self.half(serial, side);
             if half.seen.is_none() && half.refused_here.is_none() || half.can_close() {

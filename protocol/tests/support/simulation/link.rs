@@ -190,7 +190,7 @@ impl Link {
         self.carriers.len() - 1
     }
 
-    /// What is on its way over carriers that no end uses never arrives.
+    /// Drops the messages on carriers that no end uses: they never arrive.
     pub(super) fn forget_abandoned(&mut self) {
         let used = self.ends.each_ref().map(|end| end.as_ref().and_then(|end| end.carrier));
         for (number, carrier) in self.carriers.iter_mut().enumerate() {

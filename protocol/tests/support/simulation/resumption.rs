@@ -3,7 +3,7 @@
 use manysocket_protocol::{Physical, Resume, Side, Token};
 
 use super::super::observer::Way;
-use super::link::{Carrier, End, Packet};
+use super::link::{Carrier, Packet};
 use super::{Action, State, World};
 
 /// How long a client waits at most for the answer to RESUME. Often less, so that attempts overtake each other.
@@ -34,9 +34,8 @@ impl World {
 
     /// An end has lost its carrier: the link waits for another one, or ends.
     pub(super) fn lose(&mut self, link: usize, side: Side) {
-        let Some(end) = self.links[link].ends[side as usize].take() else { return };
-        self.check_found_out(link, side, &end);
-        let end = self.links[link].ends[side as usize].insert(end);
+        self.check_found_out(link, side);
+        let Some(end) = &mut self.links[link].ends[side as usize] else { return };
         let must = end.observer.can_resume();
         let waits = end.endpoint.carrier_lost(self.now + end.ahead);
         assert!(
@@ -137,7 +136,8 @@ impl World {
     }
 
     /// An end that hears nothing any more must give its carrier up in time.
-    pub(super) fn check_found_out(&self, link: usize, side: Side, end: &End) {
+    pub(super) fn check_found_out(&self, link: usize, side: Side) {
+        let Some(end) = &self.links[link].ends[side as usize] else { return };
         if let Some(by) = end
             .finds_out_by()
             .filter(|_| end.carrier.is_some_and(|carrier| self.links[link].is_silent(carrier, side)))
