@@ -10,6 +10,7 @@ use std::time::Duration;
 use axum::Router;
 use common::binary::Binary;
 use common::nats::NatsServer;
+use common::positions::{publish, subscribe};
 use common::{KINDS, Kind, PATIENCE, Received, Server, Socket, events, next, open};
 use futures_util::{SinkExt, StreamExt};
 use manysocket_protocol::Message;
@@ -34,25 +35,6 @@ impl Room {
         let app = Router::new().route_service("/rooms/{room}", topics.clone());
         Self { server: Server::start(app).await, topics, store }
     }
-
-    /// Opens with positions, and returns the socket, the epoch and the greeting.
-    async fn subscribe(&self, kind: Kind, path: &str) -> (Socket, String, Value) {
-        let mut socket = open(kind, &self.server, path).await;
-        let greeting = next(&mut socket).await;
-        let epoch = greeting["epoch"].as_str().expect("an epoch").to_owned();
-        (socket, epoch, greeting)
-    }
-}
-
-/// Publishes and waits for the number, past messages of others.
-async fn publish(socket: &mut Socket, text: &str) -> Value {
-    socket.send(Message::text(text)).await;
-    loop {
-        let message = next(socket).await;
-        if message.get("published").is_some() {
-            return message["published"].clone();
-        }
-    }
 }
 
 #[tokio::test]
@@ -62,9 +44,9 @@ async fn a_subscriber_comes_back_to_another_server() {
         (Room::start(&nats, |topics| topics).await, Room::start(&nats, |topics| topics).await);
     for kind in KINDS {
         let path = format!("/rooms/{kind:?}");
-        let (mut a, epoch, greeting) = here.subscribe(kind, &format!("{path}?since=")).await;
+        let (mut a, epoch, greeting) = subscribe(kind, &here.server, &format!("{path}?since=")).await;
         assert_eq!(greeting, json!({"epoch": epoch, "position": 0}), "{kind:?}");
-        let (mut b, other, _) = there.subscribe(kind, &format!("{path}?since=")).await;
+        let (mut b, other, _) = subscribe(kind, &there.server, &format!("{path}?since=")).await;
         assert_eq!(epoch, other, "{kind:?}: one epoch for all");
         assert_eq!(publish(&mut a, "one").await, 1);
         assert_eq!(next(&mut b).await, json!({"position": 1, "data": "one"}), "{kind:?}");
@@ -78,19 +60,20 @@ async fn a_subscriber_comes_back_to_another_server() {
         }
         // From any position, at either of them, also when nobody is subscribed there.
         drop((a, b));
-        let (mut b, _, greeting) = there.subscribe(kind, &format!("{path}?since=1.{epoch}")).await;
+        let (mut b, _, greeting) = subscribe(kind, &there.server, &format!("{path}?since=1.{epoch}")).await;
         assert_eq!(greeting, json!({"epoch": epoch, "position": 1}), "{kind:?}");
         assert_eq!(next(&mut b).await, json!({"position": 2, "binary": "AP8="}), "{kind:?}");
         assert_eq!(next(&mut b).await, json!({"position": 3, "data": "three"}), "{kind:?}");
         let third = Room::start(&nats, |topics| topics.history(1)).await;
-        let (mut c, _, greeting) = third.subscribe(kind, &format!("{path}?since=3.{epoch}")).await;
+        let (mut c, _, greeting) = subscribe(kind, &third.server, &format!("{path}?since=3.{epoch}")).await;
         assert_eq!(greeting, json!({"epoch": epoch, "position": 3}), "{kind:?}");
         assert_eq!(publish(&mut c, "four").await, 4);
         // A plain socket sees no numbers.
         let mut plain = open(kind, &third.server, &path).await;
         assert_eq!(plain.receive().await, Received::Message(Message::text("four")), "{kind:?}");
         for (since, position, missed) in [("9.", 0, true), ("4.x", 0, true), ("4.", 4, false)] {
-            let (_, _, greeting) = here.subscribe(kind, &format!("{path}?since={since}{epoch}")).await;
+            let (_, _, greeting) =
+                subscribe(kind, &here.server, &format!("{path}?since={since}{epoch}")).await;
             let found = (greeting["position"].as_u64(), greeting.get("missed").is_some());
             assert_eq!(found, (Some(position), missed), "{kind:?} {since}");
         }
@@ -103,12 +86,12 @@ async fn a_position_that_a_server_has_not_reached_is_waited_for() {
     let Some(nats) = NatsServer::start().await else { return };
     let (here, there) =
         (Room::start(&nats, |topics| topics).await, Room::start(&nats, |topics| topics).await);
-    let (mut a, epoch, _) = here.subscribe(Kind::Native, "/rooms/a?since=").await;
-    let (mut b, _, _) = there.subscribe(Kind::Native, "/rooms/a?since=").await;
+    let (mut a, epoch, _) = subscribe(Kind::Native, &here.server, "/rooms/a?since=").await;
+    let (mut b, _, _) = subscribe(Kind::Native, &there.server, "/rooms/a?since=").await;
     for number in 1..=200 {
         assert_eq!(publish(&mut a, "text").await, number);
         let (mut c, _, greeting) =
-            there.subscribe(Kind::Virtual, &format!("/rooms/a?since={number}.{epoch}")).await;
+            subscribe(Kind::Virtual, &there.server, &format!("/rooms/a?since={number}.{epoch}")).await;
         assert_eq!(greeting, json!({"epoch": epoch, "position": number}));
         if number % 50 == 0 {
             there.topics.publish("/rooms/b", "another topic");
@@ -132,8 +115,8 @@ async fn while_nats_is_away_publishers_wait_and_nothing_is_doubled() {
         (Room::start(&nats, |topics| topics).await, Room::start(&nats, |topics| topics).await);
     for kind in KINDS {
         let path = format!("/rooms/{kind:?}?since=");
-        let (mut a, _, _) = here.subscribe(kind, &path).await;
-        let (mut b, _, _) = there.subscribe(kind, &path).await;
+        let (mut a, _, _) = subscribe(kind, &here.server, &path).await;
+        let (mut b, _, _) = subscribe(kind, &there.server, &path).await;
         assert_eq!(publish(&mut a, "one").await, 1);
         nats.kill().await;
         for text in ["two", "three"] {
@@ -186,8 +169,8 @@ async fn a_lost_topic_ends_and_its_positions_match_no_later_one() {
     let (here, there) =
         (Room::start(&nats, |topics| topics).await, Room::start(&nats, |topics| topics).await);
     for kind in KINDS {
-        let (mut a, epoch, _) = here.subscribe(kind, &format!("/rooms/{kind:?}?since=")).await;
-        let (b, _, _) = there.subscribe(kind, &format!("/rooms/{kind:?}?since=")).await;
+        let (mut a, epoch, _) = subscribe(kind, &here.server, &format!("/rooms/{kind:?}?since=")).await;
+        let (b, _, _) = subscribe(kind, &there.server, &format!("/rooms/{kind:?}?since=")).await;
         assert_eq!(publish(&mut a, "one").await, 1);
         nats.kill().await;
         nats.restart_empty().await;
@@ -205,11 +188,12 @@ async fn a_lost_topic_ends_and_its_positions_match_no_later_one() {
             }
         }
         let (mut a, later, greeting) =
-            here.subscribe(kind, &format!("/rooms/{kind:?}?since=0.{epoch}")).await;
+            subscribe(kind, &here.server, &format!("/rooms/{kind:?}?since=0.{epoch}")).await;
         assert_ne!(later, epoch, "{kind:?}");
         assert_eq!(greeting, json!({"epoch": later, "position": 0, "missed": null}), "{kind:?}");
         assert_eq!(publish(&mut a, "anew").await, 1, "{kind:?}");
-        let (mut b, _, greeting) = there.subscribe(kind, &format!("/rooms/{kind:?}?since=1.{epoch}")).await;
+        let (mut b, _, greeting) =
+            subscribe(kind, &there.server, &format!("/rooms/{kind:?}?since=1.{epoch}")).await;
         assert_eq!(greeting, json!({"epoch": later, "position": 0, "missed": null}), "{kind:?}");
         assert_eq!(next(&mut b).await, json!({"position": 1, "data": "anew"}), "{kind:?}");
     }
@@ -221,12 +205,12 @@ async fn older_messages_go_and_who_wants_them_is_told() {
     let Some(nats) = NatsServer::start().await else { return };
     let limited = async |limits: Positions| Room::start(&nats, |topics| topics.positions(limits)).await;
     let room = limited(Positions::new().messages(2)).await;
-    let (mut page, epoch, _) = room.subscribe(Kind::Native, "/rooms/a?since=").await;
+    let (mut page, epoch, _) = subscribe(Kind::Native, &room.server, "/rooms/a?since=").await;
     for number in 1..=5 {
         assert_eq!(publish(&mut page, "text").await, number);
     }
     let other = limited(Positions::new().messages(2)).await;
-    let (mut page, _, _) = other.subscribe(Kind::Native, &format!("/rooms/a?since=1.{epoch}")).await;
+    let (mut page, _, _) = subscribe(Kind::Native, &other.server, &format!("/rooms/a?since=1.{epoch}")).await;
     assert_eq!(next(&mut page).await, json!({"position": 3, "missed": 2}));
     assert_eq!(next(&mut page).await, json!({"position": 4, "data": "text"}));
     assert_eq!(next(&mut page).await, json!({"position": 5, "data": "text"}));
@@ -235,7 +219,7 @@ async fn older_messages_go_and_who_wants_them_is_told() {
         loop {
             let short = limited(Positions::new().age(Duration::from_millis(100))).await;
             let (mut page, _, greeting) =
-                short.subscribe(Kind::Native, &format!("/rooms/a?since=0.{epoch}")).await;
+                subscribe(Kind::Native, &short.server, &format!("/rooms/a?since=0.{epoch}")).await;
             assert_eq!(greeting, json!({"epoch": epoch, "position": 0}));
             if next(&mut page).await == json!({"position": 5, "missed": 5}) {
                 return page;
@@ -256,8 +240,8 @@ async fn the_sender_is_skipped_and_event_sources_go_on() {
     let Some(nats) = NatsServer::start().await else { return };
     let here = Room::start(&nats, Topics::skip_sender).await;
     let there = Room::start(&nats, Topics::skip_sender).await;
-    let (mut a, epoch, _) = here.subscribe(Kind::Native, "/rooms/a?since=").await;
-    let (mut b, _, _) = there.subscribe(Kind::Virtual, "/rooms/a?since=").await;
+    let (mut a, epoch, _) = subscribe(Kind::Native, &here.server, "/rooms/a?since=").await;
+    let (mut b, _, _) = subscribe(Kind::Virtual, &there.server, "/rooms/a?since=").await;
     a.send(Message::text("of a")).await;
     assert_eq!(next(&mut a).await, json!({"published": 1}));
     assert_eq!(next(&mut b).await, json!({"position": 1, "data": "of a"}));

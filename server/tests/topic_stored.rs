@@ -10,6 +10,7 @@ use axum::extract::ws::Message as WsMessage;
 use axum::http::request::Parts;
 use axum::response::Response;
 use common::binary::Binary;
+use common::positions::{publish, subscribe};
 use common::{KINDS, Kind, PATIENCE, Received, Server, Socket, events, next, open};
 use manysocket_protocol::Message;
 use manysocket_server::topic::{AllowAll, Positions, TopicPolicy, TopicStore, Topics, Verdict};
@@ -34,33 +35,10 @@ impl Room {
     async fn stop(self) {
         self.store.close().await;
     }
-
-    async fn open(&self, kind: Kind, path: &str) -> Socket {
-        open(kind, &self.server, path).await
-    }
 }
 
 async fn serve<P: TopicPolicy>(topics: &Topics<P>) -> Server {
     Server::start(Router::new().route_service("/rooms/{room}", topics.clone())).await
-}
-
-/// Opens with positions, and returns the socket, the epoch and the greeting.
-async fn subscribe(kind: Kind, room: &Room, path: &str) -> (Socket, String, Value) {
-    let mut socket = room.open(kind, path).await;
-    let greeting = next(&mut socket).await;
-    let epoch = greeting["epoch"].as_str().expect("an epoch").to_owned();
-    (socket, epoch, greeting)
-}
-
-/// Publishes and waits for the number.
-async fn publish(socket: &mut Socket, text: &str) -> Value {
-    socket.send(Message::text(text)).await;
-    loop {
-        let message = next(socket).await;
-        if message.get("published").is_some() {
-            return message["published"].clone();
-        }
-    }
 }
 
 #[tokio::test]
@@ -68,7 +46,7 @@ async fn positions_go_on_after_a_restart() {
     for kind in KINDS {
         let folder = tempfile::tempdir().expect("a folder");
         let room = Room::start(folder.path(), |topics| topics).await;
-        let (mut page, epoch, greeting) = subscribe(kind, &room, "/rooms/a?since=").await;
+        let (mut page, epoch, greeting) = subscribe(kind, &room.server, "/rooms/a?since=").await;
         assert_eq!(greeting["position"], 0, "{kind:?}");
         assert_eq!(publish(&mut page, "one").await, 1);
         page.send(Message::Binary(vec![0, 255].into())).await;
@@ -79,12 +57,13 @@ async fn positions_go_on_after_a_restart() {
         room.stop().await;
 
         let room = Room::start(folder.path(), |topics| topics).await;
-        let (mut page, again, greeting) = subscribe(kind, &room, &format!("/rooms/a?since=1.{epoch}")).await;
+        let (mut page, again, greeting) =
+            subscribe(kind, &room.server, &format!("/rooms/a?since=1.{epoch}")).await;
         assert_eq!((again, greeting), (epoch.clone(), json!({"epoch": epoch, "position": 1})), "{kind:?}");
         assert_eq!(next(&mut page).await, json!({"position": 2, "binary": "AP8="}), "{kind:?}");
         assert_eq!(next(&mut page).await, json!({"position": 3, "data": "three"}), "{kind:?}");
         assert_eq!(publish(&mut page, "four").await, 4);
-        let (_, _, greeting) = subscribe(kind, &room, "/rooms/a?since=9.other").await;
+        let (_, _, greeting) = subscribe(kind, &room.server, "/rooms/a?since=9.other").await;
         assert_eq!(greeting, json!({"epoch": epoch, "position": 0, "missed": null}), "{kind:?}");
         room.stop().await;
     }
@@ -105,7 +84,7 @@ async fn a_server_publishes_before_it_has_subscribers_and_event_sources_go_on() 
     // The store writes the waiting messages before it closes.
     room.stop().await;
     let (server, room) = serve().await;
-    let (page, epoch, _) = subscribe(Kind::Native, &room, "/rooms/a?since=").await;
+    let (page, epoch, _) = subscribe(Kind::Native, &room.server, "/rooms/a?since=").await;
     drop(page);
     let text = events(&server, "/rooms/a", &format!("last-event-id: 1.{epoch}\r\n"), "data: two").await;
     assert!(text.contains(&format!("id: 2.{epoch}")) && !text.contains("one"), "{text}");
@@ -147,7 +126,7 @@ async fn a_topic_that_gave_its_place_to_another_is_read_again() {
     let room = Room::start(folder.path(), |topics| topics.max_topics(1)).await;
     let mut epochs = Vec::new();
     for path in ["/rooms/a", "/rooms/b"] {
-        let (mut page, epoch, _) = subscribe(Kind::Native, &room, &format!("{path}?since=")).await;
+        let (mut page, epoch, _) = subscribe(Kind::Native, &room.server, &format!("{path}?since=")).await;
         assert_eq!(publish(&mut page, path).await, 1);
         epochs.push(epoch);
         // While it has a subscriber, there is no room for another topic.
@@ -162,7 +141,7 @@ async fn a_topic_that_gave_its_place_to_another_is_read_again() {
         timeout(PATIENCE, gone).await.expect("it leaves");
     }
     let (mut page, _, greeting) =
-        subscribe(Kind::Native, &room, &format!("/rooms/a?since=0.{}", epochs[0])).await;
+        subscribe(Kind::Native, &room.server, &format!("/rooms/a?since=0.{}", epochs[0])).await;
     assert_eq!(greeting, json!({"epoch": epochs[0], "position": 0}));
     assert_eq!(next(&mut page).await, json!({"position": 1, "data": "/rooms/a"}));
 }
@@ -172,13 +151,13 @@ async fn older_messages_go_and_who_wants_them_is_told() {
     let folder = tempfile::tempdir().expect("a folder");
     let few = |topics: Topics| topics.positions(Positions::new().messages(2));
     let room = Room::start(folder.path(), few).await;
-    let (mut page, epoch, _) = subscribe(Kind::Native, &room, "/rooms/a?since=").await;
+    let (mut page, epoch, _) = subscribe(Kind::Native, &room.server, "/rooms/a?since=").await;
     for number in 1..=5 {
         assert_eq!(publish(&mut page, "text").await, number);
     }
     room.stop().await;
     let room = Room::start(folder.path(), few).await;
-    let (mut page, _, _) = subscribe(Kind::Native, &room, &format!("/rooms/a?since=1.{epoch}")).await;
+    let (mut page, _, _) = subscribe(Kind::Native, &room.server, &format!("/rooms/a?since=1.{epoch}")).await;
     assert_eq!(next(&mut page).await, json!({"position": 3, "missed": 2}));
     assert_eq!(next(&mut page).await, json!({"position": 4, "data": "text"}));
     assert_eq!(next(&mut page).await, json!({"position": 5, "data": "text"}));
@@ -188,8 +167,8 @@ async fn older_messages_go_and_who_wants_them_is_told() {
 async fn nothing_is_published_that_is_not_stored() {
     let folder = tempfile::tempdir().expect("a folder");
     let room = Room::start(folder.path(), |topics| topics).await;
-    let (mut other, _, _) = subscribe(Kind::Native, &room, "/rooms/a?since=").await;
-    let (mut page, _, _) = subscribe(Kind::Virtual, &room, "/rooms/a?since=").await;
+    let (mut other, _, _) = subscribe(Kind::Native, &room.server, "/rooms/a?since=").await;
+    let (mut page, _, _) = subscribe(Kind::Virtual, &room.server, "/rooms/a?since=").await;
     assert_eq!(publish(&mut page, "one").await, 1);
     assert_eq!(next(&mut other).await, json!({"position": 1, "data": "one"}));
     room.store.close().await;

@@ -10,6 +10,7 @@ pub(crate) mod http2;
 pub(crate) mod nats;
 #[cfg(target_os = "linux")]
 pub(crate) mod network;
+pub(crate) mod positions;
 pub(crate) mod program;
 pub(crate) mod relay;
 pub(crate) mod tls;
