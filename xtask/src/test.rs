@@ -117,7 +117,9 @@ fn wasm() -> Result<()> {
         .env("WASM_BINDGEN_TEST_WEBDRIVER_JSON", capabilities)
         // Seconds. The defaults of 5 and 20 are too short for a busy machine that starts its first browser.
         .env("WASM_BINDGEN_TEST_DRIVER_TIMEOUT", "60")
-        .env("WASM_BINDGEN_TEST_TIMEOUT", "180");
+        .env("WASM_BINDGEN_TEST_TIMEOUT", "180")
+        // The runner's backtraces show the runner only, and would fill the excerpt.
+        .env("RUST_LIB_BACKTRACE", "0");
     cargo.args(["test", "--no-fail-fast", "--target", WASM, "--config", &runner]);
     failures::run(cargo.args([
         "--package",
