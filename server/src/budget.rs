@@ -1,4 +1,4 @@
-//! Memory accounting: what the process holds for one link and for all links.
+//! Memory accounting: the bytes that the process holds for one link and for all links.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};

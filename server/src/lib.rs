@@ -63,7 +63,7 @@
 //! let app: Router = Multiplexer::new("/multiplexer").serve(app);
 //! ```
 //!
-//! # Who may connect to what
+//! # Which pages may connect
 //!
 //! Pages of the server's own host, and those of [`Multiplexer::allow_origin`]. A multiplexer reaches the paths below the folder that
 //! it is in, unless [`Multiplexer::scope`] says otherwise. A peer's use of memory and time is bounded by [`Limits`] and
@@ -78,7 +78,7 @@
 //! | [`state::Documents`] | JSON documents that pages share, with atomic commits |
 //! | [`Gateway`] | WebSocket servers in other languages, at a path |
 //! | [`Site`] | builds the `Router` from paths, and lets each interior path list the names below it, live |
-//! | [`Endpoint`] | tells plain HTTP what lives at a WebSocket's URL |
+//! | [`Endpoint`] | describes a WebSocket's URL to plain HTTP requests |
 //! | [`sse()`] | a stream as Server-Sent Events |
 //!
 //! ```no_run

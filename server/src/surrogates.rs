@@ -21,7 +21,7 @@ pub(crate) fn well_formed(text: &str) -> Cow<'_, str> {
                 replaced[at..at + ESCAPE].copy_from_slice(b"\\ufffd");
                 at += ESCAPE;
             }
-            // The backslash, and what it escapes.
+            // The backslash, and the escaped character.
             (None, _) => at += 2,
         }
     }

@@ -1,9 +1,9 @@
-//! Shortens what peers say, for log lines and answers.
+//! Shortens texts of peers, for log lines and answers.
 
-/// How many characters of what a peer has said are repeated in a line of the log, or to it: the head of a request may have 32 KiB.
+/// The number of characters of a peer's text that a log line or an answer repeats: the head of a request may have 32 KiB.
 const REPEATED: usize = 200;
 
-/// The beginning of what a peer has said.
+/// The beginning of a peer's text.
 pub(crate) fn excerpt(text: &str) -> &str {
     text.char_indices().nth(REPEATED).map_or(text, |(end, _)| &text[..end])
 }

@@ -35,7 +35,7 @@ const PREFIX: &str = "x-forwarded-prefix";
 /// that sent them is one of [`Multiplexer::trust_forwarded`](crate::Multiplexer::trust_forwarded). If a request has both
 /// kinds, `Forwarded` is ignored.
 ///
-/// A list of several hops is read from the right, where the nearest proxy has added what it knows, for as long as the
+/// A list of several hops is read from the right, where the nearest proxy has added its entry, for as long as the
 /// hops are trusted proxies themselves: whatever is further to the left may have been written by the client.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Forwarded {
@@ -59,7 +59,7 @@ impl Forwarded {
         self.host.as_ref().map(Host::to_string)
     }
 
-    /// Returns the address of the client: that of the peer, or what a trusted proxy says in its place. `None` if nobody says.
+    /// Returns the address of the client: that of the peer, or the one that a trusted proxy names. `None` if neither is known.
     pub fn client(&self) -> Option<IpAddr> {
         self.client
     }
@@ -86,7 +86,7 @@ impl Forwarded {
         self.host.clone().or_else(in_header)
     }
 
-    /// Returns what the multiplexer has read. A request that has not passed it has no proxies, its scheme is known
+    /// Returns the values that the multiplexer has read. A request that has not passed it has no proxies, its scheme is known
     /// only if the server has TLS, and the target may name its host (RFC 9112 §3.2.2, RFC 9113 §8.3.1).
     pub(crate) fn of(parts: &Parts) -> Self {
         parts.extensions.get().cloned().unwrap_or_else(|| {
@@ -282,7 +282,7 @@ fn split(text: &str, separator: char) -> Vec<String> {
 struct Element(Vec<(String, String)>);
 
 impl Element {
-    /// Reads a hop. `None` if it is not one, or has a parameter twice: then nobody knows what it means.
+    /// Reads a hop. `None` if it is not one, or has a parameter twice, which makes it ambiguous.
     fn parse(written: &str) -> Option<Self> {
         let mut pairs: Vec<(String, String)> = Vec::new();
         for pair in split(written, ';').iter().filter(|pair| !pair.is_empty()) {

@@ -1,4 +1,4 @@
-//! The host that a request is for: the grammar of `Host`, and what a request says beside it.
+//! The host that a request is for: the grammar of `Host`, and the target in absolute form.
 
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, Uri, Version, header};
@@ -81,7 +81,7 @@ fn is_registered_name(name: &str) -> bool {
     true
 }
 
-/// Checks what a request says about its host, and leaves it in `Host` alone: the authority of a target in absolute form
+/// Checks the host of a request, and leaves it in `Host` alone: the authority of a target in absolute form
 /// takes the place of the header (RFC 9112 §3.2.2), and the target becomes a path.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! The headers by which proxies say who asks, from where, and in which trace: virtual opens inherit them from the handshake of
+//! The headers by which proxies name the user, the client's address and the trace: virtual opens inherit them from the handshake of
 //! their link.
 
 use std::sync::Arc;
@@ -116,7 +116,7 @@ impl Inherited {
         self.0.is_empty()
     }
 
-    /// Returns what the application has named.
+    /// Returns the headers that the application has named.
     pub(crate) fn of(parts: &Parts) -> Self {
         parts.extensions.get().cloned().unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! Decides who may open what.
+//! Decides which pages and users may open which sockets.
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -23,8 +23,8 @@ pub(crate) fn plain(status: StatusCode, why: &str) -> Response {
     as_declared((status, format!("{why}\n")))
 }
 
-/// Has a browser take a response for what its `Content-Type` says, and never guess another type from its content, which
-/// may hold what others have written.
+/// Makes a browser obey the `Content-Type` of a response, and never guess another type from its content, which
+/// may contain text of other users.
 pub(crate) fn as_declared<R: IntoResponse>(response: R) -> Response {
     let mut response = response.into_response();
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

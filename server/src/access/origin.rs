@@ -168,7 +168,7 @@ impl Origins {
         self.allowed.push(origin);
     }
 
-    /// Allows what the other allows, too.
+    /// Adds the origins that the other allows.
     pub(crate) fn extend(&mut self, other: &Self) {
         self.allowed.extend_from_slice(&other.allowed);
     }
@@ -193,7 +193,7 @@ impl Origins {
     }
 
     /// Checks the headers of a request that only reads. With GET a browser names the origin when another site's page wants to
-    /// read the answer, but not when the server's own does; what it names then is `Sec-Fetch-Site`, and in plain HTTP nothing.
+    /// read the answer, but not when the server's own does; it sends `Sec-Fetch-Site` then, and over plain HTTP neither.
     /// A request without either has no origin that it acts for, or one that the browser keeps the answer from.
     ///
     /// # Errors

@@ -1,9 +1,9 @@
-//! Checks the form of paths: whether all who read a path take it for the same one.
+//! Checks the form of paths: whether all programs read a path as the same one.
 
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 
-/// How often a path may be decoded until nothing in it is encoded any more. Twice is what a careless chain of servers does;
+/// How often a path may be decoded until nothing in it is encoded any more. A careless chain of servers decodes twice;
 /// each further round would cost a client 2 bytes and the server a pass over the path.
 const ROUNDS: usize = 4;
 
@@ -55,7 +55,7 @@ fn is_resolved(segment: &str) -> bool {
     segment == "." || segment == ".."
 }
 
-/// Checks what goes to a server that may read paths in any way: besides [`check`], no way of decoding it, and no treatment of
+/// Checks a path for a server that may read it in any way: besides [`check`], no way of decoding it, and no treatment of
 /// parameters behind `;`, finds a dot segment, a separator or a control character.
 ///
 /// # Errors

@@ -32,7 +32,7 @@ impl<'a> Rewrite<'a> {
         Self { from: prefix, to: "" }
     }
 
-    /// Returns the target that the proxies would make of this one; `None` if it does not begin with what they replace: its native
+    /// Returns the target that the proxies would make of this one; `None` if it does not begin with the prefix that they replace: its native
     /// request would not come here. The result may be anything: its form and the scope are still to be checked.
     pub(crate) fn apply<'t>(&self, target: &'t str) -> Option<Cow<'t, str>> {
         let rest = target.strip_prefix(self.from)?;

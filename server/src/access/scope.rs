@@ -28,7 +28,7 @@ impl Scope {
         path_form::check(target).map_err(|why| (400, why))?;
         let path = target.split('?').next().unwrap_or_default();
         if !path.starts_with(&self.prefix) && format!("{path}/") != self.prefix {
-            return Err((403, "the path is outside of what this multiplexer reaches"));
+            return Err((403, "the path is outside this multiplexer's scope"));
         }
         Ok(())
     }

@@ -94,7 +94,7 @@ impl Departure {
         self.begun.as_ref().is_some_and(|begun| begun.cause == Cause::Ended)
     }
 
-    /// Returns why the drain begins now, what pages see, and when its time is over.
+    /// Returns the reason for the drain to begin now, the close that pages see, and the time when it must end.
     fn poll_cause(&mut self, cx: &mut Context<'_>) -> Option<(Cause, CloseFrame, Instant)> {
         if let Some(Poll::Ready(ended)) = self.ended.as_mut().map(|ended| Pin::new(ended).poll(cx)) {
             self.ended = None;

@@ -99,7 +99,7 @@ impl LinkLimits {
     }
 
     /// Returns the largest message of a channel whose handler sets a limit, if that is above the protocol's: at
-    /// most half of what a link may hold, so that one message cannot end it.
+    /// most half of the link's memory limit, so that one message cannot end it.
     pub(crate) fn max_message(&self, own_limit: Option<usize>) -> Option<u32> {
         let most = own_limit?.min(self.limits.link_memory / 2);
         u32::try_from(most).ok().filter(|&most| most > self.max_message)

@@ -394,7 +394,7 @@ impl Task {
         }
     }
 
-    /// Counts what the link holds.
+    /// Counts the memory that the link holds.
     fn measure(&mut self) -> Result<(), LimitExceeded> {
         let Link { endpoint, socket, head, has_tls, .. } = &self.link;
         let tables = endpoint.table_bytes()

@@ -49,7 +49,7 @@ struct Ticket {
     _issued: Arc<()>,
 }
 
-/// What a browser gets for its tickets.
+/// The answer to a browser's tickets.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Redeemed {
     /// Cookies. The browser asks again with the same tickets.

@@ -1,4 +1,4 @@
-//! Counts what the server does, and reports it.
+//! Counts the server's work, and reports the counts.
 
 #[cfg(feature = "metrics")]
 pub(crate) mod prometheus;

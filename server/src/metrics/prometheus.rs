@@ -22,7 +22,7 @@ use crate::metrics::stats::{OPEN_LATENCY_BUCKETS, Stats, Totals};
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Returns a router with `/metrics`, the metrics of a multiplexer for Prometheus, and `/healthz`: 200, or 503 once
-/// `shutdown` is cancelled. Serve it on a listener that only monitoring reaches: the metrics reveal what users do.
+/// `shutdown` is cancelled. Serve it on a listener that only monitoring reaches: the metrics reveal the users' activity.
 ///
 /// `/metrics` accepts only values of `Host` that no page of another site can make its browser send: an address, a name
 /// without a dot, one below `localhost`, `local` or `internal`, or one of `hosts`. A site whose name an attacker

@@ -268,7 +268,7 @@ impl Multiplexer {
     }
 
     /// Sets how long a link outlives the loss of its connection; the default is 30 s. Meanwhile its handlers go on, and its
-    /// client connects again. Then the client gets what was lost on the way, and no socket has noticed. With
+    /// client connects again. Then the client gets the messages lost on the way, and no socket notices. With
     /// [`Duration::ZERO`], links end with their connections.
     #[must_use]
     pub fn resume_timeout(mut self, time: Duration) -> Self {

@@ -87,7 +87,7 @@ impl Peers {
 
     async fn hear(&mut self, message: &str) {
         let Some((word, id)) = message.split_once(' ') else {
-            return debug!("not what a server says: {message:?}");
+            return debug!("not a message of a server: {message:?}");
         };
         if id == self.id {
             return;
@@ -106,7 +106,7 @@ impl Peers {
                 self.known.remove(id);
                 self.missing.remove(id);
             }
-            _ => debug!("not what a server says: {message:?}"),
+            _ => debug!("not a message of a server: {message:?}"),
         }
     }
 }

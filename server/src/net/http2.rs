@@ -1,4 +1,4 @@
-//! Serves an HTTP/2 connection: what its streams may hold, and how long it lasts without one.
+//! Serves an HTTP/2 connection: limits the bytes of its streams, and the time without a stream.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -27,7 +27,7 @@ const MAX_HEADER_LIST: u32 = 48 * 1024;
 /// back before the server has looked at one; more in one reading is an attack ("rapid reset").
 const MAX_STREAMS: u32 = 320;
 
-/// What a client may send on a stream before the server has read any of it: 256 KiB in each round trip are 2.6 MB/s at 100 ms.
+/// The bytes that a client may send on a stream before the server has read any: 256 KiB in each round trip are 2.6 MB/s at 100 ms.
 const STREAM_WINDOW: u32 = 256 * 1024;
 
 /// The same for all streams of a connection. Only handlers that do not read leave it unread, and 64 of them may before

@@ -1,4 +1,4 @@
-//! Accepts connections, with TLS and without, and gives up those that do not say what they want.
+//! Accepts connections, with TLS and without, and gives up those that send no request in time.
 
 use std::convert::Infallible;
 use std::fmt;

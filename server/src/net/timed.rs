@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 /// The timeout for the head of a request, from its first byte on; the first head of a connection, from when the
-/// connection is there. Much longer than any network takes, and short enough that those who send it byte by byte do not add up.
+/// connection is there. Much longer than any network takes, and short enough that clients that send it byte by byte do not add up.
 pub(crate) const HEAD: Duration = Duration::from_secs(10);
 
 /// How long a connection may be without a request once it has had one. Longer than the 60 s for which common balancers

@@ -48,7 +48,7 @@ impl Tls {
     /// Reads the files again, for connections to come; those that are open go on.
     ///
     /// # Errors
-    /// As [`open`](Self::open); then what was read before stays in use.
+    /// As [`open`](Self::open); then the files that were read before stay in use.
     pub fn reload(&self) -> io::Result<()> {
         let config = read(&self.0.certificate, &self.0.key)?;
         *self.0.config.write().unwrap_or_else(PoisonError::into_inner) = config;

@@ -16,7 +16,7 @@ use crate::ws::socket::WebSocket;
 /// by a thread of their own, in turns by link.
 pub(super) const SMALL: usize = 8 * 1024;
 
-/// The memory that all calls may hold for their arguments: a quarter of what links may hold.
+/// The memory that all calls may hold for their arguments: a quarter of the limit for links.
 const MAX_HELD: usize = 256 << 20;
 
 /// The memory that the calls of one link, or of one native socket, may hold of that, in KiB: its further calls wait.

@@ -74,7 +74,7 @@ fn argument(position: usize, names: &[String], message: String) -> Error {
 
 /// Answers a call; with an error once it is cancelled.
 ///
-/// Reading and writing run to their end even so: what the thread of large calls has in hand must stay counted.
+/// Reading and writing run to their end even so: the memory of work on the thread of large calls must stay counted.
 pub(super) async fn answer(
     call: &Arc<Call>,
     names: &Arc<[String]>,

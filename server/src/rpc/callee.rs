@@ -1,4 +1,4 @@
-//! What a URL calls: a function of this process, or of another.
+//! The function behind a URL: one of this process, or of another.
 
 use std::sync::Arc;
 

@@ -62,7 +62,7 @@ impl Caller {
         self.parameters.iter().find(|(known, _)| **known == *name).map(|(_, value)| &**value)
     }
 
-    /// Returns what layers have put into the request, such as a user.
+    /// Returns the extensions that layers have put into the request, such as a user.
     pub fn extensions(&self) -> &Extensions {
         &self.request.extensions
     }

@@ -55,7 +55,7 @@ impl<T: Serialize + Send + 'static, E: Into<Error>> Value<Fallible> for Result<T
 
 /// The return type of a function: a [`Value`], a [`Streamed`], or a `Result` of either.
 pub trait Answer<M> {
-    /// Returns what the page gets.
+    /// Returns the answer for the page.
     ///
     /// # Errors
     /// Returns the function's own error, or an internal one if the value has no form in JSON.

@@ -25,7 +25,7 @@ pub fn calls(input: &[u8]) {
     let answered: Value = serde_json::from_str(&answered).expect("JSON");
     let members: Vec<_> = answered.as_object().expect("an object").iter().collect();
     let [(kind, said)] = members[..] else { panic!("either a result or an error: {answered}") };
-    // The arguments as a reader of JSON takes them that knows what they should be.
+    // The arguments as a JSON reader parses them that knows their types.
     let text = crate::surrogates::well_formed(&text);
     match serde_json::from_str::<(f64, Vec<String>, Option<bool>)>(&text) {
         Ok((left, words, last)) => {

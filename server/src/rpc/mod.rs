@@ -25,7 +25,7 @@
 //! let app: Router = site.into_router();
 //! ```
 //!
-//! State is what a closure captures:
+//! A closure captures state:
 //!
 //! ```
 //! use std::sync::Arc;
@@ -127,7 +127,7 @@ where
 }
 
 impl Rpc {
-    /// Names the arguments, for errors and for who looks at the endpoint. Without names they are known by position.
+    /// Names the arguments, for errors and for the endpoint's description. Without names they are known by position.
     #[must_use]
     pub fn arguments<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
         self.callee.names = names.into_iter().map(Into::into).collect();

@@ -118,7 +118,7 @@ struct Running {
 }
 
 impl Running {
-    /// Returns what cancels a call that has arrived; it may be cancelled already.
+    /// Returns the token that cancels a call that has arrived; it may be cancelled already.
     fn begin(&mut self, name: Option<&str>) -> CancellationToken {
         let cancelled = CancellationToken::new();
         if let Some(name) = name {
@@ -221,7 +221,7 @@ where
             });
         }
         while tasks.join_next().await.is_some() {}
-        // The connection ends with its last user, and what it has not written by then is lost.
+        // The connection ends with its last user, and drops messages that it has not written by then.
         let _ = client.flush().await;
     });
     Ok(Registration { _end: end.drop_guard() })

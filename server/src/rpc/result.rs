@@ -33,7 +33,7 @@ impl Write for Bounded {
     }
 }
 
-/// The room for what follows a value in its message.
+/// The room for the rest of a message after its value.
 const SUFFIX: usize = 40;
 
 /// The result of a function: a value in JSON, or a stream of them.

@@ -1,5 +1,5 @@
-//! The calls of one socket: it runs them one after the other, and the streams that they return beside them. It reads meanwhile
-//! what the page has to say about them.
+//! The calls of one socket: it runs them one after the other, and the streams that they return beside them. Meanwhile it reads
+//! the page's messages about them.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -326,7 +326,7 @@ impl Session {
         }
     }
 
-    /// Counts what waits as memory of the link.
+    /// Counts waiting messages as memory of the link.
     fn account(&mut self) {
         if let Some(reservation) = &mut self.reservation {
             let answer = self.answer.as_ref().map_or(0, |answer| Reservation::cost(answer.len()));

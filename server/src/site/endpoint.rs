@@ -185,7 +185,7 @@ impl About {
         body += "<p>This is a WebSocket endpoint. Connect from a page of this site:</p>\n";
         body += &code("WebSocket");
         if has_events {
-            body += "<p>Or read what it sends as Server-Sent Events:</p>\n";
+            body += "<p>Or read its messages as Server-Sent Events:</p>\n";
             body += &code("EventSource");
         }
         if let Some(protocol) = &self.protocol {

@@ -43,7 +43,7 @@ pub(super) struct Commit {
 /// A validation hook. It returns the reason if it refuses a commit.
 pub(super) type Check = dyn Fn(&Step<'_>) -> Result<(), String> + Send + Sync;
 
-/// What a commit does to a document.
+/// The effect of a commit on a document.
 #[derive(Debug)]
 pub(super) struct Step<'a> {
     pub(super) before: &'a Json,

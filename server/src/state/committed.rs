@@ -1,4 +1,4 @@
-//! What a hook gets about a commit that is durable.
+//! The argument of a hook: a durable commit.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

@@ -84,11 +84,11 @@ const MAX_DOCUMENT: usize = 1 << 20;
 /// The largest commit by default, in bytes as sent: deltas describe edits, so a quarter of the largest document is ample.
 const MAX_COMMIT: usize = 256 << 10;
 
-/// The most documents of a store by default. Each uses disk space, and everybody who may commit may create one.
+/// The most documents of a store by default. Each uses disk space, and every page that may commit may create one.
 const MAX_DOCUMENTS: usize = 100_000;
 
 /// Serves a collection of documents in a [`Store`], with limits and permissions. Clones may differ, for example for users
-/// who may only read.
+/// with read access only.
 #[derive(Clone)]
 pub struct Documents {
     store: Store,
@@ -201,7 +201,7 @@ impl Documents {
 
     /// Calls `hook` for each commit through these documents that the store has written, in the order of the versions of a
     /// document. It is called once for each commit, in the process where its page is connected. It runs on the store's
-    /// threads: a slow hook delays others' commits, so send what takes time to a task.
+    /// threads: a slow hook delays others' commits, so give long work to a task.
     ///
     /// ```
     /// use manysocket_server::state::{Documents, Store};
@@ -317,7 +317,7 @@ impl Documents {
     }
 
     /// Deletes a document with its commits, in all processes that share it. Returns once the store has written that. Its sockets
-    /// are closed with 1012 and streams of its versions end. Who opens the name later finds a new document with another
+    /// are closed with 1012 and streams of its versions end. A later open of the name finds a new document with another
     /// [id](DocumentVersion::id), so nothing that a page remembers of the deleted one applies to it. Commits that were on their
     /// way are refused, or are part of the deleted document.
     ///

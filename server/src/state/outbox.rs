@@ -100,7 +100,7 @@ impl Outbox {
         }
     }
 
-    /// Returns what the socket must hear: other people's commits and the answers to its own, in the order of versions, then
+    /// Returns the messages for the socket: other people's commits and the answers to its own, in the order of versions, then
     /// refusals. The answers are read under the lock under which commits are taken up, so that each commit that the socket
     /// hears of is answered here too. At most [`has_room`](Self::has_room) answers wait.
     pub(super) fn news(&mut self, document: &Document) -> News {

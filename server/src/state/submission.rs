@@ -22,7 +22,7 @@ pub(super) const MAX_BATCH: usize = 256;
 pub(super) const MAX_BATCH_BYTES: usize = 256 << 10;
 
 /// How long the store applies commits before it writes them. A sync of the disk takes about as long. A longer round would
-/// delay the commits already applied, and everyone else who waits for the thread.
+/// delay the commits already applied, and all others that wait for the thread.
 pub(super) const MAX_ROUND: Duration = Duration::from_millis(2);
 
 /// The most commits of one link, or native socket, that wait for their answers: one full batch. So a single link still

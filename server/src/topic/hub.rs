@@ -43,7 +43,7 @@ const COPIES_OF_NAME: usize = 6;
 /// The bytes of memory that a topic costs besides on NATS: a task, a subscription and its queue.
 const TOPIC_ON_NATS: usize = 6000;
 
-/// The topics by their names, and what indexes list.
+/// The topics by their names, and the names that indexes list.
 #[derive(Debug, Default)]
 pub(super) struct Hub {
     topics: Mutex<Topics>,
@@ -150,7 +150,7 @@ impl Hub {
         &self.members
     }
 
-    /// Waits for what other processes say of their members, if this one has just begun to ask.
+    /// Waits for the members of other processes, if this one has just begun to ask for them.
     pub(super) async fn gather_members(&self) {
         if let Some(exchange) = &self.exchange {
             exchange.ready().await;
@@ -162,7 +162,7 @@ impl Hub {
         self.nats.is_none()
     }
 
-    /// Shows what the topics hold in the metrics of a multiplexer.
+    /// Shows the memory of the topics in the metrics of a multiplexer.
     pub(super) fn report_to(&self, stats: &Stats) {
         self.memory.report_to(stats);
     }

@@ -33,7 +33,7 @@ impl Member {
         Self { name: name.into(), about: Value::Null }
     }
 
-    /// Sets what else others get to know: a little JSON. The server sends it to everybody who watches.
+    /// Adds information for others: a little JSON. The server sends it to all watchers.
     #[must_use]
     pub fn about(mut self, about: impl Into<Value>) -> Self {
         self.about = about.into();
@@ -151,7 +151,7 @@ impl Members {
         }
     }
 
-    /// Returns what this process has of a member; `None` if it has none.
+    /// Returns this process's part of a member; `None` if it has none.
     #[cfg(feature = "nats")]
     pub(super) fn own(&self, topic: &str, name: &str) -> Option<Listed> {
         let place = lock(&self.places).get(topic).cloned()?;
@@ -218,7 +218,7 @@ impl Known {
 }
 
 impl Presence {
-    /// Returns the list, and what changes after it.
+    /// Returns the list, and the changes after it.
     fn watch(&self) -> (Utf8Bytes, Receiver<Utf8Bytes>) {
         let state = lock(&self.place.state);
         (json!({ "members": state.list() }).to_string().into(), self.place.changes.subscribe())
@@ -237,7 +237,7 @@ impl Presence {
         }
     }
 
-    /// Changes what this process has of a member.
+    /// Changes this process's part of a member.
     fn edit(&self, name: &str, member: Option<&Member>, edit: impl FnOnce(&mut Known)) {
         lock(&self.place.state).edit(&self.place.changes, name, member, edit);
         self.members.tell(&self.topic, name);
@@ -302,7 +302,7 @@ impl Drop for Presence {
     }
 }
 
-/// Somebody who watches the members of a topic.
+/// A watcher of the members of a topic.
 pub(super) struct Watcher {
     presence: Presence,
     /// Changes of the list; `None` before the list has been sent.

@@ -372,5 +372,5 @@ impl From<Entry> for Listed {
 async fn next(words: &mut Subscriber) -> Option<Option<Word>> {
     let message = words.next().await?;
     let word = serde_json::from_slice(&message.payload);
-    Some(word.inspect_err(|error| debug!("not what a server says of its members: {error}")).ok())
+    Some(word.inspect_err(|error| debug!("not a message of a server about its members: {error}")).ok())
 }

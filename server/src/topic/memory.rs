@@ -1,4 +1,4 @@
-//! The memory of all topics of one hub: what they hold, and which of them give up messages when it is full.
+//! The memory of all topics of one hub: their bytes, and which of them give up messages when it is full.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -36,7 +36,7 @@ struct Topics {
 }
 
 impl TopicUsage {
-    /// Shows what the topics hold in the metrics of a multiplexer. The first one counts.
+    /// Shows the memory of the topics in the metrics of a multiplexer. The first one counts.
     pub(super) fn report_to(&self, stats: &Stats) {
         self.stats.get_or_init(|| {
             stats.watch_topics(&self.held);
@@ -97,7 +97,7 @@ impl TopicUsage {
         if own > share {
             return false;
         }
-        // One at a time looks for topics to take from: what it finds serves many messages.
+        // One publisher at a time looks for topics to take memory from: one search serves many messages.
         let mut largest = lock(&self.largest);
         let mut is_fresh = false;
         while !self.fits(bytes, most) {

@@ -11,7 +11,7 @@
 //! rooms.publish("/chatrooms/rust", "the server restarts at noon");
 //! ```
 //!
-//! A [`TopicPolicy`] decides who may subscribe and publish:
+//! A [`TopicPolicy`] decides about subscribers and publications:
 //!
 //! ```
 //! use axum::extract::ws::Message;
@@ -117,7 +117,7 @@ pub use store::TopicStore;
 use subscriber::Subscriber;
 
 /// Topics, each at its own URL: a [`Service`] for a route with a parameter. Clones share the topics and may differ in
-/// what they let a subscriber do. Pages of other origins may subscribe natively if the
+/// the rights of their subscribers. Pages of other origins may subscribe natively if the
 /// [`Site`](crate::Site::allow_origin) lets them, and over multiplexers that let them.
 ///
 /// A topic is made for its first subscriber and ends with its last; its name is the path of the URL.
@@ -169,7 +169,7 @@ impl<P: TopicPolicy> Topics<P> {
     }
 
     /// Stores the messages, so that topics outlive the process: positions go on, and a subscriber that comes back after a restart gets
-    /// what it has not had. A message is stored before its publisher has its number and before anybody gets it, so publishing takes as
+    /// the messages that it has missed. A message is stored before its publisher has its number and before anybody gets it, so publishing takes as
     /// long as the disk. The topics have [positions](Self::positions), with the default limits unless others are set.
     ///
     /// The store is a file, or it is [on NATS](TopicStore::nats), where several servers share it. Call this first: topics of before are
@@ -199,9 +199,9 @@ impl<P: TopicPolicy> Topics<P> {
         self
     }
 
-    /// Numbers the messages and keeps them, so that a subscriber that comes back gets what it has not had: it names its position
+    /// Numbers the messages and keeps them, so that a subscriber that comes back gets the missed messages: it names its position
     /// in the URL, as `?since=`, and an `EventSource` does so automatically. `docs/topics.md` has the messages. Subscribers that ask for
-    /// nothing see what they see without. A topic lives on without subscribers while it has messages to keep.
+    /// nothing get plain messages, as without positions. A topic lives on without subscribers while it has messages to keep.
     ///
     /// Positions are of one process: on [NATS](Self::nats) the topics have none, unless a [store](TopicStore::nats) there keeps them.
     #[must_use]
@@ -301,7 +301,7 @@ impl<P: TopicPolicy> Topics<P> {
     }
 
     /// An endpoint of a [`Site`](crate::Site), for a path that ends in a parameter: its parent lists the topics that there
-    /// are, and who asks for Server-Sent Events may read along.
+    /// are, and a request for Server-Sent Events receives the messages.
     pub fn endpoint<S: Clone + Send + Sync + 'static>(&self) -> Endpoint<S> {
         let reader = self.clone();
         let read = get(async move |request: Request| reader.read(request).await);
@@ -315,7 +315,7 @@ impl<P: TopicPolicy> Topics<P> {
     }
 
     /// Returns an endpoint that lists who is on a topic, for a path one segment below that of the topics, such as
-    /// `/chatrooms/{room}/members`. The policy names the [members](TopicPolicy::member), and who may subscribe to a topic may watch.
+    /// `/chatrooms/{room}/members`. The policy names the [members](TopicPolicy::member), and a page that may subscribe to a topic may watch.
     /// `docs/topics.md` has the messages.
     pub fn members<S: Clone + Send + Sync + 'static>(&self) -> Endpoint<S> {
         let (socket, events, list) = (self.clone(), self.clone(), self.clone());
@@ -340,7 +340,7 @@ impl<P: TopicPolicy> Topics<P> {
         });
         Endpoint::new(socket)
             .title("Who is on a topic")
-            .usage("Connect: the first message lists the members, the others say who joins and who leaves.")
+            .usage("Connect: the first message lists the members, the others report members that join and leave.")
             .events(events)
             .http(list)
     }

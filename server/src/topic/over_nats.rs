@@ -37,10 +37,10 @@ pub(super) struct Remote {
 }
 
 impl Remote {
-    /// Subscribes for a topic; what comes goes into its ring. `None` if its path is too long for NATS.
+    /// Subscribes for a topic; messages go into its ring. `None` if its path is too long for NATS.
     pub(super) fn join(nats: &Nats, path: &str, ring: Arc<Ring>) -> Option<Self> {
         let subject = topic_subject(path)?;
-        // At once, if the client has room: then what the server publishes next comes back, too.
+        // At once, if the client has room: then the server's next publication comes back, too.
         let subscribing = unconstrained(nats.client().subscribe(subject.clone()));
         let subscriber = subscribing.now_or_never().and_then(Result::ok);
         let (joined, has_joined) = watch::channel(subscriber.is_some());
@@ -114,7 +114,7 @@ async fn read(
     loop {
         tokio::select! {
             biased;
-            // Before what came after it.
+            // Before the messages after it.
             Ok(()) = gaps.changed() => drop(ring.gap()),
             message = messages.next() => match message {
                 Some(message) => drop(ring.publish(decode(message), None)),

@@ -1,4 +1,4 @@
-//! The policy of topics: who may subscribe and publish, and what happens to slow subscribers.
+//! The policy of topics: the rights of subscribers, and the treatment of slow ones.
 
 use axum::extract::ws::Message;
 use axum::http::request::Parts;
@@ -22,7 +22,7 @@ pub trait TopicPolicy: Send + Sync + 'static {
         request: &Parts,
     ) -> impl Future<Output = Result<Self::Subscriber, Response>> + Send;
 
-    /// Returns what happens to a message that a subscriber sends. The message is text or binary. Default: publish it.
+    /// Returns the verdict on a message that a subscriber sends, text or binary. Default: publish it.
     fn publish(&self, from: &Self::Subscriber, message: Message) -> Verdict {
         let _ = from;
         Verdict::Publish(message)

@@ -101,11 +101,11 @@ impl Default for Positions {
 /// whose positions mean other messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Since {
-    /// With what a new subscriber gets.
+    /// With the messages for a new subscriber.
     Now,
     /// After the message with this number.
     After(u64, Box<str>),
-    /// With all that is kept: what the page sent is no position.
+    /// With all kept messages: the page sent an invalid position.
     Unknown,
 }
 

@@ -20,7 +20,7 @@ use super::lock::lock;
 use super::memory::{Shed, TopicUsage};
 use super::positions::{Beginning, Since};
 
-/// The bytes of memory that a message costs besides its content and its slot: two blocks of the allocator, and what counts the
+/// The bytes of memory that a message costs besides its content and its slot: two blocks of the allocator, and the counter of
 /// references to the content.
 const MESSAGE: usize = 96;
 
@@ -76,7 +76,7 @@ struct BufferedMessage {
     at: Instant,
 }
 
-/// A form of a message that all subscribers share who get it like that.
+/// A form of a message that its subscribers share.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Form {
     /// A Server-Sent Event.
@@ -234,7 +234,7 @@ impl Ring {
         })
     }
 
-    /// Adds a subscriber, which first reads the history, or what it has not had.
+    /// Adds a subscriber, which first reads the history, or the messages that it has missed.
     pub(super) fn subscribe(&self, since: &Since) -> (Cursor, Beginning) {
         let mut state = lock(&self.state);
         state.trim(&self.limits);
@@ -260,7 +260,7 @@ impl Ring {
         (cursor, Beginning { position, is_unknown })
     }
 
-    /// Returns what distinguishes the positions of this topic from those of an earlier one.
+    /// Returns the epoch, which distinguishes the positions of this topic from those of an earlier one.
     pub(super) fn epoch(&self) -> &str {
         &self.epoch
     }
@@ -442,7 +442,7 @@ impl Ring {
         self.own.load(Ordering::Relaxed)
     }
 
-    /// Counts what the topic holds now.
+    /// Counts the memory that the topic holds now.
     fn count(&self, state: &State) {
         let now = self.base + state.content + state.subscribers * SUBSCRIBER;
         self.memory.change(&self.own, now);

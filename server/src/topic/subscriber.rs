@@ -257,7 +257,7 @@ impl<P: TopicPolicy> Subscriber<P> {
         }
     }
 
-    /// Returns what a page that has asked for positions gets besides messages: where it begins, and answers.
+    /// Returns the further messages for a page that has asked for positions: its start, and answers.
     fn besides(&mut self) -> Option<Message> {
         let numbering = self.numbering.as_mut()?;
         if !numbering.is_greeted {
@@ -270,7 +270,7 @@ impl<P: TopicPolicy> Subscriber<P> {
         Some(positions::published(answer))
     }
 
-    /// Returns what a page gets for an item; `None` if it is not for this subscriber.
+    /// Returns the page's message for an item; `None` if it is not for this subscriber.
     fn shape(&self, item: Item) -> Result<Option<Message>, End> {
         let number = self.subscription.position();
         match item {
@@ -313,7 +313,7 @@ impl<P: TopicPolicy> Subscriber<P> {
         }
     }
 
-    /// Publishes what the page sent, or goes on with what it had sent before.
+    /// Publishes the page's message, or continues with an earlier one.
     async fn take(&mut self, ready: Ready, unsent: &mut Unsent) -> Result<(), End> {
         let topic = Arc::clone(self.subscription.topic());
         let topic = &topic;

@@ -48,7 +48,7 @@ where
         Ok(()) => {
             // The socket answers a close when it is used again.
             let _ = to_wire.flush().await;
-            // Nobody receives what the page sent before it read the close. If it stayed unread, the end of the
+            // No handler receives the page's messages from before it read the close. If they stayed unread, the end of the
             // connection would be a reset, and could overtake the close.
             let answered = async { while socket.next().await.is_some_and(|next| is_message(&next)) {} };
             let _ = timeout(CLOSE_TIMEOUT, answered).await;
@@ -139,8 +139,8 @@ fn is_ping(message: &Message) -> bool {
 }
 
 /// Forwards messages and the control frames that `passes` selects, up to a close, whose answer is left to the other direction:
-/// the virtual socket would answer by itself if it were read again. An error if a side is lost, with the code to close with if
-/// it broke the protocol. Both sides count what they receive, so that a flood of pongs, of which none is forwarded, ends a
+/// the virtual socket would answer it if it were read again. An error if a side is lost, with the code to close with if
+/// it broke the protocol. Both sides count received messages, so that a flood of pongs, of which none is forwarded, ends a
 /// turn like messages.
 async fn forward<From, To, E>(
     from: &mut From,

@@ -1,4 +1,4 @@
-//! What carries the frames of a link: the connection of a WebSocket, or a tunnel in the bodies of HTTP requests.
+//! The carrier of a link's frames: the connection of a WebSocket, or a tunnel in the bodies of HTTP requests.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;

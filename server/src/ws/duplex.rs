@@ -1,4 +1,4 @@
-//! A connection in memory. Its buffers hold what waits and nothing else, and count as memory of a link.
+//! A connection in memory. Its buffers hold waiting bytes and nothing else, and count as memory of a link.
 
 use std::collections::VecDeque;
 use std::io;
@@ -36,7 +36,7 @@ struct Direction {
 }
 
 impl Duplex {
-    /// Returns both ends of a connection that buffers at most `limit` bytes in each direction, or a sixteenth of what its writer has.
+    /// Returns both ends of a connection that buffers at most `limit` bytes in each direction, or a sixteenth of its writer's memory limit.
     pub(crate) fn pair(limit: usize) -> (Self, Self) {
         let direction = || {
             Arc::new(Mutex::new(Direction {
@@ -62,7 +62,7 @@ impl Duplex {
         }
     }
 
-    /// Takes what waits to be read, at most `most` bytes. They count for the link until they are dropped. Empty: the end.
+    /// Takes waiting bytes, at most `most`. They count for the link until they are dropped. Empty: the end.
     pub(crate) fn poll_take(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<Bytes> {
         let mut direction = lock(&self.incoming);
         if direction.buffer.is_empty() {

@@ -1,4 +1,4 @@
-//! One frame of a WebSocket: its head, the content of a Close, and what may be wrong with either.
+//! One frame of a WebSocket: its head, the content of a Close, and the errors in either.
 
 use std::fmt;
 use std::io;
@@ -34,7 +34,7 @@ pub(crate) enum Broken {
 }
 
 impl Broken {
-    /// Returns the code that tells the peer what it did wrong (RFC 6455 §7.4.1); `None` if it did nothing wrong.
+    /// Returns the close code for the peer's fault (RFC 6455 §7.4.1); `None` if the peer made none.
     pub(crate) fn code(&self) -> Option<u16> {
         match self {
             Self::Protocol(_) => Some(1002),
@@ -66,10 +66,10 @@ impl From<io::Error> for Broken {
     }
 }
 
-/// Which side of the connection a socket is, and what it accepts.
+/// The side of the connection that a socket is, and the frames that it accepts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Config {
-    /// A client masks what it sends (RFC 6455 §5.3).
+    /// A client masks its frames (RFC 6455 §5.3).
     pub(crate) is_client: bool,
     pub(crate) max_message: usize,
     pub(crate) max_frame: usize,

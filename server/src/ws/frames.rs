@@ -1,4 +1,4 @@
-//! A WebSocket (RFC 6455) whose buffers are exactly as large as what they hold, so that a budget can count them.
+//! A WebSocket (RFC 6455) whose buffers are exactly as large as their content, so that a budget can count them.
 //!
 //! An idle socket has no buffers. A message that arrives in parts gets an allocation of its length and is read into it; a
 //! large message is written from the buffer that it is in. Answers to pings never wait in a queue: while the peer reads
@@ -23,7 +23,7 @@ use crate::ws::output::Output;
 const READ: usize = 16 * 1024;
 
 /// A message is read into its own allocation once this much of it is still to come: below it, one read brings the rest
-/// and what follows it.
+/// and the bytes after it.
 const DIRECT: usize = 8 * 1024;
 
 /// Bytes that are read for one message before other tasks have their turn, and at once: 256 KiB take 0.1 ms.
@@ -118,7 +118,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FramedSocket<S> {
         }
     }
 
-    /// Sets what is accepted from now on.
+    /// Sets the messages that it accepts from now on.
     pub(crate) fn set_config(&mut self, config: Config) {
         self.config = config;
     }
@@ -191,7 +191,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FramedSocket<S> {
             if self.answered
                 && let Poll::Ready(Err(_)) = self.poll_flush(cx)
             {
-                // The peer reads no answers any more. Reading shows what it sent before that, and how it ended.
+                // The peer reads no answers any more. Reading returns its last messages, and how it ended.
                 self.answered = false;
             }
             let weight = if self.is_in_large_frame() { 1 } else { SMALL };
@@ -309,7 +309,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FramedSocket<S> {
             self.input = BytesMut::new();
             self.input_held = 0;
         } else if matches!(received, Ok(None)) && self.input_held > 2 * MAX_CONTROL {
-            // The beginning of a frame would keep what was read with it.
+            // The beginning of a frame would keep the whole read in memory.
             self.input = BytesMut::from(&self.input[..]);
             self.input_held = self.input.capacity();
         }
@@ -331,7 +331,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FramedSocket<S> {
                 let length = frame.left;
                 let payload = &mut self.input[..length];
                 frame.unmask(payload);
-                // A slice would keep what was read with it.
+                // A slice would keep the whole read in memory.
                 let (opcode, payload) = (frame.opcode, compact(payload));
                 self.input.advance(length);
                 self.frame = None;

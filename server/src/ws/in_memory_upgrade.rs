@@ -1,7 +1,7 @@
 //! Virtual opens for handlers that use axum's own `WebSocketUpgrade`, or anything else that wants a genuine upgrade.
 //!
-//! Only hyper can make a `hyper::upgrade::OnUpgrade`. So hyper's own server reads a handshake from memory, and what it
-//! attaches to that request is attached to the virtual one. Once the application has answered with 101, hyper
+//! Only hyper can make a `hyper::upgrade::OnUpgrade`. So hyper's own server reads a handshake from memory, and the
+//! extension that it attaches to that request is attached to the virtual one. Once the application has answered with 101, hyper
 //! upgrades, and the handler speaks WebSocket frames with the other end of the memory, which a bridge joins to the channel.
 //! For handlers that take it, it costs framing for each message; those with this crate's extractor leave it unused.
 
@@ -37,7 +37,7 @@ const CONNECTION: usize = (10 + 128) * 1024;
 const HANDSHAKE: &[u8] =
     b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
 
-/// Connections that are kept for further upgrades: about what a machine's threads use at once. 10 KiB each.
+/// Connections that are kept for further upgrades: about as many as a machine's threads use at once. 10 KiB each.
 const SPARE: usize = 16;
 
 /// Connections whose upgrade nobody wanted. To make one costs 6 µs, to use one again 1.5; each request on it gets an
@@ -50,7 +50,7 @@ type Asked = (OnUpgrade, oneshot::Sender<()>);
 /// hyper's server on a connection in memory, between two requests.
 struct Mint {
     connection: Pin<Box<dyn Future<Output = ()> + Send>>,
-    /// Where hyper's service leaves what it has been asked.
+    /// Where hyper's service leaves its request.
     asked: Arc<Mutex<Option<Asked>>>,
     wire: Duplex,
 }

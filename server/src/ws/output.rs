@@ -14,11 +14,11 @@ use super::mask::mask;
 /// The bytes that are gathered before a write: past 32 KiB larger writes gain nothing.
 const GATHER: usize = 32 * 1024;
 
-/// A content of at least this length is written from where it is: to copy 4 KiB takes 0.1 µs, about what one more part of a
-/// write costs.
+/// A content of at least this length is written from where it is: to copy 4 KiB takes 0.1 µs, about as long as one more part of a
+/// write.
 const SHARE: usize = 4 * 1024;
 
-/// What a stream of HTTP/2 is given in one write. hyper copies it whole and holds several copies, so a message of megabytes
+/// The most bytes in one write to a stream of HTTP/2. hyper copies them all and holds several copies, so a message of megabytes
 /// would be held twice.
 pub(crate) const PART_OF_STREAM: usize = GATHER;
 

@@ -1,4 +1,4 @@
-//! Whom work is done for: a link, whatever its channels, or a native socket. Work that shares a thread takes turns by these.
+//! The peer that work is for: a link with all its channels, or a native socket. Peers take turns at a shared thread.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -24,7 +24,7 @@ const SEND_LIMIT: u32 = 64 * 1024;
 const REPORT: u32 = 64 * 1024;
 
 /// The memory of an idle channel: this pipe, its places in the link's tables, and the task of its handler. 10,000
-/// channels of the demo's echo take 1.2 KiB each; what a handler keeps is the application's.
+/// channels of the demo's echo take 1.2 KiB each; a handler's data is the application's.
 const CHANNEL: usize = 1024;
 
 /// Places that the queue of a reader keeps, so that a reader in step with its page allocates nothing.
@@ -92,7 +92,7 @@ struct State {
     reader: Option<Waker>,
     read_messages: u32,
     read_units: u32,
-    /// Bytes of the messages that wait for the reader, and what the one costs that it works at.
+    /// Bytes of the messages that wait for the reader, and of the one that it works at.
     incoming_bytes: usize,
     reading_cost: usize,
     unread_pongs: usize,
@@ -122,7 +122,7 @@ impl State {
         !self.end_delivered && matches!(self.end, End::No)
     }
 
-    /// Counts what the pipe holds.
+    /// Counts the memory that the pipe holds.
     fn account(&mut self) {
         let places = self.incoming.capacity() * size_of::<Incoming>() + self.incoming.len() * ALLOCATION;
         let incoming = self.incoming_bytes + places + self.reading_cost;
@@ -184,7 +184,7 @@ impl Pipe {
 
     // ---- the handler's side ----
 
-    /// A part of the link's memory, for what the handler keeps.
+    /// A part of the link's memory, for messages that the handler keeps.
     pub(crate) fn reservation(&self) -> Reservation {
         lock(&self.state).share.beside()
     }
@@ -303,7 +303,7 @@ impl Pipe {
         if let Incoming::Message(message) = &incoming {
             state.incoming_bytes += content(message);
         } else {
-            // The page has closed: what it was to be sent has nobody to go to.
+            // The page has closed: messages for it have no receiver.
             state.peer_closed = true;
             state.end_delivered |= !matches!(incoming, Incoming::Close(_));
             state.outgoing = VecDeque::new();
@@ -346,7 +346,7 @@ impl Pipe {
         }
     }
 
-    /// Takes what the handler has for the link: messages and pings only if `room` says that the link has sent what it took
+    /// Takes the handler's output for the link: messages and pings only if `room` says that the link has sent those it took
     /// before.
     pub(crate) fn take(&self, room: bool) -> Outgoing {
         let mut guard = lock(&self.state);
@@ -398,7 +398,7 @@ impl Pipe {
     }
 }
 
-/// Returns what a message that is sent weighs: its bytes, and no less than an empty one costs. Its units would have to be
+/// Returns the weight of a message to be sent: its bytes, and no less than an empty one costs. Its units would have to be
 /// counted.
 pub(crate) fn weight(message: &Message) -> u32 {
     u32::try_from(content(message)).unwrap_or(u32::MAX).max(MESSAGE_OVERHEAD)

@@ -27,7 +27,7 @@ use crate::ws::pipe::{Incoming, Pipe, content};
 /// - A page or network that goes away without a closing handshake gives an error once, then `None`.
 /// - A socket that is dropped without a close looks to the page like a lost connection (1006); see [`fail`](WebSocket::fail).
 /// - [`send`](WebSocket::send) waits while the page is slow to read.
-/// - The browser answers a [`Message::Ping`] with a [`Message::Pong`] of the same payload, once it has what was sent before.
+/// - The browser answers a [`Message::Ping`] with a [`Message::Pong`] of the same payload, once it has the messages sent before.
 #[derive(Debug)]
 pub struct WebSocket(Inner);
 
@@ -72,7 +72,7 @@ impl WebSocket {
         SinkExt::send(self, message).await
     }
 
-    /// A part of the link's memory, for what a handler keeps of a message that it has read; a native socket has no link.
+    /// A part of the link's memory, for a message that a handler has read and keeps; a native socket has no link.
     pub(crate) fn reservation(&self) -> Option<Reservation> {
         match &self.0 {
             Inner::Native(_) => None,
@@ -80,7 +80,7 @@ impl WebSocket {
         }
     }
 
-    /// Fails the connection behind what has been sent: the page sees `error`, then `close` with 1006. A server that breaks
+    /// Fails the connection after the messages already sent: the page sees `error`, then `close` with 1006. A server that breaks
     /// RFC 6455 has the same effect, and so this stands for one behind this server. Dropping the socket loses the connection
     /// instead: the page sees `close` with 1006 only.
     pub fn fail(mut self) {

@@ -146,7 +146,7 @@ fn router(site: Site) -> io::Result<Router> {
     site.try_into_router().map_err(io::Error::other)
 }
 
-/// Opens what keeps documents and messages: NATS, or the files of the `--data` folder, or memory.
+/// Opens the stores of documents and messages: NATS, or the files of the `--data` folder, or memory.
 async fn open_data(options: &Options, nats: Option<Nats>) -> io::Result<Data> {
     if let Some(nats) = nats {
         let topics = TopicStore::nats(&nats, BUCKET).await?;

@@ -1,4 +1,4 @@
-//! One HTTP carrier: takes in what its client sends, and answers with what the server sends.
+//! One HTTP carrier: accepts the bytes of its client, and answers with the bytes of the server.
 
 use std::future::poll_fn;
 use std::pin::Pin;

@@ -1,4 +1,4 @@
-//! The HTTP carriers of a multiplexer, and what ends them.
+//! The HTTP carriers of a multiplexer, and the reasons for which they end.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -21,7 +21,7 @@ use super::carrier::Carrier;
 use super::command::write_id;
 use crate::ws::linger::LINGER;
 
-/// How long the server accepts what a client sends that no longer reads the answer of a stream. A browser drops the answers of a
+/// How long the server accepts bytes from a client that no longer reads the answer of a stream. A browser drops the answers of a
 /// page that goes away, and still sends its last request, which has its Close.
 const LEAVING: Duration = Duration::from_secs(3);
 
@@ -79,7 +79,7 @@ impl Carriers {
         Body::from_stream(all.map(Ok::<_, Infallible>))
     }
 
-    /// Has a carrier take in what its client sends.
+    /// Passes a request's body to its carrier.
     ///
     /// # Errors
     /// Returns the status of a refusal.
@@ -95,7 +95,7 @@ impl Carriers {
         self.settle(&carrier, sent)
     }
 
-    /// Returns what a carrier has for its client.
+    /// Returns the bytes that a carrier has for its client.
     ///
     /// # Errors
     /// Returns the status of a refusal.

@@ -1,4 +1,4 @@
-//! The header by which a request says what it does with an HTTP carrier (docs/protocol.md §3.3).
+//! The header that names a request's command to an HTTP carrier (docs/protocol.md §3.3).
 
 use axum::http::HeaderMap;
 use manysocket_protocol::Token;
@@ -24,7 +24,7 @@ impl Kind {
     }
 }
 
-/// What a request does.
+/// The command of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Command {
     Open(Kind),

@@ -440,7 +440,7 @@ impl Worker {
         }
     }
 
-    /// Writes batches. Returns what it wrote of each document; a store in memory writes nothing.
+    /// Writes batches. Returns the written part of each document; a store in memory writes nothing.
     fn write(&mut self, batches: &HashMap<String, Batch>) -> io::Result<HashMap<String, Wrote>> {
         if self.is_closed {
             return Err(closed());

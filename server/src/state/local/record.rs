@@ -49,9 +49,9 @@ impl Of<'_> {
             // Earlier versions of the server wrote no checksums.
             _ if record.first() == Some(&b'{') => Ok(record),
             _ => Err(damaged(match self {
-                Self::Snapshot(_) => "its last snapshot is not what was written".into(),
+                Self::Snapshot(_) => "its last snapshot differs from the written one".into(),
                 Self::Commit(_, version) => {
-                    format!("the commit of version {version} is not what was written")
+                    format!("the commit of version {version} differs from the written one")
                 }
             })),
         }

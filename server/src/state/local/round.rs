@@ -22,7 +22,7 @@ pub(super) struct Busy {
     pub(super) deleting: Vec<Deleted>,
 }
 
-/// Answers who deletes a document: whether it existed.
+/// Reports to the caller of a deletion whether the document existed.
 pub(super) type Deleted = oneshot::Sender<io::Result<bool>>;
 
 /// Commits that the thread applies and writes together.

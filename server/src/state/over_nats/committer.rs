@@ -412,7 +412,7 @@ mod tests {
                     lengths.push(versions.len());
                 }
                 Encoded::TooLarge(bytes) => {
-                    assert!(lengths.is_empty(), "what fits in less fits in more");
+                    assert!(lengths.is_empty(), "a batch that fits in less fits in more");
                     assert!(max < bytes && bytes < data + 100);
                 }
                 Encoded::Nothing => panic!("there are commits"),

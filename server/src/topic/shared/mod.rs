@@ -206,7 +206,7 @@ async fn send(nats: Nats, mut jobs: mpsc::UnboundedReceiver<Job>, waiting: Arc<A
 }
 
 impl Opened {
-    /// Returns what the topic has had so far.
+    /// Returns the topic's messages so far.
     pub(super) fn saved(&mut self) -> Saved {
         let now = SystemTime::now();
         let messages = std::mem::take(&mut self.found.stored).into_iter().filter_map(|stored| {
@@ -219,7 +219,7 @@ impl Opened {
         Saved { epoch: self.found.epoch.clone(), last: self.found.next - 1, messages }
     }
 
-    /// Begins to read what follows, into the topic's ring.
+    /// Begins to read the messages that follow, into the topic's ring.
     pub(super) fn begin(self, ring: &Arc<Ring>) -> SharedTopic {
         let Self { store, place, found: Found { epoch, next, messages, .. }, limits, gaps } = self;
         let sender = format!("{}-{}-", store.0.nats.id(), peer::number());
@@ -245,7 +245,7 @@ impl SharedTopic {
         if *reached.borrow() >= number {
             return Ok(());
         }
-        // What a page names may never have been a position.
+        // The page may name a position that never existed.
         let last = self.place.last().await.map_err(|_| Refused::Unreadable)?;
         if number > last {
             return Ok(());

@@ -40,7 +40,7 @@ const DUPLICATES: Duration = Duration::from_secs(120);
 /// How long a publisher waits for NATS, as without a store.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long reading what a stream has may take from one message to the next. Those that have not come by then come later.
+/// How long reading a stream's stored messages may take from one to the next. Those that have not come by then come later.
 const READ_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Heartbeats of a consumer without messages. After two that are missing, the stream is read anew.
@@ -61,14 +61,14 @@ pub(super) struct Place {
     subject: Subject,
 }
 
-/// What a stream has.
+/// The stored messages of a stream.
 pub(super) struct Found {
     pub(super) epoch: Box<str>,
     /// The number of the next message to read.
     pub(super) next: u64,
     /// Those before it, oldest first.
     pub(super) stored: Vec<Stored>,
-    /// What follows.
+    /// The messages that follow.
     pub(super) messages: Messages,
 }
 
@@ -83,7 +83,7 @@ impl Place {
         (place.stream.len() <= MAX_NAME).then_some(place)
     }
 
-    /// Opens the stream, and creates it if it does not exist. Reads what it has.
+    /// Opens the stream, and creates it if it does not exist. Reads its stored messages.
     pub(super) async fn open(&self, limits: Positions) -> io::Result<Found> {
         self.nats.check()?;
         self.nats.ask(self.find(limits)).await?.map_err(|error| io::Error::other(format!("NATS: {error}")))

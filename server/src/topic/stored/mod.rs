@@ -62,7 +62,7 @@ impl FileStore {
         Ok(Self(Arc::new(Thread { turns, waiting: Arc::default() })))
     }
 
-    /// Stores what waits and closes the file.
+    /// Stores waiting messages and closes the file.
     pub(super) async fn close(&self) {
         let (reply, closed) = oneshot::channel();
         self.0.turns.push(SERVER, Job::Close(reply));

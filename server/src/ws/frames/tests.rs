@@ -1,4 +1,4 @@
-//! Tests what a socket reads, writes and holds.
+//! Tests the reads, the writes and the memory of a socket.
 
 use std::task::Waker;
 
@@ -295,7 +295,7 @@ fn a_bridged_socket_leaves_pings_to_its_user() {
     }
 }
 
-/// A stream of HTTP/2, which copies what it is given: the largest write.
+/// A stream of HTTP/2, which copies each write: the largest write.
 #[derive(Default)]
 struct Copying(usize);
 
