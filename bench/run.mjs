@@ -1,4 +1,4 @@
-// The benchmark. `cargo xtask bench [--quick] [WORKLOAD…]` builds what it needs and calls this.
+// The benchmark. `cargo xtask bench [--quick] [WORKLOAD…]` builds its parts and calls this.
 //
 // All contestants of a workload run in turn, round by round, so that other load on the machine affects them alike.
 // A round in which other programs used much of the machine runs again. Figures are medians.

@@ -1,4 +1,4 @@
-// The soak: `cargo xtask bench soak [MINUTES]` builds what it needs and calls this.
+// The soak: `cargo xtask bench soak [MINUTES]` builds its parts and calls this.
 //
 // It runs the shipped servers, a client that checks every message (bench/client/src/soak) and a page in Chromium, with relays
 // between them whose connections break. It samples the servers every few seconds; in the end they must hold nothing.

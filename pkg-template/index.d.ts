@@ -29,13 +29,13 @@ export interface MultiWebSocketOptions {
    */
   shared?: boolean | string;
   /**
-   * Whether a link outlives its connection: if that is lost, the page connects again, what was lost on the way is sent again, and
+   * Whether a link outlives its connection: if that is lost, the client connects again, lost messages are sent again, and
    * sockets notice nothing. The server keeps the link for some time (`Multiplexer::resume_timeout`). Among pages that share a
    * link, the first decides. See docs/reconnect.md. Default: true.
    */
   resume?: boolean;
   /**
-   * What may carry the link. A WebSocket is tried first. If none opens within 2 s, or it fails, HTTP is tried: streamed answers, or short
+   * The kinds of connections that may carry the link. A WebSocket is tried first. If none opens within 2 s, or it fails, HTTP is tried: streamed answers, or short
    * ones where the network keeps them back. The link returns to a WebSocket once one opens. See docs/carriers.md. Default: both.
    */
   carriers?: ("websocket" | "http")[];
@@ -105,7 +105,7 @@ export interface MultiWebSocket extends EventTarget {
   readonly url: string;
   /** The state of the link, as in `WebSocket.readyState`; 3 (CLOSED) while there is none. */
   readonly readyState: number;
-  /** What carries the link; null while it has no connection. */
+  /** The kind of connection under the link; null while it has none. */
   readonly carrier: "websocket" | "http-stream" | "http-poll" | null;
   /** The number of this page's virtual sockets on the link that have not ended. */
   readonly size: number;
@@ -680,6 +680,6 @@ export interface Topic<T = string | ArrayBuffer> extends EventTarget, AsyncItera
 export interface TopicOptions {
   /** The class to connect with, for example `M.WebSocket`. Default: that of `setDefault`. */
   WebSocket?: typeof WebSocket;
-  /** The `position` of before, to get what was published since. Default: none, from now on and with the topic's history. */
+  /** The `position` of before, to get the messages published since. Default: none, from now on and with the topic's history. */
   since?: string;
 }

@@ -11,7 +11,7 @@ export interface MockRequest {
   /** The headers of the open: those of the socket, and of `M.headers()`. */
   readonly headers: Headers;
   /**
-   * Opens the socket. The page sees `open`, and then what the handler sends.
+   * Opens the socket. The page sees `open`, and then the handler's messages.
    *
    * @param options `protocol`: the chosen subprotocol, one of those offered (default: none)
    * @returns the handler's end: a `WebSocket` that is open. If the page has closed its end meanwhile, it gets `close` 1006
@@ -36,7 +36,7 @@ export interface MockRequest {
  *   socket.onmessage = ({ data }) => socket.send(`${request.params.room}: ${data}`);
  * });
  * startChat(M); // the code under test: new M.WebSocket("ws://example.com/chat/1")
- * M.close(); // what a page sees when it loses its connection
+ * M.close(); // as if the page lost its connection
  * ```
  *
  * A socket whose path nothing handles, or whose handler throws, fails, and the console has the reason. A socket of any host goes to

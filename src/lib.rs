@@ -1,6 +1,6 @@
 //! Any number of WebSockets over one connection: the client.
 //!
-//! For Rust programs, this crate has the client in `native`. Compiled to WebAssembly, it is what the npm package is made of: see
+//! For Rust programs, this crate has the client in `native`. Compiled to WebAssembly, it is the core of the npm package: see
 //! `page`.
 
 #[cfg(not(target_arch = "wasm32"))]

@@ -50,7 +50,7 @@ export class Cells {
       context.globalAlpha = isOpen ? 0.35 + 0.65 * this.#brightness(i, fading) : 1;
       context.fillRect(x, y, size, size);
       if (state === FAILED) {
-        // Smaller too, for those who do not see it by its colour.
+        // Smaller too, for people who do not see the colour.
         context.fillStyle = bad;
         context.fillRect(x + size / 4, y + size / 4, size / 2, size / 2);
       }

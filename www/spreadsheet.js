@@ -160,7 +160,7 @@ function showConflicts(conflicts) {
   }));
   element("conflict").hidden = false;
   element("news").textContent = "";
-  // Somebody who types goes on; Escape leads here.
+  // A user who types goes on; Escape leads here.
   if (document.activeElement === document.body) choices.querySelector("button").focus();
 }
 

@@ -14,7 +14,7 @@ const PAUSE = 50;
 const REFRESH = 250;
 
 let controller = null;
-/** What has been read of the present stream. */
+/** The numbers that have been read from the present stream. */
 let read = { found: 0, last: 0, done: 0, began: 0 };
 let isDrawn = true;
 

@@ -15,7 +15,7 @@ pub(crate) struct Options {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Sends the lines of the input to sockets, and prints what they receive.
+    /// Sends the lines of the input to sockets, and prints received messages.
     Connect(Connect),
     /// Measures how fast a server opens sockets and echoes messages.
     Bench(Bench),

@@ -79,7 +79,7 @@ async fn closes(mut socket: manysocket_server::WebSocket) {
     let _ = socket.send(Message::Close(Some(CloseFrame { code: 4001, reason: "enough".into() }))).await;
 }
 
-/// Runs the program with an input that ends; returns what it printed.
+/// Runs the program with an input that ends; returns its output.
 async fn run(arguments: &[&str], input: &str) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_manysocket"))
         .args(arguments)

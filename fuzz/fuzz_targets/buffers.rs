@@ -1,4 +1,4 @@
-//! Target of the buffers of WebSockets: `server/src/ws/fuzzing.rs` says what must hold.
+//! Target of the buffers of WebSockets: `server/src/ws/fuzzing.rs` has the conditions.
 
 #![no_main]
 

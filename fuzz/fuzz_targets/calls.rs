@@ -1,4 +1,4 @@
-//! Calls that pages send: `server/src/fuzzing/` says what must hold.
+//! Calls that pages send: `server/src/fuzzing/` has the conditions.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Commits that pages send: `server/src/fuzzing/` says what must hold.
+//! Commits that pages send: `server/src/fuzzing/` has the conditions.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Documents of any shape: `server/src/fuzzing/` says what must hold.
+//! Documents of any shape: `server/src/fuzzing/` has the conditions.
 
 #![no_main]
 

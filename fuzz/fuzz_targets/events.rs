@@ -1,4 +1,4 @@
-//! Messages that become Server-Sent Events: `server/src/fuzzing/` says what must hold.
+//! Messages that become Server-Sent Events: `server/src/fuzzing/` has the conditions.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Requests of indexes, and names in them: `server/src/fuzzing/` says what must hold.
+//! Requests of indexes, and names in them: `server/src/fuzzing/` has the conditions.
 
 #![no_main]
 

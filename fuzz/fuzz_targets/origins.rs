@@ -1,4 +1,4 @@
-//! Origins of pages, and patterns for them: `server/src/fuzzing/` says what must hold.
+//! Origins of pages, and patterns for them: `server/src/fuzzing/` has the conditions.
 
 #![no_main]
 

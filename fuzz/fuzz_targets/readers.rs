@@ -1,4 +1,4 @@
-//! Changes of an index and its readers, in any order: `server/src/fuzzing/` says what must hold.
+//! Changes of an index and its readers, in any order: `server/src/fuzzing/` has the conditions.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Targets of virtual opens: `server/src/fuzzing/` says what must hold.
+//! Targets of virtual opens: `server/src/fuzzing/` has the conditions.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Paths of topics and functions on NATS: `server/src/fuzzing/` says what must hold.
+//! Paths of topics and functions on NATS: `server/src/fuzzing/` has the conditions.
 
 #![no_main]
 

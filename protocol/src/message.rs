@@ -118,7 +118,7 @@ impl Physical {
         bytes
     }
 
-    /// Puts together what a connection gave out (§2.2 to §2.4).
+    /// Encodes the output of a connection (§2.2 to §2.4).
     pub(crate) fn encode(transmit: Transmit<Data>, batch: &Batch<Data>) -> Self {
         match transmit {
             Transmit::Text { channel, fin, text } => {

@@ -8,7 +8,7 @@ use crate::token::Token;
 use crate::violation::Rule;
 use crate::{Millis, Violation};
 
-/// An ACK goes along with the next batch once this much has arrived since the last one. What is not acknowledged takes
+/// An ACK goes along with the next batch once this much has arrived since the last one. Unacknowledged messages take
 /// memory at the peer.
 const ACK_ALONG: u32 = 64 * 1024;
 
@@ -93,7 +93,7 @@ pub(crate) struct Resumption<H> {
     received_before: u32,
     /// While too much is held: the acknowledged messages when a PING asked for more, and the PONGs since.
     probe: Option<(u32, u32)>,
-    /// The messages that have arrived, those of them that an ACK has named, and what the others cost.
+    /// The messages that have arrived, those of them that an ACK has named, and the cost of the others.
     received: u32,
     reported: u32,
     unreported: u32,
@@ -196,7 +196,7 @@ impl<H: Clone> Resumption<H> {
     }
 
     /// Returns whether a server accepts a carrier: of a client that has the newest token or the one before it, knows no
-    /// later carrier, and has received what was sent.
+    /// later carrier, and has received no more than was sent.
     pub(crate) fn accepts(&self, resume: &Resume) -> bool {
         let is = |token: Option<Token>| token.is_some_and(|token| token == resume.token);
         // Both are compared in any case.
@@ -247,7 +247,7 @@ impl<H: Clone> Resumption<H> {
         self.due.ack = true;
     }
 
-    // ---- what was sent ----
+    // ---- sent messages ----
 
     /// Keeps a message that has been sent.
     pub(crate) fn hold(&mut self, message: H, bytes: u32) {

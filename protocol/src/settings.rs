@@ -5,7 +5,7 @@ use crate::violation::Rule;
 use crate::{Millis, Violation};
 
 /// The cost of every message and every piece of one besides its units (§6). Without it a flood of
-/// empty messages would be free; 64 is about what an empty message costs a receiver to queue.
+/// empty messages would be free; 64 is about the bytes that a receiver needs to queue an empty message.
 pub const MESSAGE_OVERHEAD: u32 = 64;
 
 /// The least window: below it a piece of [`MIN_PIECE`] could not always be sent (§6).
@@ -36,26 +36,26 @@ pub(crate) const MAX_CREDIT: u32 = i32::MAX as u32;
 #[non_exhaustive]
 pub struct Settings {
     /// Channels that may be open at once; opens beyond it are refused with 503. Only the server's
-    /// counts. 16,384 lets a page open ten thousand, and bounds what one link can make a server hold.
+    /// counts. 16,384 lets a page open ten thousand, and bounds the memory that one link can make a server hold.
     pub max_channels: u32,
     /// Credit, in units, that each channel starts with in this side's direction (§6). 256 KiB kept
     /// the latency of other channels below native's beside a bulk transfer (1 MiB: four times it).
     pub window: u32,
     /// By how much the windows of all channels may grow, together, where that makes a transfer
-    /// faster (§6). 8 MiB fill a path of 300 Mbit/s and 200 ms; it bounds what a link can hold
+    /// faster (§6). 8 MiB fill a path of 300 Mbit/s and 200 ms; it bounds the memory that a link can hold
     /// beyond its windows. Not told to the peer.
     pub window_growth: u32,
     /// The longest target and subprotocols of an OPEN, together, in units; a longer one is refused with
-    /// 431. 32 KiB is what this project's server takes for the head of a native request. Not told to the peer.
+    /// 431. 32 KiB is this project's limit for the head of a native request. Not told to the peer.
     pub max_open: u32,
     /// Opens that may come to nothing in ten seconds: taken back, refused, or closed by a message past
     /// `max_message`. A further OPEN ends the link with 1008: each cost the server a request, and the
     /// client two frames. 16,384: a page may give up all that it has at once. Not told to the peer.
     pub max_churn: u32,
     /// The largest message, in units (text: UTF-16 code units, binary: bytes). A channel that gets
-    /// more is closed with 1009. 64 MiB is what servers of native WebSockets commonly allow.
+    /// more is closed with 1009. 64 MiB is a common limit of servers of native WebSockets.
     pub max_message: u32,
-    /// The largest piece of a message, in units; longer messages are cut. 1 MiB: it bounds what a
+    /// The largest piece of a message, in units; longer messages are cut. 1 MiB: it bounds the memory that a
     /// physical message takes, and pieces must be joined again (256 KiB cost a transfer of 1 MiB
     /// messages a sixth of its rate). The window bounds the wait of others.
     pub max_fragment: u32,
@@ -188,7 +188,7 @@ impl Settings {
             (key::RESUME_TIMEOUT, millis(self.resume_timeout)),
             (key::NODE, self.node),
         ] {
-            // 0 is the default of what the first version did not know.
+            // 0 is the default of keys that the first version did not know.
             if value > 0 || key <= key::PING_INTERVAL {
                 varint::write(out, key);
                 varint::write(out, value);
@@ -224,7 +224,7 @@ impl Settings {
         Ok(settings)
     }
 
-    /// The same with every value inside what the protocol allows.
+    /// Returns the same, with every value inside the protocol's bounds.
     pub(crate) fn clamped(mut self) -> Self {
         self.window = self.window.clamp(MIN_WINDOW, MAX_CREDIT);
         self.max_fragment = self.max_fragment.max(MIN_PIECE);

@@ -22,7 +22,7 @@ pub(crate) const ALONE_AMONG_MANY: u32 = 128 * 1024;
 ///
 /// The default value is the empty string.
 pub trait Payload: Default {
-    /// The side of all connections with such payloads, if there is only one: what the other does is
+    /// The side of all connections with such payloads, if there is only one: the other side's code is
     /// then left out of the program. It makes the wasm client smaller by a thirtieth.
     const SIDE: Option<Side> = None;
 

@@ -1,4 +1,4 @@
-//! What carries a link: the kinds of carriers, and which of them a client uses.
+//! The kinds of carriers of a link, and which of them a client uses.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -24,7 +24,7 @@ impl Carriers {
     }
 }
 
-/// What carries a link ([`MultiWebSocket::carrier`](super::MultiWebSocket::carrier)). [`Display`] writes the names that pages see.
+/// The kind of connection under a link ([`MultiWebSocket::carrier`](super::MultiWebSocket::carrier)). [`Display`] writes the names that pages see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Carrier {

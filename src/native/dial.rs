@@ -1,4 +1,4 @@
-//! Dials what carries a link: a WebSocket, or HTTP where none opens (docs/protocol.md §3.3).
+//! Dials a carrier for a link: a WebSocket, or HTTP where none opens (docs/protocol.md §3.3).
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -25,7 +25,7 @@ use super::target::{Io, Target, connect};
 /// How long the server has to answer the physical handshake, with the time to reach it: as the server's gateway.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The largest physical message: what an honest server sends is below it (three times the largest piece, plus headers).
+/// The largest physical message: those of an honest server are below it (three times the largest piece, plus headers).
 const MAX_PHYSICAL: usize = 4 << 20;
 
 /// How long a WebSocket may take to open before HTTP is tried beside it.
@@ -33,7 +33,7 @@ const OPENS_WITHIN: Duration = Duration::from_secs(2);
 
 pub(super) type Wire = WebSocketStream<Box<dyn Io>>;
 
-/// A connection that is open, and what carries it.
+/// An open connection, and its kind.
 pub(super) type Dialled = (Wire, Carrier);
 
 /// Connects to the multiplexer for a new link, with the first batch in the query. If the handshake fails, a second attempt sends

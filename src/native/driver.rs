@@ -188,7 +188,7 @@ async fn redial(link: &Link, target: &Target, is_due: bool) -> Option<Dialled> {
     }
 }
 
-/// Does what is due on a link.
+/// Does the due work of a link.
 fn handle_timeout(link: &Link) -> Result<Timeout, Violation> {
     let mut state = link.lock();
     let now = state.now();
@@ -331,7 +331,7 @@ impl Driver {
         Ok(progress)
     }
 
-    /// Changes the state, and gives the sockets what follows from that.
+    /// Changes the state, and passes the resulting events to the sockets.
     fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.link.lock();
         let result = change(&mut state);

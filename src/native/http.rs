@@ -18,13 +18,13 @@ use tracing::debug;
 use super::carrier::Carrier;
 use super::target::{Target, connect};
 
-/// The header that says what a request does.
+/// The header with a request's command.
 const CARRIER: &str = "manysocket-carrier";
 
 /// The time after which a streamed answer without a byte is one that a proxy keeps until it ends.
 const STREAMS_WITHIN: Duration = Duration::from_secs(2);
 
-/// The bytes of a request, and of what waits for one: a fourth of what nginx allows by default.
+/// The bytes of a request, and of those that wait for one: a fourth of nginx's default limit.
 const MOST: usize = 256 * 1024;
 
 /// The bytes that are read from the tunnel at once.
@@ -56,7 +56,7 @@ pub(super) async fn open(target: &Target, address: &str) -> io::Result<(DuplexSt
 /// A carrier that the server has opened.
 struct Opened {
     name: String,
-    /// The rest of a streamed answer, and what has arrived with the name.
+    /// The rest of a streamed answer, and the bytes that arrived with the name.
     stream: Option<Incoming>,
     rest: Bytes,
 }
@@ -260,7 +260,7 @@ impl Requests {
         if has_bytes(&answer) { Ok(answer.into_body()) } else { Err(refused(&answer)) }
     }
 
-    /// Sends a request, and once more if it fails on its way: its offset says what the server has already.
+    /// Sends a request, and once more if it fails on its way: its offset shows the server which bytes are repeated.
     async fn repeat(
         &self,
         connection: &mut Option<Connection>,

@@ -21,7 +21,7 @@ const IDLE_TIMEOUT: Millis = 10_000;
 /// the program wakes.
 pub(super) const SEND_BUFFER: u64 = 64 * 1024;
 
-/// One link: what its sockets and its driver share.
+/// One link: the state that its sockets and its driver share.
 #[derive(Debug)]
 pub(super) struct Link {
     state: Mutex<State>,
@@ -34,7 +34,7 @@ pub(super) struct State {
     pub(super) client: Client<usize>,
     pub(super) sockets: Slab<SocketState>,
     started: Instant,
-    /// What carries the link; `None` while nothing does.
+    /// The kind of connection under the link; `None` while there is none.
     pub(super) carrier: Option<Carrier>,
     /// Bytes that the physical WebSocket buffers.
     pub(super) unflushed: u64,
@@ -166,7 +166,7 @@ impl State {
         wakers
     }
 
-    /// Closes a socket, and gives back the credit of what the application has not read.
+    /// Closes a socket, and returns the credit of unread messages.
     pub(super) fn close(&mut self, id: usize, code: Option<u16>, reason: &str) {
         let now = self.now();
         let socket = &mut self.sockets[id];

@@ -65,7 +65,7 @@ impl MultiWebSocket {
     }
 
     /// Sets whether a link outlives the loss of its connection; by default it does. The client then connects again, and gets
-    /// what was lost on the way, for as long as the server keeps the link: sockets notice nothing. Otherwise, and if that
+    /// the lost messages, for as long as the server keeps the link: sockets notice nothing. Otherwise, and if that
     /// fails, they end with [`Error::Lost`].
     #[must_use]
     pub fn resume(mut self, resume: bool) -> Self {
@@ -73,7 +73,7 @@ impl MultiWebSocket {
         self
     }
 
-    /// Sets what may carry the links to come; [`Carriers::Any`] by default: a WebSocket, and HTTP where WebSockets fail or do not
+    /// Sets the kinds of connections that may carry later links; [`Carriers::Any`] by default: a WebSocket, and HTTP where WebSockets fail or do not
     /// open within 2 s. A link over HTTP returns to a WebSocket once one opens, and its sockets notice nothing.
     ///
     /// ```
@@ -89,7 +89,7 @@ impl MultiWebSocket {
         self
     }
 
-    /// Returns what carries the link now; `None` while nothing does.
+    /// Returns the kind of connection under the link; `None` while there is none.
     #[must_use]
     pub fn carrier(&self) -> Option<Carrier> {
         let current = self.link.lock().unwrap_or_else(PoisonError::into_inner);
@@ -107,7 +107,7 @@ impl MultiWebSocket {
     /// Opens a socket, offers subprotocols, best first, and sends headers with the request that opens it. Returns at once:
     /// [`WebSocket::opened`] waits for the server.
     ///
-    /// Of a name that the handshake of the link has, too, these headers count. The server refuses those by which proxies name
+    /// These headers replace those of the link's handshake with the same name. The server refuses those by which proxies name
     /// users and addresses.
     ///
     /// # Errors

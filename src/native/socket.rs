@@ -197,8 +197,8 @@ impl Handle {
         })
     }
 
-    /// Closes the socket behind all that was sent, with a code and a reason. `None` sends no code; with a reason it sends
-    /// 1000. The stream returns what had arrived before, and then ends. A socket that is not open yet fails. Later calls
+    /// Closes the socket after all messages sent so far, with a code and a reason. `None` sends no code; with a reason it sends
+    /// 1000. The stream returns the messages that had arrived before, and then ends. A socket that is not open yet fails. Later calls
     /// do nothing.
     ///
     /// # Errors
@@ -211,7 +211,7 @@ impl Handle {
     }
 }
 
-/// The error that a socket shows to who sends or waits; `None` while it has not ended.
+/// The error that a socket returns to senders and waiters; `None` while it has not ended.
 fn end_of(socket: &SocketState) -> Option<Error> {
     let ended = socket.ended.as_ref()?;
     Some(Error::of(&ended.close, ended.failure.as_ref()).unwrap_or(Error::Closed))

@@ -21,7 +21,7 @@ pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-/// Where a link leads, and what its handshakes carry.
+/// The target of a link, and the headers of its handshakes.
 #[derive(Clone)]
 pub(super) struct Target {
     pub(super) url: Url,

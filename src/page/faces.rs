@@ -1,4 +1,4 @@
-//! The classes that a page constructs, exported from the module: `js/` implements them, on what the rest of `src/page/` decides.
+//! The classes that a page constructs, exported from the module: `js/` implements them, on the rules of `src/page/`.
 //!
 //! A class of wasm-bindgen cannot extend `EventTarget`, which a native `WebSocket` does. So the module exports the classes of
 //! JavaScript themselves, and `instanceof`, prototypes and events are as natively.

@@ -6,7 +6,7 @@ use wasm_bindgen::prelude::*;
 
 #[wasm_bindgen(module = "/js/core.js")]
 extern "C" {
-    /// Hands over what the wasm exports.
+    /// Hands over the exports of the wasm.
     pub(crate) fn begin(exports: &JsValue);
 }
 
@@ -85,7 +85,7 @@ mod raw {
         /// Closes the physical socket of a link that no socket uses.
         #[wasm_bindgen(js_name = closeIdle)]
         pub(crate) fn close_idle(link: i32);
-        /// Dials another physical socket for a link; what is added to the query is in wasm's memory.
+        /// Dials another physical socket for a link; the addition to the query is in wasm's memory.
         pub(crate) fn redial(link: i32, query: i32, length: i32);
         /// Ends a link that cannot be resumed.
         #[wasm_bindgen(js_name = giveUp)]

@@ -1,7 +1,7 @@
 //! The client of a page: links and the sockets over them, on `manysocket_protocol::client`.
 //!
-//! Texts and buffers stay in JavaScript: Rust holds handles of them, and copies none into wasm's memory but what a batch is
-//! made of. `js/` has what only JavaScript can do: the objects that a page sees, events, and UTF-8.
+//! Texts and buffers stay in JavaScript: Rust holds handles of them, and copies none into wasm's memory but the parts of a
+//! batch. `js/` has the parts that only JavaScript can do: the objects that a page sees, events, and UTF-8.
 
 mod exports;
 mod faces;

@@ -41,7 +41,7 @@ pub(crate) fn attacks(words: &[&str]) -> Result<()> {
     let (mut rows, mut memory) = (String::new(), String::new());
     print!("{HEAD}");
     for line in BufReader::new(run.stderr.take().context("no output")?).lines() {
-        let line = line.context("cannot read what the attacks print")?;
+        let line = line.context("cannot read the attacks' output")?;
         if line.starts_with("| ") {
             println!("{line}");
             let rows = if line.contains("| counted ") { &mut memory } else { &mut rows };

@@ -29,7 +29,7 @@ fn run(program: &str, server: &str, arguments: &[&str]) -> Result<()> {
         "manysocket-bench-client",
         "--all-features",
     ]))?;
-    setup::node::install("bench", "the peers that are measured, and what draws the charts")?;
+    setup::node::install("bench", "the measured peers, and the library for the charts")?;
     let mut run = command::program("node")?;
     run.arg(program).arg(workspace::target()?).args(arguments).env("CHROMIUM", browser.chromium);
     command::run(&mut run)

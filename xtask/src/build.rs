@@ -192,7 +192,7 @@ fn assemble(bindings: &Path, node_modules: &Path) -> Result<()> {
     bundle(&[&ENTRIES[..], &["--splitting", "--format=esm", "--chunk-names=shared-[hash]"]].concat())?;
     // The worker is a single script, since bundlers copy the one file that its URL names.
     bundle(&[SHARED_WORKER, "--format=esm"])?;
-    // It has separate copies of the faces, so that a page's entries are not cut into more files for it. What it loads
+    // It has separate copies of the faces, so that a page's entries are not cut into more files for it. The files that it loads
     // on first use are the package's entries.
     bundle(&[MOCK, "--format=esm", "--external:./rpc.js", "--external:./state.js", "--external:./topic.js"])?;
 

@@ -46,7 +46,7 @@ fn pass_on(from: impl Read, mut to: impl Write) -> Vec<String> {
     lines
 }
 
-/// Returns what tells of the failure: the reports of failed tests, or the last lines where there are none.
+/// Returns the part of the output about the failure: the reports of failed tests, or the last lines where there are none.
 fn excerpt(printed: &[String], errors: &[String]) -> String {
     let mut lines = reports(printed);
     if lines.is_empty() {

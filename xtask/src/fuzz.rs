@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
-/// Seconds for each target in a test: enough for the saved inputs and what lies close to them, and below a minute for all.
+/// Seconds for each target in a test: enough for the saved inputs and similar ones, and below a minute for all.
 pub(crate) const SHORT: &str = "4";
 
 /// Seconds that one input may take; the slowest of the saved ones takes a hundredth of a second.

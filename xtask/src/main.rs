@@ -1,4 +1,4 @@
-//! The project's commands: `cargo xtask build`, `demo`, `test`, `bench`, `fuzz`, `reference` and `release`. Each installs what it needs.
+//! The project's commands: `cargo xtask build`, `demo`, `test`, `bench`, `fuzz`, `reference` and `release`. Each installs its tools.
 
 mod attacks;
 mod bench;

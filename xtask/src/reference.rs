@@ -6,7 +6,7 @@ use anyhow::Result;
 /// Writes the reference of the npm package by typedoc, and that of the crates by rustdoc, into cargo's target directory.
 pub(crate) fn reference() -> Result<()> {
     build::package()?;
-    setup::node::install("tests/package", "typedoc, and what the package is tried with")?;
+    setup::node::install("tests/package", "typedoc, and the tools that try the package")?;
     let javascript = workspace::target()?.join("typedoc");
     let mut typedoc = command::program("node")?;
     typedoc.current_dir(workspace::root()?.join("tests/package"));

@@ -26,7 +26,7 @@ fn room(file: &str) -> &str {
     file.split_once('/').map_or_else(|| file.trim_end_matches(".rs"), |(folder, _)| folder)
 }
 
-/// Returns the files on a cycle, each followed by what it imports.
+/// Returns the files on a cycle, each followed by its imports.
 fn cycle(arrows: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
     fn visit<'a>(
         file: &'a str,

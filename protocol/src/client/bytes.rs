@@ -155,7 +155,7 @@ impl<K: Clone> Client<K> {
         self.link.buffered_amount(channel, sent)
     }
 
-    /// Sets the path of the URL that the host dials, before anything is sent. The server learns from it what proxies change in
+    /// Sets the path of the URL that the host dials, before anything is sent. The server learns from it how proxies change
     /// paths (docs/protocol.md §3.2).
     pub fn set_dialled_path(&mut self, path: &str) {
         self.link.set_dialled_path(path);

@@ -16,7 +16,7 @@ pub enum SocketEvent<K, M> {
     Cookies {
         /// The socket.
         key: K,
-        /// What the multiplexer's URL gives the cookies for.
+        /// The ticket for which the multiplexer's URL gives the cookies.
         ticket: Token,
     },
     /// The server accepted the socket.

@@ -1,6 +1,6 @@
-//! The rules of virtual sockets, without I/O: what a page's `WebSocket` does, over a link's connection.
+//! The rules of virtual sockets, without I/O: a page's `WebSocket` over a link's connection.
 //!
-//! [`Connection`](crate::Connection) knows channels and frames. This module adds what a client has to do beside it to make
+//! [`Connection`](crate::Connection) knows channels and frames. This module adds the rules by which a client makes
 //! a channel a `WebSocket` as the WHATWG standard and RFC 6455 have it: when it fails and when it is lost, which close
 //! codes it reports, which subprotocols a server may choose, how long it waits, and what `bufferedAmount` counts.
 //!

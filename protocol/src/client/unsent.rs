@@ -39,7 +39,7 @@ impl Unsent {
         }
     }
 
-    /// Forgets what the physical WebSocket has carried.
+    /// Forgets the bytes that the physical WebSocket has carried.
     pub(super) fn forget_sent(&mut self, sent: u64) {
         while self.handed_over.front().is_some_and(|&(mark, _)| mark <= sent) {
             self.handed_over.pop_front();

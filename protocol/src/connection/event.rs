@@ -32,7 +32,7 @@ pub enum ConnectionEvent {
     Cookies {
         /// The channel.
         channel: Channel,
-        /// What the multiplexer's URL gives the cookies for.
+        /// The ticket for which the multiplexer's URL gives the cookies.
         ticket: Token,
     },
     /// The server accepted a channel.

@@ -21,8 +21,8 @@ impl<P: Payload> Connection<P> {
         }
     }
 
-    /// Ends the link with its carrier from now on, and lets the peer know, with the next physical message. What was kept for
-    /// another carrier is dropped. Returns whether the peer does not know yet.
+    /// Ends the link with its carrier from now on, and lets the peer know, with the next physical message. Messages kept for
+    /// another carrier are dropped. Returns whether the peer does not know yet.
     pub fn forbid_resumption(&mut self) -> bool {
         self.farewell_due |= self.resumption.take().is_some();
         self.farewell_due

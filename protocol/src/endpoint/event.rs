@@ -1,4 +1,4 @@
-//! What happens to the channels of a link, for its host.
+//! The events of a link's channels, for its host.
 
 use crate::Channel;
 use crate::message::Message;
@@ -31,7 +31,7 @@ pub enum Event {
     Cookies {
         /// The channel.
         channel: Channel,
-        /// What the multiplexer's URL gives the cookies for.
+        /// The ticket for which the multiplexer's URL gives the cookies.
         ticket: Token,
     },
     /// The server accepted a channel.

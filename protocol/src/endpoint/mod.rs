@@ -43,7 +43,7 @@ pub struct Endpoint {
     unread: Option<Unread>,
 }
 
-/// The size from which the memory of an unfinished message grows by a quarter. `Vec` doubles it: a message of half of what a link
+/// The size from which the memory of an unfinished message grows by a quarter. `Vec` doubles it: a message of half of the memory that a link
 /// may hold then took all of it.
 const FINE_GROWTH: usize = 1024 * 1024;
 
@@ -170,7 +170,7 @@ impl Endpoint {
     }
 
     /// On a client, sets the path of the URL that the host dials, to be called before anything is sent. The server learns from it
-    /// what proxies change in paths.
+    /// how proxies change paths.
     pub fn set_dialled_path(&mut self, path: &str) {
         self.connection.set_dialled_path(path);
     }
@@ -318,8 +318,8 @@ impl Endpoint {
         self.connection.allow_resumption(token);
     }
 
-    /// Ends the link with its connection from now on, and lets the peer know, with the next physical message. What was kept
-    /// for another connection is dropped. Returns whether the peer does not know yet.
+    /// Ends the link with its connection from now on, and lets the peer know, with the next physical message. Messages kept
+    /// for another connection are dropped. Returns whether the peer does not know yet.
     pub fn forbid_resumption(&mut self) -> bool {
         self.connection.forbid_resumption()
     }
@@ -340,7 +340,7 @@ impl Endpoint {
         self.connection.redialled(now);
     }
 
-    /// On a server, returns whether a client that sends RESUME may resume the link. What has arrived must have been
+    /// On a server, returns whether a client that sends RESUME may resume the link. Messages that have arrived must have been
     /// handled: [`Endpoint::is_receiving`] returns false.
     pub fn accepts(&self, resume: &Resume) -> bool {
         self.connection.accepts(resume)

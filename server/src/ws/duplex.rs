@@ -36,7 +36,7 @@ struct Direction {
 }
 
 impl Duplex {
-    /// Returns both ends of a connection that buffers at most `limit` bytes in each direction, or a sixteenth of its writer's memory limit.
+    /// Returns both ends of a connection that buffers at most `limit` bytes in each direction, or a sixteenth of a large write.
     pub(crate) fn pair(limit: usize) -> (Self, Self) {
         let direction = || {
             Arc::new(Mutex::new(Direction {

@@ -164,7 +164,7 @@ impl PageLink {
     /// The next physical message.
     fn next(&mut self, now: Millis) -> Option<Outgoing> {
         let transmit = self.inner.poll_transmit(now, &mut self.batch)?;
-        // Kept before it is sent: what the page has put in the place of `send` may call in.
+        // Kept before it is sent: the page may have replaced `send`, and its code may call in.
         Some(match transmit {
             Transmit::Text { channel, fin, text } => {
                 let head = text_head(channel, fin);

@@ -13,7 +13,7 @@ const OLDEST_NODE: u32 = 20;
 /// Checks Node.js and installs the packages when the lock file has changed; returns the folder `node_modules`.
 pub(crate) fn packages() -> Result<PathBuf> {
     check_node()?;
-    install("tests", "wasm-opt and what drives the browser")
+    install("tests", "wasm-opt and the driver of the browser")
 }
 
 /// Installs the packages of a folder of the repository when its lock file has changed; returns its `node_modules`.

@@ -7,7 +7,7 @@ use crate::workspace;
 /// Installs them where possible. For a missing one it prints a line, and its tests are skipped.
 pub(crate) fn servers() {
     for (program, package, purpose) in [
-        ("faketime", "faketime", "what moves the clock of servers in tests"),
+        ("faketime", "faketime", "the library that moves the clock of servers in tests"),
         ("haproxy", "haproxy", "a proxy that tests put before the server"),
         ("ip", "iproute2", "networks that tests cut"),
         ("nats-server", "nats-server", "where several servers meet in tests"),

@@ -107,7 +107,7 @@ fn host() -> Result<String> {
         .as_deref()
         .and_then(|text| text.lines().find_map(|line| line.strip_prefix("host: ")))
         .map(str::to_owned)
-        .context("/usr/bin/rustc does not say what it runs on")
+        .context("/usr/bin/rustc does not print its host")
 }
 
 /// Returns the linker for wasm: that of the toolchain in use, or Debian's newest.

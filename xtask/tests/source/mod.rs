@@ -1,4 +1,4 @@
-//! Reads the sources of a crate: its modules, what each file imports, and the public types that it defines.
+//! Reads the sources of a crate: its modules, the imports of each file, and the public types that it defines.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -159,7 +159,7 @@ impl<'ast> Visit<'ast> for Paths {
         }
     }
 
-    /// An export is no arrow: a front page that shows what stands below it does not need it.
+    /// An export is no arrow: a module that re-exports an item does not depend on it.
     fn visit_item_use(&mut self, item: &'ast ItemUse) {
         if !matches!(item.vis, Visibility::Inherited) {
             return;

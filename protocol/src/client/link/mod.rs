@@ -101,7 +101,7 @@ impl<H: Host> Link<H> {
         self.connection.channels()
     }
 
-    // ---- what applications ask for ----
+    // ---- commands of applications ----
 
     /// Opens a socket to a path and query. `protocols` holds the offered subprotocols as `Sec-WebSocket-Protocol` does,
     /// `offered` the same for this side; `headers` has a line `name: value` for each header. Returns the socket's channel, or `None` if the server's limit forbids another:
@@ -199,7 +199,7 @@ impl<H: Host> Link<H> {
 
     // ---- the physical WebSocket ----
 
-    /// Sets the path of the URL that the host dials, before anything is sent. The server learns from it what proxies change in
+    /// Sets the path of the URL that the host dials, before anything is sent. The server learns from it how proxies change
     /// paths (docs/protocol.md §3.2).
     pub fn set_dialled_path(&mut self, path: &str) {
         self.connection.set_dialled_path(path);
@@ -308,7 +308,7 @@ impl<H: Host> Link<H> {
         self.handed += bytes;
     }
 
-    /// The last physical message holds so many bytes of a socket's message. `sent` is what had been carried before (see
+    /// The last physical message holds so many bytes of a socket's message. `sent` is the amount that had been carried before (see
     /// [`Link::sent`]).
     pub fn handed_over_part(&mut self, channel: Channel, bytes: u64, sent: u64) {
         let mark = self.handed;
@@ -339,7 +339,7 @@ impl<H: Host> Link<H> {
         self.events.pop_front()
     }
 
-    // ---- what the server does ----
+    // ---- events from the server ----
 
     /// Turns the connection's events into those of sockets.
     fn take_events(&mut self, now: Millis, contents: &impl Source<H::Message>) -> Result<(), Violation> {
@@ -460,7 +460,7 @@ impl<H: Host> Link<H> {
         self.connection.abort(channel);
     }
 
-    /// Ends a socket for its application; what remains of the channel is the connection's business.
+    /// Ends a socket for its application; the connection ends the channel.
     /// `dropped`: the bytes of messages that the connection has dropped already.
     fn end(
         &mut self,
