@@ -514,8 +514,10 @@ export interface RpcStream<T> extends AsyncIterableIterator<T> {
 export type Rpc<T> = 0 extends 1 & T
   ? any
   : T extends (...args: infer Args) => infer Result
-    ? (...args: Args) => Promise<0 extends 1 & Result ? any : Awaited<Result> extends AsyncIterable<infer Item> ? RpcStream<Item> : Awaited<Result>>
-    : { readonly [Name in keyof T]: Rpc<T[Name]> };
+    ? ((...args: Args) => Promise<0 extends 1 & Result ? any : Awaited<Result> extends AsyncIterable<infer Item> ? RpcStream<Item> : Awaited<Result>>) & {
+        readonly [Name in keyof NoInfer<T>]: Rpc<T[Name]>;
+      }
+    : { readonly [Name in keyof NoInfer<T>]: Rpc<T[Name]> };
 
 /** Options of the calls. */
 export interface CallOptions {

@@ -182,6 +182,8 @@ pub use site::endpoint::Endpoint;
 pub use site::listing::{Change, Changes, Listing};
 #[cfg(feature = "site")]
 pub use site::sse::{LastEventId, SseMessage, sse};
+#[cfg(feature = "typescript")]
+pub use site::typescript::TypeConflict;
 pub use ws::rejection::WebSocketUpgradeRejection;
 pub use ws::socket::WebSocket;
 pub use ws::upgrade::WebSocketUpgrade;

@@ -63,6 +63,19 @@ test("spreadsheet", TIMEOUT, async (t) => {
   assert.equal(bob.sockets, 1);
 });
 
+test("typed-calls", TIMEOUT, async (t) => {
+  const [page] = await open(t, "typed-calls");
+  await page.click("text=Add");
+  await page.waitForSelector("#log:text('a task needs a title')");
+  await page.fill("#title", "sleep");
+  await page.check("#high");
+  await page.press("#title", "Enter");
+  await page.waitForSelector("li:text-is('sleep!')");
+  await page.click("#countdown");
+  await page.waitForSelector("#log:text-is('0')");
+  assert.equal(page.sockets, 1);
+});
+
 test("behind-auth", TIMEOUT, async (t) => {
   const [page] = await open(t, "behind-auth");
   await page.waitForSelector("#log:text-is('not logged in')");

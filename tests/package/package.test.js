@@ -104,12 +104,22 @@ test("everything that a user meets has its documentation", async () => {
   run(folder, process.execPath, "node_modules/typedoc/bin/typedoc", "--emit", "none", "--treatWarningsAsErrors", "--treatValidationWarningsAsErrors");
 });
 
+const compiler = join(repository, "tests/node_modules/typescript/bin/tsc");
+
 for (const module of ["nodenext", "preserve"]) {
   test(`the types compile, and refuse wrong uses, with module ${module}`, async () => {
     await copyFile(join(repository, "tests/types/check.ts"), join(project, "check.ts"));
-    const compiler = join(repository, "tests/node_modules/typescript/bin/tsc");
     const options = ["--noEmit", "--strict", "--target", "es2023", "--lib", "es2023,dom,esnext.disposable", "--types", "", "--module", module];
     // It throws an error with the compiler's output.
     assert.equal(run(project, "node", compiler, ...options, "check.ts"), "");
+  });
+
+  test(`types that the server writes refuse wrong calls, with module ${module}`, async () => {
+    for (const file of ["functions.d.ts", "page.js"]) await copyFile(join(repository, "examples/typed-calls", file), join(project, file));
+    await copyFile(join(repository, "tests/types/functions.ts"), join(project, "calls.ts"));
+    const resolution = module === "preserve" ? ["--moduleResolution", "bundler"] : [];
+    const options = ["--noEmit", "--strict", "--checkJs", "--target", "es2023", "--lib", "es2023,dom,dom.iterable,dom.asynciterable", "--types", ""];
+    const check = (...files) => run(project, "node", compiler, ...options, "--module", module, ...resolution, ...files);
+    assert.equal(check("calls.ts", "page.js"), "");
   });
 }

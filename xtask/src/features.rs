@@ -5,8 +5,19 @@ use anyhow::{Result, bail};
 use std::collections::BTreeSet;
 
 /// The features, each of which is built alone. `bin` is all of them.
-const FEATURES: [&str; 10] =
-    ["documents", "gateway", "http2", "metrics", "nats", "rpc", "site", "tls", "topic-store", "topics"];
+const FEATURES: [&str; 11] = [
+    "documents",
+    "gateway",
+    "http2",
+    "metrics",
+    "nats",
+    "rpc",
+    "site",
+    "tls",
+    "topic-store",
+    "topics",
+    "typescript",
+];
 
 /// The features that the bound on dependencies holds for: the default ones without `documents` and `topic-store`, which bring a
 /// database, and without `http2`, which brings a protocol.

@@ -56,6 +56,8 @@ mod result;
 mod session;
 mod streamed;
 mod streams;
+#[cfg(feature = "typescript")]
+mod typed;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -77,6 +79,8 @@ use crate::metrics::stats::Stats;
 #[cfg(feature = "nats")]
 use crate::nats::Nats;
 use crate::site::endpoint::Endpoint;
+#[cfg(feature = "typescript")]
+pub use crate::site::typescript::Signature;
 use crate::ws::upgrade::WebSocketUpgrade;
 
 use arguments::Peer;
@@ -93,6 +97,8 @@ use over_nats::Remote;
 pub use result::{Reply, Written};
 use session::Session;
 pub use streamed::Streamed;
+#[cfg(feature = "typescript")]
+pub use typed::{TypedAnswer, TypedFunction, TypedValue, typed};
 
 /// The largest call, in bytes: of arguments that are written by hand, ample.
 const MAX_MESSAGE: usize = 256 * 1024;
@@ -102,6 +108,8 @@ const MAX_MESSAGE: usize = 256 * 1024;
 pub struct Rpc {
     callee: Callee,
     max_message: usize,
+    #[cfg(feature = "typescript")]
+    signature: Signature,
 }
 
 /// Returns a function that another process [registers](Rpc::register) under that path.
@@ -113,8 +121,7 @@ pub struct Rpc {
 /// The path is too long: its bytes, each that is no letter or digit three times, come to more than 1,000.
 #[cfg(feature = "nats")]
 pub fn remote(nats: &Nats, path: &str) -> io::Result<Rpc> {
-    let place = Place::Elsewhere(Remote::new(nats, path)?);
-    Ok(Rpc { callee: Callee::new(place), max_message: MAX_MESSAGE })
+    Ok(Rpc::new(Place::Elsewhere(Remote::new(nats, path)?)))
 }
 
 /// Makes a function callable: an async function or closure, with up to eight arguments that can be deserialised. It returns a
@@ -123,10 +130,19 @@ pub fn rpc<F, A, M>(function: F) -> Rpc
 where
     F: Function<A, M>,
 {
-    Rpc { callee: Callee::new(Place::Here(call::erase(function))), max_message: MAX_MESSAGE }
+    Rpc::new(Place::Here(call::erase(function)))
 }
 
 impl Rpc {
+    fn new(place: Place) -> Self {
+        Self {
+            callee: Callee::new(place),
+            max_message: MAX_MESSAGE,
+            #[cfg(feature = "typescript")]
+            signature: Signature::default(),
+        }
+    }
+
     /// Names the arguments, for errors and for the endpoint's description. Without names they are known by position.
     #[must_use]
     pub fn arguments<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
@@ -204,7 +220,10 @@ impl Rpc {
             "Send a JSON array of arguments: [{arguments}]. The answer is {{\"result\": …}} or {{\"error\": …}}; answers \
              come in the order of the calls."
         );
-        Endpoint::new(any_service(self.clone())).title("A function").usage(&usage)
+        let endpoint = Endpoint::new(any_service(self.clone())).title("A function").usage(&usage);
+        #[cfg(feature = "typescript")]
+        let endpoint = endpoint.function(self.signature.clone().named(&self.callee.names));
+        endpoint
     }
 
     async fn answer(self, request: Request) -> Response {

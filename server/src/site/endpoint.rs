@@ -14,6 +14,8 @@ use crate::access::tokens::has_token;
 use crate::site::html::{escape, page};
 use crate::site::listing::Listing;
 use crate::site::negotiate::{self, EVENTS, HTML, JSON};
+#[cfg(feature = "typescript")]
+use crate::site::typescript::Signature;
 use crate::ws::upgrade::Offer;
 
 /// A WebSocket endpoint of a [`Site`](crate::Site). It answers plain HTTP requests with a description and the status
@@ -42,6 +44,8 @@ pub struct Endpoint<S = ()> {
     http: Option<MethodRouter<S>>,
     listing: Option<Listing>,
     about: About,
+    #[cfg(feature = "typescript")]
+    function: Option<Signature>,
 }
 
 /// The script that lets a reader of the page talk to the endpoint.
@@ -59,7 +63,15 @@ impl<S: Clone + Send + Sync + 'static> Endpoint<S> {
     /// Creates an endpoint whose WebSocket requests `socket` answers, for example `any(handler)`.
     pub fn new(socket: MethodRouter<S>) -> Self {
         let about = About { title: "A WebSocket endpoint".into(), ..About::default() };
-        Self { socket, events: None, http: None, listing: None, about }
+        Self {
+            socket,
+            events: None,
+            http: None,
+            listing: None,
+            about,
+            #[cfg(feature = "typescript")]
+            function: None,
+        }
     }
 
     /// Sets the title: a few words that name the endpoint. The default is "A WebSocket endpoint".
@@ -104,6 +116,19 @@ impl<S: Clone + Send + Sync + 'static> Endpoint<S> {
     pub fn http(mut self, methods: MethodRouter<S>) -> Self {
         self.http = Some(methods);
         self
+    }
+
+    /// Makes the endpoint that of a function with this signature.
+    #[cfg(feature = "typescript")]
+    pub(crate) fn function(mut self, signature: Signature) -> Self {
+        self.function = Some(signature);
+        self
+    }
+
+    /// Returns the signature of the endpoint's function, if it has one.
+    #[cfg(feature = "typescript")]
+    pub(crate) fn take_function(&mut self) -> Option<Signature> {
+        self.function.take()
     }
 
     /// Returns the handler for all requests to the endpoint, and its listing.

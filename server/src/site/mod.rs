@@ -10,6 +10,8 @@ pub(crate) mod listing;
 pub(crate) mod negotiate;
 pub(crate) mod route_tree;
 pub(crate) mod sse;
+#[cfg(feature = "typescript")]
+pub(crate) mod typescript;
 pub(crate) mod view;
 
 use std::collections::HashMap;
@@ -32,6 +34,8 @@ use crate::site::endpoint::Endpoint;
 use crate::site::filter::Visibility;
 use crate::site::listing::Listing;
 use crate::site::route_tree::Node;
+#[cfg(feature = "typescript")]
+use crate::site::typescript::{Functions, TypeConflict};
 use crate::site::view::View;
 
 /// Builds an application's [`Router`] from paths. Each interior path without a route lists its children: over
@@ -64,6 +68,8 @@ use crate::site::view::View;
 pub struct Site<S = ()> {
     tree: Node,
     routes: Vec<SiteRoute<S>>,
+    #[cfg(feature = "typescript")]
+    functions: Functions,
 }
 
 #[derive(Debug)]
@@ -82,7 +88,12 @@ impl<S: Clone + Send + Sync + 'static> Default for Site<S> {
 impl<S: Clone + Send + Sync + 'static> Site<S> {
     /// Creates a site without routes.
     pub fn new() -> Self {
-        Self { tree: Node::default(), routes: Vec::new() }
+        Self {
+            tree: Node::default(),
+            routes: Vec::new(),
+            #[cfg(feature = "typescript")]
+            functions: Functions::default(),
+        }
     }
 
     /// Adds a route, as [`Router::route`] does.
@@ -97,6 +108,12 @@ impl<S: Clone + Send + Sync + 'static> Site<S> {
     /// # Panics
     /// Panics if the endpoint has a listing, but the path does not end in a parameter.
     pub fn endpoint(mut self, path: &str, endpoint: Endpoint<S>) -> Self {
+        #[cfg(feature = "typescript")]
+        let (mut endpoint, functions) = (endpoint, &mut self.functions);
+        #[cfg(feature = "typescript")]
+        if let Some(function) = endpoint.take_function() {
+            functions.insert(path, function);
+        }
         let (methods, listing) = endpoint.into_parts();
         if let Some(listing) = listing {
             self = self.listing(path, listing);
@@ -125,6 +142,8 @@ impl<S: Clone + Send + Sync + 'static> Site<S> {
             "a site is nested below a path that begins with a slash, not {prefix:?}"
         );
         self.tree.graft(prefix, site.tree);
+        #[cfg(feature = "typescript")]
+        self.functions.graft(prefix, site.functions);
         for entry in site.routes {
             self.add(format!("{prefix}{}", entry.path), entry.methods, entry.is_index);
         }
@@ -169,6 +188,8 @@ impl<S: Clone + Send + Sync + 'static> Site<S> {
             }
         }
         self.tree.graft("", other.tree);
+        #[cfg(feature = "typescript")]
+        self.functions.graft("", other.functions);
         for entry in other.routes {
             self.add(entry.path, entry.methods, entry.is_index);
         }
@@ -242,7 +263,44 @@ impl<S: Clone + Send + Sync + 'static> Site<S> {
             methods: methods.with_state(state.clone()),
             is_index,
         });
-        Site { tree: self.tree, routes: routes.collect() }
+        Site {
+            tree: self.tree,
+            routes: routes.collect(),
+            #[cfg(feature = "typescript")]
+            functions: self.functions,
+        }
+    }
+
+    /// Returns a TypeScript module (`.d.ts`) whose interface `Functions` has the site's functions, as `rpc` in the page accepts it:
+    /// `rpc<Functions>("/")`, or `rpc<Functions["rpc"]>("/rpc/")` for the functions below a path.
+    ///
+    /// It also exports the types of arguments and results. A function made with [`rpc::rpc`](crate::rpc::rpc()) instead of
+    /// [`rpc::typed`](crate::rpc::typed()) accepts and returns `any`. The values of a path's parameter share a member that has the
+    /// parameter's name in braces: `Functions["tanks"]["{tank}"]`. The module omits paths that no member of an object has in the
+    /// page: those with a wildcard or an empty segment.
+    ///
+    /// Functions that return a [`Streamed`](crate::rpc::Streamed) return an `AsyncIterable`. Errors have no types in TypeScript.
+    ///
+    /// ```
+    /// use manysocket_server::Site;
+    /// use manysocket_server::rpc::typed;
+    ///
+    /// async fn add(left: f64, right: f64) -> f64 {
+    ///     left + right
+    /// }
+    ///
+    /// # fn main() -> Result<(), manysocket_server::TypeConflict> {
+    /// let site: Site = Site::new().endpoint("/rpc/add", typed(add).arguments(["left", "right"]).endpoint());
+    /// assert!(site.typescript()?.contains("add(left: number, right: number): number;"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Returns a [`TypeConflict`] if two different types have one name in TypeScript, or if a type is named `Functions`.
+    #[cfg(feature = "typescript")]
+    pub fn typescript(&self) -> Result<String, TypeConflict> {
+        self.functions.module()
     }
 
     /// Returns the router, for layers, fallbacks, and for [`Multiplexer::serve`](crate::Multiplexer::serve).
@@ -271,7 +329,7 @@ impl<S: Clone + Send + Sync + 'static> Site<S> {
             }
         }
         self.index();
-        let Self { tree, routes } = self;
+        let Self { tree, routes, .. } = self;
         let mut views = HashMap::<String, Arc<View>>::new();
         // The root without its slash is an empty path, which axum accepts only in a nested site.
         let router = routes.into_iter().filter(|entry| !entry.path.is_empty()).fold(
