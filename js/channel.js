@@ -52,7 +52,7 @@ export class Channel {
     /** Whether the server has accepted it; `readyState` follows in the task of the event. */
     this.accepted = false;
     /**
-     * Whether its open may be repeated, once, over another link. Natively it has a connection of its own, and does not fail with one that
+     * Whether its open may be repeated, once, over another link. Natively it has a separate connection, and does not fail with one that
      * others have used before it.
      */
     this.mayMove = true;

@@ -13,7 +13,7 @@ const PATIENCE = 10_000;
 /** The cookies are there, and the server has not seen the browser's new ones yet. */
 const AGAIN = 200;
 
-/** By URL: the tickets that wait for the request before theirs, and who waits for them. */
+/** By URL: the tickets that wait for the request before theirs, and the channels that wait for them. */
 const queues = new Map();
 
 /**
@@ -45,7 +45,7 @@ async function run(url) {
   queues.delete(url);
 }
 
-/** The first answers have the cookies; the request behind them shows the server what the browser made of them. */
+/** The first answers have the cookies; the request after them shows the server the browser's new cookies. */
 async function exchange(url, body) {
   for (let left = MOST; left >= 0; left--) {
     const { status } = await fetch(url, { method: "POST", credentials: "include", keepalive: true, body, signal: AbortSignal.timeout(PATIENCE) });

@@ -30,5 +30,5 @@ export function socketUrl(given) {
   return url;
 }
 
-/** A URL with something appended to its query: what the page wrote stays as it is. */
+/** A URL with something appended to its query: the page's own query stays unchanged. */
 export const withQuery = ({ href }, query) => `${href}${href.includes("?") ? "&" : "?"}${query}`;

@@ -17,8 +17,8 @@ const LISTENERS = 32;
 // Milliseconds after which a message's remaining listeners deliver nothing: with slow handlers, a click waits no longer than this.
 const LONGEST_TASK = 8;
 
-// While events are delivered, what their handlers send is held to go out together; no longer than this
-// many milliseconds, so that slow handlers do not hold up what others have sent.
+// While events are delivered, the messages of their handlers are held to go out together; no longer than this
+// many milliseconds, so that slow handlers do not delay the messages of others.
 const HOLD = 1;
 
 // Events that wait: channel, kind and value, each in a separate place.
@@ -74,8 +74,8 @@ function deliverOne() {
 }
 
 /**
- * Has `link.flush()` called once all that is sent in this task has been queued. Returns whether the caller also flushes at once: the
- * page may go on for long, and natively what it sends first has left by then.
+ * Calls `link.flush()` once all messages of this task are queued. Returns whether the caller also flushes at once: the
+ * page may go on for long, and natively its first message has left by then.
  */
 export function flushLater(link) {
   const set = pumping ? held : waiting;
@@ -96,7 +96,7 @@ export function flushLater(link) {
   return leads || MAY_BLOCK;
 }
 
-/** Does what a page's code does while events are delivered: what it sends is held until the end. */
+/** Runs a page's code while events are delivered: its messages are held until the end. */
 export function whileHeld(act) {
   pumping = true;
   act();
@@ -161,7 +161,7 @@ function listener(index, first) {
       // With more to deliver, held answers go on waiting for the answers to that: an echo of 400,000 messages
       // took 14,000 physical ones before, 1,800 since, and two thirds of the time.
       if (head < queue.length) return deliverLater();
-      // No listener comes after this one's checkpoint: what it and its continuations send goes out
+      // No listener comes after this one's checkpoint: its messages and those of its continuations go out
       // in a microtask behind them.
       pumping = false;
       return queueMicrotask(flushHeld);

@@ -11,7 +11,7 @@ const REFUSED = 20;
 const SPELT_OUT = 12;
 /** Characters of a text, likewise. */
 const SHOWN = 40;
-/** Milliseconds between two pictures: what an eye can follow. */
+/** Milliseconds between two pictures: as fast as an eye can follow. */
 const REFRESH = 250;
 
 const grouped = new Intl.NumberFormat("en");
@@ -77,7 +77,7 @@ class Refusals {
 }
 
 /**
- * Shows what a multiplexer's link carries.
+ * Shows the traffic of a multiplexer's link.
  * @param {import("./index.js").MultiWebSocket} M
  * @param {{ parent?: Element }} [options] where to put the panel; default: at the end of the page
  * @returns {Promise<HTMLElement>} the panel; once it is removed, it watches no more

@@ -1,4 +1,4 @@
-// A native socket in the place of a link, for the one channel that it carries: what the multiplexer does not reach.
+// A native socket in place of a link, for one channel: a URL that the multiplexer does not reach.
 //
 // The page's object stays a virtual one, fed by the native: so it is an instance of `M.WebSocket`, or of the page's class that
 // extends it, and so a socket that waited for a multiplexer which is not there can go on as this.
@@ -10,7 +10,7 @@ export class Direct {
   #native;
 
   /**
-   * Dials at once, and throws what the native class throws.
+   * Dials at once, and throws the exceptions of the native class.
    * @param {import("./channel.js").Channel} channel
    * @param {typeof WebSocket} Native
    * @param {() => void} [onopen]

@@ -70,7 +70,7 @@ export class Bytes {
 /** @param {string | Bytes} data */
 export const messageEvent = (data, origin, binaryType) => new VirtualMessageEvent(data, origin, binaryType === "blob");
 
-/** A global event class, or what serves for it: Node.js has CloseEvent from version 23 on, and no ErrorEvent before 25. */
+/** A global event class, or a substitute: Node.js has CloseEvent from version 23 on, and no ErrorEvent before 25. */
 const eventClass = (name) => globalThis[name] ?? {
   [name]: class extends Event {
     constructor(type, fields) {

@@ -72,7 +72,7 @@ export class Inspector extends EventTarget {
     return this.#link !== null && this.#link.inspected().physical === undefined;
   }
 
-  /** The channels that have not ended; what they sent and received is null for those that were opened before this watched. */
+  /** The channels that have not ended; their counts are null for those that were opened before this inspector. */
   get channels() {
     const sockets = this.#link?.inspected().channels ?? [];
     return sockets.map(({ number, url, protocol, readyState, bufferedAmount }) => ({
@@ -124,7 +124,7 @@ export class Inspector extends EventTarget {
 
   #count(way, { channel, kind, units, credit, window }) {
     const other = way === "sent" ? "received" : "sent";
-    // Each side tells what the other may send.
+    // Each side states how much the other may send.
     if (window !== undefined) this.#windows[other] = window;
     if (kind === "OPEN" && way === "sent") this.#channels.set(channel, watched());
     const seen = this.#channels.get(channel);

@@ -1,7 +1,7 @@
 // Functions whose code is loaded with the first call.
 
 /**
- * A function, and those below it, that `load` resolves with. What JavaScript itself asks a function for is its own (rpc.js has the
+ * A function, and those below it, that `load` resolves with. Members that JavaScript itself reads of a function are the function's (rpc.js has the
  * same names).
  */
 export function later(load) {

@@ -66,9 +66,9 @@ export class Link {
   timer = 0;
 
   /**
-   * Dials at the end of this task: what is opened until then rides in the handshake.
+   * Dials at the end of this task: sockets that are opened until then ride in the handshake.
    * @param {string} url
-   * @param {object} options `WebSocket`, the native class; `carriers`, names of what may carry it; `oncarrier`; `idleTimeout`; `onopen`; `onclose`; `fallback`, null or what
+   * @param {object} options `WebSocket`, the native class; `carriers`, names of the kinds that may carry it; `oncarrier`; `idleTimeout`; `onopen`; `onclose`; `fallback`, null or what
    *   takes over the channels of a handshake that failed; `renew`, whether a refused
    *   channel goes on over another link; `ask`, null or a function that returns the URL of a further connection; `onsilent`, for a link that may be dead; `reopen`, which opens a channel over another link
    */
@@ -86,7 +86,7 @@ export class Link {
     return this.physical?.readyState ?? CONNECTING;
   }
 
-  /** What carries it: "websocket", "http-stream" or "http-poll"; null while nothing does. */
+  /** The kind of its carrier: "websocket", "http-stream" or "http-poll"; null without one. */
   get carrier() {
     return this.readyState === OPEN ? (this.physical.carrier ?? "websocket") : null;
   }
@@ -101,7 +101,7 @@ export class Link {
     return { physical: this.physical, channels: this.#channels.filter(Boolean) };
   }
 
-  // ---- what channels ask for ----
+  // ---- commands of channels ----
 
   /** Opens a channel; one that the server's limit forbids fails as it does natively. */
   open(channel) {
@@ -189,7 +189,7 @@ export class Link {
     try {
       physical = outside(() => new this.#options.WebSocket(url, SUBPROTOCOL));
     } catch (error) {
-      // What Firefox throws where a Content Security Policy forbids it; it would for each native socket.
+      // Firefox throws this where a Content Security Policy forbids it; it would for each native socket.
       console.error(`manysocket: ${url.split("?")[0]} cannot be connected to: ${error}`);
       this.#options.fallback = null;
       return this.#lost(ABNORMAL, true);
@@ -271,7 +271,7 @@ export class Link {
     this.physical.send(bytes);
   }
 
-  /** @param {string} query what resumes the link */
+  /** @param {string} query the part that resumes the link */
   async redial(query) {
     const silent = this.physical;
     this.#interrupt();
@@ -382,7 +382,7 @@ export class Link {
     this.#options.onclose(ABNORMAL);
   }
 
-  /** Ends the link because of what the server did, or did not do. */
+  /** Ends the link because of a fault of the server. */
   giveUp(reason) {
     console.error(`manysocket: the link to ${this.#url.split("?")[0]} was given up: ${reason}`);
     core.leave(this.#core);

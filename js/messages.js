@@ -30,7 +30,7 @@ export const PARK = 12;
 export const SENT = 5;
 /** The handshake failed: the channel is the page's again. */
 export const FALLBACK = 6;
-/** Value: what carries the link. So is that of RESUMED. */
+/** Value: the kind of the link's carrier. So is that of RESUMED. */
 export const LINK_OPEN = 7;
 /** Value: the fields of the close event. */
 export const LINK_CLOSED = 8;

@@ -50,7 +50,7 @@ class Multiplexer extends EventTarget {
   #isKnown = false;
   /** @type {Link | null} */
   #link = null;
-  /** Or what stands in its place, and is loaded first: where all pages share a link (port.js). */
+  /** Or its substitute where all pages share a link (port.js), which is loaded first. */
   #Link = Link;
   #shared;
   #resume;
@@ -72,7 +72,7 @@ class Multiplexer extends EventTarget {
    *   (default: the multiplexer's folder, as the server's); `fallback`: whether sockets become native where the multiplexer's
    *   handshake fails, or there is no WebAssembly (default false); `shared`: whether all pages of the origin use one link, or the
    *   name under which they do (default false); `resume`: whether the link outlives its connections (default true);
-   *   `carriers`: what may carry the link (default: both; a WebSocket is tried first)
+   *   `carriers`: the kinds that may carry the link (default: both; a WebSocket is tried first)
    */
   constructor(url, { idleTimeout = IDLE_TIMEOUT, jail = ".", fallback = false, shared = false, resume = true, carriers = ["websocket", "http"] } = {}) {
     if (arguments.length === 0) {
@@ -120,7 +120,7 @@ class Multiplexer extends EventTarget {
     return this.#link?.readyState ?? CLOSED;
   }
 
-  /** What carries the link: "websocket", "http-stream" or "http-poll"; null while it has no connection. */
+  /** The kind of the link's carrier: "websocket", "http-stream" or "http-poll"; null while it has no connection. */
   get carrier() {
     return this.#link?.carrier ?? null;
   }
@@ -150,7 +150,7 @@ class Multiplexer extends EventTarget {
     this.#link = this.#link?.leave() ?? null;
   }
 
-  /** Watches what the link carries. */
+  /** Watches the messages of the link. */
   async inspect() {
     const { Inspector } = await import("./inspect.js");
     if (this.#inspector === null) {
@@ -249,7 +249,7 @@ class Multiplexer extends EventTarget {
     return new URL(this.#jail, this.#url).pathname.replace(/\/*$/, "/");
   }
 
-  /** Whether the server would open this URL (server/src/guard.rs has the other half), and sees of it what it would natively. */
+  /** Whether the server would open this URL (server/src/access/scope.rs has the other half), and sees it as it would natively. */
   #carries({ origin, username, password, pathname }) {
     if (origin !== this.#url.origin || username !== "" || password !== "") return false;
     return `${pathname}/`.startsWith(this.#scope()) && !/%2f|%5c/i.test(pathname);

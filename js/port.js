@@ -21,7 +21,7 @@ const ENOUGH = 32 * 1024;
 const LONGEST_WAIT = 2;
 
 /**
- * What the page has taken of a channel is told with whatever else is told, and by itself once it is this much: an eighth of a
+ * The page reports the credit that it has used of a channel with its other messages, and separately once it is this much: an eighth of a
  * channel's window, of which the worker grants when half is gone.
  */
 const WORTH_TELLING = 32 * 1024;
@@ -36,7 +36,7 @@ const GREETING = 5000;
 
 export class Port {
   #options;
-  /** By number: the channel, what the page took that the worker has not been told of, and the bytes that have not left. */
+  /** By number: the channel, the credit that the page has used and not reported, and the bytes that have not left. */
   #entries = new Map();
   #lastNumber = 0;
   #readyState = CONNECTING;
@@ -77,7 +77,7 @@ export class Port {
       const worker = new SharedWorker(new URL("./shared-worker.js", import.meta.url), {
         // For a script that turns out to be something else, such as a page, only a module has an `error` event.
         type: "module",
-        // What a page has sent while it is being closed is in the worker's queue: where the browser allows it, the worker outlives it.
+        // The last messages of a page that is being closed are in the worker's queue: where the browser allows it, the worker outlives it.
         extendedLifetime: true,
         // The version keeps copies apart that might not understand each other.
         name: `manysocket ${VERSION} ${options.shared} ${url}`,
@@ -101,7 +101,7 @@ export class Port {
     return this.#readyState;
   }
 
-  /** What carries the worker's link (link.js). */
+  /** The kind of the carrier of the worker's link (link.js). */
   get carrier() {
     return this.#readyState === OPEN ? this.#carrier : null;
   }
@@ -122,7 +122,7 @@ export class Port {
     this.#port?.postMessage([kind, 0, null]);
   }
 
-  // ---- what channels ask for ----
+  // ---- commands of channels ----
 
   open(channel) {
     clearTimeout(this.#idle);

@@ -35,7 +35,7 @@ export class Reconnecting {
       } catch (error) {
         // It would say the same again soon.
         this.#delay = LAST_DELAY;
-        const reason = "what the server sends is not what is spoken here";
+        const reason = "the server's message is not valid here";
         console.error(`manysocket: the connection to ${socket.url} was given up: ${reason}: ${error}`);
         socket.close(GIVEN_UP, reason);
         this.#lose(socket, { code: GIVEN_UP, reason, wasClean: false });

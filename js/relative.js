@@ -1,6 +1,6 @@
 // `RelativeWebSocket`: a class of sockets whose URLs may be relative, to any base.
 //
-// It is a proxy of the class below it, which therefore stays what makes the sockets, and whose instances they are.
+// It is a proxy of the class below it. So that class makes the sockets, and they are its instances.
 import { scalar } from "./utf8.js";
 import { isInit, realmBase, toProtocols, webSocketUrl } from "./websocket.js";
 

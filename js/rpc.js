@@ -5,7 +5,7 @@ import { RpcError } from "./rpc/error.js";
 
 export { RpcError, setDefault };
 
-// Long enough for a person who pauses, short enough that a page with many functions does not keep a native socket for each.
+// Long enough for a person's pause, short enough that a page with many functions does not keep a native socket for each.
 const IDLE_TIMEOUT = 10_000;
 
 // Names that other code reads of any object to recognise its kind: `await`, JSON, frameworks, matchers of tests. With names that a function has
@@ -15,7 +15,7 @@ const NO_METHOD = /^[_$@]|^(then|toJSON|prototype|nodeType|nodeName|tagName|asym
 /** The state behind a function that `rpc` made. */
 const behind = new WeakMap();
 
-/** Places that are called over the same class, each once while somebody has it: who asks for a URL twice gets one socket. */
+/** Places that are called over the same class, each once while the page holds it: two calls of `rpc` with one URL get one socket. */
 class Scope {
   #places = new Map();
   #forget = new FinalizationRegistry((url) => this.#places.get(url)?.deref() ?? this.#places.delete(url));
@@ -77,9 +77,9 @@ function face(place, options) {
       return made.get(name);
     },
     set(target, name, value) {
-      // Frameworks mark what they have seen.
+      // Frameworks mark objects that they have seen.
       if (isLocal(target, name)) return Reflect.set(target, name, value);
-      throw new TypeError(`nothing can be assigned to what is on the server, ${place.url}`);
+      throw new TypeError(`members of a function of the server cannot be assigned: ${place.url}`);
     },
   });
   behind.set(proxy, { place, options });
@@ -87,7 +87,7 @@ function face(place, options) {
 }
 
 /**
- * Makes a function of a URL, or an object of functions. With what it made earlier in place of the URL, it makes the same with
+ * Makes a function of a URL, or an object of functions. With an earlier result in place of the URL, it makes the same with
  * other options.
  *
  * @param {string | URL | Function} url relative to the page's base URL

@@ -16,7 +16,7 @@ import { tryToInitialise } from "./wasm.js";
 /** Sent bytes are reported with the next message to a page, and at the latest after so many milliseconds. */
 const REPORT_AFTER = 10;
 
-/** RFC 6455 §7.4.1: what a browser closes the sockets of a page with that goes away. */
+/** RFC 6455 §7.4.1: the code with which a browser closes the sockets of a page that goes away. */
 const GOING_AWAY = 1001;
 
 tryToInitialise(toBytes(wasm));
@@ -70,7 +70,7 @@ function dialled({ url, idleTimeout, resume, carriers }) {
 
 let delivering = false;
 
-/** A page's channel: what the link queues for it goes to the page. */
+/** A page's channel: the events that the link queues for it go to the page. */
 class Remote extends Channel {
   /** Bytes that the page has sent, and those of them that it knows to have left. */
   taken = 0;

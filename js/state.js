@@ -145,7 +145,7 @@ class State extends EventTarget {
     for (const { path, callback } of [...this.#watchers]) {
       const concerned = path === null ? delta : delta.filter((operation) => concerns(operation, path));
       if (concerned.length === 0) continue;
-      // Copies: what a callback does to its arguments is its own affair, and so is what it throws.
+      // Copies: a callback may change its arguments, and may throw.
       const copy = toPlain(concerned);
       try {
         if (path === null) callback(copy, { own });

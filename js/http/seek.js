@@ -17,7 +17,7 @@ const later = (delay) => Math.min(2 * delay, LAST_ATTEMPT);
 
 /**
  * Tries WebSockets from time to time, and calls `found` once one opens.
- * @param {HttpSocket} physical what carries the link; `physical.after` sets a timer that ends with it
+ * @param {HttpSocket} physical the carrier of the link; `physical.after` sets a timer that ends with it
  * @param {object} options the link's
  */
 export function seekWebSocket(physical, options, { after }, found) {

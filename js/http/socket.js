@@ -21,7 +21,7 @@ const CLOSE_TIMEOUT = 5000;
 /** The close code of a carrier that the page gives up, and not the link (docs/protocol.md §8.1). */
 const ABANDONED = 4003;
 
-/** RFC 6455 §7.4.1: what a browser closes the sockets of a page with that goes away. */
+/** RFC 6455 §7.4.1: the code with which a browser closes the sockets of a page that goes away. */
 const GOING_AWAY = 1001;
 
 /** Milliseconds from the end of a page's answers to its `pagehide`: much less than a new connection takes. */
@@ -182,7 +182,7 @@ class HttpSocket extends EventTarget {
 
   /**
    * @param {string} what the header; a request that names the carrier is repeated once if it fails on its way, since its offset says
-   *   what the server has already
+   *   the bytes that the server has already
    * @param {(response: Response) => Promise} [init.take] reads the answer
    * @throws {Error} for all answers but the server's own, which say yes
    */
@@ -287,7 +287,7 @@ class HttpSocket extends EventTarget {
     }
   }
 
-  // ---- what arrives ----
+  // ---- incoming bytes ----
 
   #take(bytes) {
     // The server may answer a message sooner than its request. Natively, too, sent bytes count no longer.

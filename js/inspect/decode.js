@@ -1,4 +1,4 @@
-// Reads what a link sends and receives, as docs/protocol.md has it: for people to look at, beside the one that does the work.
+// Decodes the messages of a link (docs/protocol.md) for people to look at, beside the decoder that does the work.
 
 /** By number (docs/protocol.md §5). */
 const KINDS = ["TEXT", "TEXT_PART", "BINARY", "BINARY_PART", "RAW", "RAW_PART", "OPEN", "ACCEPT", "REFUSE", "CLOSE", "GRANT", "LINK", "OPEN_WITH"];
@@ -12,7 +12,7 @@ const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
 /**
  * @typedef {object} Frame
- * @property {number} channel 0 for what concerns the link
+ * @property {number} channel 0 for frames of the link
  * @property {string} kind as in docs/protocol.md §5; the name of its type in place of `LINK`; `PAYLOAD` and `PAYLOAD_PART` for
  *   the binary messages behind a RAW
  * @property {number} [units] of a message's piece

@@ -60,7 +60,7 @@ export class Connection {
     return socket;
   }
 
-  /** Sends what waits, once each. */
+  /** Sends waiting calls, once each. */
   #send() {
     for (const call of this.#calls) {
       if (call.number >= 0) continue;
@@ -96,7 +96,7 @@ export class Connection {
     this.#rest();
   }
 
-  /** Resolves with what the page gets for a stream. Its code is loaded on first use. */
+  /** Resolves with the page's object for a stream. Its code is loaded on first use. */
   async #stream({ number, signal }) {
     /** Messages that arrive before the code: few, since the server sends only as many as its window allows. */
     const early = [];

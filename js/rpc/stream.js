@@ -35,7 +35,7 @@ export class Stream {
     else signal?.addEventListener("abort", this.#abort);
   }
 
-  /** What the page gets. */
+  /** The page's object. */
   get face() {
     const stream = this;
     const face = {

@@ -93,7 +93,7 @@ function rearrange(from, to, source, moved, path, delta) {
   });
 }
 
-/** How many of what was added is below a place, in logarithmic time (a Fenwick tree). */
+/** Counts the added numbers below a place, in logarithmic time (a Fenwick tree). */
 class Counter {
   constructor(length) {
     this.sums = new Int32Array(length + 1);

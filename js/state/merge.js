@@ -18,7 +18,7 @@ export const trees = {
 };
 
 /**
- * Brings what others did into what one did: both began with `ancestor`. Where both have changed the same, `mine` stays, and
+ * Merges the changes of others into the page's: both began with `ancestor`. Where both have changed the same, `mine` stays, and
  * `conflicts` gets both sides.
  *
  * @param {typeof trees} host functions that change `mine`, and copy the values that are taken over
@@ -46,7 +46,7 @@ export function merge(ancestor, mine, theirs, host, conflicts, path = "") {
   return mine;
 }
 
-/** The elements that an array gets; null if both have put other elements into it, or one has edited what the other has removed. */
+/** The elements that an array gets; null if both have put other elements into it, or one has edited an element that the other has removed. */
 function mergeElements(ancestor, mine, theirs, host, conflicts, path) {
   const { length } = ancestor;
   const element = (before, own, others, at) => merge(ancestor[before], mine[own], theirs[others], host, conflicts, pointer(path, at));

@@ -1,5 +1,5 @@
 // Changes in the page's own data. The page may have frozen it, sealed it or replaced it: values that cannot be
-// changed is replaced by a copy, and so is what contains it.
+// changed are replaced by copies, and so are their containers.
 import { ABSENT, get, isObject, isSame, put, toPlain } from "./tree.js";
 
 /** Changes one member; whether it is so afterwards. */
@@ -47,7 +47,7 @@ function array(data, elements) {
 /** The functions of `merge` for the page's data. */
 export const page = { object, array, copy: toPlain };
 
-/** Makes of the page's data what its snapshot says: dates are strings now, and `undefined` is not there. */
+/** Makes the page's data equal to its snapshot: dates are strings now, and `undefined` is not there. */
 export function conform(data, tree) {
   if (isObject(data) && isObject(tree) && typeof data.toJSON !== "function") {
     const changes = new Map();

@@ -8,7 +8,7 @@ const MAX_COPIED = 5_000_000;
 const INDEX = /^(0|[1-9]\d*)$/;
 
 /**
- * The tree that a delta makes of another, which stays as it is; they share what the delta leaves alone.
+ * The tree that a delta makes of another, which stays as it is; they share the parts that the delta does not change.
  * @throws if it does not fit the tree: a server may send anything
  */
 export function patched(tree, delta) {
@@ -103,7 +103,7 @@ function sizeOf(value) {
   return size;
 }
 
-/** Whether a container has an element or a member by this name. An array's methods, and what can be reached from them, are in no document. */
+/** Whether a container has an element or a member by this name. An array's methods, and their members, are in no document. */
 function isMember(container, key) {
   if (container === null || typeof container !== "object" || !Object.hasOwn(container, key)) return false;
   return !Array.isArray(container) || INDEX.test(key);

@@ -4,7 +4,7 @@
 //
 //   base → commit under way → commits that wait → data
 //
-// A change of somebody else's moves the base, and the others are rebased: each merges what the one before it became.
+// A change by others moves the base, and the rest is rebased: each step merges the result of the one before it.
 import { diff } from "./diff.js";
 import { merge, trees } from "./merge.js";
 import { conform, page } from "./page.js";
@@ -54,7 +54,7 @@ export class Replica {
   #withheld = new Withheld();
 
   /**
-   * Takes in what the server tells of the document.
+   * Applies a message of the server about the document.
    * @returns the delta that the base has moved by
    * @throws if it does not fit; then all is as it was
    */
@@ -89,7 +89,7 @@ export class Replica {
     this.#conflicts = [];
     if (conflicts.length > 0) throw conflictError(conflicts);
     return new Promise((resolve, reject) => {
-      // With nothing else to commit, the page means what was refused.
+      // With nothing else to commit, the page means the refused edits.
       this.#commits.push({ after: isSame(rest, before) ? after : rest, resolve, reject, conflicts: [], message: null });
     });
   }

@@ -1,7 +1,7 @@
 // JSON as trees: copies, comparison, paths.
 //
 // The objects of a tree have no prototype. In those every key is data, `__proto__` too. Nothing changes a tree: versions of a document
-// share what they have in common. The page sees ordinary objects.
+// share their common parts. The page sees ordinary objects.
 
 /** The value of a missing member. */
 export const ABSENT = Symbol("absent");

@@ -38,7 +38,7 @@ export class Withheld {
   #edits = new Map();
 
   /**
-   * Takes note of what was refused.
+   * Takes note of refused edits.
    * @param {{ op: string, path: string }[]} operations of a delta that turns `base` into `after`
    * @returns {string[]} the places
    */
