@@ -23,7 +23,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 /// Turns a hang into a failure; much longer than any test takes.
 const HANG: Duration = Duration::from_secs(60);
 
-/// What a network does to handshakes of WebSockets.
+/// A network's treatment of WebSocket handshakes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum WebSockets {
     Pass,

@@ -239,7 +239,7 @@ async fn a_close_passes_a_server_that_never_stops_sending() {
     let server = Server::start().await;
     let mut socket = server.client().open("/count").expect("a socket");
     assert!(matches!(next(&mut socket).await, Some(Ok(_))));
-    // The server has used up its credit: without more of it, its Close would wait behind what it sends.
+    // The server has used up its credit: without more of it, its Close would wait behind its messages.
     socket.close(Some(1000), "").expect("a close code");
     assert!(in_time(socket.closed()).await.was_clean);
 }
@@ -257,7 +257,7 @@ async fn a_sink_waits_for_a_server_that_does_not_read() {
         in_time(socket.feed(block.clone())).await.expect("a socket that is open");
         fed += 1;
         assert!(fed < 32, "{fed} blocks of 64 KiB");
-        // Meanwhile the link sends what it may: an echo comes behind it.
+        // Meanwhile the link sends as much as it may: an echo comes after it.
         let mut other = client.open("/echo").expect("a socket");
         in_time(other.send("x".into())).await.expect("sent");
         assert_eq!(next(&mut other).await, Some(Ok("x".into())));

@@ -519,7 +519,7 @@ fn a_channel_that_ends_gives_the_next_one_its_turn() {
     for channel in 1..=3 {
         pair.client.send(channel, Message::binary(vec![0; 1_000_000]));
     }
-    // Each piece arrives by itself, so the first channel has the turn when it ends.
+    // Each piece arrives alone, so the first channel has the turn when it ends.
     for channel in [1, 2] {
         pair.client.abort(channel);
     }

@@ -1,4 +1,4 @@
-//! Limits on what a client can have a server do, each crossed.
+//! Limits on the work that a client can cause, each crossed.
 
 use manysocket_protocol::{Endpoint, Event, Message, Settings, Side, Violation};
 #[cfg(target_arch = "wasm32")]

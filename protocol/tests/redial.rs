@@ -1,4 +1,4 @@
-//! A client that has lost its connection: when it dials another, and what its sockets see meanwhile.
+//! A client that has lost its connection: when it dials another, and the events of its sockets meanwhile.
 
 mod support;
 

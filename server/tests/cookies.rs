@@ -1,4 +1,4 @@
-//! Cookies of virtual opens: which request gets them, once, and what others get (docs/protocol.md §4.2).
+//! Cookies of virtual opens: which request gets them, once, and how others are answered (docs/protocol.md §4.2).
 
 mod common;
 
@@ -156,7 +156,7 @@ async fn guessed_and_foreign_tickets_get_nothing_and_leave_those_of_others_alone
         (Some(&*own), &ticket[..15], 404),
         (Some(&*own), &[], 404),
         (Some(&*own), &[0; 1024], 404),
-        // Of a page of another origin that may have links, of one that may not, of none.
+        // From a page of another origin that may have links, from one that may not, and without an origin.
         (Some("https://other.example"), &ticket, 404),
         (Some("https://evil.example"), &ticket, 403),
         (Some("null"), &ticket, 403),
@@ -203,7 +203,7 @@ async fn a_thousand_tickets_are_bounded_and_the_sockets_open_all_the_same() {
     assert_eq!(tickets.iter().map(Token::bytes).collect::<HashSet<_>>().len(), 256);
     let full = held(&server);
     assert!(full > before + 256 * 1024, "what tickets hold is counted");
-    // Others have their own.
+    // Other links have separate tickets.
     ticket(&mut neighbour, "/accept/a").await;
     // Several in one request, and no more cookies in an answer than a proxy passes on.
     let request: Vec<u8> = tickets.iter().take(64).flat_map(|ticket| *ticket.bytes()).collect();
@@ -220,7 +220,7 @@ async fn a_thousand_tickets_are_bounded_and_the_sockets_open_all_the_same() {
     let expected: HashSet<_> = (0..64).map(|n| format!("n{n}=1; Path=/accept")).collect();
     assert_eq!(cookies.into_iter().collect::<HashSet<_>>(), expected);
     assert!(held(&server) < full - 32 * 1024, "and no longer, once they are used");
-    // What has been fetched makes room.
+    // Fetched tickets make room.
     ticket(&mut link, "/accept/a").await;
 }
 

@@ -52,7 +52,7 @@ impl Before {
         (allocated().saturating_sub(self.allocated), server.stats.memory().saturating_sub(self.counted))
     }
 
-    /// Waits until so much is counted, and compares that with the held memory. Reads what arrives at the link, and takes none of it.
+    /// Waits until so much is counted, and compares that with the held memory. Reads the link's connection, and consumes no message.
     async fn check(&self, what: &str, server: &Server, link: &mut Link, expected: usize) {
         let reach = async {
             while self.since(server).1 < expected {
@@ -145,7 +145,7 @@ fn messages_of_upstreams() {
     });
 }
 
-/// Upstreams that do not read: what a page sends is counted once.
+/// Upstreams that do not read: a page's message is counted once.
 #[test]
 fn messages_for_upstreams() {
     alone(async {

@@ -307,7 +307,7 @@ async fn a_disk_that_fills_up_and_turns_read_only_loses_nothing_acknowledged() {
     volume.fail();
     let refusal = until_refused(&mut version, 3000, 3001).await;
     assert!(refusal.contains("Read-only file system"), "{refusal}");
-    // It goes on with what it has in memory. The file cannot be opened anew, so there is no reading others.
+    // It continues with the documents in memory. The file cannot be opened anew, so there is no reading others.
     let document = server.open("a").await.receive().await.expect("the document");
     assert_eq!(document["version"], version);
     match connect_async(server.url("b")).await {
@@ -316,7 +316,7 @@ async fn a_disk_that_fills_up_and_turns_read_only_loses_nothing_acknowledged() {
     }
     assert!(!until_refused(&mut version, 4000, 4001).await.is_empty());
 
-    // It does not start where it could not keep what it acknowledges.
+    // It does not start where it could not keep an acknowledged commit.
     server.kill();
     let mut command = Command::new(env!("CARGO_BIN_EXE_manysocket-server"));
     let refused = command.args(["--listen", "127.0.0.1:0", "--data", &data]).output().expect("an end");

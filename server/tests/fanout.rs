@@ -24,7 +24,7 @@ const DELIVERIES: usize = 2_000_000;
 /// waited for for ever.
 const MESSAGES: usize = 5000;
 
-/// Publishes while so few messages are on their way, as somebody would who sees the answers.
+/// Publishes while so few messages are on their way, as a client would that sees the answers.
 const IN_FLIGHT: usize = 64;
 
 #[tokio::test(flavor = "multi_thread")]

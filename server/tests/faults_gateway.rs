@@ -99,7 +99,7 @@ async fn an_upstream_that_is_killed_takes_its_own_sockets_with_it() {
     setting.the_other_goes_on().await;
 }
 
-/// Its connections stay open, and its kernel still takes what it is sent.
+/// Its connections stay open, and its kernel still accepts bytes.
 #[tokio::test]
 async fn an_upstream_that_stands_still_is_given_up_after_a_minute() {
     let (failing, other) = (Binary::start(&[], &[]).await, Binary::start(&[], &[]).await);
@@ -109,7 +109,7 @@ async fn an_upstream_that_stands_still_is_given_up_after_a_minute() {
     given_up_after_a_minute(setting).await;
 }
 
-/// As when a suspended machine goes on: what it was sent meanwhile is answered.
+/// As when a suspended machine goes on: it answers the messages sent meanwhile.
 #[tokio::test]
 async fn an_upstream_that_goes_on_in_time_has_lost_nothing() {
     let (failing, other) = (Binary::start(&[], &[]).await, Binary::start(&[], &[]).await);
@@ -136,7 +136,7 @@ async fn an_upstream_that_goes_on_in_time_has_lost_nothing() {
     // It answers pings again, and may say nothing else for as long as it likes.
     let asked = relay.pings();
     for seconds in [NEARLY_A_MINUTE, NEARLY_A_MINUTE].concat() {
-        // What the gateway was sent before the other's message, it has read before the echo.
+        // The gateway has read all bytes before the other's message when the echo arrives.
         relay.all_answered().await;
         setting.the_other_goes_on().await;
         pass(seconds).await;
@@ -145,7 +145,7 @@ async fn an_upstream_that_goes_on_in_time_has_lost_nothing() {
     assert!(relay.pings() >= asked + EACH, "only its answers were signs of life");
 }
 
-/// There are servers that never do, and a browser never asks. After that, what they send still arrives.
+/// There are servers that never do, and a browser never asks. After that, their messages still arrive.
 #[tokio::test]
 async fn an_upstream_that_never_answers_pings_is_kept() {
     let (go, gone) = tokio::sync::watch::channel(false);
@@ -205,7 +205,7 @@ fn an_upstream_whose_network_has_gone_away_is_given_up_after_a_minute() {
     gateway.join().expect("what was promised");
 }
 
-/// For a minute nothing happens; then its sockets are lost, and those who wait for an answer are refused with 504.
+/// For a minute nothing happens; then its sockets are lost, and opens that wait for an answer are refused with 504.
 async fn given_up_after_a_minute(mut setting: Setting) {
     let waiting = setting.link.endpoint.open("/failing/echo", "");
     for seconds in NEARLY_A_MINUTE {

@@ -269,7 +269,7 @@ async fn a_close_waits_for_the_upstreams_answer() {
             let (tell, mut answers) = (tell.clone(), answers.clone());
             async move {
                 let mut stream = accepted(stream, &head).await.into_inner();
-                // The page's Close frame: 2 bytes of header, 4 of the mask, and what it covers.
+                // The page's Close frame: 2 bytes of header, 4 of the mask, and the masked content.
                 let mut close = [0; 2 + 4 + 2 + 4];
                 stream.read_exact(&mut close).await.expect("a close");
                 let _ = tell.send(close[0]);
@@ -343,7 +343,7 @@ async fn a_close_that_is_never_answered_is_a_loss() {
     }
 }
 
-/// An upstream that accepts, sends the head that it was asked with, and keeps what follows.
+/// An upstream that accepts, sends back the head of the request, and keeps the bytes after it.
 async fn telling_head() -> SocketAddr {
     upstream(async |mut stream: TcpStream, head: String| {
         let answer = accepting(&head, "Set-Cookie: a=1\r\nSet-Cookie: b=2\r\n");

@@ -83,7 +83,7 @@ async fn an_upstream_that_does_not_answer_in_time_is_given_up() {
     assert!(matches!(news, Event::Refused { status: 504, .. }), "{news:?}");
 }
 
-/// Past what a stalled socket may hold on its way: the kernel's buffers of up to three connections (Linux: 4 and 6 MiB
+/// More than a stalled socket may hold on its way: the kernel's buffers of up to three connections (Linux: 4 and 6 MiB
 /// each), one message at each hop, and a window.
 const STALLED: usize = 48 * MIB;
 
@@ -125,7 +125,7 @@ async fn a_page_that_does_not_read_stalls_its_upstream() {
         let mut socket = Socket::open(kind, &gateway(upstream).await, "/up/", "", "").await.expect("open").0;
         let mut held = 0;
         if let Socket::Virtual(link, _) = &mut socket {
-            // The link is read, as every page reads it; the page's handler is what does not come to an end.
+            // The link is read, as every page reads it; only the page's handler never ends.
             let reading = async {
                 while let Event::Message { message, .. } = link.news().await {
                     held += message.units() as usize;

@@ -221,7 +221,7 @@ async fn handshakes_are_refused_as_over_http_1() {
     let mut request = connection.request(Method::CONNECT, "/", &[]);
     *request.uri_mut() = "example.com:443".parse().expect("an authority");
     assert_eq!(connection.ask(request, false).await.expect("an answer").status, 404);
-    // What plain requests get.
+    // The answer to plain requests.
     let (status, body) = connection.get("/multiplexer").await;
     assert!(status == 426 && body.contains("MultiWebSocket"), "{status} {body}");
     assert_eq!(connection.get("/site/echo").await.0, 426);
@@ -241,7 +241,7 @@ async fn heads_have_the_limits_of_http_1() {
         ((0..90).map(|at| (format!("x-{at}"), "a".into())).collect(), 200),
         ((0..110).map(|at| (format!("x-{at}"), "a".into())).collect(), 431),
         ((0..1000).map(|at| (format!("x-{at}"), "a".into())).collect(), 431),
-        // Browsers write each cookie in a line of its own.
+        // Browsers write each cookie in a separate line.
         ((0..180).map(|at| ("cookie".to_owned(), format!("name{at}=value"))).collect(), 200),
     ] {
         let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
@@ -257,7 +257,7 @@ async fn heads_have_the_limits_of_http_1() {
     assert_eq!(connection.ask(request, true).await.expect("an answer").status, 400);
 }
 
-/// Over HTTP/2, a browser writes each cookie in a line of its own (RFC 9113 §8.2.3); handlers read the first line.
+/// Over HTTP/2, a browser writes each cookie in a separate line (RFC 9113 §8.2.3); handlers read the first line.
 #[tokio::test]
 async fn cookies_and_the_host_are_where_handlers_look_for_them() {
     let (tell, mut heard) = mpsc::unbounded_channel();
@@ -486,7 +486,7 @@ async fn sockets_that_are_not_read_leave_the_others_alone() {
     }
 }
 
-/// What the server holds for it is bounded, and the link ends.
+/// The server's memory for it is bounded, and the link ends.
 #[tokio::test]
 async fn a_client_that_reads_nothing_is_given_up() {
     let (tell, mut heard) = mpsc::unbounded_channel();
@@ -502,7 +502,7 @@ async fn a_client_that_reads_nothing_is_given_up() {
     let mut connection = server.connect().await;
     let dialled = connection.dial("/multiplexer", &[("sec-websocket-protocol", SUBPROTOCOL)]).await;
     let wire = dialled.unwrap_or_else(|answer| panic!("{}", answer.status));
-    // All the credit that there can be: the stream itself is what does not take any more.
+    // The largest possible credit, so that the stream itself is full first.
     let settings = Settings::default().window(u32::MAX >> 1);
     let endpoint = manysocket_protocol::Endpoint::new(Side::Client, settings, 0);
     let mut link = common::http2::Link { wire, endpoint };

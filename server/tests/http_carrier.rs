@@ -299,7 +299,7 @@ async fn a_client_that_is_gone_has_its_link_parked() {
         drop(link);
         let parked = async {
             while server.stats.parked() == 0 {
-                // Of a poll, the server knows by the time that passes without a request.
+                // The server detects the loss of polls by the time without a request.
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 pass(3).await;
             }

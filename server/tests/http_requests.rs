@@ -260,7 +260,7 @@ async fn a_request_that_is_stuck_does_not_hold_up_the_same_one_again() {
     let mut polls = Polls::open(Requests::new(&server)).await;
     let start = polls.sent;
     let stuck = Slow::begin(&mut polls, start, "half").await;
-    // From its offset on, from what the server has, and from within that.
+    // From its offset on, from the end of the server's bytes, and from within them.
     let all = [ping("half"), ping("rest")].concat();
     assert_eq!(polls.send(start, all.clone()).await, 204);
     polls.hear("rest").await;
@@ -497,7 +497,7 @@ async fn a_stream_has_no_polls_and_ends_with_its_reader() {
     assert_eq!((server.stats.links(), server.stats.memory()), (0, 0));
 }
 
-/// As nginx does unless it is told otherwise.
+/// As nginx does by default.
 #[tokio::test]
 async fn a_proxy_that_speaks_http_1_0_passes_streams_on() {
     let server = server().await;

@@ -108,7 +108,7 @@ async fn telling_head() -> SocketAddr {
     .await
 }
 
-/// Whether an upstream sees what a client at a loopback address says of its user.
+/// Whether an upstream sees the user that a client at a loopback address claims.
 async fn is_passed_to_upstreams(kind: Kind, trusted: Option<&str>, name: &str) -> bool {
     let gateway = Gateway::new("/up", &format!("ws://{}", telling_head().await)).expect("a gateway");
     let multiplexer = Multiplexer::new("/multiplexer")

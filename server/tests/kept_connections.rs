@@ -53,7 +53,7 @@ async fn ends(stream: &mut TcpStream) {
     ended.expect("an end").expect_err("nothing is sent");
 }
 
-/// Waits until the server has read what it was sent: in the same thread, it then answers others.
+/// Waits until the server has read all bytes: in the same thread, it then answers others.
 async fn settle(address: SocketAddr) {
     for _ in 0..3 {
         let mut other = connect(address).await;
@@ -73,7 +73,7 @@ async fn a_connection_is_kept_longer_than_balancers_keep_it() {
         pass(74).await;
         settle(address).await;
     }
-    // The client is not to blame for what takes the server long.
+    // The server's slowness is not the client's fault.
     ask(&mut stream, "/slow").await;
     asked.recv().await.expect("a request");
     for _ in 0..3 {

@@ -39,8 +39,8 @@ async fn server() -> Server {
     Server::start(app).await
 }
 
-/// Opens a native socket by hand, sends a frame whose payload comes without a pause, and returns what the server sent
-/// before it ended the connection. An error is a reset: it takes with it what was not read.
+/// Opens a native socket by hand, sends a frame whose payload comes without a pause, and returns the bytes of the server
+/// before it ended the connection. An error is a reset: it discards unread bytes.
 async fn send_large(server: &Server, path: &str, first: u8) -> std::io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(server.address).await?;
     let address = server.address;
@@ -65,7 +65,7 @@ async fn send_large(server: &Server, path: &str, first: u8) -> std::io::Result<V
     Ok(received)
 }
 
-/// Returns the code of the Close frame at the end of what a server has sent.
+/// Returns the code of the Close frame at the end of a server's bytes.
 fn close_code(received: &[u8]) -> Option<u16> {
     let at = received.iter().rposition(|byte| *byte == 0x88)?;
     Some(u16::from_be_bytes(received.get(at + 2..at + 4)?.try_into().ok()?))

@@ -13,7 +13,7 @@ use manysocket_server::{Multiplexer, WebSocketUpgrade};
 use tokio::net::TcpListener;
 use tower::{ServiceBuilder, service_fn};
 
-/// Echoes, and tells first what a layer has put into the request.
+/// Echoes, and first sends the extension that a layer has put into the request.
 async fn application(request: Request) -> Result<Response, Infallible> {
     let (mut parts, _) = request.into_parts();
     let seen = format!("{} {:?}", parts.uri.path(), parts.headers.get("x-layer"));

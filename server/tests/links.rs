@@ -1,4 +1,4 @@
-//! Links as a whole: who may make one, what one peer can do to it, and what that does to others.
+//! Links as a whole: who may make one, how a peer can harm it, and how that affects others.
 
 mod common;
 
@@ -234,7 +234,7 @@ async fn a_page_that_does_not_read_stalls_its_own_channel_only() {
     assert!(link.endpoint.queued(unread) > 0, "the echo handler waits in send, and so does not read");
 }
 
-/// Such a handler learns that its page has gone by what it sends. It did not, and went on for ever.
+/// Such a handler learns from its sends that its page has gone. It did not, and went on for ever.
 #[tokio::test]
 async fn a_handler_that_only_sends_ends_with_its_page() {
     let (tell, mut heard) = mpsc::unbounded_channel();

@@ -25,7 +25,7 @@ struct Node {
 
 impl Node {
     async fn start(nats: Nats, has_function: bool, slow: SlowSubscriber) -> Self {
-        // Room for what comes at once after an outage.
+        // Room for the messages that come at once after an outage.
         let topics = Topics::new().nats(&nats).slow(slow).backlog(4096);
         let double = rpc(async |n: u32| match n {
             0 => Err(Error::new("zero", "nothing to double")),
@@ -62,7 +62,7 @@ async fn call(socket: &mut Socket, arguments: &str) -> Value {
     serde_json::from_str(&text(socket).await).expect("JSON")
 }
 
-/// Waits until what one sends reaches the other, past whatever came before: a subscription takes its time to be known on NATS.
+/// Waits until a message of one reaches the other, past all earlier ones: a subscription takes its time to be known on NATS.
 async fn meet(from: &mut Socket, to: &mut Socket) {
     for n in 0.. {
         let hello = format!("hello {n}");

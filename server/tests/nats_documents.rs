@@ -75,7 +75,7 @@ async fn a_document_crosses_and_again_after_nats_was_killed() {
             let last = version - 1;
             ada.commit(&format!("a{last}"), last, &append(last)).await;
             assert_eq!(ada.receive().await, json!({"id": format!("a{last}"), "version": version}));
-            // Against what the other server has committed.
+            // Against the other server's commits.
             ada.commit("late", version - 1, &json!([{"op": "remove", "path": "/list/0"}])).await;
             assert_eq!(ada.receive().await["error"], "conflict");
             if round == 1 {
@@ -83,7 +83,7 @@ async fn a_document_crosses_and_again_after_nats_was_killed() {
             }
 
             nats.kill().await;
-            // Once the server has noticed: what was under way before waits until NATS can tell.
+            // Once the server has noticed: commits under way wait until NATS is back.
             while Socket::open(kind, &one, &format!("/docs/not-open-{kind:?}"), "", "").await.err()
                 != Some(503)
             {}
@@ -99,7 +99,7 @@ async fn a_document_crosses_and_again_after_nats_was_killed() {
             assert_eq!(bob.receive().await, json!({"version": made, "delta": append(version)}), "{kind:?}");
             version = made;
         }
-        // A page that comes back at the other server gets what it has missed.
+        // A page that comes back at the other server gets the missed commits.
         let document = Page::open(kind, &one, &path).await.whole().await.0;
         for server in [&one, &two] {
             let back = format!("{path}?document={document}&since={}", version - 1);
@@ -180,7 +180,7 @@ async fn write(mut page: Page, writer: usize, commits: usize, start: Arc<Barrier
                     return acknowledged;
                 }
             }
-            // Others were faster: what they did comes before the refusal. Or NATS is away.
+            // Others were faster: their commits come before the refusal. Or NATS is away.
             None if heard["error"] == "conflict" => {}
             None if heard["error"] == "storage" => sleep(Duration::from_millis(5)).await,
             None => panic!("{heard}"),

@@ -1,4 +1,4 @@
-//! The binary as those see it who run it: figures, health, log, shutting down.
+//! The binary as its operators see it: figures, health, log, shutting down.
 #![cfg(unix)]
 
 mod common;

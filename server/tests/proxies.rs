@@ -174,7 +174,7 @@ async fn behind(program: &str) {
     let first = proxy.native("/app/who").await.next().await.expect("open").expect("a message");
     assert_eq!(first, ts::Message::text(expected));
 
-    // The scheme counts: the proxy says which it was. So does what it says of the host.
+    // The scheme counts: the proxy names it, and the host.
     for (origin, expected) in [
         (format!("https://localhost:{}", proxy.address.port()), "101"),
         (format!("http://localhost:{}", proxy.address.port()), "403"),

@@ -50,7 +50,7 @@ async fn figures_are_not_for_sites_whose_names_lead_here() {
     }
 }
 
-/// They may hold what others have written: names of topics, parts of requests, files.
+/// They may contain text of others: names of topics, parts of requests, files.
 #[tokio::test]
 async fn every_response_is_what_it_is_declared_to_be() {
     let folder = tempfile::tempdir().expect("a folder");

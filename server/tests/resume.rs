@@ -127,7 +127,7 @@ async fn a_token_that_was_guessed_or_used_is_refused_and_does_no_harm() {
     let Resume { carrier, .. } = Resume::read(&used).expect("RESUME");
     link.wire = arrive(&server, &[], used.clone()).await.expect("a connection");
     link.assert_echo(channel, "resumed").await;
-    // Used, by somebody who has read along.
+    // Used, by an eavesdropper.
     assert_refused(&server, &[], used.clone()).await;
     // With a later number.
     let mut later = used.clone();

@@ -1,4 +1,4 @@
-//! Calls: what comes back, over native and virtual sockets alike.
+//! Calls: their answers, over native and virtual sockets alike.
 
 mod common;
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 
-/// What a function does, in order.
+/// The steps of a function, in order.
 #[derive(Debug, PartialEq)]
 enum Event {
     Begun(u64),

@@ -187,7 +187,7 @@ async fn a_stream_makes_no_more_items_than_the_page_has_room_for() {
             assert_eq!(receive(&mut socket).await["error"]["code"], "call", "{kind:?}");
         }
         assert_eq!(world.made() - before, next, "{kind:?}");
-        // What is said about other streams has no effect on this one.
+        // Messages about other streams have no effect on this one.
         send(&mut socket, r#"{"stream":7,"taken":64}"#).await;
         send(&mut socket, r#"{"cancel":0}"#).await;
         assert_eq!(receive(&mut socket).await, cancelled(0), "{kind:?}");
@@ -207,7 +207,7 @@ async fn a_slow_page_costs_no_memory() {
     for n in 0..ITEMS {
         assert_eq!(receive(&mut socket).await, json!({ "item": n, "stream": 0 }));
         if n % 64 == 63 {
-            // The function has made what the page has taken, and the window.
+            // The function has made the items that the page has used, and the window.
             assert!(world.made() <= n + 256 + 1, "{} items were made when {n} were taken", world.made());
             most = most.max(world.server.stats.memory());
             send(&mut socket, r#"{"stream":0,"taken":64}"#).await;

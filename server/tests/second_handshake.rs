@@ -23,19 +23,19 @@ use tokio_tungstenite::tungstenite as ts;
 /// How a second handshake gets through.
 const WAYS: [&str; 3] = ["stream", "poll", "websocket"];
 
-/// What happens to the connection of the first.
+/// The fate of the first handshake's connection.
 const FATES: [Fate; 3] = [Fate::Silent, Fate::Lost, Fate::Abandoned];
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Fate {
-    /// Nothing of what the server sends arrives, and neither end knows.
+    /// No byte of the server arrives, and neither end notices.
     Silent,
     Lost,
     /// The client goes on otherwise, before the server has noticed.
     Abandoned,
 }
 
-/// An application that counts what it opens, and reports how it ends. Its sockets begin with messages.
+/// An application that counts its sockets, and reports how they end. Its sockets begin with messages.
 struct App {
     server: Server,
     opens: Arc<AtomicUsize>,
@@ -155,7 +155,7 @@ async fn a_second_handshake_goes_on_with_the_opens_of_the_first() {
             match fate {
                 Fate::Silent => {}
                 Fate::Lost => {
-                    // In the middle of what the server sends.
+                    // In the middle of the server's bytes.
                     let _ = first.next().await;
                     drop(first);
                     until(|| app.server.stats.parked() == 1).await;

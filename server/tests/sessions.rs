@@ -14,7 +14,7 @@ use manysocket_protocol::{Event, Message};
 use manysocket_server::{Multiplexer, WebSocketUpgrade};
 use tokio::sync::mpsc;
 
-/// Endpoints that tell what they get: each text, and `lost` or `closed`.
+/// Endpoints that report their input: each text, and `lost` or `closed`.
 fn app(tell: &mpsc::UnboundedSender<String>) -> Router {
     let tell = tell.clone();
     let handler = async move |upgrade: WebSocketUpgrade| {
@@ -76,7 +76,7 @@ async fn a_session_that_expires_ends_its_link_and_no_other() {
     for _ in channels {
         assert_eq!(told(&mut heard).await, "lost");
     }
-    // It does not know yet, and what it sends is for nobody.
+    // It does not know yet, and its messages have no receiver.
     ada.endpoint.send(channels[1], Message::text("too late"));
     sees_the_end(&mut ada, 2).await;
     bob.endpoint.send(other, Message::text("still here"));

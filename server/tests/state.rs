@@ -1,4 +1,4 @@
-//! Documents: what a socket hears, what a commit may do, and what no accident may undo. Every behaviour runs over native
+//! Documents: the messages of a socket, the rules for commits, and durability. Every behaviour runs over native
 //! and virtual sockets, with documents in memory and on NATS.
 
 mod common;
@@ -535,7 +535,7 @@ impl Writer {
     }
 }
 
-/// Has the fifty writers of a link commit; what was acknowledged, by version.
+/// Lets the fifty writers of a link commit; returns the acknowledged commits, by version.
 async fn write(server: Arc<Server>, link: usize, conflicts: Arc<AtomicUsize>) -> Vec<(u64, Value)> {
     let first = link * 50;
     let mut link = Link::dial(&server).await;

@@ -350,7 +350,7 @@ async fn a_document_that_one_server_deletes_ends_at_the_others() {
     assert!(here.get("b").await.expect("a store").is_none());
 }
 
-/// The rules of one user, who may add to a total but not take away from it; others may do both.
+/// The rules of one user: may add to a total and not subtract; others may do both.
 #[tokio::test]
 async fn a_check_sees_the_version_before_and_holds_for_one_user() {
     for (backend, kind) in cases(&backends().await) {

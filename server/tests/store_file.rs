@@ -1,4 +1,4 @@
-//! The file of a store: what happens when it is damaged, how it is backed up, and that it is closed in order.
+//! The file of a store: damage, backups, and an orderly close.
 
 mod common;
 

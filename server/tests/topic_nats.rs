@@ -287,7 +287,7 @@ async fn a_store_has_a_plain_name_and_a_jetstream() {
 const PAGES: usize = 50;
 const MESSAGES: usize = 4;
 
-/// What a page of the chat has had.
+/// The messages that a page of the chat has received.
 #[derive(Default)]
 struct Chat {
     epoch: String,
@@ -299,7 +299,7 @@ struct Chat {
 /// The acknowledged messages of each page, once it is subscribed.
 type Counts = Vec<Option<usize>>;
 
-/// What the pages are to do.
+/// The task of the pages.
 #[derive(Clone)]
 struct Plan {
     servers: [SocketAddr; 2],
@@ -382,7 +382,7 @@ impl Chat {
     }
 }
 
-/// Who is on a topic, as a page at one server sees it.
+/// The members of a topic, as a page at one server sees them.
 struct Present {
     socket: Socket,
     names: BTreeSet<String>,
@@ -438,7 +438,7 @@ async fn servers_and_nats_that_are_killed_keep_what_they_have_acknowledged() {
             let (server, kills_nats) =
                 [(Some(0), false), (Some(1), false), (None, true), (Some(0), true)][kill % 4];
             let mut present = Present::watch(&servers[usize::from(server == Some(0))].server).await;
-            // Somebody who does not come back.
+            // A page that does not come back.
             let (mut expected, mut guest) = (everybody.clone(), None);
             if let Some(server) = server {
                 expected.insert("guest".into());

@@ -1,4 +1,4 @@
-//! Topics with positions: a subscriber comes back, and gets what it has not had.
+//! Topics with positions: a subscriber comes back, and gets the messages that it has missed.
 
 mod common;
 
@@ -61,7 +61,7 @@ async fn a_subscriber_comes_back_and_gets_each_message_once() {
         plain.vanish();
         until(|| topics.subscribers("/rooms/a") == 0).await;
 
-        // The topic lives on, and gets what the server publishes.
+        // The topic lives on, and gets the server's messages.
         assert_eq!(topics.publish("/rooms/a", "three"), 0);
         let mut page = open(kind, &server, &format!("/rooms/a?since=1.{epoch}")).await;
         assert_eq!(next(&mut page).await, json!({"epoch": epoch, "position": 1}), "{kind:?}");
@@ -95,7 +95,7 @@ async fn who_comes_too_late_is_told_what_is_gone() {
         for n in 8..=10 {
             assert_eq!(next(&mut late).await, json!({"position": n, "data": n.to_string()}), "{kind:?}");
         }
-        // Of another epoch, or no position: the gap is unknown, and all stored messages are new.
+        // Another epoch, or no position: the gap is unknown, and all stored messages are new.
         for since in ["2.other".to_owned(), "7".to_owned(), format!("11.{epoch}"), "%00".to_owned()] {
             let mut other = open(kind, &server, &format!("/rooms/a?since={since}")).await;
             let greeting = json!({"epoch": epoch, "position": 7, "missed": null});

@@ -1,4 +1,4 @@
-//! Topics: what subscribers get, over native and virtual sockets alike.
+//! Topics: the messages of subscribers, over native and virtual sockets alike.
 
 mod common;
 
@@ -249,7 +249,7 @@ async fn topics_hold_only_so_much() {
             count += 1;
         };
         assert_eq!(end, full, "{kind:?}");
-        // Each costs its content, its slot, and what the allocator needs.
+        // Each costs its content, its slot, and the allocator's overhead.
         assert!((40..200).contains(&count), "{kind:?}: {count}");
         quiet.send(text("z")).await;
         assert_eq!(quiet.receive().await, got("z"), "{kind:?}: others go on");
@@ -283,7 +283,7 @@ async fn those_that_hold_most_make_room_for_those_that_hold_little() {
             assert_eq!(small.receive().await, got(&"y".repeat(10_000)), "{kind:?} {path}");
             assert!(server.stats.topic_memory() <= 1 << 20, "{kind:?}");
         }
-        // Those who had read it all have missed nothing.
+        // Subscribers that had read it all have missed nothing.
         for _ in 0..100 {
             assert_eq!(large.receive().await, got(&"x".repeat(10_000)), "{kind:?}");
         }

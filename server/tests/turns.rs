@@ -1,5 +1,5 @@
-//! A link that has the server do much gets turns, and others theirs between them: counted in what the link got meanwhile, since
-//! times say how busy the machine is.
+//! A link that makes much work gets turns, and other links theirs between them. The tests count the link's messages meanwhile, since
+//! times depend on the load of the machine.
 
 mod common;
 

@@ -59,7 +59,7 @@ where
     }
 }
 
-/// An application with both forms of every handler, and what its handlers tell.
+/// An application with both forms of every handler, and the reports of its handlers.
 fn app() -> (Router, mpsc::UnboundedReceiver<String>) {
     let (ours, heard) = mpsc::unbounded_channel();
     let axums = ours.clone();
@@ -103,7 +103,7 @@ async fn only_with_session(request: Request, next: Next) -> Response {
     }
 }
 
-/// Tells what the handler knows of the request.
+/// Reports the handler's view of the request.
 async fn about(
     Path(name): Path<String>,
     Query(query): Query<HashMap<String, String>>,

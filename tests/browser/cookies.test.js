@@ -11,8 +11,8 @@ const { server, browser } = world;
 const KINDS = ["native", "virtual", `shared ${process.pid}`];
 
 /**
- * Runs a function in a page with cookies of its own. There, `socket(path)` opens one of the kind, `setting(cookies, more)` one whose
- * answer sets cookies, and `events(socket)` is what it fires until `open` or `close`, with `document.cookie` at that time.
+ * Runs a function in a page with separate cookies. There, `socket(path)` opens one of the kind, `setting(cookies, more)` one whose
+ * answer sets cookies, and `events(socket)` has its events until `open` or `close`, with `document.cookie` at that time.
  * Returns the result, the browser's cookies, and the requests for cookies.
  */
 async function inPage(t, kind, code, prepare = async () => {}) {
@@ -111,7 +111,7 @@ test("with many at once, the last open's cookie counts, and few requests are mad
     const [logs, cookies] = result;
     assert.deepEqual(new Set(logs), new Set(["open,message"]));
     assert.equal(stored.length, 1);
-    // The answers come in the order in which the handlers answer; what the browser has is what the next socket sends.
+    // The answers come in the order in which the handlers answer; the next socket sends the browser's cookies.
     assert.deepEqual(cookies, [`rolling=${stored[0].value}`]);
     if (kind === "virtual") assert.ok(requests.length > 0 && requests.length <= 50, `${requests.length} requests`);
   }

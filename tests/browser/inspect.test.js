@@ -1,4 +1,4 @@
-// `M.inspect()` and the panel of `manysocket/devtools`: they report what was on the wire.
+// `M.inspect()` and the panel of `manysocket/devtools`: they report the messages on the wire.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, test } from "node:test";

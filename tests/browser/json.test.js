@@ -1,4 +1,4 @@
-// JsonWebSocket: what it makes of messages, over a native socket, over a virtual one, and around a socket that exists. That all
+// JsonWebSocket: its values and errors, over a native socket, over a virtual one, and around a socket that exists. That all
 // else is as with a native socket is the business of parity.test.js.
 import assert from "node:assert/strict";
 import { after, test } from "node:test";

@@ -84,7 +84,7 @@ for (const kind of ["native", "virtual", "shared"]) {
       MessagePort.prototype.postMessage = postMessage;
       return left;
     });
-    // Natively `send` is what the test replaced, and `close` is not `send`.
+    // Natively the test has replaced `send`, and `close` is not `send`.
     assert.deepEqual(heard, Array.from(heard, (_, n) => kind !== "native" || n < heard.length - 1));
   });
 }

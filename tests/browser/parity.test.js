@@ -1,5 +1,5 @@
 // A page cannot tell a virtual socket from a native one: every case of tests/parity runs over both, in a window, a frame and
-// workers, and what it records must be the same line by line.
+// workers, and its records must be the same line by line.
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { makeSite, repository, startFront, startServer, startWorld } from "../harness/index.js";

@@ -126,7 +126,7 @@ for (const copy of ["/pkg/index.js", "/copy/index.js"]) {
       const first = new MultiWebSocket("/multiplexer");
       globalThis.WebSocket = first.WebSocket;
       const other = await import(copy);
-      // Its jail leaves all to what the global was when it was made: to the first.
+      // Its jail leaves all to the global at the time when it was made: to the first.
       const second = new other.MultiWebSocket("/multiplexer");
       const third = new other.MultiWebSocket("/multiplexer", { jail: "/nothing" });
       const last = [];

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-/** A physical socket that keeps what it is given. */
+/** A physical socket that keeps all sent messages. */
 class Played extends EventTarget {
   static latest;
   readyState = 0;

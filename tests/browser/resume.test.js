@@ -6,7 +6,7 @@ import { runInPage, startRelay, startServer, startWorld, until } from "../harnes
 const world = await startWorld({ more: ["--resume", "20"] });
 after(() => world.close());
 
-/** Opens a page over a relay, with a socket of which `events` and `echoes` record what it sees. */
+/** Opens a page over a relay, with a socket whose events `events` and `echoes` record. */
 async function openPage(options, delay) {
   const relay = await startRelay(world.server.origin, { delay });
   const page = await world.browser.newPage();

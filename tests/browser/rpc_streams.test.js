@@ -64,7 +64,7 @@ for (const kind of ["native", "virtual"]) {
       for await (const item of await streams.count(my("slow"), ITEMS)) {
         if (item !== taken++) throw new Error(`${item} came in the place of ${taken - 1}`);
         if (taken % 5000 !== 0) continue;
-        // Asked over another socket, whose answer comes behind what the server had sent by then.
+        // Asked over another socket, whose answer comes after the server's earlier messages.
         const { made } = await streams.made(my("slow"));
         ahead = Math.max(ahead, made - taken);
         before ||= heap();

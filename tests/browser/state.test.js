@@ -293,7 +293,7 @@ for (const kind of ["native", "virtual"]) {
       Object.preventExtensions(ada.data.cells);
       await reaches(ada, await bob.commit());
       const second = [ada.data.cells, ada.data.when, bob.data.when];
-      // One is not told of what it has not.
+      // A page does not hear of places that it does not have.
       ada.data = Object.freeze({ ...ada.data, cells: Object.freeze({ a: 4 }) });
       bob.data = { ...bob.data, cells: { a: 5, b: "bob" } };
       const outcomes = await Promise.all([failure(ada.commit()), failure(bob.commit())]);

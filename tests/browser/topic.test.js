@@ -86,7 +86,7 @@ for (const kind of ["native", "virtual"]) {
       // Before it is open.
       results.push(await ada.publish("one"));
       results.push(await failure(ada.publish("x".repeat(70_000))));
-      // It connects again, and what waits is published then.
+      // It connects again, and publishes waiting messages then.
       results.push(await ada.publish("two"));
       const late = join(name, { since: "1.other" });
       const { count } = await event(late, "missed");

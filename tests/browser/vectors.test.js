@@ -1,11 +1,11 @@
 // Replays the client's sessions of tests/vectors/sessions.json with the package, in Node.js, over a socket of the test's
-// (docs/protocol.md §12). It omits what a page cannot do or see: the order of its answers, and time.
+// (docs/protocol.md §12). It omits commands and reports that a page does not have: the order of its answers, and time.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { repository } from "../harness/index.js";
 
-/** The socket of a link: the test says what arrives. */
+/** The socket of a link: the test makes its messages. */
 class Played extends EventTarget {
   static latest;
   readyState = 0;
@@ -77,7 +77,7 @@ const turn = () => new Promise((resolve) => setImmediate(resolve));
 
 class Replay {
   M = new MultiWebSocket("ws://host/multiplexer", { resume: false });
-  /** By number, as the vectors name them, and what each socket's events are since the step began. */
+  /** By number, as the vectors name them, and each socket's events since the step began. */
   sockets = new Map();
   events = new Map();
 

@@ -59,7 +59,7 @@ export async function startFront(origin, { refuses = () => false, ...options } =
   return {
     /** Its address as an origin. */
     origin: `http://127.0.0.1:${listener.address().port}`,
-    /** What it does to requests from now on: the options but `refuses`. */
+    /** Its treatment of requests from now on: the options but `refuses`. */
     network,
     /** The targets of all requests, oldest first. */
     targets,

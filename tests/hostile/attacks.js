@@ -43,7 +43,7 @@ const MIB = 1024 * 1024;
 const NAMES = ["__proto__", "constructor", "toString", "hasOwnProperty", "prototype"];
 
 /**
- * By name: `run` is given the link; `events` is what the sockets see in the end; `offer`: their subprotocols; `prints`: part of a line that
+ * By name: `run` gets the link; `events` are those of the sockets in the end; `offer`: their subprotocols; `prints`: part of a line that
  * the console has then; `answers`: fewer physical messages than this come back; `grows`: by how many bytes the page may have grown.
  */
 export const attacks = {

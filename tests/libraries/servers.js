@@ -1,4 +1,4 @@
-// The libraries' own servers, each on a free port: what they would run with in production. A separate program, ended
+// The libraries' own servers, as in production, each on a free port. A separate program, ended
 // by a signal: their timers keep a process alive. It prints the gateway's options as a line of JSON.
 import { createServer } from "node:http";
 import { createRequire } from "node:module";

@@ -34,7 +34,7 @@ function mock() {
 
 const TYPES = ["open", "message", "error", "close"];
 
-/** Opens a socket that writes what it sees into a log. */
+/** Opens a socket that writes its events into a log. */
 function open(M, path, log = [], ...rest) {
   const socket = new M.WebSocket(`${base}${path}`, ...rest);
   const ended = new Promise((resolve) => socket.addEventListener("close", resolve));
@@ -64,7 +64,7 @@ const SCENARIOS = {
     const bytes = Uint8Array.of(1, 2, 3);
     socket.send("text");
     socket.send(bytes);
-    // What has been sent does not change any more.
+    // Sent data does not change any more.
     bytes.fill(9);
     socket.send(new Blob(["blob"]));
     socket.send("");

@@ -59,7 +59,7 @@ test("its types are what its modules are, in every way of resolving them", async
   assert.deepEqual(others, []);
 });
 
-/** How much of the package a bundler keeps of a page's code, without what is loaded on first use. */
+/** How much of the package a bundler keeps of a page's code, without the code that is loaded on first use. */
 async function kept(code) {
   const { metafile } = await build({
     stdin: { contents: code, resolveDir: project },

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { repository } from "../harness/index.js";
 
-/** Errors carry what the program printed; npm's warnings about the machine's own configuration are not the tests' business. */
+/** Errors carry the program's output; npm's warnings about the machine's own configuration are not the tests' business. */
 export const run = (folder, program, ...words) =>
   execFileSync(program, words, { cwd: folder, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
 

@@ -40,7 +40,7 @@ M.addEventListener("open", function () {
 new MultiWebSocket();
 // @ts-expect-error: no such option
 new MultiWebSocket("/", { idle: 5 });
-// @ts-expect-error: it sends only what a native socket sends
+// @ts-expect-error: it sends only the types of a native socket
 socket.send(5);
 // @ts-expect-error: the state is read only
 M.readyState = 1;

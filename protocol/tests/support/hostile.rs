@@ -37,7 +37,7 @@ impl Host {
         Self { side, endpoint, channels: vec![], now: 0 }
     }
 
-    /// Gives a message to the endpoint and does something with what comes of it; false once the link has ended.
+    /// Gives a message to the endpoint and acts on the resulting events; false once the link has ended.
     pub(crate) fn receive(&mut self, message: Physical, rng: &mut Rng) -> bool {
         let received = self.endpoint.receive(self.now, message);
         while let Some(event) = self.endpoint.poll_event() {

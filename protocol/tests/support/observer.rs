@@ -269,7 +269,7 @@ impl Observer {
         }
     }
 
-    /// RESUME or RESUMED: what waits for an answer is not answered over another carrier.
+    /// RESUME or RESUMED: pings that wait for an answer get none over another carrier.
     fn begin_carrier(&mut self) {
         (self.owes_pong, self.pinged) = (false, false);
         self.resumption.begin_carrier();

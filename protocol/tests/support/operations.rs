@@ -1,4 +1,4 @@
-//! Two correct peers that do random things over a link with random delays and cuts, and a model of what must come of it.
+//! Two correct peers that do random things over a link with random delays and cuts, and a model of the required result.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -45,7 +45,7 @@ pub(crate) struct Counts {
 pub(crate) struct Run {
     rng: Rng,
     pair: Pair,
-    /// By side: what it tells in its HELLO.
+    /// By side: the settings in its HELLO.
     settings: [Settings; 2],
     /// By serial number, then side. Numbers of channels are used again, serials are not.
     lives: Vec<[Life; 2]>,
@@ -60,7 +60,7 @@ pub(crate) struct Run {
     tokens: u64,
 }
 
-/// A whole run. Panics where the peers do not what the model tells.
+/// A whole run. Panics where the peers deviate from the model.
 pub(crate) fn run(rng: Rng) -> Counts {
     let mut run = Run::new(rng);
     for _ in 0..run.rng.below(400) {
@@ -304,7 +304,7 @@ impl Run {
             if cuts_left == 0 || !self.rng.one_in(4) {
                 return true;
             }
-            // The answer is lost, or what follows it.
+            // The answer is lost, or the bytes after it.
             let kept = self.rng.below(3);
             self.pair.lose(Side::Client, kept);
             self.events(Side::Client);
@@ -373,7 +373,7 @@ impl Run {
             assert_eq!(close.code, Some(1006));
         } else {
             assert_eq!(Some(close), sent.closed_here.as_ref(), "channel {channel}");
-            // A side that answers a close has discarded what it still had.
+            // A side that answers a close has discarded its queue.
             let answered = sent.closed_there;
             assert!(
                 sent.in_flight.is_empty() || gave_up || answered,

@@ -41,7 +41,7 @@ impl Pair {
         self.server.receive_handshake(self.now, &self.client.handshake()).expect("a correct first batch");
     }
 
-    /// Puts what one side has to send on the wire.
+    /// Puts the output of one side on the wire.
     pub(crate) fn transmit(&mut self, side: Side) {
         self.transmit_some(side, usize::MAX);
     }

@@ -1,4 +1,4 @@
-//! Both ends of a link that can be resumed, and what a test does to them step by step.
+//! Both ends of a link that can be resumed, and the steps of a test on them.
 
 use manysocket_protocol::{Endpoint, Event, Message, Millis, Physical, Resume, Settings, Side, Token};
 

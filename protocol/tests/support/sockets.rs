@@ -23,7 +23,7 @@ enum Answer {
     Refused,
 }
 
-/// One virtual socket: what both sides did, and what its application saw.
+/// One virtual socket: the actions of both sides, and the events of its application.
 struct Life {
     face: Socket,
     channel: Option<Channel>,
@@ -42,7 +42,7 @@ struct Life {
     at_server: usize,
     to_client: Vec<Message>,
     at_client: usize,
-    /// Of cookies that the answer has, and that the application has not seen.
+    /// Tickets of cookies in the answer that the application has not seen.
     ticket: Option<Token>,
     saw_open: bool,
     failure: Option<Failure>,
@@ -78,7 +78,7 @@ struct Run {
     counts: Counts,
 }
 
-/// A whole run. Panics where a socket does not see what it must.
+/// A whole run. Panics where a socket does not see the required events.
 pub(crate) fn run(rng: Rng) -> Counts {
     let mut run = Run::new(rng);
     for _ in 0..run.rng.below(600) {
@@ -456,7 +456,7 @@ impl Run {
                         (None, code, true) => {
                             let code = Some(code).filter(|&code| code != 1005);
                             assert_eq!(life.server_close, Some(code));
-                            // A server that answers a close has discarded what it still had.
+                            // A server that answers a close has discarded its queue.
                             let all_came = life.at_client == life.to_client.len();
                             assert!(all_came || life.client_close.is_some(), "all came before the close");
                             assert!(code.is_some() || reason_units == 0);

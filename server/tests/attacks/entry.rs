@@ -338,7 +338,7 @@ async fn what_stands_in_an_open_stays_in_its_place() {
     }
 }
 
-/// A gateway reaches what it was told to, whatever a page asks for and wherever an upstream points.
+/// A gateway dials its configured upstreams only, whatever a page asks for and wherever an upstream points.
 #[tokio::test]
 async fn upstreams_that_nobody_named() {
     let (tell, mut heard) = mpsc::unbounded_channel();

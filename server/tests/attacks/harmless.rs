@@ -1,4 +1,4 @@
-//! Harmless traffic of the size of an attack: what a neighbour notices of it is what an attack's row is compared with.
+//! Harmless traffic of the size of an attack: an attack's row compares a neighbour's latency with that beside this traffic.
 
 use manysocket_protocol::{Event, Message};
 use serde_json::{Value, json};

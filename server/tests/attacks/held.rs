@@ -17,11 +17,11 @@ use crate::wire::{
     frame, greeted, hello, opened, opens, settled, silent, unknown,
 };
 
-/// Memory that does not grow with the attack, in bytes: pages of the program that are used for the first time, and what the
+/// Memory that does not grow with the attack, in bytes: pages of the program that are used for the first time, and memory that the
 /// allocator keeps.
 const SLACK: usize = 10 << 20;
 
-/// A server, and what it held before.
+/// A server, and its memory before the attack.
 struct Measured {
     binary: Binary,
     metrics: std::net::SocketAddr,
@@ -59,7 +59,7 @@ impl Measured {
         (self.binary.memory("VmRSS") << 10).saturating_sub(self.before)
     }
 
-    /// Holds the server to its rule; prints what it holds.
+    /// Checks the server's rule, and prints the memory that it holds.
     async fn is_held(&self, what: &str) {
         let counted = self.counted().await;
         let held = self.held();

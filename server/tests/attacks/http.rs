@@ -43,7 +43,7 @@ async fn assert_unharmed(server: &Server, id: &str) {
     }
 }
 
-/// Sends requests over one connection, each with a header of its own, and returns their statuses.
+/// Sends requests over one connection, each with a separate header, and returns their statuses.
 async fn flood(requests: &Requests, commands: impl Iterator<Item = String>) -> Vec<u16> {
     let mut sender = requests.connect().await;
     let mut statuses = Vec::new();
@@ -177,7 +177,7 @@ async fn requests_that_are_repeated() {
         let id = polls(&binary.server).await;
         assert_unharmed(&binary.server, &id).await;
         let requests = Requests::new(&binary.server);
-        // What was sent is sent again, and what was received is asked for again.
+        // The client sends again, and asks again for bytes that it has received.
         let statuses = flood(&requests, (0..2000).map(|_| format!("send {id} 0"))).await;
         assert!(statuses.iter().all(|status| *status == 204));
         let statuses = flood(&requests, (0..2000).map(|n| format!("receive {id} {}", 1_000_000 + n))).await;

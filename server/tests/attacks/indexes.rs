@@ -1,4 +1,4 @@
-//! Indexes with long names, opened and requested many times by those who do not read.
+//! Indexes with long names, opened and requested many times by clients that do not read.
 
 use manysocket_protocol::Event;
 use tokio::io::AsyncWriteExt;

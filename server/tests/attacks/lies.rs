@@ -98,7 +98,7 @@ async fn channels_of_the_past() {
     let mut wire = opened(&binary.server, ECHO).await;
     wire.send(batch(&frame(1, CLOSE, &[1000, 0]), "", &[])).await.expect("an open link");
     while !next(&mut wire).await.into_data().ends_with(&frame(1, CLOSE, &[1000, 0])) {}
-    // A new one under the old number: what came before it is nothing to it.
+    // A new one under the old number: earlier frames do not concern it.
     wire.send(opens(1, 1, ECHO)).await.expect("an open link");
     while !next(&mut wire).await.into_data().ends_with(&frame(1, ACCEPT, &[0])) {}
     wire.send(ts::Message::text("1:new")).await.expect("an open link");

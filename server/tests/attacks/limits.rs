@@ -305,7 +305,7 @@ async fn stall_timeout() {
     let limits = Limits::new().stall_timeout(Duration::from_millis(200));
     let app = app().route("/pour", any(pour));
     let mut limited = Limited::start(Settings::default(), limits, app).await;
-    // All the credit that there can be: the connection itself is what does not take any more.
+    // The largest possible credit, so that the connection itself is full first.
     let mut wire = silent(&limited.server).await;
     wire.send(batch(&hello(&[(WINDOW, MAX_CREDIT)]), "", &[])).await.expect("an open link");
     wire.send(opens(1, 1, "/pour")).await.expect("an open link");

@@ -20,7 +20,7 @@ impl Write for Written {
     }
 }
 
-/// Keeps what this thread logs from here on.
+/// Keeps the log of this thread from here on.
 pub(crate) fn begin() {
     static SUBSCRIBER: Once = Once::new();
     // One for the process: those of single threads come and go, and while one does, others miss lines.

@@ -1,4 +1,4 @@
-//! Attacks on multiplexers: what each comes to, and what the link beside it and the server feel of it. Most run against the
+//! Attacks on multiplexers: the end of each, and its effect on another link and on the server. Most run against the
 //! binary; with `--nocapture` each of those prints a line of figures. `cargo xtask bench attacks` has them print the rows of the
 //! table in `docs/security.md` instead, and runs those that are ignored here, too.
 #![cfg(target_os = "linux")]

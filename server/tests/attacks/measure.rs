@@ -1,4 +1,4 @@
-//! Measures what an attack costs the server, and what a well-behaved page beside it notices.
+//! Measures the cost of an attack for the server, and the latency of a harmless page beside it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,7 @@ use crate::wire::ECHO;
 /// The most processor time that the server may spend between a neighbour's message and its echo, at the 99th percentile.
 ///
 /// Wall-clock time would say how busy the machine is: its kernel makes the neighbour, too, wait for a processor. The
-/// server's own work is what makes a neighbour wait on an idle machine, and is the same on a busy one. In a build
+/// server's own work makes a neighbour wait on an idle machine, and is the same on a busy one. In a build
 /// without optimisation the attacks here reach half of this; the faults that it is to find took seconds.
 const WORK: Duration = Duration::from_millis(300);
 
@@ -73,7 +73,7 @@ impl Neighbour {
 }
 
 /// Runs an attack, and checks the server's promises: how much the server does for others while a neighbour waits, during
-/// the attack and afterwards, and the most memory, in MiB, above what it had before. Prints a line of figures; or, if the
+/// the attack and afterwards, and the most memory, in MiB, above that before. Prints a line of figures; or, if the
 /// table is wanted, only measures and prints the attack's row.
 pub(crate) async fn survive(
     name: &str,

@@ -76,7 +76,7 @@ async fn reopen(link: &mut Link, path: &str, count: usize, is_to_close: bool) {
     }
 }
 
-/// Each is answered, used and closed: that is what the server is there for, and only has to be shared.
+/// Each is answered, used and closed: that is ordinary work, which links must share.
 #[tokio::test]
 async fn channels_opened_and_closed_as_fast_as_possible() {
     survive("5,000 channels opened and closed by the page", &[], 64, async |binary| {

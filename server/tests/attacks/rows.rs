@@ -1,5 +1,5 @@
-//! Attacks that are rows of the table of docs/security.md only: they take seconds, and what each must come to is tested where
-//! its subject is.
+//! Attacks that are rows of the table of docs/security.md only: they take seconds, and other tests check the end of
+//! each.
 
 use std::time::Duration;
 
@@ -152,7 +152,7 @@ async fn event_streams() {
     .await;
 }
 
-/// Makes a document of nested objects that is as large as one may be; the answer to what was too much.
+/// Makes a document of nested objects of the largest size; returns the refusal of the commit beyond it.
 async fn fill(document: &mut Document<'_>, copies: usize) -> Value {
     let chain = (0..90).fold(json!({}), |inner, _| json!({ "": inner }));
     let copy = json!({"op": "copy", "from": "/g/0/0", "path": "/g/0/-"});

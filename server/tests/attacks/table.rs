@@ -1,4 +1,4 @@
-//! Prints rows of the table of docs/security.md: what an attack has the server hold, and what a neighbour notices of it,
+//! Prints rows of the table of docs/security.md: the memory that the server holds in an attack, and a neighbour's latency,
 //! beside harmless traffic of the same size. `cargo xtask bench attacks` asks for them, and runs everything on one processor;
 //! the server is moved to another.
 
@@ -31,7 +31,7 @@ const EVERY: Duration = Duration::from_millis(2);
 /// How often the server's own count is read.
 const READ: Duration = Duration::from_millis(20);
 
-/// The processor of the server; what attacks, and the neighbour, stay on the one that they were started on.
+/// The processor of the server. The attacker and the neighbour stay on the one on which they were started.
 const PROCESSOR: &str = "0";
 
 /// The niceness of the attacker and of harmless traffic: the neighbour, on the same processor, shall not wait for their own work.
@@ -70,7 +70,7 @@ struct Seen {
     times: Vec<Duration>,
     /// The most that the server counted, in bytes.
     counted: f64,
-    /// The most that its process held above what it had before, in KiB.
+    /// The most that its process held above its memory before, in KiB.
     held: usize,
 }
 
@@ -94,7 +94,7 @@ struct Job {
     done: oneshot::Sender<Seen>,
 }
 
-/// Starts the thread of the neighbour and of what reads the server's count. It has the priority that the caller has by now.
+/// Starts the thread of the neighbour and of the reader of the server's count. It has the priority that the caller has by now.
 fn watcher() -> mpsc::Sender<Job> {
     let (jobs, waiting) = mpsc::channel::<Job>();
     std::thread::spawn(move || {

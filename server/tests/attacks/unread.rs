@@ -15,7 +15,7 @@ use crate::wire::{ECHO, PING, batch_bytes, greeted, opens, physical};
 /// The bytes that each sends: several times the buffers of both sides.
 const SENT: usize = 24 << 20;
 
-/// The most memory that the server takes for it, in kB: what an allocator keeps, and no part of `SENT`.
+/// The most memory that the server takes for it, in kB: memory that an allocator keeps, and no part of `SENT`.
 const MOST: usize = 12 << 10;
 
 fn stream(wire: Wire) -> TcpStream {
@@ -98,7 +98,7 @@ async fn opens_whose_answers_are_not_read() {
         bytes.extend(&opens);
         wire.get_mut().write_all(&bytes).await.expect("an open link");
         let mut link = stream(wire);
-        // Each is taken, so the second time ends the link: what waits is given back.
+        // Each is taken, so the second time ends the link: the memory of waiting messages is freed.
         pour(&mut link, &bytes).await;
         let most = binary.memory("VmHWM") - before;
         assert!(most <= MOST, "{most} kB");
@@ -146,7 +146,7 @@ async fn empty_echoes_that_are_never_granted() {
     assert!(most <= MOST, "{most} kB");
 }
 
-/// Waits until the server has taken in what was sent; its messages are taken in, and never consumed.
+/// Waits until the server has read all that was sent. Its own messages are read, and never consumed.
 async fn settle(link: &mut Link) {
     use futures_util::{SinkExt, StreamExt};
     use manysocket_protocol::Physical;

@@ -124,7 +124,7 @@ pub(crate) async fn next(wire: &mut Wire) -> ts::Message {
     message.expect("a message").expect("a message")
 }
 
-/// Waits until the server has taken all that was sent to it; what it sent meanwhile is passed over.
+/// Waits until the server has read all that was sent to it, and skips its messages.
 pub(crate) async fn settled(wire: &mut Wire) {
     wire.send(ts::Message::Ping(vec![].into())).await.expect("an open link");
     loop {

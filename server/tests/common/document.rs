@@ -25,7 +25,7 @@ impl Page {
         next(&mut self.0).await
     }
 
-    /// The answer to a commit, past what others have committed.
+    /// The answer to a commit, past the commits of others.
     pub(crate) async fn answer(&mut self) -> Value {
         loop {
             let message = self.receive().await;

@@ -19,7 +19,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use crate::common::tls::Files;
 use crate::common::{Link, PATIENCE, Server, Wire};
 
-/// The header that says what a request does.
+/// The header with a request's command.
 pub(crate) const CARRIER: &str = "manysocket-carrier";
 
 /// The kinds of HTTP carriers.
@@ -152,7 +152,7 @@ impl Requests {
         Ok(Answer { status: parts.status, headers: parts.headers, start: Bytes::new(), body })
     }
 
-    /// Sends a request over a connection of its own.
+    /// Sends a request over a separate connection.
     pub(crate) async fn request(&self, method: &str, body: impl Into<Body>) -> Answer {
         let mut sender = self.connect().await;
         self.over(&mut sender, method, body.into()).await.expect("an answer")

@@ -106,7 +106,7 @@ impl Link {
         Ok(Self { wire: dial(server, &path, &all).await?, endpoint })
     }
 
-    /// Sends what waits.
+    /// Sends the waiting messages.
     pub(crate) async fn flush(&mut self) {
         while let Some(message) = self.endpoint.poll_transmit() {
             let message = match message {
@@ -306,7 +306,7 @@ impl Socket {
         }
     }
 
-    /// What a page sees of an event of its channel.
+    /// An event of a channel, as its page sees it.
     async fn received(link: &mut Link, channel: u32, event: Event) -> Received {
         match event {
             Event::Message { message, .. } => {

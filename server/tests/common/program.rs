@@ -26,7 +26,7 @@ pub(crate) async fn is_installed(program: &str) -> bool {
 
 /// An address on which nobody listens, and which nobody gets by chance before the program listens there.
 pub(crate) fn free_address() -> SocketAddr {
-    // Below what systems give out by themselves, to listeners on port 0 and to connections (Linux: from 32,768 on;
+    // Below the ports that systems choose for listeners on port 0 and for connections (Linux: from 32,768 on;
     // others: from 49,152): the other tests would get the port, or the wait for the program would connect to itself.
     const FIRST: u16 = 20_000;
     const COUNT: u16 = 10_000;

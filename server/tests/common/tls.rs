@@ -151,7 +151,7 @@ pub(crate) async fn dial(
     let mut request = format!("wss://localhost:{port}{path}").into_client_request().expect("a URL");
     let origin = format!("https://localhost:{port}").parse().expect("a value");
     request.headers_mut().insert("origin", origin);
-    // As somebody may say who wants to be taken for another.
+    // As a client may claim that imitates another.
     request.headers_mut().insert("x-forwarded-for", "203.0.113.66".parse().expect("a value"));
     if let Some(protocol) = protocol {
         request.headers_mut().insert("sec-websocket-protocol", protocol.parse().expect("a value"));

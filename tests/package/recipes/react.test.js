@@ -44,7 +44,7 @@ test("a component has one socket, which follows its URL and goes with it", async
   await act(() => vi.waitFor(() => expect(log).toContain("a heard hello")));
   await show({ room: "b" });
   await act(() => vi.waitFor(() => expect(log).toContain("welcome to b")));
-  // StrictMode has mounted twice: what was closed before it opened has said nothing.
+  // StrictMode has mounted twice: the socket that was closed before it opened has sent nothing.
   expect(log.filter((line) => line === "welcome to a").length).toBe(1);
   expect(log).toContain("a closed 1005");
   expect(M.size).toBe(1);

@@ -1,4 +1,4 @@
-//! Handlers that use more of a WebSocket than an echo does, below `/report` and `/test`: pings, failures, large messages, what the request holds.
+//! Handlers that use more of a WebSocket than an echo does, below `/report` and `/test`: pings, failures, large messages, the request's content.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

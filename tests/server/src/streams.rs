@@ -1,4 +1,4 @@
-//! Functions that return streams, and what has become of the streams, below `/test/streams`.
+//! Functions that return streams, and the ends of these streams, below `/test/streams`.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,4 +1,4 @@
-//! The applications at both sides of a channel: what they do in their turns, and what they make of what they hear.
+//! The applications at both sides of a channel: their actions in their turns, and their reactions to events.
 
 use manysocket_protocol::{Channel, Close, Event, Message, Side};
 
@@ -218,7 +218,7 @@ impl World {
         self.close(serial, side, code, "");
     }
 
-    // ---- what they hear ----
+    // ---- events ----
 
     pub(super) fn hear(&mut self, link: usize, side: Side, event: Event) {
         if let Event::Open { channel, target, protocols, .. } = event {
@@ -334,7 +334,7 @@ impl World {
         let (own, other) = if side == Side::Client { (client, server) } else { (server, client) };
         let by_size = other.seen == Some(Seen::Oversize) && close.code == Some(1009);
         assert!(other.may_be_seen_as(&close), "channel {serial}: {close:?} is not what {other:?} did");
-        // One who gives up drops what it has; one who hears of an end while it waits to send does, too.
+        // An application that gives up drops its messages; so does one that learns of an end while it waits to send.
         let is_clean = close.code != Some(1006) && !by_size && own.closed_here.is_none();
         assert!(
             !is_clean || own.heard == other.sent.len(),

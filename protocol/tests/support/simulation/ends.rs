@@ -39,7 +39,7 @@ impl World {
                         self.send(link, carrier, other, Packet::Reset);
                     }
                 }
-                // Of a carrier that has been abandoned.
+                // From a carrier that has been abandoned.
                 _ if !is_used => {}
                 Packet::Close(code) => self.closed_by_peer(link, side, code),
                 Packet::Reset => self.lose(link, side),
@@ -87,7 +87,7 @@ impl World {
         self.events(link, Side::Server);
     }
 
-    /// Writes what an end has to send, as far as there is room.
+    /// Writes the output of an end, as far as there is room.
     pub(super) fn write(&mut self, link: usize, side: Side) {
         let other = if side == Side::Client { Side::Server } else { Side::Client };
         loop {
@@ -143,7 +143,7 @@ impl World {
         let end = self.links[link].end(side);
         if let Some(carrier) = end.carrier.filter(|_| end.up) {
             end.endpoint.forbid_resumption();
-            // Whoever leaves says so, and does not wait.
+            // An end that leaves sends a Close, and does not wait.
             let last: Vec<_> = std::iter::from_fn(|| end.endpoint.poll_transmit()).collect();
             for message in last {
                 self.links[link].end(side).observer.see(Way::Sent, &message);
@@ -180,7 +180,7 @@ impl World {
             let gone = self.links[link].ends.iter().any(Option::is_none);
             assert!(self.links[link].disturbed || gone, "a link that works was given up");
             self.counts.found_dead += 1;
-            // It closes the connection; what the peer gets of that, the network decides.
+            // It closes the connection; the network decides whether the peer notices.
             if let Some(carrier) = self.links[link].end(side).carrier {
                 let other = if side == Side::Client { Side::Server } else { Side::Client };
                 self.send(link, carrier, other, Packet::Close(4003));

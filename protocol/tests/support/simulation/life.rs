@@ -1,4 +1,4 @@
-//! One life of a channel as the applications at both sides have it: what they mean to do, what they did, and what they
+//! One life of a channel for the applications at both sides: their plan, their actions, and the events that they
 //! may see of each other.
 
 use std::collections::VecDeque;
@@ -83,7 +83,7 @@ pub(super) struct Half {
     pub(super) closed_here: Option<Close>,
     pub(super) gave_up: bool,
     pub(super) seen: Option<Seen>,
-    /// Copies of what it sent that are still kept somewhere.
+    /// Copies of its messages that are still kept somewhere.
     pub(super) kept: Arc<AtomicUsize>,
 }
 
@@ -142,7 +142,7 @@ impl Half {
             1..=6 => rng.below(60),
             7 => 4000 + rng.below(200),
             8 => rng.below(10_000),
-            // With the words that it begins with, just what may be sent, or just beyond.
+            // With its first words, exactly the limit, or just beyond.
             _ if rng.one_in(40) => {
                 peer.max_message as usize - head(serial, side, self.sent.len()).len() + rng.below(3)
             }
@@ -166,7 +166,7 @@ impl Half {
         Some(content(serial, side, place, kind, size))
     }
 
-    /// Whether what the other side saw is what this one did.
+    /// Whether the other side saw the actions of this one.
     pub(super) fn may_be_seen_as(&self, close: &Close) -> bool {
         (self.gave_up && close.code == Some(1006))
             || (self.seen == Some(Seen::Oversize) && close.code == Some(1009))

@@ -9,7 +9,7 @@ use super::super::observer::Observer;
 use super::super::rng::Rng;
 use super::super::wire::Wire;
 
-/// So long as what waits in a socket's buffer takes longer than this to leave, nothing more is written.
+/// While a socket's buffer needs longer than this to empty, nothing more is written.
 const BUFFER: Millis = 200;
 
 /// After the time that an end should have taken to find its link dead (docs/protocol.md §8).

@@ -141,7 +141,7 @@ struct World {
     slots: Vec<Slot>,
     links: Vec<Link>,
     lives: Vec<Life>,
-    /// Halves that have not taken a message: what tells them why waits as an event.
+    /// Halves that have not taken a message: the event with the reason still waits.
     deaf: Vec<(usize, Side)>,
     counts: Counts,
     is_replay: bool,
@@ -205,7 +205,7 @@ impl World {
         world
     }
 
-    /// Says what happens, to whoever replays a seed.
+    /// Prints an event when a seed is replayed.
     fn tell(&self, what: impl Fn() -> String) {
         if self.is_replay {
             println!("{:6} {}", self.now, what());
