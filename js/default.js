@@ -4,7 +4,7 @@ let chosen = null;
 let isTold = false;
 
 /**
- * Makes `rpc`, `state` and `topic` connect over this multiplexer, unless told otherwise.
+ * Makes `rpc`, `state` and `topic` connect over this multiplexer, unless an option says otherwise.
  * @param {MultiWebSocket | null} multiplexer null: natively, as at first
  */
 export function setDefault(multiplexer) {

@@ -1,4 +1,4 @@
-// The entry "manysocket/devtools": a panel that shows what `M.inspect()` tells, live.
+// The entry "manysocket/devtools": a panel that shows the values of `M.inspect()`, live.
 import { style } from "./inspect/style.js";
 
 const STATES = ["connecting", "open", "closing", "closed"];

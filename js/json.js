@@ -16,7 +16,7 @@ class JsonChannel {
     this.inner = inner;
     this.replacer = replacer;
     this.handlers = new Map();
-    // These listeners keep the page's object alive for as long as it may have something to tell.
+    // These listeners keep the page's object alive for as long as it may fire events.
     const pass = (type, copy) => inner.addEventListener(type, (event) => dispatchEvent.call(socket, copy(event)));
     pass("open", () => new Event("open"));
     pass("message", (event) => read(event, reviver));

@@ -4,7 +4,7 @@
 // The worker's kinds from 0 to 3 are those of the queued events (channel.js).
 
 // From both: the page's `{ url, idleTimeout, resume, carriers, lock }`; the worker's `{ version, lock }`, null if it has no WebAssembly. A lock (Web
-// Locks) is held as long as its owner lives: to wait for it is the one way to be told of a death.
+// Locks) is held as long as its owner lives: to wait for it is the one way to notice a death.
 export const HELLO = 4;
 
 // From the page.

@@ -65,7 +65,7 @@ class End {
 }
 
 /**
- * Makes the object with which a handler answers an open once, and a function that tells whether it has. A handler may destructure it.
+ * Makes the object with which a handler answers an open once, and a function that returns whether it has. A handler may destructure it.
  *
  * @param {{ accept: (protocol: string) => WebSocket, refuse: () => void }} answers
  */

@@ -116,7 +116,7 @@ export class Port {
     return { channels: Array.from(this.#entries.values(), ({ channel }) => channel) };
   }
 
-  /** Tells the worker about the page. */
+  /** Reports the page to the worker. */
   #sign(kind) {
     this.flush();
     this.#port?.postMessage([kind, 0, null]);

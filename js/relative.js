@@ -67,7 +67,7 @@ export function defineRelative(WebSocket) {
   return RelativeWebSocket;
 }
 
-/** Over native sockets, whatever a page may put in their class's place later. */
+/** Over native sockets, even if a page replaces their class later. */
 export const RelativeWebSocket = defineRelative(
   globalThis.WebSocket ??
     class WebSocket {

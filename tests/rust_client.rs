@@ -268,7 +268,7 @@ async fn a_sink_waits_for_a_server_that_does_not_read() {
 
 #[tokio::test]
 async fn a_lost_link_is_an_error_and_the_next_open_dials_anew() {
-    // The server gives a link without channels up at once: it cannot be told from one that crashes in between.
+    // The server gives a link without channels up at once: it looks like one that crashes in between.
     let server = Server::start().await;
     let client = server.client();
     let mut socket = client.open("/echo").expect("a socket");

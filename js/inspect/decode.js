@@ -21,7 +21,7 @@ const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
  * @property {string} [headers] of an OPEN_WITH, a line each
  * @property {number} [code] of CLOSE, or the status of REFUSE
  * @property {number} [credit] that a GRANT gives
- * @property {number} [window] that a HELLO tells
+ * @property {number} [window] of a HELLO
  */
 
 /** Reads one direction of a link. */

@@ -1,4 +1,4 @@
-// The socket of one function, there when it is needed. Answers come in the order of the calls: the order tells them apart.
+// The socket of one function, there when it is needed. Answers come in the order of the calls, so they need no id.
 // Items of streams come between them, with the number of their call.
 import { after } from "../timers.js";
 import { RpcError } from "./error.js";
@@ -124,7 +124,7 @@ export class Connection {
     this.#rest();
   }
 
-  /** Tells the server about an earlier call. */
+  /** Sends the server a message about an earlier call. */
   #say(message) {
     if (this.#socket?.readyState === 1) this.#socket.send(JSON.stringify(message));
   }

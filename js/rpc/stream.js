@@ -24,8 +24,8 @@ export class Stream {
 
   /**
    * @param {AbortSignal | undefined} signal ends it with its reason
-   * @param {(taken: number) => void} report tells the server how many items the page has taken since the last time
-   * @param {() => void} stop tells the server to drop the stream, and nobody of the connection needs it any more
+   * @param {(taken: number) => void} report sends the server the number of items that the page has used since the last time
+   * @param {() => void} stop asks the server to drop the stream, and removes it from the connection
    */
   constructor(signal, report, stop) {
     this.#signal = signal;

@@ -1,7 +1,7 @@
 // Finds the new places of the elements of an array.
 import { isObject, isSame } from "./tree.js";
 
-/** Texts that are equal if the values are, whatever the order of their members. */
+/** Texts that are equal if the values are, with members in any order. */
 function canonical(value) {
   if (Array.isArray(value)) return `[${value.map(canonical)}]`;
   if (!isObject(value) || typeof value.toJSON === "function") return JSON.stringify(value);

@@ -40,7 +40,7 @@ const LASTING = new Set(["invalid", "too-large"]);
 const newId = () => Array.from(crypto.getRandomValues(new Uint32Array(4)), (number) => number.toString(36)).join("");
 
 export class Replica {
-  /** The document that the server told of, by the name that tells it from its namesakes. */
+  /** The document of the server, by the id that distinguishes it from others of the same name. */
   document = null;
   version = -1;
   /** The data that the page reads and edits. */
@@ -137,7 +137,7 @@ export class Replica {
     }
     if (!Number.isSafeInteger(version)) throw new TypeError("no version");
     this.#commits.shift();
-    // A connection that began since may have told of it as of a change by others.
+    // A connection that began since may have reported it as a change by others.
     const delta = version > this.version ? commit.message.delta : [];
     const base = patched(this.#base, delta);
     this.version = Math.max(this.version, version);

@@ -69,7 +69,7 @@ pub fn write_lengths(batch: &mut [u8], header_bytes: u32, text_bytes: u32) -> us
 /// of the headers and of the text run.
 ///
 /// # Errors
-/// Returns a [`Violation`] if the batch is shorter than its lengths tell.
+/// Returns a [`Violation`] if the batch is shorter than its lengths state.
 pub fn read_lengths(bytes: &[u8], length: u32) -> Result<[u32; 3], Violation> {
     const CUT: Violation = Rule::BatchCut.broken();
     let mut rest = bytes;

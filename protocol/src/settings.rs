@@ -43,14 +43,14 @@ pub struct Settings {
     pub window: u32,
     /// By how much the windows of all channels may grow, together, where that makes a transfer
     /// faster (§6). 8 MiB fill a path of 300 Mbit/s and 200 ms; it bounds the memory that a link can hold
-    /// beyond its windows. Not told to the peer.
+    /// beyond its windows. Not sent to the peer.
     pub window_growth: u32,
     /// The longest target and subprotocols of an OPEN, together, in units; a longer one is refused with
-    /// 431. 32 KiB is this project's limit for the head of a native request. Not told to the peer.
+    /// 431. 32 KiB is this project's limit for the head of a native request. Not sent to the peer.
     pub max_open: u32,
     /// Opens that may come to nothing in ten seconds: taken back, refused, or closed by a message past
     /// `max_message`. A further OPEN ends the link with 1008: each cost the server a request, and the
-    /// client two frames. 16,384: a page may give up all that it has at once. Not told to the peer.
+    /// client two frames. 16,384: a page may give up all its channels at once. Not sent to the peer.
     pub max_churn: u32,
     /// The largest message, in units (text: UTF-16 code units, binary: bytes). A channel that gets
     /// more is closed with 1009. 64 MiB is a common limit of servers of native WebSockets.

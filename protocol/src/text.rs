@@ -22,7 +22,7 @@ pub(crate) fn units(bytes: &[u8]) -> u32 {
 }
 
 /// How many bytes of `text` the first `units` code units are: those of the longest prefix that
-/// does not exceed them. Also tells the units of that prefix, one fewer than asked for if they end
+/// does not exceed them. Also returns the units of that prefix, one fewer than asked for if they end
 /// inside a surrogate pair, or all there are.
 pub(crate) fn prefix(text: &str, units: u32) -> (usize, u32) {
     let wanted = units as usize;

@@ -1,7 +1,7 @@
 //! Many clients and servers on a network that delays, stalls and cuts, for thousands of seeds. Whatever happens, each
 //! channel's messages arrive in order and once, or its reader learns that the channel broke; a link outlives its carriers for
 //! as long as its server has announced; credit is conserved; both sides agree; nothing is kept of ended channels; a dead
-//! carrier is found in the time that `docs/protocol.md` tells; and servers that shut down come to an end.
+//! carrier is found in the time that `docs/protocol.md` states; and servers that shut down come to an end.
 //!
 //! `MANYSOCKET_SEED=n` replays a run that failed, `MANYSOCKET_SEEDS=n` asks for more than a test's share.
 

@@ -73,7 +73,7 @@
 //!
 //! | | |
 //! | --- | --- |
-//! | [`topic::Topics`] | whatever is sent to a URL goes to every socket on it |
+//! | [`topic::Topics`] | publish and subscribe: a message to a URL goes to every socket on it |
 //! | [`rpc::rpc()`] | an async function at a URL |
 //! | [`state::Documents`] | JSON documents that pages share, with atomic commits |
 //! | [`Gateway`] | WebSocket servers in other languages, at a path |

@@ -158,7 +158,7 @@ impl Clock {
     }
 }
 
-/// Opens a document, commits to it, and tells its id.
+/// Opens a document, commits to it, and returns its id.
 async fn commit(link: &mut Link, name: &str) -> String {
     let channel = link.open(&format!("/demo/state/{name}")).await;
     let mut next = async || match link.news().await {
@@ -188,7 +188,7 @@ async fn a_clock_that_jumps_moves_nothing() {
     let channel = link.open("/demo/echo").await;
     binary.logged("link up").await;
     let mut documents = Vec::new();
-    // The last are before 1970, since when there is no time to tell.
+    // The last are before 1970, where Unix time begins.
     for (jump, century) in
         [("+0d", "20"), ("+36500d", "21"), ("-14600d", "19"), ("-25000d", "19"), ("-25000d", "19")]
     {

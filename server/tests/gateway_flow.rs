@@ -15,7 +15,7 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite as ts;
 
-/// An upstream that reads requests and never answers; it tells when one has come, and when its connection ends.
+/// An upstream that reads requests and never answers; it reports when one has come, and when its connection ends.
 async fn silent(tell: mpsc::UnboundedSender<&'static str>) -> SocketAddr {
     upstream(move |mut stream, _| {
         let tell = tell.clone();

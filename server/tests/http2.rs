@@ -608,7 +608,7 @@ async fn ends(mut stream: tokio_rustls::client::TlsStream<TcpStream>) {
     timeout(PATIENCE, ended).await.expect("an end");
 }
 
-/// The server of axum, which tells HTTP/2 by its first bytes where there is no TLS.
+/// The server of axum, which recognises HTTP/2 by its first bytes where there is no TLS.
 #[tokio::test]
 async fn axums_server_has_links_and_sockets_over_http_2() {
     let guarded = Endpoint::new(any(echo)).title("Echo");

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 use url::Url;
 
-/// A handler that tells the name it was asked for.
+/// A handler that sends the name in its path.
 async fn name(Path(name): Path<String>, upgrade: WebSocketUpgrade) -> Response {
     upgrade.on_upgrade(async |mut socket| {
         let _ = socket.send(WsMessage::Text(name.into())).await;

@@ -79,7 +79,7 @@ async fn a_page_that_sends_too_much_reads_why_its_socket_was_closed() {
         ("/topic/large", 0x82, 1009),
         ("/call", 0x81, 1009),
         ("/silent", 0x82, 1009),
-        // A reserved bit: the rest cannot be told apart into frames.
+        // A reserved bit: the rest cannot be split into frames.
         ("/silent", 0xc2, 1002),
         ("/topic/broken", 0xc2, 1002),
         ("/closes", 0x82, 4001),

@@ -151,7 +151,7 @@ async fn a_log_that_nobody_reads_stops_nothing() {
     link.assert_echo(channel, "still there").await;
 }
 
-/// The standard library's way to tell of a panic is a write by the thread that panics, however many do.
+/// The standard library reports a panic by a write of the thread that panics.
 #[tokio::test]
 async fn panics_that_nobody_reads_of_stop_nothing() {
     let binary = Binary::start_unread(&[], &[]).await;

@@ -68,7 +68,7 @@ impl Proxy {
         let path = files.path(name);
         if program == "nginx" {
             replace("listen 443", &format!("listen {address}"));
-            // Where whoever runs the tests may write.
+            // Where the user of the tests may write.
             let places = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
             let places = places.map(|place| format!("{place}_temp_path {folder}/{place};\n")).concat();
             replace("http {\n", &format!("http {{\naccess_log off;\n{places}"));
@@ -126,7 +126,7 @@ impl Proxy {
     }
 }
 
-/// Tells who is said to have connected, in the headers and as the multiplexer has read them, then echoes.
+/// Sends the client's address, in the headers and as the multiplexer has read them, then echoes.
 async fn who(
     headers: HeaderMap,
     Extension(forwarded): Extension<Forwarded>,

@@ -404,7 +404,7 @@ fn heavy(label: &str) -> String {
 /// All calls of a process share one sum of memory: tests with large calls run one after the other.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-/// Waits for something that no socket tells.
+/// Waits for a condition that no socket reports.
 async fn until(condition: impl Fn() -> bool) {
     let wait = async {
         while !condition() {

@@ -75,7 +75,7 @@ async fn remembered_commits_are_forgotten_before_anything_is_refused() {
                 assert_eq!(answer, json!({"id": format!("c{version}"), "version": version + 1}), "{place}");
             }
         }
-        // Too old to tell, which is said.
+        // The base is too old, and the answer says so.
         pages[0].commit("late", 1, &set("/b", 1)).await;
         assert_eq!(pages[0].answer().await["error"], "expired");
         // The document that memory did not hold is there.

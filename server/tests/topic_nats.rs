@@ -1,5 +1,5 @@
 //! Topics that several servers keep in JetStream: each acknowledged message reaches every subscriber once and in one order, whichever
-//! server it comes back to and whatever is killed.
+//! server it comes back to, and while any server is killed.
 
 mod common;
 
@@ -479,7 +479,7 @@ async fn servers_and_nats_that_are_killed_keep_what_they_have_acknowledged() {
         let all = done.wait_for(|counts| counts.iter().all(|count| *count >= Some(goal)));
         timeout(PATIENCE, all).await.unwrap_or_else(|_| panic!("kill {kill}: not in time")).expect("pages");
     }
-    // Whatever is acknowledged has been published by now: one more message is the last.
+    // All acknowledged messages have been published by now: one more message is the last.
     let mut last = open(Kind::Native, &servers[0].server, "/demo/topics/chat?since=").await;
     let last = publish(&mut last, "the last").await.as_u64().expect("a number");
     plan.send_modify(|plan| plan.last = Some(last));

@@ -24,7 +24,7 @@ async fn send(socket: &mut Socket, text: &str) {
     socket.send(Message::text(text)).await;
 }
 
-/// Waits for something that no socket tells.
+/// Waits for a condition that no socket reports.
 async fn until(condition: impl Fn() -> bool) {
     let wait = async {
         while !condition() {

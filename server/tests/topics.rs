@@ -38,7 +38,7 @@ async fn subscribed<R: TopicPolicy>(kind: Kind, server: &Server, topics: &Topics
     socket
 }
 
-/// Waits for something that no socket tells.
+/// Waits for a condition that no socket reports.
 async fn until(condition: impl Fn() -> bool) {
     let wait = async {
         while !condition() {
@@ -266,7 +266,7 @@ async fn topics_hold_only_so_much() {
     }
 }
 
-/// A room in which nothing was said has room for a message, whatever the others hold.
+/// A topic without messages has room for one, however much the others hold.
 #[tokio::test]
 async fn those_that_hold_most_make_room_for_those_that_hold_little() {
     for kind in KINDS {

@@ -124,7 +124,7 @@ async fn abandon(mut wire: Wire) {
         while let Some(Ok(_)) = wire.next().await {}
         Ok::<(), tokio_tungstenite::tungstenite::Error>(())
     };
-    // The server has the other one, whatever it says of this.
+    // The server has the other carrier, however it answers this one.
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
 }
 

@@ -1,5 +1,5 @@
 // Cookies of the answer to an open are the browser's before the page sees the answer, as natively: of accepted and refused opens, in the
-// order of the opens, whatever a script may read of them.
+// order of the opens, also those that no script may read.
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { runInPage, startWorld } from "../harness/index.js";

@@ -1,4 +1,4 @@
-// The frames of HTTP carriers (js/http/frames.js): what RFC 6455 allows is read, in whatever parts it comes, and the rest is refused.
+// The frames of HTTP carriers (js/http/frames.js): the reader accepts all that RFC 6455 allows, cut anywhere, and refuses the rest.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { BINARY, CLOSE, PING, Reader, TEXT, frame, joined } from "../../js/http/frames.js";

@@ -1,4 +1,4 @@
-// Runs the suite in this realm; the results go to whoever asked. The fragment of the realm's URL may name, as a query does, the hosts
+// Runs the suite in this realm; the results go to the caller. The fragment of the realm's URL may name, as a query does, the hosts
 // that sockets connect to, `native` and `virtual`, and the `class` that is compared with the native one; `shared`
 // makes it one over the shared worker, and `http` one over HTTP. `except` leaves a topic out.
 import { JsonWebSocket, MultiWebSocket, RelativeWebSocket } from "/pkg/index.js";

@@ -12,7 +12,7 @@ const EXCERPT: usize = 4_000;
 /// Lines of an output in which no test reports its failure: a compiler's error fits.
 const LAST_LINES: usize = 30;
 
-/// Runs it and passes its output on; the error of a failure repeats the part that tells of it.
+/// Runs it and passes its output on; the error of a failure repeats the part about it.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let line = command::line(command);
     let mut child = command

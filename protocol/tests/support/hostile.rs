@@ -132,7 +132,7 @@ impl Host {
     }
 }
 
-/// Gives an input to an endpoint: a byte whose lowest bit tells the side and the next whether its peer says HELLO
+/// Gives an input to an endpoint: a byte whose lowest bit selects the side and the next whether its peer says HELLO
 /// first, then messages, each behind two bytes: its length, and in the top bit whether it is text.
 pub(crate) fn decode(input: &[u8]) {
     let [first, rest @ ..] = input else { return };

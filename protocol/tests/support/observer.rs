@@ -1,5 +1,5 @@
 //! A bystander at one side of a link. It reads every frame that its side sends and receives, knows the protocol only as
-//! `docs/protocol.md` tells it, and keeps the books: the channels that exist, and the credit of each side.
+//! `docs/protocol.md` describes it, and keeps the books: the channels that exist, and the credit of each side.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -45,7 +45,7 @@ pub(crate) struct Observer {
     highest: Channel,
     /// A PING has come that has not been answered.
     owes_pong: bool,
-    /// A PING has been sent, and `take_ping` has not told.
+    /// A PING has been sent, and `take_ping` has not returned it.
     pinged: bool,
     resumption: Books,
 }
@@ -95,7 +95,7 @@ impl Observer {
         self.resumption.unacknowledged()
     }
 
-    /// The window that its side has told.
+    /// The window that its side has announced.
     pub(crate) fn window(&self) -> u32 {
         self.own.window
     }

@@ -36,7 +36,7 @@ const PREFIX: &str = "x-forwarded-prefix";
 /// kinds, `Forwarded` is ignored.
 ///
 /// A list of several hops is read from the right, where the nearest proxy has added its entry, for as long as the
-/// hops are trusted proxies themselves: whatever is further to the left may have been written by the client.
+/// hops are trusted proxies themselves: the client may have written anything further to the left.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Forwarded {
     scheme: Option<Scheme>,

@@ -15,7 +15,7 @@ const ENCODED_IN_PATHS: &[u8] = b"\"<>\\`{}#?";
 const ENCODED_IN_QUERIES: &[u8] = b"\"'<>#";
 
 /// Checks that a target is an absolute path with an optional query, as a URL parser leaves them, without encoded separators.
-/// Whatever a parser would still change, and whatever some handlers would read as another path, is refused rather than repaired.
+/// Refuses, and does not repair, paths that a parser would still change, or that some handlers would read as another path.
 ///
 /// # Errors
 /// Returns the reason; the server must refuse the request with 400.

@@ -48,7 +48,7 @@ mod tests {
             assert!(matches!(scope.check(outside), Err((403, _))), "{outside}: {:?}", scope.check(outside));
         }
         assert_eq!(Scope::around("/mux").check("/anything"), Ok(()));
-        // Encoded twice is encoded once to whoever decodes: a name with a percent sign, inside the scope.
+        // Encoded twice is encoded once after decoding: a name with a percent sign, inside the scope.
         for literal in ["/a/b/%252e%252e/c", "/a/b/;/..;/c", "/a/b//c"] {
             assert_eq!(scope.check(literal), Ok(()), "{literal}");
         }

@@ -229,7 +229,7 @@ impl Link {
             }
         };
         let Some(mut socket) = task.link.socket else { return debug!("the link ends without a connection") };
-        // Only that: whatever else waits is not sent any more.
+        // Only that: other waiting messages are not sent any more.
         let says_so = task.link.endpoint.forbid_resumption();
         let farewell = says_so.then(|| task.link.endpoint.poll_transmit()).flatten();
         let closing = async move {

@@ -255,7 +255,7 @@ pub(crate) async fn read_resume(connection: Connection, max_size: usize) -> Opti
     Some((socket, resume))
 }
 
-/// Closes a connection that resumes no link. The answer is the same whatever the reason.
+/// Closes a connection that resumes no link. The answer is the same for every reason.
 pub(crate) async fn refuse(mut socket: Socket) {
     if socket.start_close(Some((NOT_RESUMED, ""))).is_ok() {
         linger(socket).await;
@@ -271,7 +271,7 @@ pub(crate) fn new_token() -> Option<Token> {
 
 type Identity = dyn Fn(&Parts) -> Option<String> + Send + Sync;
 
-/// Which handshakes may resume a link: those of the same origin and, if the application says how to tell, of the same user.
+/// Which handshakes may resume a link: those of the same origin and, if the application identifies users, of the same user.
 #[derive(Clone, Default)]
 pub(crate) struct ResumeRules(Option<Arc<Identity>>);
 

@@ -197,7 +197,7 @@ fn with_path(cookie: &HeaderValue, path: &str) -> Option<HeaderValue> {
     HeaderValue::from_bytes(&copy).ok()
 }
 
-/// Returns the name, domain and path by which browsers tell cookies apart (RFC 6265 §5.3).
+/// Returns the name, domain and path by which browsers distinguish cookies (RFC 6265 §5.3).
 fn identity(cookie: &HeaderValue) -> [Vec<u8>; 3] {
     let cookie = cookie.as_bytes();
     let name = cookie.split(|&byte| byte == b'=').next().unwrap_or_default().trim_ascii();

@@ -15,7 +15,7 @@ const STRIDE: usize = 32;
 const BYTES: usize = 64 * 1024;
 
 /// The work that one turn hands to other tasks, in bytes of messages: handlers check and copy 128 KiB in 0.6 ms. The runtime
-/// runs tasks in the order in which they became ready, whoever's they are: were there no limit, 256 opens of one link, of
+/// runs tasks in the order in which they became ready: without a limit, 256 opens of one link, of
 /// 20 to 80 µs each, would stand before everybody else's tasks.
 const HANDED: usize = 128 * 1024;
 

@@ -204,7 +204,7 @@ impl Multiplexer {
     /// Sets the token that starts a shutdown. When it is cancelled, the multiplexer closes all channels with 1001
     /// after the messages already sent on them, then the links.
     ///
-    /// [`serve`](crate::serve()) does not need it. Other servers do not tell links that they shut down. With [`axum::serve()`],
+    /// [`serve`](crate::serve()) does not need it. Other servers do not inform links that they shut down. With [`axum::serve()`],
     /// cancel the token in the signal, and wait there until all links have closed:
     ///
     /// ```no_run
@@ -276,7 +276,7 @@ impl Multiplexer {
         self
     }
 
-    /// Sets how to tell the user of a handshake. A connection resumes a link only if both have the same user and the same
+    /// Sets how to identify the user of a handshake. A connection resumes a link only if both have the same user and the same
     /// `Origin`; by default, the origin is compared only. (A client also proves with a secret of the link that it is the same
     /// client.)
     ///

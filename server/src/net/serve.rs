@@ -62,7 +62,7 @@ const LINGER: Duration = Duration::from_secs(5);
 pub(crate) const CARRIER: &str = "manysocket-carrier";
 
 /// Serves an application. Unlike [`axum::serve()`] it limits how long a request's head may take (10 s) and how long a
-/// connection may be without a request (75 s) or take nothing of an answer (2 min), refuses requests without a `Host`, tells the multiplexer the addresses of
+/// connection may be without a request (75 s) or take nothing of an answer (2 min), refuses requests without a `Host`, passes the multiplexer the addresses of
 /// peers, sends small messages at once (`TCP_NODELAY`), and closes links in good order when it shuts down.
 ///
 /// ```no_run

@@ -8,7 +8,7 @@ use axum::http::{Extensions, HeaderMap, Request, Uri};
 
 use crate::site::endpoint::original_uri;
 
-/// The caller of a function, as the request tells of it that opened its socket. A function accepts one before its arguments.
+/// The caller of a function: the request that opened its socket. A function accepts one before its arguments.
 ///
 /// ```
 /// use manysocket_server::rpc::{Caller, Error, rpc};

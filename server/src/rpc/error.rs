@@ -47,7 +47,7 @@ impl Error {
 
     /// Creates an error that only the log shows.
     pub fn internal(cause: impl fmt::Display) -> Self {
-        // Seeded by the operating system: an id tells nothing of other calls.
+        // Seeded by the operating system: an id reveals nothing about other calls.
         let id = format!("{:016x}", RandomState::new().hash_one(0));
         error!(id, "a call failed: {cause}");
         let message = format!("the call failed; the server's log says why, under {id}");

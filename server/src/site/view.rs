@@ -357,7 +357,7 @@ impl View {
         shared.bytes += news.event.len();
         shared.news.push_back(news);
         let most = (making.snapshot.bytes.len() / 2).max(self.bounds.news.0);
-        // Keep the newest news whatever their size: no follower has read them yet.
+        // Keep the newest changes, of any size: no follower has read them yet.
         while (shared.bytes > most || shared.news.len() > self.bounds.news.1) && shared.news.len() > 1 {
             let forgotten = shared.news.pop_front().map_or(0, |news| news.event.len());
             shared.bytes -= forgotten;

@@ -55,7 +55,7 @@ const END: &str = "/~-";
 /// The reason why a delta does not fit the document.
 #[derive(Debug)]
 pub(super) enum Misfit {
-    /// The server would refuse the delta whatever others had committed, because of this operation.
+    /// The server would refuse the delta on any version, because of this operation.
     Refused(usize, String),
     /// This operation failed, perhaps because of commits since the base.
     Failed(usize, String),

@@ -1,4 +1,4 @@
-//! Locking, whatever happened to another holder of the lock.
+//! Locking, even if another holder of the lock has panicked.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -20,7 +20,7 @@ use super::lock::lock;
 /// Changes that a watcher may be behind. Further behind, it gets the whole list again.
 const BACKLOG: usize = 64;
 
-/// A subscriber as others see it: a name, and what else the policy tells of it.
+/// A subscriber as others see it: a name, and further information from the policy.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Member {
     name: String,
@@ -143,7 +143,7 @@ impl Members {
         presence
     }
 
-    /// Tells the other processes of a change of an own member.
+    /// Sends the other processes a change of an own member.
     fn tell(&self, topic: &Arc<str>, name: &str) {
         if let Some(changed) = &self.changed {
             // Nobody hears it once the topics are gone.

@@ -156,8 +156,8 @@ impl<P: TopicPolicy> Topics<P> {
         }
     }
 
-    /// Shares the topics with all server processes on the same NATS: whoever publishes on a path, all subscribers of that path
-    /// get it. Call it first: topics of before are no part of it. Each process has its own history and listing.
+    /// Shares the topics with all server processes on the same NATS: a publication on a path reaches all subscribers of that
+    /// path. Call it first: it does not share existing topics. Each process has its own history and listing.
     ///
     /// A publisher's messages come in their order; those of different processes may come in different orders. When messages may
     /// be missing, since NATS was away or faster than this process, subscribers get the text `{"dropped":null}`.

@@ -419,14 +419,14 @@ impl Ring {
         self.memory.make_room(self.held(), cost(message), self.limits.max_memory)
     }
 
-    /// Drops the oldest messages in place of a new one that there is no memory for, so that the next one has room, and tells the
+    /// Drops the oldest messages in place of a new one that there is no memory for, so that the next one has room, and notifies the
     /// subscribers that messages are missing. Returns the number of subscribers.
     pub(super) fn evict(&self, message: &Message) -> usize {
         self.shed(2 * cost(message) + self.held() / 16);
         self.gap()
     }
 
-    /// Tells the subscribers that messages may be missing here, and returns their number.
+    /// Notifies the subscribers that messages may be missing here, and returns their number.
     pub(super) fn gap(&self) -> usize {
         let state = lock(&self.state);
         let is_told = |slot: &BufferedMessage| slot.message.is_none() && slot.unread == state.subscribers;

@@ -478,7 +478,7 @@ fn poll_room(
     if may_read && let Poll::Ready(ready) = unsent.poll_incoming(socket, cx) {
         return Poll::Ready(ready);
     }
-    // A socket that fails tells the reader why.
+    // The reader gets the error of a socket that fails.
     socket.poll_ready_unpin(cx).map(|_| Ready::Room)
 }
 

@@ -55,7 +55,7 @@ where
         }
         Err(None) => socket.lose(),
         Err(Some(code)) => {
-            // A browser fails a connection whose server does not keep to RFC 6455, and tells the server (§7.1.7).
+            // A browser fails a connection whose server breaks RFC 6455, and sends the server a Close (§7.1.7).
             socket.fail();
             let frame = CloseFrame { code, reason: "".into() };
             let _ = to_wire.send(Message::Close(Some(frame))).await;

@@ -131,7 +131,7 @@ pub(crate) fn frames(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
 /// The largest message that the socket accepts, and that it sends.
 const LARGEST: usize = 1 << 14;
 
-/// Whatever the peer sends and however little it reads: the buffers stay below a bound that does not depend on it, and it
+/// For any input of the peer, however little it reads: the buffers stay below a bound that does not depend on it, and it
 /// reads whole frames, with all messages in order.
 pub fn buffers(input: &[u8]) {
     let mut bytes = input.iter().copied();

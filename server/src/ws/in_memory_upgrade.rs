@@ -111,7 +111,7 @@ impl Mint {
     }
 }
 
-/// An upgrade that has been offered to the application, and that hyper has not been told the answer to.
+/// An upgrade that has been offered to the application, and whose answer hyper does not have yet.
 pub(crate) struct Minted {
     mint: Mint,
     answer: oneshot::Sender<()>,

@@ -164,7 +164,7 @@ impl Sink<Message> for WebSocket {
         match &mut self.0 {
             Inner::Native(native) => native.write(cx, SinkExt::poll_flush_unpin),
             Inner::Virtual(socket) => {
-                // Nothing is kept here: the link writes whatever there is as soon as it can.
+                // Nothing is kept here: the link writes all messages as soon as it can.
                 socket.answer();
                 Poll::Ready(Ok(()))
             }

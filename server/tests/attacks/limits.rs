@@ -61,7 +61,7 @@ impl Limited {
         timeout(PATIENCE, waiting).await.expect("in time");
     }
 
-    /// A limit has been crossed once; the peer was told by `code`, whoever runs the server by a count and a line.
+    /// A limit has been crossed once; the peer learned it by `code`, the operator by a count and a line of the log.
     async fn crossed(&mut self, limit: &str, code: u16) {
         let crossed = self.server.stats.totals().limits_crossed;
         assert_eq!(crossed.iter().map(|(&name, &count)| (name, count)).collect::<Vec<_>>(), [(limit, 1)]);

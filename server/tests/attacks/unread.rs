@@ -35,7 +35,7 @@ async fn pour(stream: &mut TcpStream, bytes: &[u8]) {
     }
 }
 
-/// The same to a server that reads on whatever happens: not half a frame may be missing.
+/// The same to a server that never stops reading: not half a frame may be missing.
 async fn pour_all(stream: &mut TcpStream, bytes: &[u8]) {
     for _ in 0..SENT.div_ceil(bytes.len()) {
         let written = tokio::time::timeout(PATIENCE, stream.write_all(bytes)).await;
@@ -112,7 +112,7 @@ async fn an_upstream_whose_pings_are_answered_in_vain() {
         let answer = accepting(&head, "");
         stream.write_all(answer.as_bytes()).await.expect("a gateway");
         pour(&mut stream, &frame(0x89, &[0; 125]).repeat(500)).await;
-        // Then it says that it is done, to whoever waits for that.
+        // Then it reports that it is done.
         stream.write_all(&frame(0x81, b"done")).await.expect("a gateway");
         std::future::pending::<()>().await;
     })

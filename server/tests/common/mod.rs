@@ -113,7 +113,7 @@ impl Link {
                 Physical::Text(bytes) => ts::Message::Text(bytes.try_into().expect("UTF-8")),
                 Physical::Binary(bytes) => ts::Message::Binary(bytes),
             };
-            // A link that the server has ended takes nothing more: reading tells how it ended.
+            // A link that the server has ended takes nothing more: reading shows how it ended.
             let _ = self.wire.feed(message).await;
         }
         let _ = self.wire.flush().await;

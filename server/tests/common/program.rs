@@ -13,7 +13,7 @@ use crate::common::PATIENCE;
 
 /// Whether a program is installed; if not, that is said.
 pub(crate) async fn is_installed(program: &str) -> bool {
-    // Both streams: nginx tells its version on the second.
+    // Both streams: nginx prints its version on the second.
     let version = Command::new(program).arg("-v").stdout(Stdio::null()).stderr(Stdio::null()).status();
     let is_installed = version.await.is_ok();
     if !is_installed {

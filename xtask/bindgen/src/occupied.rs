@@ -38,7 +38,7 @@ pub(crate) fn run_test_runner(arguments: impl Iterator<Item = OsString>) -> Resu
         let Some(connection) = connect(&mut runner, address)? else { break };
         // A connection that is served has a thread, so the next gets another.
         if let Err(error) = request(&connection) {
-            // The runner tells why it ended, if it did.
+            // The runner prints why it ended, if it did.
             eprintln!("The server of the test runner does not answer: {error:#}");
             break;
         }

@@ -209,7 +209,7 @@ impl World {
         self.links[link].forget_abandoned();
         match side {
             Side::Client => {
-                // Its system tells the server sooner or later, if keep-alive does not.
+                // Its system informs the server sooner or later, if keep-alive does not.
                 if let Some(server) = &self.links[link].ends[1]
                     && let Some(carrier) = server.carrier
                     && self.phase != Phase::Playing

@@ -42,7 +42,7 @@ impl World {
                 }
                 self.soon(20_000, Action::Fault { link });
             }
-            // The client moves to another network, and nobody tells the server.
+            // The client moves to another network, and the server does not learn of it.
             4 => self.lose(link, Side::Client),
             _ => {
                 for side in SIDES {
@@ -73,7 +73,7 @@ impl World {
             State::Up if self.phase == Phase::Healed => {}
             State::Draining => {}
             State::Up if self.phase == Phase::Playing && self.rng.one_in(3) => {
-                // It dies, and with some luck its system tells the clients.
+                // It dies, and with some luck its system resets the connections.
                 self.counts.crashes += 1;
                 self.servers[server].state = State::Down;
                 let tells = !self.rng.one_in(3);

@@ -198,7 +198,7 @@ fn content(serial: usize, side: usize, place: usize, kind: usize, size: usize) -
     Message::text(text)
 }
 
-/// Content that tells when the last copy of it is gone.
+/// Content that notices when its last copy is dropped.
 struct Counted {
     bytes: Bytes,
     kept: Arc<AtomicUsize>,

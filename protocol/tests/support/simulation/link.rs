@@ -160,7 +160,7 @@ pub(super) struct Link {
     pub(super) away_until: Millis,
     /// Something has been done to it: it may end as lost.
     pub(super) disturbed: bool,
-    /// A side that has left on purpose, and tells nobody that it is not there.
+    /// A side that has left on purpose, without a word.
     pub(super) left: [bool; 2],
     /// The most channels that the client had at once.
     pub(super) peak: u32,

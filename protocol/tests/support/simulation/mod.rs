@@ -260,7 +260,7 @@ impl World {
             | Action::Write { link, side }
             | Action::Timer { link, side } => {
                 let Some(end) = &self.links[link].ends[side] else {
-                    // Somebody has to tell the others that there is nobody.
+                    // The others must learn that no application is there.
                     if let Action::Arrive { carrier, .. } = action {
                         self.deliver(link, carrier, SIDES[side]);
                     }

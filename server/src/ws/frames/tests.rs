@@ -140,7 +140,7 @@ fn breaches_of_the_protocol_are_named() {
         let received = received(&mut socket);
         let [Err(why)] = &received[..] else { panic!("{expected}: {received:?}") };
         assert!(why.contains(expected), "{why}");
-        // The peer can be told.
+        // A Close can still be sent to the peer.
         assert!(socket.start_close(Some((1002, ""))).is_ok());
     }
 }

@@ -12,7 +12,7 @@ const LONGEST: usize = 20;
 pub(super) struct Guests;
 
 impl TopicPolicy for Guests {
-    /// The name, if the page has told one.
+    /// The name, if the page has given one.
     type Subscriber = Option<String>;
 
     async fn accept(&self, _topic: &str, request: &Parts) -> Result<Option<String>, Response> {
