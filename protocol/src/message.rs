@@ -18,12 +18,12 @@ pub enum Message {
 }
 
 impl Message {
-    /// A text message.
+    /// Makes a text message.
     pub fn text(text: impl Into<String>) -> Self {
         Message::Text(text.into().into())
     }
 
-    /// A binary message.
+    /// Makes a binary message.
     pub fn binary(bytes: impl Into<Bytes>) -> Self {
         Message::Binary(bytes.into())
     }

@@ -104,22 +104,22 @@ pub struct Violation {
 }
 
 impl Violation {
-    /// The number of the rule that was broken, for hosts without room for texts.
+    /// Returns the number of the broken rule, for hosts without room for texts.
     pub fn number(&self) -> u32 {
         self.rule as u32 + 1
     }
 
-    /// The code to close the physical WebSocket with.
+    /// Returns the code to close the physical WebSocket with.
     pub fn code(&self) -> u16 {
         self.rule.code()
     }
 
-    /// The reason, in at most 123 bytes: it fits the reason of a Close frame (RFC 6455 §5.5).
+    /// Returns the reason, in at most 123 bytes: it fits the reason of a Close frame (RFC 6455 §5.5).
     pub fn reason(&self) -> &'static str {
         self.rule.text()
     }
 
-    /// The limit that was crossed, if it was one that this side has set: the name of its setting.
+    /// Returns the name of the setting whose limit was crossed, if this side has set it.
     pub fn limit(&self) -> Option<&'static str> {
         match self.rule {
             Rule::OpenBeyond => Some("max_channels"),
@@ -131,7 +131,7 @@ impl Violation {
         }
     }
 
-    /// The channel it happened on, where there is one.
+    /// Returns the channel of the violation, if it concerns one.
     pub fn channel(&self) -> Option<Channel> {
         self.channel
     }

@@ -35,7 +35,7 @@
 //! native and virtual opens alike. Handlers that use [axum's](axum::extract::ws) work unchanged, too, over a pipe in
 //! memory: with frames at both ends, and so at several times the cost.
 //!
-//! A virtual open is a request like any other: path parameters, queries, headers, state, subprotocols and layers are what they are
+//! A virtual open is a request like any other: path parameters, queries, headers, state, subprotocols and layers work as they do
 //! natively. Cookies and `Authorization` are those of the link's own handshake. The response of a handler in place of an upgrade,
 //! such as 401 or 404, refuses this one socket.
 //!
@@ -65,9 +65,9 @@
 //!
 //! # Which pages may connect
 //!
-//! Pages of the server's own host, and those of [`Multiplexer::allow_origin`]. A multiplexer reaches the paths below the folder that
-//! it is in, unless [`Multiplexer::scope`] says otherwise. A peer's use of memory and time is bounded by [`Limits`] and
-//! [`Settings`], each field with its default and the reason for it. [`Stats`] counts what there is.
+//! Pages of the server's own host, and those of [`Multiplexer::allow_origin`]. A multiplexer reaches the paths below its own
+//! folder, or below [`Multiplexer::scope`]. A peer's use of memory and time is bounded by [`Limits`] and
+//! [`Settings`], each field with its default and the reason for it. [`Stats`] has the counts.
 //!
 //! # More than sockets
 //!
@@ -102,7 +102,7 @@
 //! # }
 //! ```
 //!
-//! The repository has packages that run under `examples/`, and `docs/` for the rest: adopting it step by step, the wire protocol,
+//! The repository has whole programs in `examples/`, and more in `docs/`: adopting it step by step, the wire protocol,
 //! security, figures.
 
 // Helpers that only some features use are dead code without these; with all of them the compiler finds what nothing uses.

@@ -86,7 +86,7 @@ pub fn fail(link: u32, channel: u32) {
     link::fail(link, channel);
 }
 
-/// The bytes of a socket's messages that have not left.
+/// Returns the bytes of a socket's messages that have not left.
 #[wasm_bindgen]
 pub fn buffered(link: u32, channel: u32) -> f64 {
     table::with(link, |link| link.buffered(channel))
@@ -146,7 +146,7 @@ pub fn redialled(link: u32) {
     link::redialled(link);
 }
 
-/// 1 while the link waits to be resumed.
+/// Returns 1 while the link waits to be resumed.
 #[wasm_bindgen(js_name = isInterrupted)]
 pub fn is_interrupted(link: u32) -> u32 {
     table::with(link, |link| link.is_interrupted()).into()

@@ -88,12 +88,12 @@ impl<K: Clone> Client<K> {
         Self { link: Link::new(settings, idle_timeout, now), batch: Batch::default() }
     }
 
-    /// The number of sockets that have not ended.
+    /// Returns the number of sockets that have not ended.
     pub fn sockets(&self) -> usize {
         self.link.sockets()
     }
 
-    /// The number of channels that have not ended in both directions: sockets, and channels that this side has given up
+    /// Returns the number of channels that have not ended in both directions: sockets, and channels that this side has given up
     /// and the server has not.
     pub fn channels(&self) -> u32 {
         self.link.channels()
@@ -127,7 +127,7 @@ impl<K: Clone> Client<K> {
         self.link.send(channel, kind, data).map_err(Message::from_data)
     }
 
-    /// The application has read a message of so many [`Message::units`]: the server may send as much again.
+    /// Returns credit for a message of `units` ([`Message::units`]) that the application has read: the server may send as much again.
     pub fn consumed(&mut self, channel: Channel, units: u32) {
         self.link.consumed(channel, units);
     }
@@ -148,7 +148,7 @@ impl<K: Clone> Client<K> {
         self.link.abort(now, channel);
     }
 
-    /// The bytes of a socket's messages that wait, or that the physical WebSocket holds: of its own messages it still
+    /// Returns the bytes of a socket's messages that wait, or that the physical WebSocket holds: of all messages it still
     /// buffers `buffered` bytes.
     pub fn buffered_amount(&mut self, channel: Channel, buffered: u64) -> u64 {
         let sent = self.link.sent(buffered);
@@ -191,12 +191,12 @@ impl<K: Clone> Client<K> {
         }
     }
 
-    /// Whether there may be something to send: cheaper to ask, and nothing is taken.
+    /// Returns whether there may be a message to send. This is cheaper than [`Client::poll_transmit`], and takes nothing.
     pub fn wants_transmit(&self) -> bool {
         self.link.wants_transmit()
     }
 
-    /// The next physical message to send, of which the physical WebSocket buffers `buffered` bytes before it.
+    /// Returns the next physical message to send. `buffered`: the bytes that the physical WebSocket still buffers.
     pub fn poll_transmit(&mut self, now: Millis, buffered: u64) -> Option<Physical> {
         let transmit = self.link.poll_transmit(now, &mut self.batch)?;
         let lone = match &transmit {
@@ -222,7 +222,7 @@ impl<K: Clone> Client<K> {
         Some(message)
     }
 
-    /// The physical WebSocket has ended: every socket ends. `failed`: it failed, as one does that breaks the protocol or
+    /// Ends every socket, since the physical WebSocket has ended. `failed`: it failed, as one does that breaks the protocol or
     /// cannot be reached; then open sockets fail, too.
     pub fn lost(&mut self, failed: bool) {
         self.link.lost(failed);
@@ -261,12 +261,12 @@ impl<K: Clone> Client<K> {
         self.link.forbid_resumption()
     }
 
-    /// The next event, oldest first.
+    /// Returns the next event, oldest first.
     pub fn poll_event(&mut self) -> Option<SocketEvent<K, Message>> {
         self.link.poll_event()
     }
 
-    /// When to call [`Client::handle_timeout`].
+    /// Returns the time at which to call [`Client::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<Millis> {
         self.link.poll_timeout()
     }

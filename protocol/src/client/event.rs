@@ -63,7 +63,7 @@ pub struct SocketClose {
 }
 
 impl SocketClose {
-    /// The end of a socket whose connection broke.
+    /// Returns the end of a socket whose connection broke.
     pub fn abnormal() -> Self {
         Self { code: ABNORMAL, reason: String::new(), was_clean: false }
     }

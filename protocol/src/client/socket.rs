@@ -55,7 +55,7 @@ impl Socket {
         self.dropped += bytes;
     }
 
-    /// The application closes the socket.
+    /// Closes the socket for the application.
     pub fn close(&mut self) -> Closing {
         let closing = match self.state {
             ReadyState::Connecting => Closing::Fail,
@@ -66,7 +66,7 @@ impl Socket {
         closing
     }
 
-    /// The host delivers an `open`. Returns whether the application sees it: not once it has closed the socket.
+    /// Delivers an `open`. Returns whether the application sees it: not once it has closed the socket.
     pub fn deliver_open(&mut self) -> bool {
         let opens = self.state == ReadyState::Connecting;
         if opens {
@@ -75,13 +75,13 @@ impl Socket {
         opens
     }
 
-    /// The host delivers a message. Returns whether the application sees it: only while the socket is open (WHATWG, "a
+    /// Delivers a message. Returns whether the application sees it: only while the socket is open (WHATWG, "a
     /// WebSocket message has been received").
     pub fn deliver_message(&self) -> bool {
         self.state == ReadyState::Open
     }
 
-    /// The host delivers an `error` or a `close`.
+    /// Delivers an `error` or a `close`.
     pub fn deliver_end(&mut self) {
         self.state = ReadyState::Closed;
     }

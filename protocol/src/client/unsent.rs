@@ -15,7 +15,7 @@ pub struct Unsent {
 }
 
 impl Unsent {
-    /// The bytes that have not left once the physical WebSocket has carried `sent` bytes in all (see
+    /// Returns the bytes that have not left once the physical WebSocket has carried `sent` bytes in all (see
     /// [`Link::sent`](super::Link::sent)).
     pub fn bytes(&self, sent: u64) -> u64 {
         let left = self.handed_over.iter().filter(|&&(mark, _)| mark > sent);

@@ -254,7 +254,7 @@ impl<P: Payload> Connection<P> {
         Ok(())
     }
 
-    /// The bytes of the messages that wait for credit or for [`Connection::poll_transmit`].
+    /// Returns the bytes of the messages that wait for credit or for [`Connection::poll_transmit`].
     pub fn waiting_bytes(&self, channel: Channel) -> u64 {
         match self.state(channel).map(|state| &state.sending) {
             Some(Sending::Open(queue) | Sending::Ending(queue, _)) => queue.bytes(),
@@ -364,7 +364,7 @@ impl<P: Payload> Connection<P> {
         event
     }
 
-    /// Has the peer asked for a sign of life, as if it had been silent for long; without one, it is dead after ten seconds.
+    /// Asks the peer for a sign of life, as if it had been silent for long; without one, it is dead after ten seconds.
     pub fn probe(&mut self, now: Millis) {
         if self.peer.is_some() && self.keepalive.suspect(now) {
             self.ping(now);

@@ -49,7 +49,7 @@ impl<P: Payload> Connection<P> {
         self.can_resume()
     }
 
-    /// On a client, takes in that another carrier is open. The frame RESUME is due.
+    /// On a client, reports that another carrier is open. The frame RESUME is due.
     pub fn redialled(&mut self, now: Millis) {
         let until = now.saturating_add(self.patience());
         if let Some(resumption) = &mut self.resumption {

@@ -180,7 +180,7 @@ impl Endpoint {
         self.connection.dialled_path()
     }
 
-    /// On a client, the value of [`HANDSHAKE_PARAMETER`](crate::HANDSHAKE_PARAMETER): the first
+    /// On a client, returns the value of [`HANDSHAKE_PARAMETER`](crate::HANDSHAKE_PARAMETER): the first
     /// batch. To be called once, before anything else is sent.
     pub fn handshake(&mut self) -> String {
         let mut batch = Batch::default();
@@ -188,7 +188,7 @@ impl Endpoint {
         BASE64URL_NOPAD.encode(&encode_batch(&batch))
     }
 
-    /// On a server, takes in the value of [`HANDSHAKE_PARAMETER`](crate::HANDSHAKE_PARAMETER).
+    /// On a server, decodes the value of [`HANDSHAKE_PARAMETER`](crate::HANDSHAKE_PARAMETER).
     ///
     /// # Errors
     /// Returns a [`Violation`] if it is not base64url or the batch in it breaks the protocol.
@@ -197,7 +197,7 @@ impl Endpoint {
         self.receive(now, Physical::Binary(batch.into()))
     }
 
-    /// On a server, takes in the query of the physical handshake's URL: the first batch, if it holds one.
+    /// On a server, decodes the query of the physical handshake's URL: the first batch, if it holds one.
     ///
     /// # Errors
     /// Returns a [`Violation`] as [`Endpoint::receive_handshake`], and if the query holds two.
@@ -335,7 +335,7 @@ impl Endpoint {
         self.connection.carrier_lost(now)
     }
 
-    /// On a client, takes in that another connection is open.
+    /// On a client, reports that another connection is open.
     pub fn redialled(&mut self, now: Millis) {
         self.connection.redialled(now);
     }

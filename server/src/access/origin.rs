@@ -15,7 +15,7 @@ use super::web_origin::{WebOrigin, default_port};
 /// Pages that may connect besides the server's own: those of one origin, written as browsers do (`https://example.com`),
 /// those of all names below one (`https://*.example.com`), those of an application (`tauri://localhost`,
 /// `chrome-extension://ID`), or `*`: everybody, programs that name no origin included. With that, any page of any site can
-/// act for its visitor: for servers that know no visitors.
+/// act as its visitor: use it only for servers without users.
 ///
 /// `null` has to be named, too, and is as good as `*` towards pages: any site can make one in a sandboxed frame. So is `file://`,
 /// as pages of files call themselves in Android's web view.
@@ -156,7 +156,7 @@ impl Origin {
 }
 
 /// Which pages may connect (RFC 6455 §10.2). A browser sends cookies along wherever a connection comes from, so
-/// without this check any page of any site could act for its visitor.
+/// without this check any page of any site could act as its visitor.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Origins {
     allowed: Vec<Origin>,

@@ -114,7 +114,7 @@ impl Multiplexer {
 
     /// Allows pages of another [`Origin`](crate::Origin) to connect: `https://example.com`, `https://*.example.com`.
     /// By default only pages of the server's own host may: a browser sends the user's cookies with every connection,
-    /// whichever page opens it (RFC 6455 §10.2). The setting also applies to the application's topics, documents,
+    /// also if another site's page opens it (RFC 6455 §10.2). The setting also applies to the application's topics, documents,
     /// calls, indexes and event streams, over virtual and native connections.
     #[must_use]
     pub fn allow_origin(mut self, origin: Origin) -> Self {
@@ -168,7 +168,7 @@ impl Multiplexer {
         self
     }
 
-    /// Has virtual opens inherit the extension of type `T` that a layer around the multiplexer has put on the request of the
+    /// Lets virtual opens inherit the extension of type `T` that a layer around the multiplexer has put on the request of the
     /// link's handshake, such as the user of a session.
     ///
     /// ```
@@ -277,7 +277,7 @@ impl Multiplexer {
     }
 
     /// Sets how to identify the user of a handshake. A connection resumes a link only if both have the same user and the same
-    /// `Origin`; by default, the origin is compared only. (A client also proves with a secret of the link that it is the same
+    /// `Origin`; by default, only the origin is compared. (A client also proves with a secret of the link that it is the same
     /// client.)
     ///
     /// ```

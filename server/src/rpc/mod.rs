@@ -114,11 +114,11 @@ pub struct Rpc {
 
 /// Returns a function that another process [registers](Rpc::register) under that path.
 ///
-/// A call that no process answers has the error `unavailable`; one whose answer does not come within 30 seconds `timeout`:
-/// whether its function ran is not known then. Neither is sent again.
+/// A call that no process answers has the error `unavailable`. Without an answer within 30 seconds, the error is `timeout`:
+/// its function may have run. Neither call is sent again.
 ///
 /// # Errors
-/// The path is too long: its bytes, each that is no letter or digit three times, come to more than 1,000.
+/// Returns an error if the path is too long: above 1,000 bytes, where each byte but letters and digits counts three times.
 #[cfg(feature = "nats")]
 pub fn remote(nats: &Nats, path: &str) -> io::Result<Rpc> {
     Ok(Rpc::new(Place::Elsewhere(Remote::new(nats, path)?)))
@@ -150,14 +150,14 @@ impl Rpc {
         self
     }
 
-    /// The largest call, in bytes; a larger one closes its socket with 1009. Default: 256 KiB.
+    /// Sets the largest call, in bytes; a larger one closes its socket with 1009. Default: 256 KiB.
     #[must_use]
     pub fn max_message_size(mut self, bytes: usize) -> Self {
         self.max_message = bytes;
         self
     }
 
-    /// Has calls that have begun run to their end, even if the page cancels them or is gone. The calls that have arrived
+    /// Lets calls that have begun run to their end, even if the page cancels them or has gone. The calls that have arrived
     /// by the time a page is gone run, too, one after the other. Without this, the server drops the function's future.
     ///
     /// ```
@@ -213,7 +213,7 @@ impl Rpc {
         over_nats::register(nats, path, self.max_message, answer).await
     }
 
-    /// An endpoint of a [`Site`](crate::Site).
+    /// Returns an endpoint for a [`Site`](crate::Site).
     pub fn endpoint<S: Clone + Send + Sync + 'static>(&self) -> Endpoint<S> {
         let arguments = self.callee.names.join(", ");
         let usage = format!(

@@ -170,9 +170,9 @@ impl<P: TopicPolicy> Topics<P> {
 
     /// Stores the messages, so that topics outlive the process: positions go on, and a subscriber that comes back after a restart gets
     /// the messages that it has missed. A message is stored before its publisher has its number and before anybody gets it, so publishing takes as
-    /// long as the disk. The topics have [positions](Self::positions), with the default limits unless others are set.
+    /// long as the disk. The topics have [positions](Self::positions), by default with the default limits.
     ///
-    /// The store is a file, or it is [on NATS](TopicStore::nats), where several servers share it. Call this first: topics of before are
+    /// The store is a file, or it is [on NATS](TopicStore::nats), where several servers share it. Call this first: existing topics are
     /// no part of it. It takes the place of [`nats`](Self::nats), which shares topics without a store.
     ///
     /// ```no_run
@@ -192,7 +192,7 @@ impl<P: TopicPolicy> Topics<P> {
         self
     }
 
-    /// Gives each new subscriber the last `messages`, of the time since the topic was made. Default: none.
+    /// Gives each new subscriber up to `messages` of the topic's last messages. Default: none.
     #[must_use]
     pub fn history(mut self, messages: usize) -> Self {
         self.limits.history = messages;
@@ -203,7 +203,7 @@ impl<P: TopicPolicy> Topics<P> {
     /// in the URL, as `?since=`, and an `EventSource` does so automatically. `docs/topics.md` has the messages. Subscribers that ask for
     /// nothing get plain messages, as without positions. A topic lives on without subscribers while it has messages to keep.
     ///
-    /// Positions are of one process: on [NATS](Self::nats) the topics have none, unless a [store](TopicStore::nats) there keeps them.
+    /// Positions belong to one process: on [NATS](Self::nats) the topics have none, unless a [store](TopicStore::nats) there keeps them.
     #[must_use]
     pub fn positions(mut self, positions: Positions) -> Self {
         self.limits.positions = Some(positions);
@@ -211,7 +211,7 @@ impl<P: TopicPolicy> Topics<P> {
     }
 
     /// Keeps the last message of each topic, for as long as the process runs and other topics leave room: a new subscriber gets
-    /// it first. Also without subscribers, the server's own [`publish`](Self::publish) included.
+    /// it first, even if it was [published](Self::publish) by the server without any subscriber.
     #[must_use]
     pub fn retain_last(mut self) -> Self {
         self.limits.retains_last = true;
@@ -225,7 +225,7 @@ impl<P: TopicPolicy> Topics<P> {
         self
     }
 
-    /// The largest message that a subscriber may send, in bytes; a larger one closes its socket with 1009. Default: 64 KiB.
+    /// Sets the largest message that a subscriber may send, in bytes; a larger one closes its socket with 1009. Default: 64 KiB.
     #[must_use]
     pub fn max_message_size(mut self, bytes: usize) -> Self {
         self.limits.max_message = bytes;
@@ -240,7 +240,7 @@ impl<P: TopicPolicy> Topics<P> {
         self
     }
 
-    /// How many topics there may be for an open to make another; it is refused with 503. Default: 10,000.
+    /// Sets the largest number of topics; an open that would make another is refused with 503. Default: 10,000.
     #[must_use]
     pub fn max_topics(mut self, count: usize) -> Self {
         self.limits.max_topics = count;
@@ -271,9 +271,9 @@ impl<P: TopicPolicy> Topics<P> {
     }
 
     /// Publishes from the server, past the [policy](TopicPolicy::publish) for subscribers, on the topic with the path `topic`.
-    /// Returns how many subscribers it has in this process; where there are none, nobody gets the message, later ones neither.
+    /// Returns the number of its subscribers in this process. Without any, the message is lost, also for later subscribers.
     ///
-    /// On [NATS](Self::nats) it does not wait: if 2,000 messages (16 MiB) wait to go there already, this one is lost, and the log
+    /// On [NATS](Self::nats) it does not wait: if 2,000 messages (16 MiB) already wait for NATS, this one is lost, and the log
     /// has a warning.
     pub fn publish(&self, topic: &str, message: impl Into<Message>) -> usize {
         match message.into() {
@@ -284,7 +284,7 @@ impl<P: TopicPolicy> Topics<P> {
         }
     }
 
-    /// How many subscribers the topic with the path `topic` has.
+    /// Returns the number of subscribers of the topic with the path `topic`.
     pub fn subscribers(&self, topic: &str) -> usize {
         self.hub.subscribers(topic)
     }
@@ -295,13 +295,13 @@ impl<P: TopicPolicy> Topics<P> {
         self.hub.names()
     }
 
-    /// The names of the topics that there are now: the last segments of their paths.
+    /// Returns the live list of the present topics, by the last segments of their paths, for an index.
     pub fn listing(&self) -> Listing {
         self.hub.listing()
     }
 
-    /// An endpoint of a [`Site`](crate::Site), for a path that ends in a parameter: its parent lists the topics that there
-    /// are, and a request for Server-Sent Events receives the messages.
+    /// Returns an endpoint for a [`Site`](crate::Site), at a path that ends in a parameter: its parent lists the topics that
+    /// exist, and a request for Server-Sent Events receives the messages.
     pub fn endpoint<S: Clone + Send + Sync + 'static>(&self) -> Endpoint<S> {
         let reader = self.clone();
         let read = get(async move |request: Request| reader.read(request).await);

@@ -108,7 +108,7 @@ impl WebSocket {
         }
     }
 
-    /// The subprotocol that was chosen.
+    /// Returns the chosen subprotocol.
     pub fn protocol(&self) -> Option<&HeaderValue> {
         match &self.0 {
             Inner::Native(native) => native.protocol.as_ref(),

@@ -95,7 +95,7 @@ enum Kind {
 }
 
 impl<F> WebSocketUpgrade<F> {
-    /// Whether the socket will be a channel of a multiplexer. Handlers have no need to know; statistics may.
+    /// Returns whether the socket will be a channel of a multiplexer, for example for statistics.
     pub fn is_virtual(&self) -> bool {
         matches!(self.kind, Kind::Virtual { .. })
     }
@@ -140,18 +140,18 @@ impl<F> WebSocketUpgrade<F> {
         self
     }
 
-    /// The largest frame of a native connection, in bytes: 16 MiB.
+    /// Sets the largest frame of a native connection, in bytes; the default is 16 MiB.
     pub fn max_frame_size(self, max: usize) -> Self {
         self.configure(|config| config.max_frame = max)
     }
 
-    /// Whether a native connection accepts frames that are not masked.
+    /// Sets whether a native connection accepts frames that are not masked.
     pub fn accept_unmasked_frames(self, accept: bool) -> Self {
         self.configure(|config| config.accept_unmasked = accept)
     }
 
-    /// The largest message that the handler takes, in bytes: 64 MiB. A larger one is an error, and ends the socket. A virtual
-    /// socket takes at most half of [`Limits::link_memory`](crate::Limits).
+    /// Sets the largest message for the handler, in bytes; the default is 64 MiB. A larger one is an error, and ends the socket. A virtual
+    /// socket accepts at most half of [`Limits::link_memory`](crate::Limits).
     pub fn max_message_size(mut self, max: usize) -> Self {
         match &mut self.kind {
             Kind::Native { config, .. } => config.max_message = max,
@@ -173,22 +173,22 @@ impl<F> WebSocketUpgrade<F> {
         self
     }
 
-    /// The subprotocols that the client offers.
+    /// Returns the subprotocols that the client offers.
     pub fn requested_protocols(&self) -> impl Iterator<Item = &HeaderValue> {
         self.requested.iter()
     }
 
-    /// Chooses a subprotocol, in place of what [`protocols`](Self::protocols) chose.
+    /// Chooses a subprotocol, in place of the choice of [`protocols`](Self::protocols).
     pub fn set_selected_protocol(&mut self, protocol: HeaderValue) {
         self.protocol = Some(protocol);
     }
 
-    /// The subprotocol that has been chosen.
+    /// Returns the chosen subprotocol.
     pub fn selected_protocol(&self) -> Option<&HeaderValue> {
         self.protocol.as_ref()
     }
 
-    /// A callback for an upgrade that comes to nothing, for example because a layer replaces the response.
+    /// Sets a callback for an upgrade that fails, for example because a layer replaces the response.
     pub fn on_failed_upgrade<C: OnFailedUpgrade>(self, callback: C) -> WebSocketUpgrade<C> {
         let Self { kind, requested, protocol, on_failed_upgrade: _ } = self;
         WebSocketUpgrade { kind, requested, protocol, on_failed_upgrade: Some(callback) }

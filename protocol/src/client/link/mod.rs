@@ -90,12 +90,12 @@ impl<H: Host> Link<H> {
         }
     }
 
-    /// The number of sockets that have not ended.
+    /// Returns the number of sockets that have not ended.
     pub fn sockets(&self) -> usize {
         self.sockets
     }
 
-    /// The number of channels that have not ended in both directions: sockets, and channels that this side has given up
+    /// Returns the number of channels that have not ended in both directions: sockets, and channels that this side has given up
     /// and the server has not.
     pub fn channels(&self) -> u32 {
         self.connection.channels()
@@ -150,12 +150,12 @@ impl<H: Host> Link<H> {
         self.connection.send(channel, kind, payload)
     }
 
-    /// The payload that was queued last, if it still waits: a host that lent a buffer copies it now.
+    /// Returns the payload that was queued last, if it still waits: a host that lent a buffer copies it now.
     pub fn last_waiting(&mut self, channel: Channel) -> Option<&mut H::Payload> {
         self.connection.last_waiting(channel)
     }
 
-    /// The application has read a message of so many units.
+    /// Returns credit for a message of `units` that the application has read.
     pub fn consumed(&mut self, channel: Channel, units: u32) {
         self.connection.consumed(channel, 1, units);
     }
@@ -184,12 +184,12 @@ impl<H: Host> Link<H> {
         self.connection.abort(channel);
     }
 
-    /// The bytes that the physical WebSocket has carried, if it still buffers `buffered`.
+    /// Returns the bytes that the physical WebSocket has carried, if it still buffers `buffered`.
     pub fn sent(&self, buffered: u64) -> u64 {
         self.handed.saturating_sub(buffered)
     }
 
-    /// The bytes of a socket's messages that wait or that the physical WebSocket still holds. `sent`: see [`Link::sent`].
+    /// Returns the bytes of a socket's messages that wait or that the physical WebSocket still holds. `sent`: see [`Link::sent`].
     pub fn buffered_amount(&mut self, channel: Channel, sent: u64) -> u64 {
         let waiting = self.connection.waiting_bytes(channel);
         let Some(entry) = self.entry(channel) else { return 0 };
@@ -205,7 +205,7 @@ impl<H: Host> Link<H> {
         self.connection.set_dialled_path(path);
     }
 
-    /// The first batch, for the query of the physical handshake (docs/protocol.md §3). To be called once, before anything
+    /// Writes the first batch, for the query of the physical handshake (docs/protocol.md §3). To be called once, before anything
     /// else is sent.
     pub fn handshake(&mut self, max_bytes: u32, batch: &mut Batch<H::Payload>) {
         self.connection.handshake(max_bytes, batch);
@@ -220,7 +220,7 @@ impl<H: Host> Link<H> {
         }
     }
 
-    /// Whether a physical binary message of `length` bytes is a payload rather than a batch.
+    /// Returns whether a physical binary message of `length` bytes is a payload rather than a batch.
     pub fn expects_raw(&self, length: u32) -> bool {
         self.connection.expects_raw(length)
     }
@@ -275,12 +275,12 @@ impl<H: Host> Link<H> {
         received
     }
 
-    /// Whether there may be something to send: cheaper to ask, and nothing is taken.
+    /// Returns whether there may be a message to send. This is cheaper than [`Link::poll_transmit`], and takes nothing.
     pub fn wants_transmit(&self) -> bool {
         self.connection.wants_transmit()
     }
 
-    /// The next physical message to send; `batch` receives the content of a [`Transmit::Batch`].
+    /// Returns the next physical message to send; `batch` receives the content of a [`Transmit::Batch`].
     pub fn poll_transmit(
         &mut self,
         now: Millis,
@@ -302,13 +302,13 @@ impl<H: Host> Link<H> {
         self.connection.keep(bytes, held);
     }
 
-    /// The host gave a physical message of so many bytes to the physical WebSocket. Only a host that reports
+    /// Counts a physical message of `bytes` that the host has given to the physical WebSocket. Only a host that reports
     /// `bufferedAmount` has to call this, and [`Link::handed_over_part`] for each message in it.
     pub fn handed_over(&mut self, bytes: u64) {
         self.handed += bytes;
     }
 
-    /// The last physical message holds so many bytes of a socket's message. `sent` is the amount that had been carried before (see
+    /// Counts `bytes` of a socket's message in the last physical message. `sent` is the amount that had been carried before (see
     /// [`Link::sent`]).
     pub fn handed_over_part(&mut self, channel: Channel, bytes: u64, sent: u64) {
         let mark = self.handed;
@@ -317,7 +317,7 @@ impl<H: Host> Link<H> {
         }
     }
 
-    /// The physical WebSocket has ended: every socket ends. `failed`: it failed, as one does that breaks the protocol or
+    /// Ends every socket, since the physical WebSocket has ended. `failed`: it failed, as one does that breaks the protocol or
     /// cannot be reached; then open sockets fail, too. A handshake that does not end well fails in any case (WHATWG).
     pub fn lost(&mut self, failed: bool) {
         for channel in 1..=self.entries.len() as Channel {
@@ -334,7 +334,7 @@ impl<H: Host> Link<H> {
 
     // ---- events ----
 
-    /// The next event, oldest first.
+    /// Returns the next event, oldest first.
     pub fn poll_event(&mut self) -> Option<SocketEvent<H::Key, H::Message>> {
         self.events.pop_front()
     }

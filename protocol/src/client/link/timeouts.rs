@@ -25,7 +25,7 @@ pub enum Timeout {
 }
 
 impl<H: Host> Link<H> {
-    /// When to call [`Link::handle_timeout`].
+    /// Returns the time at which to call [`Link::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<Millis> {
         let redial = self.redial.as_ref().map(|redial| redial.at);
         let sockets = earlier(earlier(self.earliest_deadline, self.silent_at), self.idle_at());
