@@ -1,5 +1,6 @@
 // Runs every case twice in one realm, over the native class and over another, and gives both logs. For windows and
 // workers: `scope` is the global object.
+import { cases as clients } from "./cases/clients.js";
 import { cases as closing } from "./cases/closing.js";
 import { cases as construction } from "./cases/construction.js";
 import { cases as interface_ } from "./cases/interface.js";
@@ -7,7 +8,7 @@ import { cases as receiving } from "./cases/receiving.js";
 import { cases as sending } from "./cases/sending.js";
 
 // Construction last: see there.
-const all = Object.entries({ interface: interface_, sending, receiving, closing, construction }).flatMap(([file, cases]) =>
+const all = Object.entries({ interface: interface_, sending, receiving, clients, closing, construction }).flatMap(([file, cases]) =>
   Object.entries(cases).map(([name, run]) => ({ name: `${file}: ${name}`, run, topic: run.topic ?? file })),
 );
 
