@@ -1,4 +1,4 @@
-// Has the browser store the cookies of virtual opens (docs/protocol.md §4.2). A script cannot: many are HttpOnly. Loaded when a server
+// Makes the browser store the cookies of virtual opens (docs/protocol.md §4.2). A script cannot: many are HttpOnly. Loaded when a server
 // first sends some.
 
 /** Bytes of a ticket. */

@@ -47,7 +47,7 @@ export function enqueue(channel, kind, value) {
   queue.push(channel, kind, value);
 }
 
-/** Has the queue delivered in a later task. */
+/** Delivers the queue in a later task. */
 export function deliverLater() {
   if (posted || head === queue.length) return;
   posted = true;
@@ -175,7 +175,7 @@ function listen(target, first) {
   for (let index = 0; index < LISTENERS; index++) target.addEventListener("message", listener(index, first));
 }
 
-/** Has `receive` take in the messages of a physical socket, and delivers from its own task. */
+/** Passes the messages of a physical socket to `receive`, and delivers from its own task. */
 export function receiveFrom(physical, receive) {
   if (NATIVE) return listen(physical, (event) => receive(event.data));
   // Several messages may come in one task; and the package `ws` has another kind of listeners.

@@ -44,7 +44,7 @@ export const report = globalThis.reportError ?? ((error) => queueMicrotask(() =>
   throw error;
 }));
 
-/** The page may have put anything in the place of `send`. Its exceptions must not pass through the wasm. */
+/** The page may have replaced `send`. Its exceptions must not pass through the wasm. */
 function send(link, data) {
   const owner = links[link];
   try {

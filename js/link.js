@@ -150,7 +150,7 @@ export class Link {
     return core.buffered(this.#core, channel.number);
   }
 
-  /** Has the link end with its last channel. Returns the link for later channels: another one. */
+  /** Makes the link end with its last channel. Returns the link for later channels: another one. */
   leave() {
     this.isLeft = true;
     this.#endIfLeft();
@@ -472,7 +472,7 @@ onTrap.push((error) => {
 
 let heeds = false;
 
-/** Has all links of the page know when they may be dead, or must go without a connection. */
+/** Notifies all links of the page when they may be dead, or must go without a connection. */
 function heedOnce() {
   if (!heeds) heedSigns(() => links.forEach((link) => link?.probe()), (isLast) => isLast && links.forEach((link) => link?.park()));
   heeds = true;

@@ -145,7 +145,7 @@ class Multiplexer extends EventTarget {
     this.#provide = provide;
   }
 
-  /** Has later sockets use a new link, whose handshake has the cookies of that time. The present one ends with its last socket. */
+  /** Makes later sockets use a new link, whose handshake has the browser's cookies at that time. The present one ends with its last socket. */
   reconnect() {
     this.#link = this.#link?.leave() ?? null;
   }

@@ -171,7 +171,7 @@ export class Port {
     deliverLater();
   }
 
-  /** Has the worker leave its link. Returns the link for later channels: this. */
+  /** Makes the worker leave its link. Returns the link for later channels: this. */
   leave() {
     this.#out.push(LEAVE, 0, null);
     this.#flushSoon();

@@ -2,7 +2,7 @@
 import { outside } from "./timers.js";
 
 /**
- * Has `probe` called after a network has changed, and when a page was frozen or hidden; and `park` when a page goes into the browser's
+ * Calls `probe` after a network has changed, and when a page was frozen or hidden; and `park` when a page goes into the browser's
  * cache, from which it may come back.
  * @param {(isLast: boolean) => void} park `isLast`: whether the page's own listeners of `pagehide` may have sent their last words
  * @param {AbortSignal} [signal] ends it

@@ -158,7 +158,7 @@ class Topic extends EventTarget {
  * Subscribes to a topic, and subscribes again whenever the connection is lost, without losing or repeating a message.
  *
  * @param {string | URL} url relative to the page's base URL
- * @param {{ WebSocket?: typeof WebSocket, since?: string }} [options] `since`: a `position` of before
+ * @param {{ WebSocket?: typeof WebSocket, since?: string }} [options] `since`: an earlier `position`
  */
 export function topic(url, { WebSocket, since = "" } = {}) {
   return new Topic(url, socketClass(WebSocket), since);

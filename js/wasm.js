@@ -11,7 +11,7 @@ export function initialise(module) {
   initSync({ module: compiled });
 }
 
-/** Starts a fresh instance in the place of one that has trapped. */
+/** Replaces an instance that has trapped by a fresh one. */
 onTrap.push(() => {
   try {
     initSync({ module: compiled });

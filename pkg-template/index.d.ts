@@ -124,7 +124,7 @@ export interface MultiWebSocket extends EventTarget {
    */
   headers(provide: (() => HeadersInit | Promise<HeadersInit>) | null): void;
   /**
-   * Has later sockets use a new link, whose handshake has the cookies of that time, such as after a logout. The present link ends
+   * Makes later sockets use a new link, whose handshake has the browser's cookies at that time, such as after a logout. The present link ends
    * with its last socket. After a login this is not needed: a socket that is refused with 401 or 403 on an older link is tried once
    * on a new one.
    */
@@ -682,6 +682,6 @@ export interface Topic<T = string | ArrayBuffer> extends EventTarget, AsyncItera
 export interface TopicOptions {
   /** The class to connect with, for example `M.WebSocket`. Default: that of `setDefault`. */
   WebSocket?: typeof WebSocket;
-  /** The `position` of before, to get the messages published since. Default: none, from now on and with the topic's history. */
+  /** An earlier `position`, to get the messages published since. Default: none, from now on and with the topic's history. */
   since?: string;
 }

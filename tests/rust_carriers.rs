@@ -218,7 +218,7 @@ async fn until(what: impl Fn() -> bool) {
     .await;
 }
 
-/// Has time pass for clients and server.
+/// Lets time pass for clients and server.
 async fn pass(seconds: u64) {
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(seconds)).await;
@@ -356,7 +356,7 @@ async fn a_link_goes_over_http_when_no_other_websocket_opens() {
     assert_eq!(server.stats.totals().links_resumed, 1);
 }
 
-/// Has a numbered message come back, while others are under way.
+/// Awaits the echo of a numbered message, while others are under way.
 async fn exchange(socket: &mut WebSocket, numbers: std::ops::Range<usize>) {
     for number in numbers.clone() {
         in_time(socket.send(number.to_string().into())).await.expect("an open socket");

@@ -60,7 +60,7 @@ export function seekWebSocket(physical, options, { after }, found) {
     }
   });
 
-  /** Has the link go over HTTP at once if the WebSocket that resumes it does not last. */
+  /** Makes the link go over HTTP at once if the WebSocket that resumes it does not last. */
   const watch = () => {
     let timer = 0;
     seek.forget = () => {

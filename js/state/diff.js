@@ -36,7 +36,7 @@ function diffArrays(from, to, path) {
   const whole = { op: "replace", path, value: to };
   const isEdited = isInPlace(source, from.length);
   const delta = [];
-  // First the edits: the places are those of before.
+  // First the edits: their places are the old ones.
   source.forEach((place, at) => {
     if (place < 0) return;
     const edit = diff(from[place], to[at], pointer(path, place));

@@ -48,7 +48,7 @@ pub struct Settings {
     /// The longest target and subprotocols of an OPEN, together, in units; a longer one is refused with
     /// 431. 32 KiB is this project's limit for the head of a native request. Not sent to the peer.
     pub max_open: u32,
-    /// Opens that may come to nothing in ten seconds: taken back, refused, or closed by a message past
+    /// Opens that may be aborted in ten seconds: taken back, refused, or closed by a message past
     /// `max_message`. A further OPEN ends the link with 1008: each cost the server a request, and the
     /// client two frames. 16,384: a page may give up all its channels at once. Not sent to the peer.
     pub max_churn: u32,

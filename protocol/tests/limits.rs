@@ -61,7 +61,7 @@ fn an_open_that_is_too_long_is_refused_before_the_host_sees_it() {
     }
 }
 
-/// Lets opens come to nothing in a way, until the server has had enough; how many did.
+/// Aborts opens in one way until the server ends the link; returns their number.
 fn churn(spend: impl Fn(&mut Pair, u32)) -> u32 {
     let mut pair = pair(Settings::new().max_churn(50).max_message(10));
     for count in 0..1000 {

@@ -23,7 +23,7 @@ impl Waiters {
         self.next
     }
 
-    /// Has a task woken at the next event.
+    /// Registers a task to be woken at the next event.
     pub(crate) fn wait(&mut self, number: u64, cx: &Context<'_>) {
         match self.wakers.entry(number) {
             Entry::Vacant(place) => {

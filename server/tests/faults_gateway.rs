@@ -45,7 +45,7 @@ impl Setting {
         Self { _server: server, link, failing: channels, other }
     }
 
-    /// Has it be asked for a sign of life; an echo behind the answer shows that it has come.
+    /// Lets the gateway ping it; an echo after the answer shows that the ping has come.
     async fn the_failing_answers_pings(&mut self) {
         pass(26).await;
         for channel in self.failing.clone() {

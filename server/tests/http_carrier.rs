@@ -89,7 +89,7 @@ async fn until(what: impl Fn() -> bool) {
     tokio::time::timeout(PATIENCE, looking).await.expect("in time");
 }
 
-/// Has the library answer the server's Close, which it does when it is read again.
+/// Reads again, so that the library answers the server's Close.
 async fn answer_close(link: &mut Link) {
     let _ = tokio::time::timeout(PATIENCE, link.wire.next()).await.expect("an end");
 }

@@ -14,7 +14,7 @@ use manysocket_server::state::{Documents, Store};
 use serde::Deserialize;
 use serde_json::json;
 
-/// Has so many virtual sockets over each of so many links commit, each one after the other; commits a second in all.
+/// Lets the virtual sockets of all links commit, each one after the other; returns the commits a second in all.
 async fn measure(server: &Arc<Server>, links: usize, sockets: usize, path: fn(usize) -> String) -> usize {
     #[derive(Deserialize)]
     struct Received {

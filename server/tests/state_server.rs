@@ -260,7 +260,7 @@ async fn a_deleted_document_ends_and_a_later_one_matches_nothing_of_it() {
     }
 }
 
-/// No commit of before is in the file, and no commit that was on its way brings the document back.
+/// No earlier commit is in the file, and no commit that was on its way brings the document back.
 #[tokio::test]
 async fn a_deletion_is_on_disk_and_nothing_undoes_it() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -253,7 +253,7 @@ async fn a_backup_beside_a_running_server_is_restored_elsewhere() {
     let third = tool(&["import", data, file, "--overwrite"]).await;
     assert!(third.status.success(), "{}", said(&third));
     let binary = Binary::start(&["--data", data], &[]).await;
-    // A page that knows the document of before gets this one as a whole.
+    // A page that knows the earlier document gets this one as a whole.
     let path = format!("/demo/state/a%20b?document={id}&since=1");
     let (new, version, document) = Page::open(Kind::Virtual, &binary.server, &path).await.whole().await;
     assert!(new != id && version == 1, "{new} {version}");

@@ -162,7 +162,7 @@ async fn a_topic_is_refused_while_nats_is_away() {
     timeout(PATIENCE, back).await.expect("it is back");
 }
 
-/// A NATS that has lost its streams has other topics: no position of before matches one of theirs.
+/// A NATS that has lost its streams has other topics: no earlier position matches one of theirs.
 #[tokio::test]
 async fn a_lost_topic_ends_and_its_positions_match_no_later_one() {
     let Some(mut nats) = NatsServer::start().await else { return };

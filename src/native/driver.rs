@@ -128,7 +128,7 @@ async fn abandon(mut wire: Wire) {
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
 }
 
-/// Has a connection that is open resume the link.
+/// Resumes the link over an open connection.
 fn resume(link: &Link) {
     // The link is to dial now, and has done so.
     let _ = handle_timeout(link);

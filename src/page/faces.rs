@@ -23,7 +23,7 @@ export! {
     "/js/relative.js" "RelativeWebSocket" relative_web_socket
 }
 
-/// Has wasm-bindgen copy a file of `js/` that others import: it copies those that Rust names, and does not read them.
+/// Makes wasm-bindgen copy a file of `js/` that others import: it copies those that Rust names, and does not read them.
 macro_rules! ship {
     ($($path:literal)*) => {
         $(const _: () = {

@@ -12,7 +12,7 @@ extern "C" {
 
 #[wasm_bindgen(module = "/js/delivery.js")]
 extern "C" {
-    /// Has queued events delivered in a later task.
+    /// Delivers queued events in a later task.
     #[wasm_bindgen(js_name = deliverLater)]
     pub(crate) fn deliver_later();
 }
@@ -51,10 +51,10 @@ mod raw {
 
         /// Milliseconds of a monotonic clock.
         pub(crate) fn now() -> f64;
-        /// Has `timeout` called for a link in some milliseconds, in place of an earlier call; Infinity: never.
+        /// Calls `timeout` for a link in some milliseconds, in place of an earlier call; Infinity: never.
         #[wasm_bindgen(js_name = setTimer)]
         pub(crate) fn set_timer(link: i32, milliseconds: f64);
-        /// Has `flush` called for a link once all that is sent in this task has been queued; not 0 if the caller is to flush at
+        /// Calls `flush` for a link once all messages of this task are queued; not 0 if the caller is to flush at
         /// once, too.
         #[wasm_bindgen(js_name = flushLater)]
         pub(crate) fn flush_later(link: i32) -> i32;
@@ -163,7 +163,7 @@ mod raw {
         /// A copy of a part of a large array. It may be longer than the part.
         #[wasm_bindgen(js_name = copyLarge)]
         pub(crate) fn copy_large(array: &Uint8Array, start: i32, end: i32) -> Uint8Array;
-        /// Has the memory of such a copy used for the next.
+        /// Reuses the memory of such a copy for the next.
         pub(crate) fn recycle(array: &Uint8Array);
         /// An array over fresh memory.
         #[wasm_bindgen(js_name = newArray)]

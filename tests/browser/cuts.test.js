@@ -118,7 +118,7 @@ const load = async ({ steady, passing, ...options }) => {
   await use(0, () => false);
 };
 
-/** Has connections cut under load, `cuts` times. */
+/** Cuts connections under load, `cuts` times. */
 async function cutUnderLoad(page, relay, cuts) {
   const end = relay.cuts + cuts;
   await runInPage(page, () => begin());

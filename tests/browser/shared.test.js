@@ -282,7 +282,7 @@ test("a server without a multiplexer: sockets fail, or with the fallback become 
   assert.deepEqual(await none({ fallback: true }), ["open"]);
 });
 
-/** Has requests for a file answered in another way, if `text` is in it. */
+/** Answers requests for a file in another way, if `text` is in it. */
 async function answer(page, file, fields, text = "") {
   await page.context().route(`**/${file}`, async (route) => {
     const response = await route.fetch();

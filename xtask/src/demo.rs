@@ -7,7 +7,7 @@ use std::process::Command;
 /// The default address, which only this machine can reach; `--listen` opens the demo to others.
 pub(crate) const DEFAULT_ADDRESS: &str = "127.0.0.1:8080";
 
-/// Has cargo select the server's binary. The name of the package before the feature would mean its dev-dependency on itself.
+/// Makes cargo select the server's binary. The name of the package before the feature would mean its dev-dependency on itself.
 pub(crate) const SERVER: [&str; 6] =
     ["--package", "manysocket-server", "--bin", "manysocket-server", "--features", "bin"];
 

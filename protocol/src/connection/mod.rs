@@ -42,7 +42,7 @@ fn is_close_code(code: u32) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
-/// The physical message that is arriving, as far as it has been taken in.
+/// The part of the arriving physical message that has been decoded.
 #[derive(Debug, Default)]
 struct Arriving {
     bytes: u32,

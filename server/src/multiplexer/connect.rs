@@ -188,7 +188,7 @@ impl Shared {
         self.start(parts, ready(Ok(socket)), counted, place, First::Message(first));
     }
 
-    /// Has a connection carry a link. Returns the connection if the link does not take it.
+    /// Gives a connection to a link as its carrier. Returns the connection if the link does not accept it.
     async fn hand_over(
         &self,
         mut parts: Parts,

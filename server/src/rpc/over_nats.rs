@@ -60,7 +60,7 @@ impl Remote {
         Ok(Self { nats: nats.clone(), subject, cancel })
     }
 
-    /// Has a call answered; with an error once it is cancelled.
+    /// Answers a call in another process; with an error once it is cancelled.
     pub(super) async fn answer(&self, text: Utf8Bytes, cancelled: &CancellationToken) -> String {
         // A call that waited until NATS is back would run long after its caller has gone.
         if !self.nats.is_connected() {
@@ -101,7 +101,7 @@ impl Remote {
         }
     }
 
-    /// Has the process that runs a call drop it. Nobody waits for that any more, so a failure has no effect.
+    /// Asks the process that runs a call to drop it. Nobody waits for that any more, so a failure has no effect.
     async fn cancel(&self, name: String) {
         if let Err(error) = self.nats.client().publish(self.cancel.clone(), name.into()).await {
             debug!(subject = %self.cancel, "a call cannot be cancelled: {error}");

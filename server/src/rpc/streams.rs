@@ -169,7 +169,7 @@ impl Streams {
         self.outgoing_bytes = 0;
     }
 
-    /// Has a stream polled if there is room for an item of it.
+    /// Polls a stream if there is room for one of its items.
     fn go_on(&mut self, number: u64) {
         let Some(open) = self.open.get_mut(&number) else { return };
         if !open.is_queued

@@ -94,7 +94,7 @@ struct Stored {
     limits: Positions,
 }
 
-/// A subscriber's place in a topic, which lasts as long as it has one.
+/// A subscriber's place in a topic, which lives as long as any of its places.
 #[derive(Debug)]
 pub(super) struct Subscription {
     hub: Arc<Hub>,

@@ -282,7 +282,7 @@ impl Task {
         self.members.set(id, &topic, &name, member.map(Listed::from));
     }
 
-    /// Puts a list in the place of all that is known of a server.
+    /// Replaces all known members of a server by a list.
     fn replace(&mut self, id: &str, list: Vec<Row>) {
         let Some(server) = self.servers.get(id) else { return };
         let now: HashSet<(&str, &str)> = list.iter().map(|row| (&*row.topic, &*row.name)).collect();

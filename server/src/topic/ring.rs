@@ -171,7 +171,7 @@ impl State {
         self.slots.push_back(slot);
     }
 
-    /// Has the messages of a file. A number that it lacks is a gap.
+    /// Makes the state from the messages of a file. A number that the file lacks is a gap.
     fn restored(last: u64, messages: Vec<SavedMessage>) -> Self {
         let now = Instant::now();
         let first = messages.first().map_or(last, |oldest| oldest.number - 1);
@@ -366,7 +366,7 @@ impl Ring {
         self.push(Some(copy(message)), from)
     }
 
-    /// Has all subscribers know that the topic is lost.
+    /// Notifies all subscribers that the topic is lost.
     #[cfg(feature = "nats")]
     pub(super) fn lose(&self) {
         let mut state = lock(&self.state);

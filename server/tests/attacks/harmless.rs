@@ -123,7 +123,7 @@ impl Load {
     }
 }
 
-/// Has messages echoed on each channel; returns the link, which is still open.
+/// Sends messages on each channel and awaits the echoes; returns the link, which is still open.
 async fn echo(server: &Server, channels: usize, messages: usize, bytes: usize) -> Link {
     let mut link = Link::dial(server).await;
     let mut numbers = Vec::new();

@@ -85,7 +85,7 @@ impl Binary {
         assert!(sent.expect("kill").success());
     }
 
-    /// Has it stand still until it gets the signal `CONT`; its kernel goes on.
+    /// Stops the process until it gets the signal `CONT`; its kernel goes on.
     #[cfg(target_os = "linux")]
     pub(crate) async fn stand_still(&self) {
         self.signal("STOP").await;

@@ -107,7 +107,7 @@ impl Answers {
 }
 
 impl State {
-    /// Has all requests look again.
+    /// Wakes all requests, to look again.
     fn wake(&mut self) {
         mem::take(&mut self.tasks).into_iter().for_each(|(_, task)| task.wake());
     }

@@ -146,7 +146,7 @@ impl Shared {
     }
 }
 
-/// Has nobody on the way keep, change or delay an answer.
+/// Forbids intermediaries to store, change or delay an answer.
 fn unstored(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));

@@ -70,7 +70,7 @@ impl FileStore {
         let _ = closed.await;
     }
 
-    /// Has a topic in the hub that the file may have.
+    /// Loads a topic that the file may have into the hub.
     pub(super) async fn load(
         &self,
         hub: Weak<dyn Served>,
