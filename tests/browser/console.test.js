@@ -40,6 +40,8 @@ test("a server that does not know the page's origin: one line", async (t) => {
     await removeSite(site);
   });
   assert.equal((await warnings(`${other.origin}/multiplexer`)).length, 1);
+  // The server's log names the cause that is most frequent during development.
+  assert.match(other.output(), /the origin \S+ is neither the server's own .* \(Vite: no changeOrigin\)/);
 });
 
 test("a URL that is a WebSocket's, and speaks another subprotocol: one line", async () => {

@@ -103,3 +103,39 @@ fn no_line_is_longer_than_a_reader_sees() {
     }
     assert!(long.is_empty(), "lines of more than {LINE} characters:\n{}", long.join("\n"));
 }
+
+/// Returns the code blocks of a page in a language.
+fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
+    let blocks = text.split("\n```").skip(1).step_by(2);
+    blocks
+        .filter_map(|block| block.strip_prefix(language))
+        .filter(|block| block.starts_with(['\n', ',']))
+        .collect()
+}
+
+/// Errors lead to the log, and on a page of `https:` a URL of `ws:` is another origin's, which a multiplexer does not carry.
+#[test]
+fn examples_that_are_copied_log_and_dial_their_own_site() {
+    let mut found = Vec::new();
+    pages(root(), &mut found);
+    let (mut programs, mut dials) = (0, 0);
+    for page in found {
+        let text = fs::read_to_string(&page).expect("a page");
+        let is_program =
+            |block: &&str| block.contains("fn main") && block.contains("manysocket_server::serve(");
+        for program in blocks(&text, "rust").into_iter().filter(is_program) {
+            programs += 1;
+            assert!(program.contains("tracing_subscriber"), "{}: no log in\n{program}", page.display());
+        }
+        // Other pages show URLs of any kind.
+        if page.file_name().is_some_and(|name| name == "README.md") {
+            for line in
+                ["js", "html", "ts"].iter().flat_map(|language| blocks(&text, language)).flat_map(str::lines)
+            {
+                dials += usize::from(line.contains("WebSocket(\""));
+                assert!(!line.contains("WebSocket(\"ws:"), "{}: {line}", page.display());
+            }
+        }
+    }
+    assert!(programs > 0 && dials > 2, "{programs} programs, {dials} URLs");
+}
