@@ -25,13 +25,14 @@ export class RpcError extends Error {
    * - `argument`: the function does not accept the arguments;
    * - `call`: the message is no call;
    * - `busy`: the server has no memory for the arguments now, or 256 streams of the socket have not ended; the function has not run;
+   * - `limited`: this page calls too often, and may call again after `data.retryAfter` milliseconds; the function has not run;
    * - `internal`: the function has failed, and the server's log says why;
    * - `lost`: the connection broke, and the function may have run;
    * - `unreachable`: no connection, and the function has not run;
    * - `timeout`: no answer in time;
    * - `protocol`: the server's message is no answer.
    */
-  readonly code: "argument" | "call" | "busy" | "internal" | "lost" | "unreachable" | "timeout" | "protocol" | (string & {});
+  readonly code: "argument" | "call" | "busy" | "limited" | "internal" | "lost" | "unreachable" | "timeout" | "protocol" | (string & {});
   /** Further details from the server. */
   readonly data: any;
 }

@@ -34,6 +34,7 @@ export class StateError extends Error {
    * - `invalid`: the commit is malformed;
    * - `too-large`: the commit or the document is too large;
    * - `too-many`: the server accepts no more documents;
+   * - `limited`: this page commits too often; the edits stay, and a commit after `retryAfter` tries them again;
    * - `read-only`: this page may not commit;
    * - `storage`: the server's disk, memory or NATS fails;
    * - `expired`: the base version is too old;
@@ -46,6 +47,7 @@ export class StateError extends Error {
     | "invalid"
     | "too-large"
     | "too-many"
+    | "limited"
     | "read-only"
     | "storage"
     | "expired"
@@ -59,6 +61,8 @@ export class StateError extends Error {
    * changes them; a commit of nothing else tries them again.
    */
   readonly paths: string[];
+  /** Milliseconds after which the server accepts the next commit, where the code is `limited`. */
+  readonly retryAfter?: number;
 }
 
 /** Options of {@link state}. */

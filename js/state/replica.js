@@ -123,7 +123,7 @@ export class Replica {
    * Takes in the answer to a commit.
    * @returns the delta that the base has moved by
    */
-  answer({ id, version, error, message, conflicts = [], path }) {
+  answer({ id, version, error, message, conflicts = [], path, retryAfter }) {
     const commit = this.#commits[0];
     if (commit?.message?.id !== id) return [];
     if (error !== undefined) {
@@ -132,7 +132,8 @@ export class Replica {
         return [];
       }
       const sides = conflicts.map(({ path, yours, theirs }) => ({ path, mine: yours, theirs }));
-      this.refuse(new StateError(error, message, commit.conflicts.length > 0 ? commit.conflicts : sides));
+      const refusal = new StateError(error, message, commit.conflicts.length > 0 ? commit.conflicts : sides);
+      this.refuse(Object.assign(refusal, { retryAfter }));
       return [];
     }
     if (!Number.isSafeInteger(version)) throw new TypeError("no version");

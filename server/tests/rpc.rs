@@ -2,14 +2,14 @@
 
 mod common;
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
 use common::nats::{Backend, backends};
-use common::{KINDS, Kind, Link, Received, Server, Socket, dial};
+use common::{KINDS, Kind, Link, Received, Server, Socket, dial, next};
 use manysocket_protocol::Message;
 use manysocket_server::rpc::{Caller, Error, Registration, Rpc, remote, rpc};
 use manysocket_server::{Nats, Site};
@@ -515,5 +515,51 @@ async fn an_error_repeats_little_of_an_argument() {
             message.len() < 300 && message.starts_with("argument 1: invalid type: string \"<<<"),
             "{message}"
         );
+    }
+}
+
+/// A limit of two calls for each user, and half a second more for the next.
+#[tokio::test]
+async fn an_application_limits_the_calls_of_each_user() {
+    let used = Mutex::new(HashMap::<String, u32>::new());
+    let by_user = move |caller: &Caller| {
+        let cookie = caller.headers().get("cookie").and_then(|cookie| cookie.to_str().ok());
+        let mut used = used.lock().expect("no panic");
+        let count = used.entry(cookie.unwrap_or_default().to_owned()).or_default();
+        *count += 1;
+        if *count > 2 { Err(Duration::from_micros(499_001)) } else { Ok(()) }
+    };
+    let run = Arc::new(AtomicUsize::new(0));
+    let runs = Arc::clone(&run);
+    let count = rpc(move |number: u64| {
+        runs.fetch_add(1, Ordering::Relaxed);
+        async move { number }
+    });
+    let limited = count.clone().rate_limit(by_user);
+    let never = count.rate_limit(|_| Ok(())).rate_limit(|_| Err(Duration::MAX));
+    let site: Site = Site::new().endpoint("/count", limited.endpoint()).endpoint("/never", never.endpoint());
+    let server = Server::start(site.into_router()).await;
+    for kind in KINDS {
+        let user = |name: &str| format!("{name}={kind:?}");
+        let (mut ada, _) = Socket::open(kind, &server, "/count", &user("ada"), "").await.expect("open");
+        run.store(0, Ordering::Relaxed);
+        for text in ["[0]", "[1]", "[2]", "not a call"] {
+            ada.send(Message::text(text)).await;
+        }
+        for number in [0, 1] {
+            assert_eq!(next(&mut ada).await, json!({ "result": number }), "{kind:?}");
+        }
+        let refused = json!({ "error": {
+            "code": "limited", "message": "too many calls: call again in 500 ms", "data": { "retryAfter": 500 },
+        } });
+        for _ in 0..2 {
+            assert_eq!(next(&mut ada).await, refused, "{kind:?}");
+        }
+        let (mut bob, _) = Socket::open(kind, &server, "/count", &user("bob"), "").await.expect("open");
+        assert_eq!(call(&mut bob, "[3]").await, json!({ "result": 3 }), "{kind:?}");
+        assert_eq!(run.load(Ordering::Relaxed), 3, "{kind:?}: refused calls do not run");
+        let mut never = connect(kind, &server, "/never").await;
+        let answer = call(&mut never, "[4]").await;
+        assert_eq!(answer["error"]["data"]["retryAfter"], json!(u64::MAX), "{kind:?}");
     }
 }

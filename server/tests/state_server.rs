@@ -2,7 +2,9 @@
 
 mod common;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::extract::Path;
 use axum::http::Uri;
@@ -170,7 +172,7 @@ async fn hooks_get_each_commit_once_in_order() {
         // A hook runs behind the answer: the last commit's shows that all have run.
         let all = async {
             while heard.lock().expect("no panic").len() < 8 {
-                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
         timeout(PATIENCE, all).await.expect("in time");
@@ -333,7 +335,7 @@ async fn a_document_that_one_server_deletes_ends_at_the_others() {
             // One that came too late hears of it soon.
             while documents.get("a").await.expect("a store").is_some() {
                 assert!(deleted.is_err(), "{kind:?}");
-                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }
     }
@@ -343,7 +345,7 @@ async fn a_document_that_one_server_deletes_ends_at_the_others() {
     nats.restart().await;
     let back = async {
         while here.delete("b").await.is_err_and(|error| error.code() == "storage") {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     timeout(PATIENCE, back).await.expect("it is back");
@@ -383,5 +385,42 @@ async fn a_check_sees_the_version_before_and_holds_for_one_user() {
         owner.whole().await;
         owner.commit("own", 1, &set("/total", 2)).await;
         assert_eq!(owner.receive().await, json!({"id": "own", "version": 2}), "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_application_limits_the_commits_of_each_socket() {
+    for (backend, kind) in cases(&backends().await) {
+        let documents = documents(backend, kind).await;
+        let sheets = documents.clone();
+        // Each socket may commit once, and then never.
+        let serve = async move |Path(name): Path<String>, uri: Uri, upgrade: WebSocketUpgrade| {
+            let used = AtomicBool::new(false);
+            let limit = move || match used.swap(true, Ordering::Relaxed) {
+                false => Ok(()),
+                true => Err(Duration::from_millis(250)),
+            };
+            sheets.clone().rate_limit(limit).serve(&name, &uri, upgrade).await
+        };
+        let server = Server::start(axum::Router::new().route("/{name}", any(serve))).await;
+        let mut page = Page::open(kind, &server, "/a").await;
+        page.whole().await;
+        page.commit("first", 0, &set("/a", 1)).await;
+        assert_eq!(page.answer().await, json!({ "id": "first", "version": 1 }), "{kind:?}");
+        page.commit("second", 1, &set("/a", 2)).await;
+        let refused = json!({
+            "id": "second", "error": "limited", "message": "too many commits: commit again in 250 ms", "retryAfter": 250,
+        });
+        assert_eq!(page.answer().await, refused, "{kind:?}");
+        // For its answer, after a lost connection: it was applied.
+        page.commit("first", 0, &set("/a", 1)).await;
+        assert_eq!(page.answer().await, json!({ "id": "first", "version": 1 }), "{kind:?}");
+        let mut other = Page::open(kind, &server, "/a").await;
+        let (_, version, data) = other.whole().await;
+        assert_eq!((version, data), (1, json!({ "a": 1 })), "{kind:?}");
+        other.commit("third", 1, &set("/a", 3)).await;
+        assert_eq!(other.answer().await, json!({ "id": "third", "version": 2 }), "{kind:?}");
+        // The server's own code has no limit.
+        assert_eq!(documents.commit("a", 2, &set("/a", 4)).await.expect("a commit"), 3, "{kind:?}");
     }
 }

@@ -1,6 +1,7 @@
 //! The function behind a URL: one of this process, or of another.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::ws::Utf8Bytes;
 use tokio_util::sync::CancellationToken;
@@ -8,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::arguments::Peer;
 use super::call::{self, Answered, Call};
 use super::caller::Caller;
+use super::error::Error;
 #[cfg(feature = "nats")]
 use super::over_nats::Remote;
 
@@ -19,7 +21,12 @@ pub(super) struct Callee {
     pub(super) names: Arc<[String]>,
     /// Calls that have begun cannot be cancelled.
     pub(super) runs_to_completion: bool,
+    /// All must let a call pass.
+    pub(super) rate_limits: Vec<Arc<RateLimit>>,
 }
+
+/// Returns the time after which a caller may call again, if it has called too often.
+pub(super) type RateLimit = dyn Fn(&Caller) -> Result<(), Duration> + Send + Sync;
 
 /// Where a function is.
 #[derive(Clone)]
@@ -31,7 +38,7 @@ pub(super) enum Place {
 
 impl Callee {
     pub(super) fn new(place: Place) -> Self {
-        Self { place, names: Arc::default(), runs_to_completion: false }
+        Self { place, names: Arc::default(), runs_to_completion: false, rate_limits: Vec::new() }
     }
 
     /// Answers one call; with an error once it is cancelled.
@@ -43,6 +50,9 @@ impl Callee {
         text: Utf8Bytes,
         cancelled: &CancellationToken,
     ) -> Answered {
+        if let Err(wait) = self.rate_limits.iter().try_for_each(|limit| limit(caller)) {
+            return Error::limited(wait).into();
+        }
         match &self.place {
             Place::Here(call) => call::answer(call, &self.names, peer, caller, path, text, cancelled).await,
             #[cfg(feature = "nats")]

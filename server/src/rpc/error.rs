@@ -2,9 +2,12 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use tracing::error;
+
+use crate::json::milliseconds;
 
 /// An error that a caller gets: a code for programs, a message for people, and what else there is to know.
 ///
@@ -57,6 +60,13 @@ impl Error {
     /// Creates the error of a call that was cancelled.
     pub(super) fn cancelled() -> Self {
         Self::new("cancelled", "the call was cancelled")
+    }
+
+    /// Creates the error of a caller that may call again after this time.
+    pub(super) fn limited(wait: Duration) -> Self {
+        let wait = milliseconds(wait);
+        let message = format!("too many calls: call again in {wait} ms");
+        Self::new("limited", message).with_data(json!({ "retryAfter": wait }))
     }
 
     /// The answer to a call that failed.

@@ -63,7 +63,9 @@ use std::convert::Infallible;
 use std::fmt;
 #[cfg(feature = "nats")]
 use std::io;
+use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::extract::Request;
 #[cfg(feature = "nats")]
@@ -171,6 +173,37 @@ impl Rpc {
     #[must_use]
     pub fn run_to_completion(mut self) -> Self {
         self.callee.runs_to_completion = true;
+        self
+    }
+
+    /// Refuses calls for which `limit` returns the time after which to call again: they get the error `limited` with that time, and
+    /// the function does not run. The server calls `limit` before each call, while it serves the socket, so `limit` should be quick.
+    /// If this is called several times, all limits hold. Calls that [a process registers](Self::register) for others have a caller
+    /// without headers: limit them where pages connect, at the function of [`remote`].
+    ///
+    /// Who the caller is, and how often it may call, is the application's decision; here each user may call ten times a second, by
+    /// the crate [governor](https://docs.rs/governor):
+    ///
+    /// ```
+    /// use std::num::NonZeroU32;
+    /// use governor::clock::{Clock, DefaultClock};
+    /// use governor::{Quota, RateLimiter};
+    /// use manysocket_server::rpc::{Caller, rpc};
+    ///
+    /// let calls = RateLimiter::keyed(Quota::per_second(NonZeroU32::new(10).unwrap()));
+    /// let by_user = move |caller: &Caller| {
+    ///     let user = caller.headers().get("x-user").cloned();
+    ///     calls.check_key(&user).map_err(|refused| refused.wait_time_from(DefaultClock::default().now()))
+    /// };
+    /// let search = rpc(async |text: String| text.len()).rate_limit(by_user);
+    /// let app: axum::Router = axum::Router::new().route_service("/search", search);
+    /// ```
+    #[must_use]
+    pub fn rate_limit(
+        mut self,
+        limit: impl Fn(&Caller) -> Result<(), Duration> + Send + Sync + 'static,
+    ) -> Self {
+        self.callee.rate_limits.push(Arc::new(limit));
         self
     }
 

@@ -1,8 +1,12 @@
 //! The answer that a page gets to its commit.
 
+use std::time::Duration;
+
 use axum::extract::ws::Utf8Bytes;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
+
+use crate::json::milliseconds;
 
 use super::patch::Operation;
 use super::tree::Json;
@@ -27,6 +31,9 @@ pub(super) struct Refusal {
     /// The path of the operation that the server does not accept, where one of them is the reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) path: Option<Box<str>>,
+    /// Milliseconds after which the page may commit again, where it has committed too often.
+    #[serde(rename = "retryAfter", skip_serializing_if = "Option::is_none")]
+    pub(super) retry_after: Option<u64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) conflicts: Vec<Conflict>,
 }
@@ -60,12 +67,19 @@ impl Conflict {
 
 impl Refusal {
     pub(super) fn new(error: &'static str, message: impl Into<String>) -> Self {
-        Self { error, message: message.into(), path: None, conflicts: Vec::new() }
+        Self { error, message: message.into(), path: None, retry_after: None, conflicts: Vec::new() }
     }
 
     /// Returns the bytes of its message and its path.
     fn text_bytes(&self) -> usize {
         self.message.len() + self.path.as_ref().map_or(0, |path| path.len())
+    }
+
+    /// Creates the refusal of a page that may commit again after this time.
+    pub(super) fn limited(wait: Duration) -> Self {
+        let wait = milliseconds(wait);
+        let message = format!("too many commits: commit again in {wait} ms");
+        Self { retry_after: Some(wait), ..Self::new("limited", message) }
     }
 
     pub(super) fn invalid(message: impl Into<String>) -> Self {

@@ -27,7 +27,7 @@ const MAX_CONFLICTS: usize = 100;
 #[serde(deny_unknown_fields)]
 struct Message {
     id: Box<str>,
-    base: u64,
+    pub(super) base: u64,
     delta: Box<RawValue>,
 }
 
@@ -36,7 +36,7 @@ struct Message {
 #[derive(Debug)]
 pub(super) struct Commit {
     pub(super) id: Box<str>,
-    base: u64,
+    pub(super) base: u64,
     pub(super) delta: Box<str>,
 }
 

@@ -105,7 +105,7 @@ impl std::error::Error for DocumentError {}
 
 impl From<Refusal> for DocumentError {
     fn from(refusal: Refusal) -> Self {
-        let Refusal { error, message, path, conflicts } = refusal;
+        let Refusal { error, message, path, conflicts, .. } = refusal;
         let conflicts = conflicts.into_iter().map(|conflict| conflict.path).collect();
         Self { code: error, message, path, conflicts }
     }

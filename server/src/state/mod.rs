@@ -47,6 +47,7 @@ mod tree;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::ws::Message;
 use axum::extract::{Path, Request};
@@ -73,7 +74,7 @@ use document::{Document, MAX_NAME};
 pub use handle::{DocumentError, DocumentVersion};
 pub use local::lines::{Damage, Report, StoreFile};
 use outbox::{News, Outbox};
-use session::Session;
+use session::{RateLimit, Session};
 pub use store::Store;
 use tree::Json;
 
@@ -98,6 +99,8 @@ pub struct Documents {
     max_commit: usize,
     may_create: bool,
     may_write: bool,
+    /// All must let a page's commit pass.
+    rate_limits: Vec<Arc<RateLimit>>,
     /// The server's own commits take turns with those of links, as one of them.
     peer: u64,
 }
@@ -125,6 +128,7 @@ impl Documents {
             max_commit: MAX_COMMIT,
             may_create: true,
             may_write: true,
+            rate_limits: Vec::new(),
             peer: peer::number(),
         }
     }
@@ -257,6 +261,49 @@ impl Documents {
         self
     }
 
+    /// Refuses commits of pages for which `limit` returns the time after which to commit again: they get the error `limited` with
+    /// that time. The server calls `limit` before each commit, while it serves the socket, so `limit` should be quick. If this is
+    /// called several times, all limits hold. [`commit`](Self::commit) of the server's own code has none.
+    ///
+    /// A handler that knows its user limits that user's commits in a clone:
+    ///
+    /// ```
+    /// use std::num::NonZeroU32;
+    /// use std::sync::Arc;
+    /// use axum::extract::Path;
+    /// use axum::http::{HeaderMap, Uri};
+    /// use axum::response::Response;
+    /// use governor::clock::{Clock, DefaultClock};
+    /// use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+    /// use manysocket_server::WebSocketUpgrade;
+    /// use manysocket_server::state::Documents;
+    ///
+    /// type Commits = Arc<DefaultKeyedRateLimiter<String>>;
+    ///
+    /// fn ten_a_second() -> Commits {
+    ///     Arc::new(RateLimiter::keyed(Quota::per_second(NonZeroU32::new(10).unwrap())))
+    /// }
+    ///
+    /// async fn sheet(
+    ///     (sheets, commits): (Documents, Commits),
+    ///     Path(name): Path<String>,
+    ///     headers: HeaderMap,
+    ///     uri: Uri,
+    ///     upgrade: WebSocketUpgrade,
+    /// ) -> Response {
+    ///     let user = headers.get("x-user").and_then(|user| user.to_str().ok()).unwrap_or_default().to_owned();
+    ///     let sheets = sheets.rate_limit(move || {
+    ///         commits.check_key(&user).map_err(|refused| refused.wait_time_from(DefaultClock::default().now()))
+    ///     });
+    ///     sheets.serve(&name, &uri, upgrade).await
+    /// }
+    /// ```
+    #[must_use]
+    pub fn rate_limit(mut self, limit: impl Fn() -> Result<(), Duration> + Send + Sync + 'static) -> Self {
+        self.rate_limits.push(Arc::new(limit));
+        self
+    }
+
     /// Serves a socket on the document `name`, for handlers that decide about names or access. `uri` is the request's URI:
     /// its query may name the version that the page has already.
     pub async fn serve(&self, name: &str, uri: &Uri, upgrade: WebSocketUpgrade) -> Response {
@@ -270,6 +317,7 @@ impl Documents {
             document,
             rules: self.may_write.then(|| self.rules.clone()),
             known: known(uri),
+            rate_limits: self.rate_limits.clone(),
             peer,
         };
         upgrade.max_message_size(self.max_commit).on_upgrade(|socket| session.run(socket))

@@ -1,6 +1,7 @@
 //! One socket on a document: it sends the page every commit, and accepts the page's commits.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::ws::{CloseCode, Message, Utf8Bytes, close_code};
 use futures_util::{SinkExt, StreamExt};
@@ -22,9 +23,14 @@ pub(super) struct Session {
     pub(super) rules: Option<Rules>,
     /// The incarnation and version that the page has already.
     pub(super) known: Option<(String, u64)>,
+    /// All must let a commit pass.
+    pub(super) rate_limits: Vec<Arc<RateLimit>>,
     /// The link, or the native socket.
     pub(super) peer: u64,
 }
+
+/// Returns the time after which the page may commit again, if it has committed too often.
+pub(super) type RateLimit = dyn Fn() -> Result<(), Duration> + Send + Sync;
 
 /// The reason why a socket ends: a close code and a reason to send, or `None` if the page closed it.
 type End = Option<(CloseCode, String)>;
@@ -89,10 +95,28 @@ impl Session {
         }
     }
 
+    /// Asks whether the page may commit. A commit that was applied already, and that the page sends again for its answer, is none.
+    fn limit(&self, commit: &Commit) -> Result<(), Duration> {
+        if self.rate_limits.is_empty() {
+            return Ok(());
+        }
+        let is_applied = self
+            .document
+            .state()
+            .since(commit.base)
+            .is_some_and(|mut since| since.any(|entry| entry.id == commit.id));
+        if is_applied { Ok(()) } else { self.rate_limits.iter().try_for_each(|limit| limit()) }
+    }
+
     /// Passes a commit to the store. The answer arrives at `outbox`.
     async fn submit(&self, text: &str, outbox: &mut Outbox, memory: Option<Reservation>) -> Result<(), End> {
         let answer = match (Commit::read(text), &self.rules) {
             (Ok(commit), Some(rules)) => {
+                if let Err(wait) = self.limit(&commit) {
+                    let answer = Answer::refused(commit.id, Refusal::limited(wait));
+                    let _ = outbox.expect(0).send(Reached::at_once(answer));
+                    return Ok(());
+                }
                 let answers = outbox.expect(commit.delta.len());
                 let place = self.store.admit(self.peer).await;
                 let reply = Reply::new(&commit, answers, memory, place);
