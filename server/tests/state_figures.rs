@@ -1,16 +1,17 @@
-//! The figures of `docs/state.md`:
-//! `cargo test --release -p manysocket-server --test state_figures -- --ignored --nocapture`
+//! The figures of `docs/state.md`, and a comparison of a large store with a small one, each measured alone:
+//! `cargo test --release -p manysocket-server --test state_figures figures -- --ignored --nocapture`, or `a_million_documents`.
 
 mod common;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use common::nats::NatsServer;
 use common::{Link, Server};
 use manysocket_protocol::{Event, Message};
 use manysocket_server::Site;
-use manysocket_server::state::{Documents, Store};
+use manysocket_server::state::{Documents, Store, StoreFile};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -35,7 +36,7 @@ async fn measure(server: &Arc<Server>, links: usize, sockets: usize, path: fn(us
                 channels.insert(channel, (socket, 0, false));
             }
             let mut commits = 0;
-            let end = tokio::time::Instant::now() + std::time::Duration::from_secs(SECONDS);
+            let end = tokio::time::Instant::now() + Duration::from_secs(SECONDS);
             while tokio::time::Instant::now() < end {
                 let Event::Message { channel, message } = link.event().await.expect("the link lives") else {
                     continue;
@@ -93,5 +94,61 @@ async fn figures() {
     for ((which, name), mut rates) in figures {
         rates.sort_unstable();
         println!("{which}, {name}: {} ({}–{}) commits/s", rates[2], rates[0], rates[4]);
+    }
+}
+
+/// The factor by which an operation may take longer in the large store.
+const FACTOR: u32 = 2;
+
+/// Returns the time that 99 of 100 calls of `act` take at most.
+async fn p99(count: usize, mut act: impl AsyncFnMut(usize)) -> Duration {
+    let mut times = Vec::with_capacity(count);
+    for number in 0..count {
+        let begun = Instant::now();
+        act(number).await;
+        times.push(begun.elapsed());
+    }
+    times.sort_unstable();
+    times[count * 99 / 100]
+}
+
+/// Compares a store of a million documents with one of a thousand: in an optimised build, on a machine at rest.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "measures, for minutes"]
+async fn a_million_documents() {
+    const SAMPLES: usize = 1000;
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut figures = Vec::new();
+    for count in [1000, 1_000_000] {
+        let path = folder.path().join(format!("{count}.redb"));
+        let lines = (0..count).map(|number| {
+            let (name, data) = (format!("{number:07}"), json!({"cells": {"a": number}}));
+            let document = json!({"collection": "many", "name": name, "data": data});
+            format!("{document}\n")
+        });
+        let lines: String = lines.collect();
+        let imported = StoreFile::create(&path).expect("a file").import(lines.as_bytes(), false);
+        assert_eq!(imported.expect("documents"), count);
+        let store = Store::open(&path).expect("a store");
+        let documents = Documents::new(&store, "many").max_documents(usize::MAX);
+        let of = |sample: usize| format!("{:07}", (sample * 7919) % count);
+        let list = p99(SAMPLES, async |sample| {
+            documents.list(&of(sample), 100).await.expect("names");
+        });
+        let list = list.await;
+        let open = p99(SAMPLES, async |sample| {
+            assert!(documents.get(&of(sample)).await.expect("a store").is_some());
+        });
+        let open = open.await;
+        let delete = p99(SAMPLES, async |sample| documents.delete(&of(sample)).await.expect("deleted")).await;
+        println!(
+            "{count} documents, p99: a page of 100 names {list:.2?}, open {open:.2?}, delete {delete:.2?}"
+        );
+        figures.push([list, open, delete]);
+        drop(documents);
+        store.close().await;
+    }
+    for (small, large) in figures[0].iter().zip(&figures[1]) {
+        assert!(*large <= *small * FACTOR, "{large:?} in place of {small:?}");
     }
 }
