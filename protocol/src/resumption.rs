@@ -28,6 +28,16 @@ const MOST_REPEATS: u32 = 64;
 /// only have been too short for both directions.
 const IN_VAIN: u32 = 2;
 
+/// How often a link is resumed in a row without progress before each further time has to wait.
+const IN_A_ROW: Millis = 10;
+
+/// Progress is at least this part of what the server has sent over the last carrier. A network that carries anything at all
+/// carries more of what the sender's buffers hold.
+const PROGRESS: u64 = 64;
+
+/// The time after which a link may be resumed once more without progress. Clients wait 10 s for the answer to RESUME.
+const REGAIN: Millis = 6_000;
+
 /// How long a server keeps a link whose client has no token yet, for another handshake of the client. Milliseconds.
 pub(crate) const SECOND_WITHIN: Millis = 10_000;
 
@@ -91,6 +101,11 @@ pub(crate) struct Resumption<H> {
     /// The first of `held` when a carrier was lost, and how often that was the same; and `received` then.
     stuck: (u32, u32),
     received_before: u32,
+    /// Over this carrier: the bytes sent; and the cost of messages that were acknowledged or have arrived.
+    sent: u64,
+    progress: u64,
+    /// On a server, when all that resumptions without progress have used up is regained.
+    regained_at: Millis,
     /// While too much is held: the acknowledged messages when a PING asked for more, and the PONGs since.
     probe: Option<(u32, u32)>,
     /// The messages that have arrived, those of them that an ACK has named, and the cost of the others.
@@ -115,6 +130,9 @@ impl<H: Clone> Resumption<H> {
             sent_again: 0,
             stuck: (0, 0),
             received_before: 0,
+            sent: 0,
+            progress: 0,
+            regained_at: 0,
             probe: None,
             received: 0,
             reported: 0,
@@ -207,8 +225,26 @@ impl<H: Clone> Resumption<H> {
             && self.ahead(resume.received).is_some()
     }
 
+    /// On a server, returns whether a resumption has messages sent again although the last carrier has brought hardly any.
+    fn is_in_vain(&self, resume: &Resume) -> bool {
+        let ahead = self.ahead(resume.received).unwrap_or_default();
+        let acknowledged: u64 = self.held.iter().take(ahead).map(|(_, bytes)| cost(*bytes)).sum();
+        ahead < self.held.len() && (self.progress + acknowledged).saturating_mul(PROGRESS) < self.sent.max(1)
+    }
+
+    /// On a server, returns when to take a carrier that it accepts. No later than the link would end without.
+    pub(crate) fn due_at(&self, now: Millis, resume: &Resume) -> Millis {
+        if !self.is_in_vain(resume) {
+            return now;
+        }
+        let at = self.regained_at.saturating_sub((IN_A_ROW - 1) * REGAIN).max(now);
+        self.until().map_or(at, |until| at.min(until))
+    }
+
     /// On a server, takes a carrier that it accepts. The next token will be `token`.
-    pub(crate) fn attach(&mut self, resume: &Resume, token: Token) {
+    pub(crate) fn attach(&mut self, now: Millis, resume: &Resume, token: Token) {
+        let used_up = if self.is_in_vain(resume) { self.regained_at.max(now) + REGAIN } else { 0 };
+        self.regained_at = used_up;
         self.is_confirmed = true;
         self.number = resume.carrier;
         self.previous = Some(resume.token);
@@ -232,6 +268,7 @@ impl<H: Clone> Resumption<H> {
         self.token = Some(token);
         self.carrier = Carrier::Up;
         self.sent_again = 0;
+        (self.sent, self.progress) = (0, 0);
         self.due = DueFrames::default();
         (self.reported, self.unreported) = (self.received, 0);
     }
@@ -252,6 +289,7 @@ impl<H: Clone> Resumption<H> {
     /// Keeps a message that has been sent.
     pub(crate) fn hold(&mut self, message: H, bytes: u32) {
         self.held.push_back((message, bytes));
+        self.sent += u64::from(bytes);
         self.held_bytes += bytes as usize;
         self.sent_again += 1;
     }
@@ -309,8 +347,9 @@ impl<H: Clone> Resumption<H> {
     }
 
     fn forget(&mut self, ahead: usize) {
-        for _ in 0..ahead {
-            self.held_bytes -= self.held.pop_front().map_or(0, |(_, bytes)| bytes as usize);
+        for (_, bytes) in self.held.drain(..ahead) {
+            self.held_bytes -= bytes as usize;
+            self.progress += cost(bytes);
         }
         self.acknowledged = self.acknowledged.wrapping_add(ahead as u32);
         self.sent_again = self.sent_again.saturating_sub(ahead);
@@ -324,8 +363,9 @@ impl<H: Clone> Resumption<H> {
         if !self.is_up() {
             return None;
         }
-        let (message, _) = self.held.get(self.sent_again)?;
+        let (message, bytes) = self.held.get(self.sent_again)?;
         self.sent_again += 1;
+        self.sent += u64::from(*bytes);
         Some(message.clone())
     }
 
@@ -339,6 +379,7 @@ impl<H: Clone> Resumption<H> {
     /// Counts a message that has arrived, of so many bytes.
     pub(crate) fn count_received(&mut self, bytes: u32) {
         self.received = self.received.wrapping_add(1);
+        self.progress += cost(bytes);
         self.unreported = self.unreported.saturating_add(bytes).saturating_add(MESSAGE_OVERHEAD);
     }
 
@@ -364,4 +405,9 @@ impl<H: Clone> Resumption<H> {
         self.reported = self.received;
         self.received
     }
+}
+
+/// Returns the cost of a message, with what it has beside its bytes.
+fn cost(bytes: u32) -> u64 {
+    u64::from(bytes) + u64::from(MESSAGE_OVERHEAD)
 }

@@ -400,3 +400,103 @@ fn connections_that_carry_something_may_be_lost_for_ever() {
         pair.server.consumed(1, 1, 2);
     }
 }
+
+/// Resumes the link over a connection that carries nothing but its beginning. Returns how long the server has it wait.
+fn resume_in_vain(pair: &mut Pair) -> u64 {
+    let resume = pair.redial();
+    let waits = pair.server.resumption_due(pair.now, &resume) - pair.now;
+    pair.now += waits;
+    assert_eq!(pair.server.resumption_due(pair.now, &resume), pair.now);
+    pair.take(&resume);
+    // RESUMED arrives, the rest does not.
+    let sent = pair.sent(Side::Server);
+    pair.client.receive(pair.now, sent.into_iter().next().expect("RESUMED")).expect("a correct server");
+    pair.sent(Side::Client);
+    waits
+}
+
+/// A link whose server has sent a message that has not arrived.
+fn with_a_lost_message() -> Pair {
+    let mut pair = Pair::new();
+    pair.server.send(1, text("does not arrive"));
+    assert_eq!(pair.sent(Side::Server).len(), 1);
+    pair
+}
+
+#[test]
+fn from_the_tenth_resumption_without_progress_there_is_one_each_six_seconds() {
+    let mut pair = with_a_lost_message();
+    let waits: Vec<_> = (0..15).map(|_| resume_in_vain(&mut pair)).collect();
+    assert_eq!(waits[..10], [0; 10], "a network may fail often within a moment");
+    assert_eq!(waits[10..], [6_000; 5]);
+    // A minute restores all.
+    pair.now += 60_000;
+    let waits: Vec<_> = (0..11).map(|_| resume_in_vain(&mut pair)).collect();
+    assert_eq!((&waits[..10], waits[10]), (&[0; 10][..], 6_000));
+}
+
+#[test]
+fn progress_of_either_side_has_the_next_resumption_at_once() {
+    for side in [Side::Client, Side::Server] {
+        let mut pair = with_a_lost_message();
+        while resume_in_vain(&mut pair) == 0 {}
+        if side == Side::Client {
+            pair.client.send(1, text("arrives"));
+            for message in pair.sent(Side::Client) {
+                pair.server.receive(pair.now, message).expect("a correct client");
+            }
+        } else {
+            let resume = pair.redial();
+            pair.take(&resume);
+            pair.server.send(1, text("does not arrive either"));
+            for message in pair.sent(Side::Server).into_iter().take(2) {
+                pair.client.receive(pair.now, message).expect("a correct server");
+            }
+            assert_eq!(pair.messages(Side::Client), [text("does not arrive")]);
+        }
+        let waits: Vec<_> = (0..12).map(|_| resume_in_vain(&mut pair)).collect();
+        assert_eq!((&waits[..11], waits[11]), (&[0; 11][..], 6_000), "{side:?}");
+    }
+}
+
+#[test]
+fn a_small_message_for_large_ones_that_are_sent_again_is_no_progress() {
+    let mut pair = Pair::new();
+    for _ in 0..16 {
+        pair.server.send(1, Message::binary(vec![7; 10_000]));
+    }
+    pair.sent(Side::Server);
+    // A hostile client sends a small message over each connection. It takes in what it does not acknowledge.
+    let waits: Vec<_> = (0..15)
+        .map(|_| {
+            let waits = resume_in_vain(&mut pair);
+            pair.client.send(1, text("hello"));
+            for message in pair.sent(Side::Client) {
+                pair.server.receive(pair.now, message).expect("a correct client");
+            }
+            assert_eq!(pair.messages(Side::Server), [text("hello")]);
+            waits
+        })
+        .collect();
+    assert_eq!((&waits[..10], &waits[12..]), (&[0; 10][..], &[6_000; 3][..]), "{waits:?}");
+}
+
+#[test]
+fn a_link_with_nothing_to_send_again_is_resumed_as_often_as_its_client_likes() {
+    let mut pair = Pair::new();
+    for _ in 0..100 {
+        assert_eq!(resume_in_vain(&mut pair), 0);
+    }
+}
+
+#[test]
+fn a_resumption_waits_no_longer_than_its_link_is_kept() {
+    let mut pair = Pair::with(settings(Side::Client), settings(Side::Server).resume_timeout(1_000));
+    pair.server.send(1, text("does not arrive"));
+    pair.sent(Side::Server);
+    for _ in 0..10 {
+        assert_eq!(resume_in_vain(&mut pair), 0);
+    }
+    assert!(pair.server.carrier_lost(pair.now));
+    assert_eq!(resume_in_vain(&mut pair), 1_000);
+}

@@ -216,6 +216,43 @@ async fn an_ack_of_what_was_never_sent_ends_the_link_and_no_other() {
     assert_refused(&server, &[], first).await;
 }
 
+/// Resumes the link, and loses the connection when the answer to RESUME has arrived.
+async fn resume_in_vain(server: &Server, link: &mut Link) {
+    resumed(server, link, &[]).await;
+    let answer = tokio::time::timeout(PATIENCE, link.wire.next()).await.expect("an answer");
+    let Some(Ok(ts::Message::Binary(answer))) = answer else { panic!("{answer:?}") };
+    link.endpoint.receive(0, Physical::Binary(answer)).expect("a correct server");
+}
+
+#[tokio::test]
+async fn a_client_that_resumes_often_without_progress_has_to_wait_and_no_other_does() {
+    const ATTEMPTS: usize = 20;
+    let server = Server::with(multiplexer(), app()).await;
+    let (mut link, channel) = link(&server, &[]).await;
+    let (mut other, other_channel) = self::link(&server, &[]).await;
+    let crossed = || server.stats.totals().limits_crossed.get("max_resumptions").copied().unwrap_or_default();
+    // The client never reads the answer.
+    let sent = server.stats.totals().sent.messages;
+    link.endpoint.send(channel, Message::text("again"));
+    link.flush().await;
+    until(|| server.stats.totals().sent.messages > sent).await;
+    for _ in 0..10 {
+        resume_in_vain(&server, &mut link).await;
+    }
+    assert_eq!(crossed(), 0);
+    for _ in 0..ATTEMPTS {
+        let first = resume(&mut link);
+        link.wire = arrive(&server, &[], first).await.expect("a place for the connection");
+    }
+    until(|| crossed() > 0).await;
+    resumed(&server, &mut other, &[]).await;
+    other.assert_echo(other_channel, "does not wait").await;
+    // A delay, and no end.
+    let event = link.news().await;
+    assert_eq!(event, Event::Message { channel, message: Message::text("again") });
+    link.assert_echo(channel, "goes on").await;
+}
+
 #[tokio::test]
 async fn a_page_that_leaves_is_not_waited_for() {
     let server = Server::with(multiplexer(), app()).await;

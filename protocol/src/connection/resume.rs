@@ -63,11 +63,17 @@ impl<P: Payload> Connection<P> {
         self.resumption.as_ref().is_some_and(|resumption| resumption.accepts(resume))
     }
 
+    /// On a server, returns when to take a carrier that [`Connection::accepts`]: now, or later if the link has been resumed
+    /// often without progress.
+    pub fn resumption_due(&self, now: Millis, resume: &Resume) -> Millis {
+        self.resumption.as_ref().map_or(now, |resumption| resumption.due_at(now, resume))
+    }
+
     /// On a server, takes a carrier that [`Connection::accepts`]. The client gets `token` for the next time.
     pub fn resume(&mut self, now: Millis, resume: &Resume, token: Token) {
         self.carrier_lost(now);
         if let Some(resumption) = &mut self.resumption {
-            resumption.attach(resume, token);
+            resumption.attach(now, resume, token);
             self.keepalive.restart(now);
         }
     }

@@ -346,6 +346,12 @@ impl Endpoint {
         self.connection.accepts(resume)
     }
 
+    /// On a server, returns when to take a connection that [`Endpoint::accepts`]. That is `now`, or up to 6 s later if the
+    /// link has been resumed ten times without progress (`docs/protocol.md` §8.1), but no later than the link would end.
+    pub fn resumption_due(&self, now: Millis, resume: &Resume) -> Millis {
+        self.connection.resumption_due(now, resume)
+    }
+
     /// On a server, takes a connection that [`Endpoint::accepts`]. The client gets `token` for the next time.
     pub fn resume(&mut self, now: Millis, resume: &Resume, token: Token) {
         self.connection.resume(now, resume, token);

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::resumptions::{self, Arrival, Claim, Parked};
@@ -49,7 +51,7 @@ impl Task {
     /// Takes the connections that have arrived to carry the link. Returns whether one has.
     pub(super) fn poll_arrivals(&mut self, cx: &mut Context<'_>) -> bool {
         let mut taken = false;
-        while let Poll::Ready(Some(arrival)) = self.link.place.arrivals.poll_recv(cx) {
+        while let Poll::Ready(arrival) = self.link.place.poll_arrival(cx) {
             self.renew_cookies();
             let Link { endpoint, resume_rules, handshake, .. } = &self.link;
             let is_accepted = resume_rules.allow(handshake, &arrival.handshake)
@@ -57,6 +59,12 @@ impl Task {
                     Claim::Resume(resume) => endpoint.accepts(resume),
                     Claim::Again(_) => endpoint.accepts_second_handshake(),
                 };
+            if is_accepted && let Some(due) = self.delay_of(&arrival.claim) {
+                debug!("the link has been resumed often without progress");
+                self.link.stats.limit_crossed("max_resumptions");
+                self.link.place.delay(arrival, due);
+                continue;
+            }
             let token = resumptions::new_token().filter(|_| is_accepted);
             let Some(token) = token else {
                 debug!("a connection may not carry the link");
@@ -67,6 +75,14 @@ impl Task {
             taken = true;
         }
         taken
+    }
+
+    /// Returns when a connection that is accepted may carry the link, unless that is now.
+    fn delay_of(&self, claim: &Claim) -> Option<Instant> {
+        let Claim::Resume(resume) = claim else { return None };
+        let now = self.now();
+        let due = self.link.endpoint.resumption_due(now, resume);
+        (due > now).then(|| self.link.started + Duration::from_millis(due))
     }
 
     /// Takes over the cookies that the browser has shown since the handshake (docs/protocol.md §4.2).

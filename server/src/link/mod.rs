@@ -396,7 +396,7 @@ impl Task {
 
     /// Counts the memory that the link holds.
     fn measure(&mut self) -> Result<(), LimitExceeded> {
-        let Link { endpoint, socket, head, has_tls, .. } = &self.link;
+        let Link { endpoint, socket, head, has_tls, place, .. } = &self.link;
         let tables = endpoint.table_bytes()
             + self.channels.capacity() * size_of::<(Channel, ChannelState)>()
             + self.waiting.len() * size_of::<(u64, Channel)>();
@@ -407,7 +407,7 @@ impl Task {
             (true, true) => TLS + TLS_OUTPUT,
         };
         let socket = socket.as_ref().map_or(0, |socket| socket.held() + socket.io().held(self.needs_flush));
-        let buffers = endpoint.unfinished() + endpoint.held_bytes() + socket + tls;
+        let buffers = endpoint.unfinished() + endpoint.held_bytes() + place.delayed_bytes() + socket + tls;
         let intake = self.spending.check_memory(IDLE + head + tables + opening + buffers)?;
         self.link.endpoint.set_intake(intake);
         Ok(())

@@ -5,13 +5,16 @@ use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::future::poll_fn;
 use std::hash::BuildHasher;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::http::header;
 use axum::http::request::Parts;
 use manysocket_protocol::{NOT_RESUMED, Physical, Resume, Token};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, Sleep};
 use tracing::debug;
 
 use super::dispatch::Dispatcher;
@@ -55,6 +58,13 @@ pub(crate) struct Arrival {
     pub(crate) head: usize,
 }
 
+/// An arrival that has to wait, because its link has been resumed often without progress.
+#[derive(Debug)]
+struct Delayed {
+    arrival: Arrival,
+    until: Pin<Box<Sleep>>,
+}
+
 /// The links that can be resumed, by their tokens. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Resumptions(Arc<Shared>);
@@ -85,7 +95,8 @@ impl Resumptions {
             }
             nonces.insert(nonce.clone(), sender.clone());
         }
-        Ok(Place { resumptions: self.clone(), keys: Vec::new(), nonce, sender, arrivals })
+        let resumptions = self.clone();
+        Ok(Place { resumptions, keys: Vec::new(), nonce, sender, arrivals, delayed: None })
     }
 
     /// Returns where connections of the link with a token arrive.
@@ -116,7 +127,8 @@ pub(crate) struct Place {
     keys: Vec<u64>,
     nonce: Option<String>,
     sender: mpsc::Sender<Arrival>,
-    pub(crate) arrivals: mpsc::Receiver<Arrival>,
+    arrivals: mpsc::Receiver<Arrival>,
+    delayed: Option<Delayed>,
 }
 
 impl Place {
@@ -182,10 +194,38 @@ impl Place {
         self.nonce.is_some()
     }
 
+    /// Returns a connection that has arrived, or whose delay is over. None that waits here counts for
+    /// `max_resuming`.
+    pub(crate) fn poll_arrival(&mut self, cx: &mut Context<'_>) -> Poll<Arrival> {
+        if let Poll::Ready(Some(arrival)) = self.arrivals.poll_recv(cx) {
+            return Poll::Ready(arrival);
+        }
+        let Some(delayed) = &mut self.delayed else { return Poll::Pending };
+        ready!(delayed.until.as_mut().poll(cx));
+        self.delayed.take().map_or(Poll::Pending, |Delayed { arrival, .. }| Poll::Ready(arrival))
+    }
+
+    /// Has a connection wait until `until`. One that waits already is dropped: its client has begun another since.
+    pub(crate) fn delay(&mut self, arrival: Arrival, until: Instant) {
+        let until = Box::pin(tokio::time::sleep_until(until));
+        if let Some(Delayed { arrival, .. }) = self.delayed.replace(Delayed { arrival, until }) {
+            tokio::spawn(linger(arrival.socket));
+        }
+    }
+
+    /// Returns the bytes of the connection that waits.
+    pub(crate) fn delayed_bytes(&self) -> usize {
+        let arrival = self.delayed.as_ref().map(|delayed| &delayed.arrival);
+        arrival.map_or(0, |Arrival { socket, head, .. }| head + socket.held() + socket.io().held(false))
+    }
+
     /// Ends the place: the link has ended. Connections that have arrived are refused.
     pub(crate) fn close(&mut self) {
         self.forget();
         self.arrivals.close();
+        if let Some(Delayed { arrival, .. }) = self.delayed.take() {
+            arrival.refuse();
+        }
         while let Ok(arrival) = self.arrivals.try_recv() {
             arrival.refuse();
         }
