@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::extract::ws;
 use axum::http::{HeaderMap, Method};
@@ -606,6 +607,95 @@ async fn ends(mut stream: tokio_rustls::client::TlsStream<TcpStream>) {
         let _ = stream.read_to_end(&mut all).await;
     };
     timeout(PATIENCE, ended).await.expect("an end");
+}
+
+/// Content that reports when the server has given it up.
+struct Watched(&'static str, mpsc::UnboundedSender<&'static str>);
+
+impl AsRef<[u8]> for Watched {
+    fn as_ref(&self) -> &[u8] {
+        &[7; LARGE]
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let _ = self.1.send(self.0);
+    }
+}
+
+/// More than the window of a stream.
+const LARGE: usize = 8 << 20;
+
+/// The window of a stream.
+const WINDOW: usize = 6 << 20;
+
+/// An application with an answer of which all is there, and one that is made while it is taken.
+fn large_answers(gone: &mpsc::UnboundedSender<&'static str>) -> Router {
+    let (whole, parts) = (gone.clone(), gone.clone());
+    let whole = async move || Response::new(Body::from(Bytes::from_owner(Watched("whole", whole))));
+    let parts = async move || {
+        let content = Bytes::from_owner(Watched("parts", parts));
+        let parts = futures_util::stream::unfold(content, async |content| {
+            Some((Ok::<_, std::convert::Infallible>(content.slice(..1000)), content))
+        });
+        Response::new(Body::from_stream(parts))
+    };
+    Router::new().route("/whole", get(whole)).route("/parts", get(parts))
+}
+
+/// Waits until so many bytes of an answer have arrived, and opens no window for more.
+async fn take(body: &mut h2::RecvStream, most: usize) {
+    let mut taken = 0;
+    while taken < most {
+        let part = timeout(PATIENCE, body.data()).await.expect("a body in time");
+        taken += part.expect("not the end").expect("a body").len();
+    }
+}
+
+#[tokio::test]
+async fn an_answer_of_which_a_client_takes_nothing_is_given_up() {
+    let (gone, mut given_up) = mpsc::unbounded_channel();
+    let server = Server::start(echoes().merge(large_answers(&gone))).await;
+    let mut connection = server.connect().await;
+    let mut link = connection.link("/own").await;
+    for path in ["whole", "parts"] {
+        let request = connection.request(Method::GET, &format!("/{path}"), &[]);
+        let mut answer = connection.ask(request, true).await.expect("an answer");
+        take(&mut answer.received, WINDOW).await;
+        // Others on the connection are served meanwhile, which lasts.
+        for _ in 0..2 {
+            pass(59).await;
+            link.assert_echo("served").await;
+        }
+        assert!(given_up.try_recv().is_err(), "{path}: not before two minutes");
+        pass(3).await;
+        assert_eq!(timeout(PATIENCE, given_up.recv()).await.expect("in time"), Some(path));
+        let end = timeout(PATIENCE, answer.received.data()).await.expect("an end in time");
+        assert_eq!(end.and_then(|part| part.err()?.reason()), Some(Reason::CANCEL), "{path}");
+        link.assert_echo("still served").await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_a_client_takes_slowly_arrives_whole() {
+    let (gone, _given_up) = mpsc::unbounded_channel();
+    let server = Server::start(large_answers(&gone)).await;
+    let mut connection = server.connect().await;
+    let request = connection.request(Method::GET, "/whole", &[]);
+    let mut answer = connection.ask(request, true).await.expect("an answer");
+    take(&mut answer.received, WINDOW).await;
+    let mut rest = LARGE - WINDOW;
+    while rest > 0 {
+        // Longer in all than a connection may be without a stream.
+        pass(70).await;
+        let next = rest.min(512 * 1024);
+        answer.received.flow_control().release_capacity(next).expect("a window");
+        take(&mut answer.received, next).await;
+        rest -= next;
+    }
+    let end = timeout(PATIENCE, answer.received.data()).await.expect("an end in time");
+    assert!(end.is_none_or(|last| last.is_ok_and(|last| last.is_empty())));
 }
 
 /// The server of axum, which recognises HTTP/2 by its first bytes where there is no TLS.

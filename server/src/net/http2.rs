@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
 use crate::net::extended_connect::SEND_BUFFER;
+use crate::net::taken::limit_stall;
 use crate::net::timed::{HEAD, IDLE};
 
 /// The largest head of a request as HTTP/2 counts it (RFC 9113 §10.5.1): 32 bytes more for each line, and browsers write
@@ -147,8 +148,10 @@ where
 {
     fn execute(&self, task: F) {
         let used = self.begin();
+        // Boxed: it would stand in each of the futures around it.
+        let task = Box::pin(task);
         tokio::spawn(async move {
-            task.await;
+            limit_stall(task).await;
             drop(used);
         });
     }

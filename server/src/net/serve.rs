@@ -32,6 +32,8 @@ use crate::net::extended_connect::translate;
 use crate::net::fair_read::Paced;
 #[cfg(all(feature = "http2", feature = "tls"))]
 use crate::net::http2;
+#[cfg(all(feature = "http2", feature = "tls"))]
+use crate::net::taken::InParts;
 use crate::net::timed::{Counted, HEAD, Requests, Timed};
 #[cfg(feature = "tls")]
 use crate::net::tls::Tls;
@@ -352,7 +354,7 @@ where
     let service = service_fn(move |request: Request<Incoming>| {
         let under_way = Arc::new(requests.begin());
         let answer = about.answer(request, &under_way);
-        async move { Ok::<_, Infallible>(answer.await.map(|body| Counted::new(body, under_way))) }
+        async move { Ok::<_, Infallible>(answer.await.map(|body| InParts::new(Counted::new(body, under_way)))) }
     });
     log_end(remote, http2::serve(stream, service, under_way, leaving).await);
 }

@@ -24,7 +24,7 @@ pub(crate) const HEAD: Duration = Duration::from_secs(10);
 pub(crate) const IDLE: Duration = Duration::from_secs(75);
 
 /// How long a client may take nothing of an answer: as long as the peer of a link.
-const STALL: Duration = Duration::from_secs(120);
+pub(crate) const STALL: Duration = Duration::from_secs(120);
 
 /// The event that a connection waits for: the remainder of [`Requests`]' count by four.
 #[derive(Debug, Clone, Copy, PartialEq)]
