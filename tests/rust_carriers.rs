@@ -11,7 +11,7 @@ use axum::Router;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::IntoResponse;
 use axum::routing::any;
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use manysocket::{Carrier, Carriers, Error, Message, MultiWebSocket, WebSocket};
 use manysocket_protocol::client::Failure;
 use manysocket_server::{Multiplexer, Stats, WebSocketUpgrade, serve};
@@ -44,12 +44,21 @@ struct Rules {
     buffers: bool,
 }
 
+/// Requests of HTTP carriers that send.
+#[derive(Clone, Default)]
+struct Sends {
+    count: Arc<AtomicUsize>,
+    /// The network keeps them.
+    are_held: watch::Sender<bool>,
+}
+
 /// A network in front of a server.
 struct Network {
     address: SocketAddr,
     rules: Arc<Mutex<Rules>>,
     cuts: watch::Sender<usize>,
     handshakes: Arc<AtomicUsize>,
+    sends: Sends,
     _running: DropGuard,
 }
 
@@ -60,12 +69,15 @@ impl Network {
         let rules = Arc::new(Mutex::new(rules));
         let (cuts, running) = (watch::Sender::new(0), CancellationToken::new());
         let handshakes = Arc::new(AtomicUsize::new(0));
+        let sends = Sends::default();
         let accepting = {
             let (rules, cuts, handshakes) = (Arc::clone(&rules), cuts.clone(), Arc::clone(&handshakes));
+            let sends = sends.clone();
             async move {
                 while let Ok((client, _)) = listener.accept().await {
                     let mut cut = cuts.subscribe();
-                    let passing = pass_on(client, server, Arc::clone(&rules), Arc::clone(&handshakes));
+                    let passing =
+                        pass_on(client, server, Arc::clone(&rules), Arc::clone(&handshakes), sends.clone());
                     tokio::spawn(async move {
                         tokio::select! {
                             _ = passing => {}
@@ -76,7 +88,7 @@ impl Network {
             }
         };
         tokio::spawn(running.clone().run_until_cancelled_owned(accepting));
-        Self { address, rules, cuts, handshakes, _running: running.drop_guard() }
+        Self { address, rules, cuts, handshakes, sends, _running: running.drop_guard() }
     }
 
     fn set(&self, websockets: WebSockets) {
@@ -99,6 +111,7 @@ async fn pass_on(
     server: SocketAddr,
     rules: Arc<Mutex<Rules>>,
     handshakes: Arc<AtomicUsize>,
+    sends: Sends,
 ) -> std::io::Result<()> {
     let mut head = Vec::new();
     while !head.windows(4).any(|end| end == b"\r\n\r\n") {
@@ -116,6 +129,11 @@ async fn pass_on(
     let asks = text.to_ascii_lowercase().contains("\r\nupgrade:");
     if asks {
         handshakes.fetch_add(1, Ordering::SeqCst);
+    }
+    if text.contains("\r\nmanysocket-carrier: send ") {
+        sends.count.fetch_add(1, Ordering::SeqCst);
+        // The network lives as long as this.
+        let _ = sends.are_held.subscribe().wait_for(|are_held| !are_held).await;
     }
     match websockets {
         WebSockets::Swallow if asks => {
@@ -272,6 +290,37 @@ async fn a_link_finds_a_way_through_each_network() {
         pass(11).await;
         until(|| server.stats.links() == 0).await;
         assert_eq!(server.stats.parked(), 0);
+    }
+}
+
+#[tokio::test]
+async fn what_the_server_has_not_confirmed_counts_as_buffered_over_http() {
+    const MESSAGES: usize = 20;
+    const BYTES: usize = 10_000;
+    let server = Server::start().await;
+    for buffers in [false, true] {
+        let network = server.behind(WebSockets::Strip, buffers).await;
+        let multi = network.client();
+        let mut socket = opened(&multi).await;
+        assert_echo(&mut socket, "ready").await;
+        assert_eq!(socket.buffered_amount(), 0);
+        let Sends { count, are_held } = &network.sends;
+        are_held.send_replace(true);
+        let before = count.load(Ordering::SeqCst);
+        // The carrier has room for all of them.
+        for _ in 0..MESSAGES {
+            in_time(socket.feed(vec![7; BYTES].into())).await.expect("an open socket");
+        }
+        until(|| count.load(Ordering::SeqCst) > before).await;
+        assert_eq!(socket.buffered_amount(), (MESSAGES * BYTES) as u64);
+        assert!(socket.flush().now_or_never().is_none(), "the server has nothing yet");
+        are_held.send_replace(false);
+        in_time(socket.flush()).await.expect("an open socket");
+        assert_eq!(socket.buffered_amount(), 0);
+        for _ in 0..MESSAGES {
+            let echo = in_time(socket.next()).await.expect("a message").expect("an open socket");
+            assert!(echo == vec![7; BYTES].into());
+        }
     }
 }
 

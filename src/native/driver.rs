@@ -64,7 +64,7 @@ pub(super) async fn drive(link: Arc<Link>, (mut wire, mut carrier): Dialled, tar
             .then(|| seek.begin(Arc::clone(&link), target.clone()));
         {
             let mut state = link.lock();
-            state.unflushed = 0;
+            (state.unflushed, state.untaken) = (0, 0);
             state.carrier = Some(carrier);
         }
         let mut driver = Driver { link: Arc::clone(&link), wire, sought, timer: None, needs_flush: false };
@@ -316,19 +316,30 @@ impl Driver {
         self.with(|_| ());
         if self.needs_flush {
             match self.wire.poll_flush_unpin(cx) {
-                Poll::Ready(Ok(())) => {
-                    self.needs_flush = false;
-                    let mut state = self.link.lock();
-                    state.unflushed = 0;
-                    let wakers = state.unblock();
-                    drop(state);
-                    wake(wakers);
-                }
+                Poll::Ready(Ok(())) => self.needs_flush = false,
                 Poll::Ready(Err(_)) => return Err(End::Lost),
                 Poll::Pending => {}
             }
         }
+        self.count_unflushed(cx);
         Ok(progress)
+    }
+
+    /// Takes in how much of what was written waits in this process, and wakes the sockets that wait for that.
+    fn count_unflushed(&self, cx: &Context<'_>) {
+        let untaken = self.wire.get_ref().untaken(cx);
+        // How much the WebSocket buffers besides is not known meanwhile.
+        if self.needs_flush {
+            return;
+        }
+        let mut state = self.link.lock();
+        if (state.unflushed, state.untaken) == (untaken, untaken) {
+            return;
+        }
+        (state.unflushed, state.untaken) = (untaken, untaken);
+        let wakers = state.unblock();
+        drop(state);
+        wake(wakers);
     }
 
     /// Changes the state, and passes the resulting events to the sockets.

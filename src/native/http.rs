@@ -1,22 +1,30 @@
 //! A carrier over HTTP: a tunnel for the bytes of a WebSocket connection in the bodies of requests (docs/protocol.md §3.3).
 
 use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use futures_util::future::{self, Either};
+use futures_util::task::AtomicWaker;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, duplex, split};
+use tokio::io::{
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, ReadHalf, WriteHalf, duplex,
+    split,
+};
 use tokio_tungstenite::tungstenite::http::HeaderMap;
 use tracing::debug;
 
 use super::carrier::Carrier;
-use super::target::{Target, connect};
+use super::target::{Io, Target, connect};
 
 /// The header with a request's command.
 const CARRIER: &str = "manysocket-carrier";
@@ -34,7 +42,7 @@ const READ: usize = 16 * 1024;
 const NAME: usize = 32;
 
 /// Opens a carrier: a stream, or polls where streamed answers do not get through. Returns this end of the tunnel.
-pub(super) async fn open(target: &Target, address: &str) -> io::Result<(DuplexStream, Carrier)> {
+pub(super) async fn open(target: &Target, address: &str) -> io::Result<(Tunnel, Carrier)> {
     let requests = Requests::new(target, address)?;
     let stream = Box::pin(Opened::stream(&requests));
     let opened = match future::select(stream, Box::pin(tokio::time::sleep(STREAMS_WITHIN))).await {
@@ -49,8 +57,57 @@ pub(super) async fn open(target: &Target, address: &str) -> io::Result<(DuplexSt
     };
     let carrier = if opened.stream.is_some() { Carrier::HttpStream } else { Carrier::HttpPoll };
     let (near, far) = duplex(MOST);
-    tokio::spawn(carry(requests, opened, far));
-    Ok((near, carrier))
+    let untaken = Arc::<Untaken>::default();
+    tokio::spawn(carry(requests, opened, far, Arc::clone(&untaken)));
+    Ok((Tunnel { near, untaken }, carrier))
+}
+
+/// This end of the tunnel.
+pub(super) struct Tunnel {
+    near: DuplexStream,
+    untaken: Arc<Untaken>,
+}
+
+/// The bytes that were written into the tunnel, and that the server has not confirmed.
+#[derive(Default)]
+struct Untaken {
+    bytes: AtomicU64,
+    /// The task that writes.
+    writer: AtomicWaker,
+}
+
+impl Io for Tunnel {
+    fn untaken(&self, cx: &Context<'_>) -> u64 {
+        self.untaken.writer.register(cx.waker());
+        self.untaken.bytes.load(Ordering::Acquire)
+    }
+}
+
+impl AsyncRead for Tunnel {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.near).poll_read(cx, into)
+    }
+}
+
+impl AsyncWrite for Tunnel {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        // The other end may take them before this has returned.
+        let written = ready!(Pin::new(&mut self.near).poll_write(cx, bytes))?;
+        self.untaken.bytes.fetch_add(written as u64, Ordering::AcqRel);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.near).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.near).poll_shutdown(cx)
+    }
 }
 
 /// A carrier that the server has opened.
@@ -99,10 +156,10 @@ async fn next(answer: &mut Incoming) -> io::Result<Option<Bytes>> {
 }
 
 /// Carries bytes in both directions until one of them ends.
-async fn carry(requests: Requests, opened: Opened, far: DuplexStream) {
+async fn carry(requests: Requests, opened: Opened, far: DuplexStream, untaken: Arc<Untaken>) {
     let Opened { name, stream, rest } = opened;
     let (reader, writer) = split(far);
-    let sending = Box::pin(send_all(&requests, &name, reader));
+    let sending = Box::pin(send_all(&requests, &name, reader, &untaken));
     let receiving = Box::pin(async {
         match stream {
             Some(stream) => receive_stream(stream, rest, writer).await,
@@ -116,7 +173,12 @@ async fn carry(requests: Requests, opened: Opened, far: DuplexStream) {
 }
 
 /// Sends in one request at a time: the next one has all bytes that have come meanwhile.
-async fn send_all(requests: &Requests, name: &str, mut reader: ReadHalf<DuplexStream>) -> io::Result<()> {
+async fn send_all(
+    requests: &Requests,
+    name: &str,
+    mut reader: ReadHalf<DuplexStream>,
+    untaken: &Untaken,
+) -> io::Result<()> {
     let mut connection = None;
     let mut offset = 0;
     loop {
@@ -141,6 +203,8 @@ async fn send_all(requests: &Requests, name: &str, mut reader: ReadHalf<DuplexSt
         // The connection is free for the next one.
         answer.collect().await.map_err(io::Error::other)?;
         offset += length;
+        untaken.bytes.fetch_sub(length as u64, Ordering::AcqRel);
+        untaken.writer.wake();
     }
 }
 

@@ -19,7 +19,7 @@ const IDLE_TIMEOUT: Millis = 10_000;
 
 /// Bytes of a socket that may wait before its sink accepts no more. As the server's pipes: it keeps the link busy while
 /// the program wakes.
-pub(super) const SEND_BUFFER: u64 = 64 * 1024;
+const SEND_BUFFER: u64 = 64 * 1024;
 
 /// One link: the state that its sockets and its driver share.
 #[derive(Debug)]
@@ -36,8 +36,10 @@ pub(super) struct State {
     started: Instant,
     /// The kind of connection under the link; `None` while there is none.
     pub(super) carrier: Option<Carrier>,
-    /// Bytes that the physical WebSocket buffers.
+    /// Bytes that the physical WebSocket and its carrier buffer.
     pub(super) unflushed: u64,
+    /// Those of the carrier.
+    pub(super) untaken: u64,
     /// Sockets whose sinks wait for room or for a flush.
     blocked: Vec<usize>,
     /// No socket opens over this link any more.
@@ -81,6 +83,7 @@ impl Link {
             started: Instant::now(),
             carrier: None,
             unflushed: 0,
+            untaken: 0,
             blocked: Vec::new(),
             has_ended: false,
         };
@@ -193,6 +196,13 @@ impl State {
     pub(super) fn buffered_amount(&mut self, id: usize) -> u64 {
         let unflushed = self.unflushed;
         self.sockets[id].channel.map_or(0, |channel| self.client.buffered_amount(channel, unflushed))
+    }
+
+    /// Returns whether a socket may have more to send. Bytes in the carrier are no reason to wait: it takes more when it has room.
+    pub(super) fn has_room(&self, id: usize) -> bool {
+        let buffered = self.unflushed.saturating_sub(self.untaken);
+        let channel = self.sockets[id].channel;
+        channel.is_none_or(|channel| self.client.waiting_amount(channel, buffered) < SEND_BUFFER)
     }
 
     /// Takes the oldest message, and reports it as read.

@@ -10,7 +10,7 @@ use futures_util::{Sink, Stream};
 use manysocket_protocol::client::{Failure, ReadyState, SocketClose, check_close};
 
 use super::driver::wake;
-use super::link::{Link, SEND_BUFFER, SocketState, State};
+use super::link::{Link, SocketState, State};
 use super::{Error, Message};
 
 /// A virtual WebSocket: a [`Stream`] of messages and a [`Sink`] for them.
@@ -107,7 +107,8 @@ impl WebSocket {
         self.handle.protocol()
     }
 
-    /// Returns the bytes of messages that the network has not carried.
+    /// Returns the bytes of messages that this process has not handed to the network; over HTTP, those that the server has not
+    /// confirmed. Flushing the socket waits until there are none.
     pub fn buffered_amount(&self) -> u64 {
         self.handle.buffered_amount()
     }
@@ -182,7 +183,8 @@ impl Handle {
         self.change(|state, id| state.sockets[id].opened.clone().unwrap_or_default())
     }
 
-    /// Returns the bytes of messages that the network has not carried.
+    /// Returns the bytes of messages that this process has not handed to the network; over HTTP, those that the server has not
+    /// confirmed. Flushing the socket waits until there are none.
     pub fn buffered_amount(&self) -> u64 {
         self.change(State::buffered_amount)
     }
@@ -253,7 +255,7 @@ impl Sink<Message> for WebSocket {
             if socket.closing {
                 return Poll::Ready(Err(Error::Closed));
             }
-            if socket.opened.is_some() && state.buffered_amount(id) < SEND_BUFFER {
+            if socket.opened.is_some() && state.has_room(id) {
                 return Poll::Ready(Ok(()));
             }
             state.wait_to_write(id, cx);

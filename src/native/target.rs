@@ -3,10 +3,12 @@
 use std::io;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
+use std::task::Context;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
@@ -17,9 +19,17 @@ use url::{Position, Url};
 use super::carrier::Carriers;
 
 /// A connection, by TCP, by TLS, or through a tunnel.
-pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {
+    /// Returns the written bytes that this process still holds, and has the task woken once there are fewer. Those that wait in
+    /// the system do not count, as for a page.
+    fn untaken(&self, _: &Context<'_>) -> u64 {
+        0
+    }
+}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+impl Io for TcpStream {}
+
+impl Io for TlsStream<TcpStream> {}
 
 /// The target of a link, and the headers of its handshakes.
 #[derive(Clone)]

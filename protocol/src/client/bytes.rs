@@ -155,6 +155,12 @@ impl<K: Clone> Client<K> {
         self.link.buffered_amount(channel, sent)
     }
 
+    /// Returns the same without the bytes that have left the physical WebSocket and wait in its carrier. Those count in `buffered` for all
+    /// other calls.
+    pub fn waiting_amount(&self, channel: Channel, buffered: u64) -> u64 {
+        self.link.waiting_amount(channel, self.link.sent(buffered))
+    }
+
     /// Sets the path of the URL that the host dials, before anything is sent. The server learns from it how proxies change
     /// paths (docs/protocol.md §3.2).
     pub fn set_dialled_path(&mut self, path: &str) {

@@ -197,6 +197,12 @@ impl<H: Host> Link<H> {
         waiting + entry.unsent.bytes(sent)
     }
 
+    /// Returns the same for a host whose carrier buffers, too: `sent` may include what the carrier has not passed on.
+    pub fn waiting_amount(&self, channel: Channel, sent: u64) -> u64 {
+        let entry = (channel as usize).checked_sub(1).and_then(|at| self.entries.get(at)?.as_ref());
+        entry.map_or(0, |entry| self.connection.waiting_bytes(channel) + entry.unsent.bytes(sent))
+    }
+
     // ---- the physical WebSocket ----
 
     /// Sets the path of the URL that the host dials, before anything is sent. The server learns from it how proxies change
