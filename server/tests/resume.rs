@@ -9,12 +9,10 @@ use axum::extract::ws::{CloseFrame, Message as WsMessage};
 use axum::http::request::Parts;
 use axum::response::Response;
 use axum::routing::any;
-use common::{Kind, Link, PATIENCE, Server, Wire, dial, get, next, open};
+use common::resuming::{self, arrive, connect, resume, resumed};
+use common::{Kind, Link, PATIENCE, Server, get, next, open};
 use futures_util::{SinkExt, StreamExt};
-use manysocket_protocol::{
-    Close, Endpoint, Event, HANDSHAKE_PARAMETER, Message, Physical, RESUME_PARAMETER, Resume, SUBPROTOCOL,
-    Settings, Side,
-};
+use manysocket_protocol::{Close, Event, Message, Physical, Resume};
 use manysocket_server::topic::{Member, TopicPolicy, Topics};
 use manysocket_server::{Limits, Multiplexer, Site, WebSocketUpgrade};
 use serde_json::json;
@@ -42,50 +40,7 @@ fn multiplexer() -> Multiplexer {
 
 /// A link that can be resumed, with a socket to `/echo`.
 async fn link(server: &Server, headers: &[(&'static str, &str)]) -> (Link, u32) {
-    let settings = Settings::new().resume_timeout(1);
-    let mut endpoint = Endpoint::new(Side::Client, settings, 0);
-    let channel = endpoint.open("/echo", "").expect("below the limit");
-    let path = format!("/multiplexer?{HANDSHAKE_PARAMETER}={}", endpoint.handshake());
-    let wire = connect(server, &path, headers).await.expect("a link");
-    let mut link = Link { wire, endpoint };
-    let event = link.news().await;
-    assert!(matches!(event, Event::Accepted { .. }), "{event:?}");
-    // The echo comes behind the server's knowledge that the client has the token.
-    link.assert_echo(channel, "ready").await;
-    (link, channel)
-}
-
-async fn connect(server: &Server, path: &str, headers: &[(&'static str, &str)]) -> Result<Wire, u16> {
-    let origin = format!("http://{}", server.address);
-    let mut all = vec![("sec-websocket-protocol", SUBPROTOCOL)];
-    if !headers.iter().any(|(name, _)| *name == "origin") {
-        all.push(("origin", origin.as_str()));
-    }
-    all.extend(headers);
-    dial(server, path, &all).await
-}
-
-/// Opens a connection that is to resume a link, and sends its first message.
-async fn arrive(server: &Server, headers: &[(&'static str, &str)], first: Vec<u8>) -> Result<Wire, u16> {
-    let mut wire = connect(server, &format!("/multiplexer?{RESUME_PARAMETER}=0"), headers).await?;
-    wire.send(ts::Message::Binary(first.into())).await.expect("an open connection");
-    Ok(wire)
-}
-
-/// RESUME, as the link's client would send it now.
-fn resume(link: &mut Link) -> Vec<u8> {
-    assert!(link.endpoint.carrier_lost(0), "the link can be resumed");
-    link.endpoint.redialled(0);
-    match link.endpoint.poll_transmit() {
-        Some(Physical::Binary(first)) => first.to_vec(),
-        other => panic!("{other:?}"),
-    }
-}
-
-/// Goes on over another connection.
-async fn resumed(server: &Server, link: &mut Link, headers: &[(&'static str, &str)]) {
-    let first = resume(link);
-    link.wire = arrive(server, headers, first).await.expect("a connection");
+    resuming::link(server, "/echo", headers).await
 }
 
 /// Loses the connection of a link. Another one, of no use, is in its place.

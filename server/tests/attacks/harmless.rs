@@ -73,6 +73,14 @@ const LOADS: &[(&str, Load)] = &[
     ("300 HTTP carriers that are never read", echoes(300, 1, 20, 60_000)),
     ("3,000 HTTP carriers without a request to receive", Dials(3000)),
     ("1,000 streams whose clients read nothing", Dials(1000)),
+    ("2,000 resumptions of a link that takes nothing", Dials(2000)),
+    ("2,000 resumptions with an echo each", Dials(2000)),
+    ("2,000 connections that resume no link", Dials(2000)),
+    ("1,000 links that wait for their clients, with 20 KB each", Dials(1000)),
+    ("3,200 messages of 1 KB to a stored topic", echoes(1, 1, 3_200, 1_000)),
+    ("2,000 subscribers of a stored topic from its beginning, unread", Opens(2_000)),
+    ("256 streams on each of 16 sockets, of which nothing is taken", echoes(1, 16, 256, 1_000)),
+    ("2,000 streamed calls that are cancelled at once", echoes(1, 1, 4_000, 50)),
 ];
 
 /// Returns the traffic to compare an attack with.

@@ -21,6 +21,7 @@ mod measure;
 mod memory;
 mod opens;
 mod rows;
+mod rows_kept;
 mod table;
 mod unread;
 mod wire;

@@ -1,8 +1,10 @@
 //! The server as its users run it: the binary, in its own process.
 
+use std::ffi::OsStr;
 use std::process::Stdio;
 use std::time::Duration;
 
+use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
@@ -10,15 +12,25 @@ use tokio::time::timeout;
 
 use crate::common::{PATIENCE, Server};
 
+/// An argument that stands for a folder of this server alone, which is removed with it.
+pub(crate) const OWN_FOLDER: &str = "{folder}";
+
 pub(crate) struct Binary {
     pub(crate) server: Server,
     log: mpsc::UnboundedReceiver<String>,
     process: Child,
+    _folder: Option<TempDir>,
 }
 
 impl Binary {
     /// Starts it, and leaves its log in the pipe.
     pub(crate) async fn start_unread(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let has_folder = arguments.contains(&OWN_FOLDER);
+        let folder = has_folder.then(|| tempfile::tempdir().expect("a folder"));
+        let arguments = arguments.iter().map(|argument| match &folder {
+            Some(folder) if *argument == OWN_FOLDER => folder.path().as_os_str(),
+            _ => OsStr::new(*argument),
+        });
         let mut process = Command::new(env!("CARGO_BIN_EXE_manysocket-server"))
             .args(["--listen", "127.0.0.1:0"])
             .args(arguments)
@@ -37,7 +49,7 @@ impl Binary {
         let address = address.trim_start_matches('s').trim_start_matches("://").parse();
         // Filled when somebody reads the log.
         let (_, log) = mpsc::unbounded_channel();
-        Self { server: Server::at(address.expect("an address")), log, process }
+        Self { server: Server::at(address.expect("an address")), log, process, _folder: folder }
     }
 
     /// Starts it on a free port, with arguments and environment variables.

@@ -13,6 +13,7 @@ pub(crate) mod network;
 pub(crate) mod positions;
 pub(crate) mod program;
 pub(crate) mod relay;
+pub(crate) mod resuming;
 pub(crate) mod tls;
 pub(crate) mod upstream;
 
