@@ -12,7 +12,7 @@ use axum::routing::any;
 use common::resuming::{self, arrive, connect, resume, resumed};
 use common::{Kind, Link, PATIENCE, Server, get, next, open};
 use futures_util::{SinkExt, StreamExt};
-use manysocket_protocol::{Close, Event, Message, Physical, Resume};
+use manysocket_protocol::{Close, Event, Message, Physical, RESUME_PARAMETER, Resume};
 use manysocket_server::topic::{Member, TopicPolicy, Topics};
 use manysocket_server::{Limits, Multiplexer, Site, WebSocketUpgrade};
 use serde_json::json;
@@ -169,6 +169,21 @@ async fn an_ack_of_what_was_never_sent_ends_the_link_and_no_other() {
     // Nobody resumes a link that has ended for a violation.
     let first = resume(&mut bad);
     assert_refused(&server, &[], first).await;
+}
+
+#[tokio::test]
+async fn connections_that_say_nothing_keep_no_client_from_its_link() {
+    /// More than the connections that may be about to resume a link.
+    const SILENT: usize = 1_100;
+    let server = Server::with(multiplexer(), app()).await;
+    let (mut link, channel) = link(&server, &[]).await;
+    let mut silent = Vec::new();
+    for _ in 0..SILENT {
+        let wire = connect(&server, &format!("/multiplexer?{RESUME_PARAMETER}=0"), &[]).await;
+        silent.push(wire.expect("a connection"));
+    }
+    resumed(&server, &mut link, &[]).await;
+    link.assert_echo(channel, "resumed").await;
 }
 
 /// Resumes the link, and loses the connection when the answer to RESUME has arrived.

@@ -15,13 +15,14 @@ use hyper_util::rt::TokioIo;
 use manysocket_protocol::{
     Endpoint, HANDSHAKE_PARAMETER, Millis, NONCE_PARAMETER, RESUME_PARAMETER, SUBPROTOCOL, Settings, Side,
 };
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, debug, info_span, warn};
 
 use super::refusal::Refusal;
-use super::{Multiplexer, RESUMING, Shared, cookies, http};
+use super::unclaimed::Turn;
+use super::{Multiplexer, Shared, cookies, http};
 use crate::access::forwarded::Forwarded;
 use crate::access::{as_declared, plain};
 use crate::link::dispatch::Dispatcher;
@@ -130,11 +131,12 @@ impl Shared {
     {
         let query = parts.uri.query().unwrap_or_default().to_owned();
         if parameter(&query, RESUME_PARAMETER).is_some() {
-            let Ok(slot) = Arc::clone(&self.resuming).try_acquire_owned() else {
-                let why = format!("{RESUMING} connections are about to resume a link already");
-                return Err(Refusal::beyond("max_resuming", why));
-            };
-            let resuming = Arc::clone(self).resume(parts, opening, slot);
+            let (turn, has_displaced) = self.unclaimed.add();
+            if has_displaced {
+                debug!("a connection that has not sent RESUME gives way to another");
+                self.multiplexer.stats.limit_crossed("max_resuming");
+            }
+            let resuming = Arc::clone(self).resume(parts, opening, turn);
             tokio::spawn(resuming.instrument(info_span!("resuming")));
             return Ok(());
         }
@@ -285,34 +287,38 @@ impl Shared {
     }
 
     /// Hands a connection to the link that it resumes.
-    async fn resume<O>(self: Arc<Self>, mut parts: Parts, opening: O, _slot: OwnedSemaphorePermit)
+    async fn resume<O>(self: Arc<Self>, mut parts: Parts, opening: O, turn: Turn)
     where
         O: Future<Output = hyper::Result<Connection>>,
     {
         let multiplexer = &self.multiplexer;
         parts.extensions.remove::<Serving>();
         let Handshake { parts, dispatcher, held } = self.handshake(parts);
-        let connection = match opening.await {
-            Ok(connection) => connection,
-            Err(error) => return debug!("a connection ended before it was upgraded: {error}"),
+        let read = turn.wait(async {
+            match opening.await {
+                Ok(connection) => read_resume(connection, self.max_size()).await,
+                Err(error) => {
+                    debug!("a connection ended before it was upgraded: {error}");
+                    None
+                }
+            }
+        });
+        let Some((socket, resume)) = read.await else { return };
+        let Some(link) = multiplexer.resumptions.find(&resume.token) else {
+            debug!("a connection resumes a link that is not known");
+            return resumptions::refuse(socket).await;
         };
-        let Some((socket, resume)) = read_resume(connection, self.max_size()).await else { return };
         if let Some(revalidation) = &multiplexer.revalidation
             && let Err(close) = revalidation.check(Arc::clone(&parts)).await
         {
             debug!("a link is not resumed: {}", close.reason);
             return resumptions::refuse(socket).await;
         }
-        // A refusal would end the link at its client, so the connection waits while others do that have been lost meanwhile.
-        let found = multiplexer.resumptions.find(&resume.token);
         let claim = Claim::Resume(resume);
         let arrival = Arrival { socket, claim, handshake: parts, dispatcher, head: held };
-        let refused = match found {
-            Some(link) => link.send(arrival).await.err().map(|error| error.0),
-            None => Some(arrival),
-        };
-        if let Some(arrival) = refused {
-            debug!("a connection resumes a link that is not known");
+        // A refusal would end the link at its client, so the connection waits while others do that have been lost meanwhile.
+        if let Err(mpsc::error::SendError(arrival)) = link.send(arrival).await {
+            debug!("a connection resumes a link that has ended");
             resumptions::refuse(arrival.socket).await;
         }
     }

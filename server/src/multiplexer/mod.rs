@@ -4,6 +4,7 @@ mod connect;
 mod cookies;
 mod http;
 mod refusal;
+mod unclaimed;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -18,11 +19,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use axum::{Extension, Router, middleware};
 use manysocket_protocol::Settings;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::{Layer, Service};
 
 use self::http::Carriers;
+use self::unclaimed::Unclaimed;
 use crate::access::entry::enter;
 use crate::access::forwarded::Trusted;
 use crate::access::inherited::Inherited;
@@ -42,9 +43,6 @@ const DRAIN: Duration = Duration::from_secs(5);
 
 /// The default time for which a link outlives its connection: most changes of a network, and most tunnels, are shorter.
 const RESUME_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Connections that may be about to resume a link, at once. Each has ten seconds.
-const RESUMING: usize = 1024;
 
 /// Carries any number of WebSockets over one connection. It wraps an application, and answers virtual opens through
 /// it. Where no WebSocket gets through, HTTP requests to its path carry a link.
@@ -318,12 +316,11 @@ impl Multiplexer {
         // Topics register their memory in these metrics.
         let app = app.layer(Extension(self.stats.clone()));
         let trusted = Arc::new(Trusted::new(self.proxies.clone()));
-        let resuming = Arc::new(Semaphore::new(RESUMING));
         let shared = Arc::new(Shared {
             multiplexer: self,
             app: app.clone(),
             next_link: AtomicU64::new(1),
-            resuming,
+            unclaimed: Unclaimed::default(),
             carriers: Carriers::default(),
         });
         let entry = middleware::from_fn_with_state(trusted, enter);
@@ -365,8 +362,7 @@ struct Shared {
     multiplexer: Multiplexer,
     app: Router,
     next_link: AtomicU64,
-    /// The places of connections that are about to resume a link.
-    resuming: Arc<Semaphore>,
+    unclaimed: Unclaimed,
     carriers: Carriers,
 }
 

@@ -21,7 +21,7 @@ pub(super) use self::carriers::Carriers;
 use self::carriers::Ends;
 use self::command::{Command, Kind, NAME};
 use super::refusal::Refusal;
-use super::{RESUMING, Shared};
+use super::{Shared, unclaimed};
 use crate::access::forwarded::Forwarded;
 use crate::access::plain;
 use crate::access::reader::allow_origin;
@@ -116,7 +116,7 @@ impl Shared {
             return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the server is shutting down"));
         }
         let awaited = serving.map(|serving| serving.links.token());
-        let most = self.multiplexer.limits.max_links + RESUMING;
+        let most = self.multiplexer.limits.max_links + unclaimed::MOST;
         if self.carriers.len() >= most {
             return Err(Refusal::beyond("max_links", format!("there are {most} carriers already")));
         }
