@@ -1,11 +1,14 @@
 //! Runs the task of one link, which joins the physical WebSocket, the protocol's endpoint and the handlers' pipes.
 //!
 //! The task never waits for only one of them. In particular it reads while it cannot write: if both ends waited for
-//! the other to read, neither would proceed. [`opens`] handles opens.
+//! the other to read, neither would proceed. [`channels`] and [`opens`] handle the events of the protocol, [`ending`] ends the
+//! link.
 
 mod carrier;
+mod channels;
 pub(crate) mod dispatch;
 pub(crate) mod drain;
+mod ending;
 mod exchange;
 mod flush;
 pub(crate) mod head;
@@ -20,7 +23,6 @@ mod turn;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::poll_fn;
-use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -28,11 +30,9 @@ use std::time::Duration;
 
 use axum::extract::ws::CloseFrame;
 use axum::http::request::Parts;
-use manysocket_protocol::{
-    Channel, Close, Endpoint, Event, FAILED, Millis, Physical, Refusals, Side, Violation,
-};
+use manysocket_protocol::{Channel, Close, Endpoint, Millis, Physical, Refusals, Side, Violation};
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinSet, yield_now};
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, Sleep};
 use tracing::{debug, warn};
 
@@ -48,12 +48,11 @@ use crate::link::registry::Registered;
 use crate::link::reopens::Reopens;
 use crate::link::resumptions::{Parked, Place, ResumeRules, Socket};
 use crate::link::tickets::LinkTickets;
-use crate::link::turn::{OPEN, Turn, WAKE};
+use crate::link::turn::{Turn, WAKE};
 use crate::metrics::stats::{Counted, Stats, Traffic};
-use crate::turns::{end_turn, poll_counted};
-use crate::ws::frame::{Broken, opcode};
-use crate::ws::linger::linger;
-use crate::ws::pipe::{Incoming, Pipe, Signals, content, weight};
+use crate::turns::end_turn;
+use crate::ws::frame::Broken;
+use crate::ws::pipe::{Incoming, Pipe, Signals};
 
 /// The number of read and write rounds before the task yields. tokio's own budget counts reads of the connection, and
 /// one read can bring thousands of tiny messages. Beside four links with such traffic, the echo of another link took
@@ -63,13 +62,6 @@ const ROUNDS: usize = 8;
 /// The memory of an idle link: its task, its tables, its place in the registry, and its connection. Each of 500 idle
 /// links takes 8 to 9 KiB.
 const IDLE: usize = 8 * 1024;
-
-/// The timeout for the peer's answer to the physical Close frame; a peer that broke the protocol may never answer.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// If a link ends partway through a physical message larger than this, it discards further input in place of the closing
-/// handshake: the peer's Close can only arrive after the rest, and the buffered part costs memory. Twice the size of one read.
-const KEPT: usize = 64 * 1024;
 
 /// The memory of an open while the application handles it: its request, its task, and hyper's upgrade, 10 KiB. Through
 /// a gateway it is 40 KiB, with the connection to the upstream.
@@ -191,69 +183,7 @@ impl Link {
         task.link.place.close();
         task.spending.end();
         task.end_all(matches!(ended, Ended::Left)).await;
-        let stats = &task.link.stats;
-        let (code, reason) = match &ended {
-            Ended::Lost => (1006, "the connection was lost"),
-            Ended::Left | Ended::Closed => (1000, "the client closed the link"),
-            Ended::Violation(violation) => (violation.code(), violation.reason()),
-            Ended::Broken(broken) => (broken.code().unwrap_or(1002), "the client broke RFC 6455"),
-            Ended::Limit(crossed) => (crossed.code, crossed.reason),
-            Ended::Departed(CloseFrame { code: 1001, .. }) => (1001, "the server is shutting down"),
-            Ended::Departed(close) => (close.code, "the application ended the link"),
-        };
-        stats.link_closed(code, reason);
-        let frame = match ended {
-            Ended::Lost => return debug!("link lost"),
-            Ended::Left | Ended::Closed => None,
-            Ended::Broken(broken) => {
-                // A flood of this must not become one of log lines.
-                debug!("link closed: {broken}");
-                Some(CloseFrame { code, reason: reason.into() })
-            }
-            Ended::Violation(violation) => {
-                let limit = violation.limit();
-                warn!(limit, "link closed: {violation}");
-                if let Some(limit) = limit {
-                    stats.limit_crossed(limit);
-                }
-                Some(CloseFrame { code: violation.code(), reason: violation.reason().into() })
-            }
-            Ended::Limit(LimitExceeded { limit, .. }) => {
-                warn!(code, limit, "link closed: {reason}");
-                stats.limit_crossed(limit);
-                Some(CloseFrame { code, reason: reason.into() })
-            }
-            Ended::Departed(close) => {
-                debug!(code, "the link departs: {}", close.reason);
-                Some(close)
-            }
-        };
-        let Some(mut socket) = task.link.socket else { return debug!("the link ends without a connection") };
-        // Only that: other waiting messages are not sent any more.
-        let says_so = task.link.endpoint.forbid_resumption();
-        let farewell = says_so.then(|| task.link.endpoint.poll_transmit()).flatten();
-        let closing = async move {
-            if let Some(Physical::Binary(farewell)) = farewell {
-                socket.start_send(opcode::BINARY, farewell)?;
-            }
-            if let Some(CloseFrame { code, reason }) = frame {
-                socket.start_close(Some((code, &reason)))?;
-                poll_fn(|cx| socket.poll_flush(cx)).await?;
-            }
-            if socket.unfinished() <= KEPT {
-                // Complete the closing handshake (RFC 6455 §7.1.1): the Close frame of one side is in flight and would be
-                // lost if the connection ended now.
-                let mut next = |cx: &mut Context<'_>| poll_counted(cx, |_| 0, |cx| socket.poll_next(cx));
-                while let Some(Ok(_)) = poll_fn(&mut next).await {}
-            }
-            if socket.is_closing() {
-                // The link has ended, and counts no longer.
-                tokio::spawn(linger(socket));
-            }
-            Ok::<(), Broken>(())
-        };
-        let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
-        debug!("link closed");
+        ended.close(task.link).await;
     }
 }
 
@@ -461,143 +391,4 @@ impl Task {
             pipe.close(Close { code: Some(*code), reason: reason.to_string() });
         }
     }
-
-    // ---- the protocol's events ----
-
-    fn handle_events(&mut self, turn: &Turn) -> bool {
-        turn.until_over(|| {
-            let event = self.link.endpoint.poll_event()?;
-            let mut passed = 0;
-            match event {
-                Event::Open { channel, target, protocols, headers } => {
-                    self.open(channel, Asked { target, protocols, headers });
-                }
-                Event::Message { channel, message } => {
-                    passed = content(&message);
-                    self.received.add(passed);
-                    turn.hand_message(passed);
-                    self.push(channel, Incoming::Message(message), turn);
-                }
-                Event::Closed { channel, close } => self.closed_by_page(channel, close, turn),
-                Event::Oversize { channel } => {
-                    let limit = "max_message";
-                    warn!(channel, limit, "channel closed: a message larger than any may be");
-                    self.link.stats.limit_crossed(limit);
-                    self.push(channel, Incoming::Oversize, turn);
-                    self.channels.remove(&channel);
-                }
-                Event::Drained { channel } => passed = self.flush_pipe(channel, turn),
-                // Only a client sees these.
-                Event::Cookies { .. } | Event::Accepted { .. } | Event::Refused { .. } => {}
-            }
-            Some(passed)
-        })
-    }
-
-    fn push(&mut self, channel: Channel, incoming: Incoming, turn: &Turn) {
-        if let Some(ChannelState::Open { pipe, woken, .. }) = self.channels.get_mut(&channel) {
-            pipe.push(incoming);
-            if self.flush.wake(woken) {
-                turn.hand(WAKE);
-            }
-        }
-    }
-
-    fn closed_by_page(&mut self, channel: Channel, close: Close, turn: &Turn) {
-        match self.channels.get_mut(&channel) {
-            Some(ChannelState::Waiting { .. } | ChannelState::Opening { .. }) => self.give_up(channel, turn),
-            Some(ChannelState::Open { pipe, path, closed_by, .. }) => {
-                if closed_by.is_none() {
-                    self.reopens.closed(path);
-                }
-                let is_lost = matches!(close.code, Some(1006 | FAILED));
-                pipe.push(if is_lost { Incoming::Lost } else { Incoming::Close(close) });
-                turn.hand(WAKE);
-                if closed_by.replace(Side::Client) == Some(Side::Server) {
-                    self.channels.remove(&channel);
-                } else {
-                    // The page has discarded the pipe's data; a close queued behind it can proceed now.
-                    self.flush_pipe(channel, turn);
-                }
-            }
-            None => {}
-        }
-    }
-
-    // ---- the handlers' pipes ----
-
-    /// Forwards reads and messages of the handlers that have signalled.
-    fn poll_pipes(&mut self, cx: &Context<'_>, turn: &Turn) -> bool {
-        if self.due_pipes.is_empty() {
-            self.due_pipes = self.signals.take(cx).into();
-        }
-        turn.until_over(|| {
-            let channel = self.due_pipes.pop_front()?;
-            Some(self.flush_pipe(channel, turn))
-        })
-    }
-
-    /// Forwards the reads and messages of one handler. Returns the cost of the messages in bytes.
-    fn flush_pipe(&mut self, channel: Channel, turn: &Turn) -> usize {
-        let Some(ChannelState::Open { pipe, path, closed_by, woken }) = self.channels.get_mut(&channel)
-        else {
-            return 0;
-        };
-        let outgoing = pipe.take(!self.link.endpoint.is_queued(channel));
-        self.flush.signalled(woken, !outgoing.messages.is_empty() || outgoing.close.is_some());
-        let (messages, units) = outgoing.consumed;
-        if messages > 0 {
-            self.link.endpoint.consumed(channel, messages, units);
-        }
-        for payload in outgoing.pings {
-            self.pings.ask(pipe, payload);
-        }
-        if !outgoing.messages.is_empty() {
-            // The handler may have waited for room.
-            turn.hand(WAKE);
-        }
-        let mut passed = 0;
-        for message in outgoing.messages {
-            self.sent.add(content(&message));
-            passed += weight(&message) as usize;
-            self.link.endpoint.send(channel, message);
-        }
-        if let Some(close) = outgoing.close {
-            self.link.endpoint.close(channel, close.code, &close.reason);
-            if closed_by.replace(Side::Server) == Some(Side::Client) {
-                self.waiting.extend(self.reopens.answered(path));
-                self.channels.remove(&channel);
-            }
-        }
-        passed
-    }
-
-    /// Reports the end of the link to all handlers. A page that has left has closed its sockets, as a browser closes native
-    /// ones then (HTML, "make disappear"); otherwise they are lost.
-    async fn end_all(&mut self, has_left: bool) {
-        let end = || if has_left { Incoming::Close(going_away()) } else { Incoming::Lost };
-        let mut turn = Turn::begin();
-        for (_, entry) in mem::take(&mut self.channels) {
-            match entry {
-                ChannelState::Open { pipe, closed_by: None | Some(Side::Server), .. } => {
-                    pipe.push(end());
-                    turn.hand(WAKE);
-                }
-                ChannelState::Open { .. } | ChannelState::Waiting { .. } => {}
-                ChannelState::Opening { handle, .. } => {
-                    handle.abort();
-                    turn.hand(OPEN);
-                }
-            }
-            if turn.is_over() {
-                yield_now().await;
-                turn = Turn::begin();
-            }
-        }
-    }
-}
-
-/// The close of a page that goes away (RFC 6455 §7.4.1).
-fn going_away() -> Close {
-    Close { code: Some(1001), reason: String::new() }
 }

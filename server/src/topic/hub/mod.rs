@@ -1,35 +1,34 @@
 //! The topics that there are: made for their first subscriber, gone with their last, or with their last message if that is kept.
 
-use std::borrow::Cow;
+mod subscription;
+mod topics;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-use std::task::{Context, Poll};
 
 use axum::extract::ws::Message;
-use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
 use tracing::warn;
 
 use crate::metrics::stats::Stats;
 use crate::site::listing::Listing;
-
-use super::limits::TopicLimits;
-use super::lock::lock;
-use super::members::Members;
-use super::members_over_nats::Exchange;
-use super::memory::{LIMIT, TopicUsage};
-use super::name::decode;
-use super::not_taken::NotTaken;
-use super::over_nats::{Nats, Remote, publish_now, topic_subject};
-use super::positions::{Beginning, Positions, Since};
-use super::refused::Refused;
-use super::ring::{Cursor, Item, Ring, Saved};
-use super::served::Served;
-use super::shared::{Opened, SharedStore, SharedTopic};
+use crate::topic::limits::TopicLimits;
+use crate::topic::lock::lock;
+use crate::topic::members::Members;
+use crate::topic::members_over_nats::Exchange;
+use crate::topic::memory::{LIMIT, TopicUsage};
+use crate::topic::name::decode;
+use crate::topic::not_taken::NotTaken;
+use crate::topic::over_nats::{Nats, Remote, publish_now, topic_subject};
+use crate::topic::positions::{Beginning, Positions, Since};
+use crate::topic::refused::Refused;
+use crate::topic::ring::{Cursor, Ring, Saved};
+use crate::topic::served::Served;
+use crate::topic::shared::{Opened, SharedStore, SharedTopic};
 #[cfg(any(feature = "nats", feature = "topic-store"))]
-use super::store::{Place, TopicStore};
-use super::stored::{Destination, FileStore};
+use crate::topic::store::{Place, TopicStore};
+use crate::topic::stored::{Destination, FileStore};
 
 /// The longest name of a topic, in bytes: indexes list it. As that of a call to another process.
 const MAX_NAME: usize = 1000;
@@ -45,7 +44,7 @@ const TOPIC_ON_NATS: usize = 6000;
 
 /// The topics by their names, and the names that indexes list.
 #[derive(Debug, Default)]
-pub(super) struct Hub {
+pub(crate) struct Hub {
     topics: Mutex<Topics>,
     /// Where other processes have the same topics.
     nats: Option<Nats>,
@@ -71,11 +70,8 @@ struct Topics {
     last_idle: u64,
 }
 
-/// The topics that one call forgets: 1 µs each, with their messages.
-const FORGOTTEN: usize = 64;
-
 #[derive(Debug)]
-pub(super) struct Topic {
+pub(crate) struct Topic {
     ring: Arc<Ring>,
     remote: Option<Remote>,
     stored: Option<Stored>,
@@ -96,7 +92,7 @@ struct Stored {
 
 /// A subscriber's place in a topic, which lives as long as any of its places.
 #[derive(Debug)]
-pub(super) struct Subscription {
+pub(crate) struct Subscription {
     hub: Arc<Hub>,
     name: Arc<str>,
     topic: Arc<Topic>,
@@ -107,7 +103,7 @@ pub(super) struct Subscription {
 impl Hub {
     /// For topics that other processes have, too.
     #[cfg(feature = "nats")]
-    pub(super) fn over(nats: &Nats) -> Self {
+    pub(crate) fn over(nats: &Nats) -> Self {
         let (exchange, members) = Exchange::new(nats, None);
         Self {
             nats: Some(nats.clone()),
@@ -119,7 +115,7 @@ impl Hub {
 
     /// For topics that outlive the process.
     #[cfg(any(feature = "nats", feature = "topic-store"))]
-    pub(super) fn stored(store: &TopicStore) -> Self {
+    pub(crate) fn stored(store: &TopicStore) -> Self {
         match store.place() {
             #[cfg(feature = "topic-store")]
             Place::File(file) => Self { store: Some(file.clone()), ..Self::default() },
@@ -143,7 +139,7 @@ impl Hub {
     }
 
     /// Returns the members of the topics.
-    pub(super) fn members(&self) -> &Arc<Members> {
+    pub(crate) fn members(&self) -> &Arc<Members> {
         if let Some(exchange) = &self.exchange {
             exchange.begin(&self.members);
         }
@@ -151,24 +147,24 @@ impl Hub {
     }
 
     /// Waits for the members of other processes, if this one has just begun to ask for them.
-    pub(super) async fn gather_members(&self) {
+    pub(crate) async fn gather_members(&self) {
         if let Some(exchange) = &self.exchange {
             exchange.ready().await;
         }
     }
 
     /// Returns whether no other process has the topics, too.
-    pub(super) fn is_alone(&self) -> bool {
+    pub(crate) fn is_alone(&self) -> bool {
         self.nats.is_none()
     }
 
     /// Shows the memory of the topics in the metrics of a multiplexer.
-    pub(super) fn report_to(&self, stats: &Stats) {
+    pub(crate) fn report_to(&self, stats: &Stats) {
         self.memory.report_to(stats);
     }
 
     /// Publishes from the server, and returns the number of subscribers in this process.
-    pub(super) fn publish(self: &Arc<Self>, path: &str, message: Message, limits: TopicLimits) -> usize {
+    pub(crate) fn publish(self: &Arc<Self>, path: &str, message: Message, limits: TopicLimits) -> usize {
         let Ok(name) = self.name(path) else { return 0 };
         if let (Some(store), Some(limits)) = (&self.store, limits.positions) {
             store.publish_now(Destination { hub: &self.served(), name: &name, limits }, message);
@@ -190,7 +186,7 @@ impl Hub {
     }
 
     /// Returns the name of the topic at a path.
-    pub(super) fn name(&self, path: &str) -> Result<String, Refused> {
+    pub(crate) fn name(&self, path: &str) -> Result<String, Refused> {
         let name = decode(path).ok_or(Refused::NotText)?;
         let is_short = name.len() <= MAX_NAME
             && (self.nats.is_none() || topic_subject(&name).is_some())
@@ -199,7 +195,7 @@ impl Hub {
     }
 
     /// Subscribes for a link or a native socket, `peer`.
-    pub(super) async fn subscribe(
+    pub(crate) async fn subscribe(
         self: &Arc<Self>,
         name: &str,
         limits: TopicLimits,
@@ -339,17 +335,17 @@ impl Hub {
     }
 
     /// Returns the number of subscribers of the topic at a path.
-    pub(super) fn subscribers(&self, path: &str) -> usize {
+    pub(crate) fn subscribers(&self, path: &str) -> usize {
         let topic = decode(path).and_then(|name| self.get(&name));
         topic.map_or(0, |topic| topic.ring.subscribers())
     }
 
-    pub(super) fn listing(&self) -> Listing {
+    pub(crate) fn listing(&self) -> Listing {
         lock(&self.topics).listing.clone()
     }
 
     /// Returns the names of the topics, sorted.
-    pub(super) fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = lock(&self.topics).by_name.keys().map(ToString::to_string).collect();
         names.sort_unstable();
         names
@@ -381,67 +377,6 @@ impl Served for Hub {
     }
 }
 
-impl Topics {
-    /// Keeps a topic that has no subscriber. Indexes do not list it.
-    fn rest(&mut self, name: &Arc<str>, topic: &Topic) {
-        self.unlist(name);
-        self.last_idle += 1;
-        topic.idle.store(self.last_idle, Ordering::Relaxed);
-        self.idle.insert(self.last_idle, (Arc::clone(name), Instant::now()));
-    }
-
-    /// Forgets topics without subscribers whose messages are too old. Thousands may be due at once, and the lock is held: the
-    /// next calls forget the others, and each call comes with one new topic at most.
-    fn forget_idle(&mut self) {
-        for _ in 0..FORGOTTEN {
-            let is_due = self.idle.values().next().is_some_and(|(name, since)| {
-                self.by_name.get(name).is_none_or(|topic| topic.ring.is_over(*since))
-            });
-            if !is_due || !self.forget_oldest() {
-                break;
-            }
-        }
-    }
-
-    /// Forgets the topic that has had no subscribers for longest. Returns whether there was one.
-    fn forget_oldest(&mut self) -> bool {
-        let Some((_, (name, _))) = self.idle.pop_first() else { return false };
-        self.by_name.remove(&name);
-        true
-    }
-
-    fn add(&mut self, (name, topic): (Arc<str>, Arc<Topic>)) -> (Arc<str>, Arc<Topic>) {
-        let lost = self.by_name.insert(Arc::clone(&name), Arc::clone(&topic));
-        // Indexes list a topic in use.
-        if let Some(lost) = lost
-            && self.idle.remove(&lost.idle.swap(0, Ordering::Relaxed)).is_none()
-        {
-            self.unlist(&name);
-        }
-        self.list(&name);
-        (name, topic)
-    }
-
-    fn list(&mut self, name: &str) {
-        let last = last_segment(name);
-        let count = self.last_segments.entry(last.clone().into_owned()).or_default();
-        *count += 1;
-        if *count == 1 {
-            self.listing.insert(&last);
-        }
-    }
-
-    fn unlist(&mut self, name: &str) {
-        let last = last_segment(name);
-        let Some(count) = self.last_segments.get_mut(&*last) else { return };
-        *count -= 1;
-        if *count == 0 {
-            self.last_segments.remove(&*last);
-            self.listing.remove(&last);
-        }
-    }
-}
-
 impl Topic {
     fn new(
         name: &str,
@@ -467,12 +402,12 @@ impl Topic {
     }
 
     /// Returns whether publishing may wait: for other processes, or for a store.
-    pub(super) fn may_wait(&self) -> bool {
+    pub(crate) fn may_wait(&self) -> bool {
         self.remote.is_some() || self.stored.is_some() || self.shared.is_some()
     }
 
     /// Gives a message of a subscriber to all, wherever they are. Returns its number, if this process gives it one.
-    pub(super) async fn publish(
+    pub(crate) async fn publish(
         &self,
         message: Message,
         from: u64,
@@ -495,82 +430,4 @@ impl Topic {
         }
         Ok(self.ring.publish(message, Some(from)).number)
     }
-}
-
-impl Subscription {
-    /// Waits until the topic's messages come from other processes, too.
-    pub(super) async fn joined(&self) {
-        if let Some(remote) = &self.topic.remote {
-            remote.joined().await;
-        }
-    }
-
-    /// Reads the next item; `None` if there is none yet.
-    pub(super) fn read(&mut self) -> Option<Item> {
-        self.topic.ring.read(&mut self.cursor)
-    }
-
-    /// Reads the next item, or has the task woken when there is one.
-    pub(super) fn poll_read(&mut self, cx: &Context<'_>) -> Poll<Item> {
-        self.topic.ring.poll_read(&mut self.cursor, cx)
-    }
-
-    /// Returns the number of the last message before those that are still to be read.
-    pub(super) fn position(&self) -> u64 {
-        self.cursor.position()
-    }
-
-    /// Returns the topic's name.
-    pub(super) fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Returns the hub of the topic.
-    pub(super) fn hub(&self) -> &Hub {
-        &self.hub
-    }
-
-    /// Returns where it began.
-    pub(super) fn beginning(&self) -> &Beginning {
-        &self.beginning
-    }
-
-    /// Returns the subscriber's number among those of the topic.
-    pub(super) fn number(&self) -> u64 {
-        self.cursor.number()
-    }
-
-    pub(super) fn topic(&self) -> &Arc<Topic> {
-        &self.topic
-    }
-
-    pub(super) fn ring(&self) -> &Ring {
-        &self.topic.ring
-    }
-}
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        let mut topics = lock(&self.hub.topics);
-        self.topic.ring.unsubscribe(&self.cursor);
-        if self.topic.ring.subscribers() > 0 {
-            return;
-        }
-        // Where a topic was lost, there may be a new one.
-        if !topics.by_name.get(&self.name).is_some_and(|topic| Arc::ptr_eq(topic, &self.topic)) {
-            return;
-        }
-        if self.topic.outlives {
-            topics.rest(&self.name, &self.topic);
-        } else {
-            topics.unlist(&self.name);
-            topics.by_name.remove(&self.name);
-        }
-        topics.forget_idle();
-    }
-}
-
-/// Returns the last segment of a name as people write it.
-fn last_segment(name: &str) -> Cow<'_, str> {
-    percent_decode_str(name.rsplit('/').next().unwrap_or_default()).decode_utf8_lossy()
 }
