@@ -25,15 +25,14 @@ const KEPT: usize = 64 * 1024;
 
 impl Ended {
     /// Counts and logs the end, and closes the connection if there is one.
-    pub(super) async fn close(self, link: Link) {
+    pub(super) async fn close(self, link: &mut Link) {
         let is_lost = matches!(self, Self::Lost);
         let frame = self.report(&link.stats);
         if is_lost {
             return debug!("link lost");
         }
-        let Link { socket: Some(mut socket), mut endpoint, .. } = link else {
-            return debug!("the link ends without a connection");
-        };
+        let Link { socket, endpoint, .. } = link;
+        let Some(mut socket) = socket.take() else { return debug!("the link ends without a connection") };
         // The other messages that wait are not sent any more.
         let forbids = endpoint.forbid_resumption();
         let farewell = forbids.then(|| endpoint.poll_transmit()).flatten();

@@ -183,7 +183,8 @@ impl Link {
         task.link.place.close();
         task.spending.end();
         task.end_all(matches!(ended, Ended::Left)).await;
-        ended.close(task.link).await;
+        // Boxed: each idle link would hold the memory of its end.
+        Box::pin(ended.close(&mut task.link)).await;
     }
 }
 

@@ -128,7 +128,8 @@ pub(crate) struct Place {
     nonce: Option<String>,
     sender: mpsc::Sender<Arrival>,
     arrivals: mpsc::Receiver<Arrival>,
-    delayed: Option<Delayed>,
+    /// Boxed: hardly any link has one.
+    delayed: Option<Box<Delayed>>,
 }
 
 impl Place {
@@ -202,14 +203,14 @@ impl Place {
         }
         let Some(delayed) = &mut self.delayed else { return Poll::Pending };
         ready!(delayed.until.as_mut().poll(cx));
-        self.delayed.take().map_or(Poll::Pending, |Delayed { arrival, .. }| Poll::Ready(arrival))
+        self.delayed.take().map_or(Poll::Pending, |delayed| Poll::Ready(delayed.arrival))
     }
 
     /// Has a connection wait until `until`. One that waits already is dropped: its client has begun another since.
     pub(crate) fn delay(&mut self, arrival: Arrival, until: Instant) {
         let until = Box::pin(tokio::time::sleep_until(until));
-        if let Some(Delayed { arrival, .. }) = self.delayed.replace(Delayed { arrival, until }) {
-            tokio::spawn(linger(arrival.socket));
+        if let Some(delayed) = self.delayed.replace(Box::new(Delayed { arrival, until })) {
+            tokio::spawn(linger(delayed.arrival.socket));
         }
     }
 
@@ -223,8 +224,8 @@ impl Place {
     pub(crate) fn close(&mut self) {
         self.forget();
         self.arrivals.close();
-        if let Some(Delayed { arrival, .. }) = self.delayed.take() {
-            arrival.refuse();
+        if let Some(delayed) = self.delayed.take() {
+            delayed.arrival.refuse();
         }
         while let Ok(arrival) = self.arrivals.try_recv() {
             arrival.refuse();
