@@ -79,7 +79,7 @@ function face(place, options) {
     set(target, name, value) {
       // Frameworks mark objects that they have seen.
       if (isLocal(target, name)) return Reflect.set(target, name, value);
-      throw new TypeError(`members of a function of the server cannot be assigned: ${place.url}`);
+      throw new TypeError(`members of server functions are read-only: ${place.url}`);
     },
   });
   behind.set(proxy, { place, options });
