@@ -325,7 +325,7 @@ impl Driver {
         Ok(progress)
     }
 
-    /// Takes in how much of what was written waits in this process, and wakes the sockets that wait for that.
+    /// Counts the written bytes that wait in this process, and wakes the sockets that wait for room.
     fn count_unflushed(&self, cx: &Context<'_>) {
         let untaken = self.wire.get_ref().untaken(cx);
         // How much the WebSocket buffers besides is not known meanwhile.

@@ -112,11 +112,29 @@ pub trait Function<A, M>: Send + Sync + 'static {
     ) -> Result<impl Future<Output = Result<Reply, Error>> + Send + 'static, (usize, serde_json::Error)>;
 }
 
-macro_rules! function {
-    ($($argument:ident)*) => {
-        function!(($($argument,)*); $($argument)*;);
-        function!(WithCaller<($($argument,)*)>; $($argument)*; Caller);
+/// Calls `$implement` for each number of arguments, without and with a [`Caller`] before them.
+macro_rules! for_each_function {
+    ($implement:ident) => {
+        for_each_function!($implement;);
+        for_each_function!($implement; A1);
+        for_each_function!($implement; A1 A2);
+        for_each_function!($implement; A1 A2 A3);
+        for_each_function!($implement; A1 A2 A3 A4);
+        for_each_function!($implement; A1 A2 A3 A4 A5);
+        for_each_function!($implement; A1 A2 A3 A4 A5 A6);
+        for_each_function!($implement; A1 A2 A3 A4 A5 A6 A7);
+        for_each_function!($implement; A1 A2 A3 A4 A5 A6 A7 A8);
     };
+    ($implement:ident; $($argument:ident)*) => {
+        $implement!(($($argument,)*); $($argument)*;);
+        $implement!(WithCaller<($($argument,)*)>; $($argument)*; Caller);
+    };
+}
+
+#[cfg(feature = "typescript")]
+pub(super) use for_each_function;
+
+macro_rules! function {
     ($marker:ty; $($argument:ident)*; $($caller:ty)?) => {
         impl<F, Fut, M, $($argument),*> Function<$marker, M> for F
         where
@@ -151,12 +169,4 @@ macro_rules! function {
     };
 }
 
-function!();
-function!(A1);
-function!(A1 A2);
-function!(A1 A2 A3);
-function!(A1 A2 A3 A4);
-function!(A1 A2 A3 A4 A5);
-function!(A1 A2 A3 A4 A5 A6);
-function!(A1 A2 A3 A4 A5 A6 A7);
-function!(A1 A2 A3 A4 A5 A6 A7 A8);
+for_each_function!(function);

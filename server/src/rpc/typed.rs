@@ -12,7 +12,7 @@ use crate::site::typescript::Signature;
 
 use super::caller::Caller;
 use super::error::Error;
-use super::function::{Answer, Fallible, Function, Plain, Streaming, Value, WithCaller};
+use super::function::{Answer, Fallible, Function, Plain, Streaming, Value, WithCaller, for_each_function};
 use super::streamed::Streamed;
 use super::{Rpc, rpc};
 
@@ -109,10 +109,6 @@ pub trait TypedFunction<A, M>: Function<A, M> {
 }
 
 macro_rules! function {
-    ($($argument:ident)*) => {
-        function!(($($argument,)*); $($argument)*;);
-        function!(WithCaller<($($argument,)*)>; $($argument)*; Caller);
-    };
     ($marker:ty; $($argument:ident)*; $($caller:ty)?) => {
         impl<F, Fut, M, $($argument),*> TypedFunction<$marker, M> for F
         where
@@ -132,15 +128,7 @@ macro_rules! function {
     };
 }
 
-function!();
-function!(A1);
-function!(A1 A2);
-function!(A1 A2 A3);
-function!(A1 A2 A3 A4);
-function!(A1 A2 A3 A4 A5);
-function!(A1 A2 A3 A4 A5 A6);
-function!(A1 A2 A3 A4 A5 A6 A7);
-function!(A1 A2 A3 A4 A5 A6 A7 A8);
+for_each_function!(function);
 
 /// The types of one function.
 struct Types {
