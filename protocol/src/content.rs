@@ -66,7 +66,7 @@ pub(crate) struct Contents<'a> {
 
 /// How far the text of a batch has been read, and whether it is ASCII.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Place {
+pub(crate) struct ReadPosition {
     ascii: bool,
     position: (u32, usize),
 }
@@ -78,14 +78,14 @@ impl<'a> Contents<'a> {
     }
 
     /// Those of the rest of a batch.
-    pub(crate) fn rest_of_batch(text: &'a str, binary: &'a Bytes, place: Place) -> Self {
-        let Place { ascii, position } = place;
+    pub(crate) fn rest_of_batch(text: &'a str, binary: &'a Bytes, read_position: ReadPosition) -> Self {
+        let ReadPosition { ascii, position } = read_position;
         Self { ascii, text, binary: Some(binary), whole: None, position: position.into() }
     }
 
     /// Where the rest of a batch begins.
-    pub(crate) fn place(&self) -> Place {
-        Place { ascii: self.ascii, position: self.position.get() }
+    pub(crate) fn read_position(&self) -> ReadPosition {
+        ReadPosition { ascii: self.ascii, position: self.position.get() }
     }
 
     /// That of a physical text message, which is `whole`.

@@ -6,12 +6,12 @@ use std::cell::RefCell;
 use crate::page::link::PageLink;
 
 thread_local! {
-    static LINKS: RefCell<Vec<Place>> = const { RefCell::new(Vec::new()) };
+    static LINKS: RefCell<Vec<Slot>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A place of the table.
+/// A slot of the table.
 #[derive(Default)]
-struct Place {
+struct Slot {
     /// Whether a link has this number.
     is_taken: bool,
     /// The link, unless [`with`] has it.
@@ -21,11 +21,11 @@ struct Place {
 /// Adds a link; returns its number.
 pub(crate) fn add(make: impl FnOnce(u32) -> PageLink) -> u32 {
     in_table(|links| {
-        let number = links.iter().position(|place| !place.is_taken).unwrap_or(links.len());
-        let place = Place { is_taken: true, link: Some(Box::new(make(number as u32))) };
+        let number = links.iter().position(|slot| !slot.is_taken).unwrap_or(links.len());
+        let slot = Slot { is_taken: true, link: Some(Box::new(make(number as u32))) };
         match links.get_mut(number) {
-            Some(free) => *free = place,
-            None => links.push(place),
+            Some(free) => *free = slot,
+            None => links.push(slot),
         }
         number as u32
     })
@@ -49,18 +49,18 @@ pub(crate) fn with<T: Default>(number: u32, act: impl FnOnce(&mut PageLink) -> T
 
 #[inline(never)]
 fn take(number: u32) -> Option<Box<PageLink>> {
-    in_table(|links| links.get_mut(number as usize).and_then(|place| place.link.take()))
+    in_table(|links| links.get_mut(number as usize).and_then(|slot| slot.link.take()))
 }
 
 #[inline(never)]
 fn put(number: u32, link: Box<PageLink>) {
     in_table(|links| {
-        if let Some(place) = links.get_mut(number as usize).filter(|place| place.is_taken) {
-            place.link = Some(link);
+        if let Some(slot) = links.get_mut(number as usize).filter(|slot| slot.is_taken) {
+            slot.link = Some(link);
         }
     });
 }
 
-fn in_table<T: Default>(look: impl FnOnce(&mut Vec<Place>) -> T) -> T {
+fn in_table<T: Default>(look: impl FnOnce(&mut Vec<Slot>) -> T) -> T {
     LINKS.with(|links| links.try_borrow_mut().map(|mut links| look(&mut links)).unwrap_or_default())
 }

@@ -7,7 +7,7 @@ use bytes::{Buf, Bytes};
 use data_encoding::BASE64URL_NOPAD;
 
 use crate::connection::{Connection, ConnectionEvent, KEPT_EVENTS, MAX_REASON, Refusals, Runs};
-use crate::content::{Columns, Contents, LoneText, Place};
+use crate::content::{Columns, Contents, LoneText, ReadPosition};
 use crate::frame::Kind;
 use crate::frame::Resume;
 use crate::intake::Intake;
@@ -54,7 +54,7 @@ struct Unread {
     text: String,
     binary: Bytes,
     runs: Runs,
-    place: Place,
+    read_position: ReadPosition,
 }
 
 impl Endpoint {
@@ -116,7 +116,7 @@ impl Endpoint {
         self.connection.accept(channel, Data::str(protocol));
     }
 
-    /// Sets the largest message that an open channel takes, in units, in place of [`Settings::max_message`].
+    /// Sets the largest message that an open channel takes, in units, in read_position of [`Settings::max_message`].
     pub fn set_max_message(&mut self, channel: Channel, units: u32) {
         self.connection.set_max_message(channel, units);
     }
@@ -251,9 +251,9 @@ impl Endpoint {
         let mut headers: &[u8] = &unread.headers;
         let received = self.connection.receive_frames(now, &mut headers, &mut unread.runs, FRAMES);
         let rest = unread.headers.len() - headers.len();
-        let contents = Contents::rest_of_batch(&unread.text, &unread.binary, unread.place);
+        let contents = Contents::rest_of_batch(&unread.text, &unread.binary, unread.read_position);
         self.take_events(&contents)?;
-        unread.place = contents.place();
+        unread.read_position = contents.read_position();
         received?;
         if rest < unread.headers.len() {
             unread.headers.advance(rest);
@@ -422,8 +422,8 @@ impl Endpoint {
         self.take_events(&contents)?;
         received?;
         if !rest.is_empty() {
-            let (headers, place) = (bytes.slice_ref(rest), contents.place());
-            self.unread = Some(Unread { headers, text: text.to_owned(), binary, runs, place });
+            let (headers, read_position) = (bytes.slice_ref(rest), contents.read_position());
+            self.unread = Some(Unread { headers, text: text.to_owned(), binary, runs, read_position });
         }
         Ok(())
     }

@@ -22,10 +22,10 @@ impl Task {
             return Err(ended);
         }
         self.renew_cookies();
-        let Link { stats, limits, place, resume_rules, handshake, .. } = &self.link;
+        let Link { stats, limits, mailbox, resume_rules, handshake, .. } = &self.link;
         let all = stats.count_parked();
         let user = resume_rules.user(handshake);
-        let of_user = user.map(|user| place.wait_for(user, limits.max_parked_per_user));
+        let of_user = user.map(|user| mailbox.wait_for(user, limits.max_parked_per_user));
         let crossed = if stats.parked() > limits.max_parked {
             Some("max_parked")
         } else {
@@ -51,7 +51,7 @@ impl Task {
     /// Takes the connections that have arrived to carry the link. Returns whether one has.
     pub(super) fn poll_arrivals(&mut self, cx: &mut Context<'_>) -> bool {
         let mut taken = false;
-        while let Poll::Ready(arrival) = self.link.place.poll_arrival(cx) {
+        while let Poll::Ready(arrival) = self.link.mailbox.poll_arrival(cx) {
             self.renew_cookies();
             let Link { endpoint, resume_rules, handshake, .. } = &self.link;
             let is_accepted = resume_rules.allow(handshake, &arrival.handshake)
@@ -62,7 +62,7 @@ impl Task {
             if is_accepted && let Some(due) = self.delay_of(&arrival.claim) {
                 debug!("the link has been resumed often without progress");
                 self.link.stats.limit_crossed("max_resumptions");
-                self.link.place.delay(arrival, due);
+                self.link.mailbox.delay(arrival, due);
                 continue;
             }
             let token = resumptions::new_token().filter(|_| is_accepted);
@@ -112,7 +112,7 @@ impl Task {
                 debug!("a second handshake takes the link over");
             }
         }
-        self.link.place.set_tokens(self.link.endpoint.tokens());
+        self.link.mailbox.set_tokens(self.link.endpoint.tokens());
         self.link.registered.renew(Arc::clone(&handshake));
         // Opens from now on carry the headers of the newest handshake, such as a cookie that was renewed.
         self.link.dispatcher = dispatcher;

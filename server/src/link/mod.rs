@@ -46,7 +46,7 @@ use crate::link::limits_watch::{LimitExceeded, LinkLimits};
 use crate::link::pings::Pings;
 use crate::link::registry::Registered;
 use crate::link::reopens::Reopens;
-use crate::link::resumptions::{Parked, Place, ResumeRules, Socket};
+use crate::link::resumptions::{Mailbox, Parked, ResumeRules, Socket};
 use crate::link::tickets::LinkTickets;
 use crate::link::turn::{Turn, WAKE};
 use crate::metrics::stats::{Counted, Stats, Traffic};
@@ -120,7 +120,7 @@ pub(crate) struct Link {
     pub(crate) has_tls: bool,
     pub(crate) handshake: Arc<Parts>,
     /// Where connections that resume the link arrive.
-    pub(crate) place: Place,
+    pub(crate) mailbox: Mailbox,
     pub(crate) resume_rules: ResumeRules,
     pub(crate) endpoint: Endpoint,
     pub(crate) dispatcher: Arc<Dispatcher>,
@@ -171,16 +171,16 @@ impl Link {
             First::Query(query) => task.link.endpoint.receive_query(now, &query),
             First::Message(message) => task.link.endpoint.start_receive(now, message),
         };
-        if task.link.place.has_nonce() {
+        if task.link.mailbox.has_nonce() {
             task.link.endpoint.expect_second_handshake();
         }
-        task.link.place.set_tokens(task.link.endpoint.tokens());
+        task.link.mailbox.set_tokens(task.link.endpoint.tokens());
         task.count_connection();
         let ended = match begun {
             Ok(()) => poll_fn(|cx| task.poll_counted(cx)).await,
             Err(violation) => Ended::Violation(violation),
         };
-        task.link.place.close();
+        task.link.mailbox.close();
         task.spending.end();
         task.end_all(matches!(ended, Ended::Left)).await;
         // Boxed: each idle link would hold the memory of its end.
@@ -327,7 +327,7 @@ impl Task {
 
     /// Counts the memory that the link holds.
     fn measure(&mut self) -> Result<(), LimitExceeded> {
-        let Link { endpoint, socket, head, has_tls, place, .. } = &self.link;
+        let Link { endpoint, socket, head, has_tls, mailbox, .. } = &self.link;
         let tables = endpoint.table_bytes()
             + self.channels.capacity() * size_of::<(Channel, ChannelState)>()
             + self.waiting.len() * size_of::<(u64, Channel)>();
@@ -338,7 +338,7 @@ impl Task {
             (true, true) => TLS + TLS_OUTPUT,
         };
         let socket = socket.as_ref().map_or(0, |socket| socket.held() + socket.io().held(self.needs_flush));
-        let buffers = endpoint.unfinished() + endpoint.held_bytes() + place.delayed_bytes() + socket + tls;
+        let buffers = endpoint.unfinished() + endpoint.held_bytes() + mailbox.delayed_bytes() + socket + tls;
         let intake = self.spending.check_memory(IDLE + head + tables + opening + buffers)?;
         self.link.endpoint.set_intake(intake);
         Ok(())

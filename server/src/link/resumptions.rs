@@ -82,11 +82,11 @@ struct Shared {
 }
 
 impl Resumptions {
-    /// Returns the place of a new link.
+    /// Returns the mailbox of a new link.
     ///
     /// # Errors
     /// Returns where connections of the link arrive that an earlier handshake with the same nonce has begun.
-    pub(crate) fn open(&self, nonce: Option<String>) -> Result<Place, mpsc::Sender<Arrival>> {
+    pub(crate) fn open(&self, nonce: Option<String>) -> Result<Mailbox, mpsc::Sender<Arrival>> {
         let (sender, arrivals) = mpsc::channel(WAITING);
         if let Some(nonce) = &nonce {
             let mut nonces = self.nonces();
@@ -96,7 +96,7 @@ impl Resumptions {
             nonces.insert(nonce.clone(), sender.clone());
         }
         let resumptions = self.clone();
-        Ok(Place { resumptions, keys: Vec::new(), nonce, sender, arrivals, delayed: None })
+        Ok(Mailbox { resumptions, keys: Vec::new(), nonce, sender, arrivals, delayed: None })
     }
 
     /// Returns where connections of the link with a token arrive.
@@ -122,7 +122,7 @@ impl Resumptions {
 }
 
 /// Where the connections of a link arrive, until it is dropped.
-pub(crate) struct Place {
+pub(crate) struct Mailbox {
     resumptions: Resumptions,
     keys: Vec<u64>,
     nonce: Option<String>,
@@ -132,7 +132,7 @@ pub(crate) struct Place {
     delayed: Option<Box<Delayed>>,
 }
 
-impl Place {
+impl Mailbox {
     /// Sets the tokens that lead to the link.
     pub(crate) fn set_tokens(&mut self, tokens: [Option<Token>; 2]) {
         let mut links = self.resumptions.lock();
@@ -179,7 +179,7 @@ impl Parked {
     }
 }
 
-impl Place {
+impl Mailbox {
     /// Counts the link among those of its user that wait. Returns `None` if there are `most` already.
     pub(crate) fn wait_for(&self, user: String, most: usize) -> Option<WaitingOf> {
         let mut waiting = self.resumptions.waiting();
@@ -220,7 +220,7 @@ impl Place {
         arrival.map_or(0, |Arrival { socket, head, .. }| head + socket.held() + socket.io().held(false))
     }
 
-    /// Ends the place: the link has ended. Connections that have arrived are refused.
+    /// Closes the mailbox: the link has ended. Connections that have arrived are refused.
     pub(crate) fn close(&mut self) {
         self.forget();
         self.arrivals.close();
@@ -240,16 +240,16 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Mailbox {
     fn drop(&mut self) {
         // A task that is cancelled has not closed it.
         self.forget();
     }
 }
 
-impl fmt::Debug for Place {
+impl fmt::Debug for Mailbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Place").finish_non_exhaustive()
+        f.debug_struct("Mailbox").finish_non_exhaustive()
     }
 }
 

@@ -21,13 +21,13 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, debug, info_span, warn};
 
 use super::refusal::Refusal;
-use super::unclaimed::Turn;
+use super::unclaimed::UnclaimedGuard;
 use super::{Multiplexer, Shared, cookies, http};
 use crate::access::forwarded::Forwarded;
 use crate::access::{as_declared, plain};
 use crate::link::dispatch::Dispatcher;
 use crate::link::drain::Departure;
-use crate::link::resumptions::{self, Arrival, Claim, Place, Socket, new_token, read_first, read_resume};
+use crate::link::resumptions::{self, Arrival, Claim, Mailbox, Socket, new_token, read_first, read_resume};
 use crate::link::{First, Link, head};
 use crate::metrics::stats::Counted;
 use crate::net::extended_connect::is_over_http2;
@@ -131,12 +131,12 @@ impl Shared {
     {
         let query = parts.uri.query().unwrap_or_default().to_owned();
         if parameter(&query, RESUME_PARAMETER).is_some() {
-            let (turn, has_displaced) = self.unclaimed.add();
+            let (guard, has_displaced) = self.unclaimed.add();
             if has_displaced {
                 debug!("a connection that has not sent RESUME gives way to another");
                 self.multiplexer.stats.limit_crossed("max_resuming");
             }
-            let resuming = Arc::clone(self).resume(parts, opening, turn);
+            let resuming = Arc::clone(self).resume(parts, opening, guard);
             tokio::spawn(resuming.instrument(info_span!("resuming")));
             return Ok(());
         }
@@ -159,11 +159,11 @@ impl Shared {
             tokio::spawn(beginning.instrument(info_span!("handshake")));
             return Ok(());
         }
-        let place = self.multiplexer.resumptions.open(nonce);
+        let mailbox = self.multiplexer.resumptions.open(nonce);
         // One on its way for so long that the client has given it up.
-        let place =
-            place.map_err(|_| Refusal::new(StatusCode::CONFLICT, "a later handshake has come first"))?;
-        self.start(parts, opening, counted, place, First::Query(query));
+        let mailbox =
+            mailbox.map_err(|_| Refusal::new(StatusCode::CONFLICT, "a later handshake has come first"))?;
+        self.start(parts, opening, counted, mailbox, First::Query(query));
         Ok(())
     }
 
@@ -179,15 +179,15 @@ impl Shared {
         };
         let Some(first) = read_first(&mut socket).await else { return debug!("a handshake was given up") };
         let resumptions = &self.multiplexer.resumptions;
-        let (socket, place) = match resumptions.open(Some(nonce)) {
-            Ok(place) => (socket, place),
+        let (socket, mailbox) = match resumptions.open(Some(nonce)) {
+            Ok(mailbox) => (socket, mailbox),
             Err(link) => {
                 let Some(socket) = self.hand_over(parts.clone(), socket, &link).await else { return };
-                let Ok(place) = resumptions.open(None) else { return };
-                (socket, place)
+                let Ok(mailbox) = resumptions.open(None) else { return };
+                (socket, mailbox)
             }
         };
-        self.start(parts, ready(Ok(socket)), counted, place, First::Message(first));
+        self.start(parts, ready(Ok(socket)), counted, mailbox, First::Message(first));
     }
 
     /// Gives a connection to a link as its carrier. Returns the connection if the link does not accept it.
@@ -216,7 +216,7 @@ impl Shared {
     }
 
     /// Starts a link.
-    fn start<O>(&self, mut parts: Parts, opening: O, counted: Counted, place: Place, first: First)
+    fn start<O>(&self, mut parts: Parts, opening: O, counted: Counted, mailbox: Mailbox, first: First)
     where
         O: Future<Output = hyper::Result<Socket>> + Send + 'static,
     {
@@ -226,7 +226,7 @@ impl Shared {
         let revalidation = self.multiplexer.revalidation.clone();
         let links = self.multiplexer.links.clone();
         self.multiplexer.stats.link_opened();
-        let mut link = self.link(id, parts, serving, counted, place);
+        let mut link = self.link(id, parts, serving, counted, mailbox);
         let running = async move {
             match opening.await {
                 Ok(socket) => link.socket = Some(socket),
@@ -242,7 +242,14 @@ impl Shared {
     }
 
     /// Returns a link that has no connection yet.
-    fn link(&self, id: u64, parts: Parts, serving: Option<Serving>, counted: Counted, place: Place) -> Link {
+    fn link(
+        &self,
+        id: u64,
+        parts: Parts,
+        serving: Option<Serving>,
+        counted: Counted,
+        mailbox: Mailbox,
+    ) -> Link {
         let Multiplexer { settings, limits, stats, links, .. } = &self.multiplexer;
         let has_tls = parts.extensions.get() == Some(&Scheme::HTTPS);
         let Handshake { parts, dispatcher, held } = self.handshake(parts);
@@ -259,7 +266,7 @@ impl Shared {
             head: held,
             has_tls,
             handshake: parts,
-            place,
+            mailbox,
             resume_rules: self.multiplexer.resume_rules.clone(),
             endpoint: self.endpoint(*settings),
             dispatcher,
@@ -287,14 +294,14 @@ impl Shared {
     }
 
     /// Hands a connection to the link that it resumes.
-    async fn resume<O>(self: Arc<Self>, mut parts: Parts, opening: O, turn: Turn)
+    async fn resume<O>(self: Arc<Self>, mut parts: Parts, opening: O, guard: UnclaimedGuard)
     where
         O: Future<Output = hyper::Result<Connection>>,
     {
         let multiplexer = &self.multiplexer;
         parts.extensions.remove::<Serving>();
         let Handshake { parts, dispatcher, held } = self.handshake(parts);
-        let read = turn.wait(async {
+        let read = guard.wait(async {
             match opening.await {
                 Ok(connection) => read_resume(connection, self.max_size()).await,
                 Err(error) => {

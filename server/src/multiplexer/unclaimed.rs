@@ -23,17 +23,17 @@ struct All {
     waiting: BTreeMap<u64, CancellationToken>,
 }
 
-/// The place of a connection, until it is dropped.
+/// Counts a connection as unclaimed until it is dropped.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(super) struct UnclaimedGuard {
     unclaimed: Unclaimed,
     number: u64,
     displaced: CancellationToken,
 }
 
 impl Unclaimed {
-    /// Adds a connection. Returns its place, and whether the oldest had to give way.
-    pub(super) fn add(&self) -> (Turn, bool) {
+    /// Adds a connection. Returns its guard, and whether the oldest had to give way.
+    pub(super) fn add(&self) -> (UnclaimedGuard, bool) {
         let displaced = CancellationToken::new();
         let mut all = self.lock();
         let number = all.next;
@@ -43,7 +43,7 @@ impl Unclaimed {
         drop(all);
         // Without the lock: it wakes the task of the connection.
         let has_displaced = oldest.map(|(_, oldest)| oldest.cancel()).is_some();
-        (Turn { unclaimed: self.clone(), number, displaced }, has_displaced)
+        (UnclaimedGuard { unclaimed: self.clone(), number, displaced }, has_displaced)
     }
 
     fn lock(&self) -> MutexGuard<'_, All> {
@@ -51,14 +51,14 @@ impl Unclaimed {
     }
 }
 
-impl Turn {
+impl UnclaimedGuard {
     /// Waits for what a connection says. Returns `None` if it has to give way before.
     pub(super) async fn wait<T>(self, saying: impl Future<Output = Option<T>>) -> Option<T> {
         self.displaced.run_until_cancelled(saying).await.flatten()
     }
 }
 
-impl Drop for Turn {
+impl Drop for UnclaimedGuard {
     fn drop(&mut self) {
         self.unclaimed.lock().waiting.remove(&self.number);
     }
@@ -73,15 +73,15 @@ mod tests {
     #[tokio::test]
     async fn the_oldest_gives_way_and_those_that_have_gone_count_no_longer() {
         let unclaimed = Unclaimed::default();
-        let mut turns: Vec<_> = (0..MOST).map(|_| unclaimed.add()).collect();
-        assert!(turns.iter().all(|(_, has_displaced)| !has_displaced));
-        let (second, _) = turns.remove(1);
+        let mut guards: Vec<_> = (0..MOST).map(|_| unclaimed.add()).collect();
+        assert!(guards.iter().all(|(_, has_displaced)| !has_displaced));
+        let (second, _) = guards.remove(1);
         assert_eq!(second.wait(ready(Some("RESUME"))).await, Some("RESUME"));
         let (next, has_displaced) = unclaimed.add();
         assert!(!has_displaced, "a place is free");
         let (_last, has_displaced) = unclaimed.add();
         assert!(has_displaced);
-        let (oldest, _) = turns.remove(0);
+        let (oldest, _) = guards.remove(0);
         assert_eq!(oldest.wait(pending::<Option<()>>()).await, None);
         assert_eq!(next.wait(ready(Some("RESUME"))).await, Some("RESUME"));
         let (_, has_displaced) = unclaimed.add();

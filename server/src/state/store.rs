@@ -21,14 +21,14 @@ use crate::lane::Lane;
 /// Stores the JSON documents that pages share: on disk, in memory, or on NATS. Clones share one store.
 #[derive(Clone)]
 pub struct Store {
-    place: Place,
+    backend: Backend,
     tools: Tools,
     admission: Arc<Admission>,
 }
 
 /// The backend that stores the documents and commits to them.
 #[derive(Clone)]
-enum Place {
+enum Backend {
     Local(Arc<Local>),
     #[cfg(feature = "nats")]
     Shared(Arc<Shared>),
@@ -41,8 +41,8 @@ impl fmt::Debug for Store {
 }
 
 impl Store {
-    fn new(place: Place, tools: Tools) -> Self {
-        Self { place, tools, admission: Arc::default() }
+    fn new(backend: Backend, tools: Tools) -> Self {
+        Self { backend, tools, admission: Arc::default() }
     }
 
     /// Opens the store in the file `path`, and creates the file if it does not exist. The store acknowledges a commit only
@@ -52,7 +52,7 @@ impl Store {
     /// Returns an error if the file cannot be opened, if another process has it open, or if it is not a store.
     pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
         let tools = Tools::new()?;
-        Ok(Self::new(Place::Local(Arc::new(Local::on_disk(path.as_ref(), tools.clone())?)), tools))
+        Ok(Self::new(Backend::Local(Arc::new(Local::on_disk(path.as_ref(), tools.clone())?)), tools))
     }
 
     /// Creates a store in memory. Its documents are lost when the process ends.
@@ -61,7 +61,7 @@ impl Store {
     /// Returns an error if the system cannot start a thread.
     pub fn in_memory() -> io::Result<Self> {
         let tools = Tools::new()?;
-        Ok(Self::new(Place::Local(Arc::new(Local::in_memory(tools.clone())?)), tools))
+        Ok(Self::new(Backend::Local(Arc::new(Local::in_memory(tools.clone())?)), tools))
     }
 
     /// Sets how many bytes of this process's memory the documents may use, with their remembered commits. A store in memory
@@ -96,7 +96,7 @@ impl Store {
     #[cfg(feature = "nats")]
     pub async fn nats(nats: &Nats, bucket: &str) -> io::Result<Self> {
         let tools = Tools::new()?;
-        Ok(Self::new(Place::Shared(Arc::new(Shared::open(nats, bucket, tools.clone()).await?)), tools))
+        Ok(Self::new(Backend::Shared(Arc::new(Shared::open(nats, bucket, tools.clone()).await?)), tools))
     }
 
     /// Writes all documents as lines of JSON, as they are at one moment; commits continue meanwhile.
@@ -109,7 +109,7 @@ impl Store {
     /// report names it.
     pub async fn export(&self, to: impl io::Write + Send + 'static) -> io::Result<Report> {
         #[cfg_attr(not(feature = "nats"), expect(irrefutable_let_patterns))]
-        let Place::Local(local) = &self.place else {
+        let Backend::Local(local) = &self.backend else {
             let why = "the documents are on NATS, which has its own means of backup";
             return Err(io::Error::new(io::ErrorKind::Unsupported, why));
         };
@@ -121,7 +121,7 @@ impl Store {
     /// including those not yet written. A store in memory or on NATS has nothing to close.
     pub async fn close(&self) {
         #[cfg_attr(not(feature = "nats"), expect(irrefutable_let_patterns))]
-        if let Place::Local(local) = &self.place {
+        if let Backend::Local(local) = &self.backend {
             local.close().await;
         }
     }
@@ -137,27 +137,27 @@ impl Store {
 
     /// Passes a commit to the backend, which applies and answers it.
     pub(super) fn submit(&self, submission: Submission) {
-        match &self.place {
-            Place::Local(local) => local.submit(submission),
+        match &self.backend {
+            Backend::Local(local) => local.submit(submission),
             #[cfg(feature = "nats")]
-            Place::Shared(shared) => shared.submit(submission),
+            Backend::Shared(shared) => shared.submit(submission),
         }
     }
 
     pub(super) async fn document(&self, wanted: Wanted) -> io::Result<Opened> {
-        match &self.place {
-            Place::Local(local) => local.document(wanted).await,
+        match &self.backend {
+            Backend::Local(local) => local.document(wanted).await,
             #[cfg(feature = "nats")]
-            Place::Shared(shared) => shared.document(wanted).await,
+            Backend::Shared(shared) => shared.document(wanted).await,
         }
     }
 
     /// Deletes a document, and returns whether it existed.
     pub(super) async fn delete(&self, key: String, peer: u64) -> io::Result<bool> {
-        match &self.place {
-            Place::Local(local) => local.delete(key, peer).await,
+        match &self.backend {
+            Backend::Local(local) => local.delete(key, peer).await,
             #[cfg(feature = "nats")]
-            Place::Shared(shared) => shared.delete(&key).await,
+            Backend::Shared(shared) => shared.delete(&key).await,
         }
     }
 
@@ -169,19 +169,19 @@ impl Store {
         count: usize,
         peer: u64,
     ) -> io::Result<Vec<String>> {
-        match &self.place {
-            Place::Local(local) => local.names(prefix, after.to_owned(), count, peer).await,
+        match &self.backend {
+            Backend::Local(local) => local.names(prefix, after.to_owned(), count, peer).await,
             #[cfg(feature = "nats")]
-            Place::Shared(shared) => Ok(shared.names(&prefix, after, count)),
+            Backend::Shared(shared) => Ok(shared.names(&prefix, after, count)),
         }
     }
 
     /// Returns a listing of the documents whose keys begin with `prefix`. The backend fills it soon after.
     pub(super) fn listing(&self, prefix: String) -> Listing {
-        match &self.place {
-            Place::Local(local) => local.listing(prefix),
+        match &self.backend {
+            Backend::Local(local) => local.listing(prefix),
             #[cfg(feature = "nats")]
-            Place::Shared(shared) => shared.listing(prefix),
+            Backend::Shared(shared) => shared.listing(prefix),
         }
     }
 }

@@ -51,7 +51,7 @@ impl Member {
 /// The members of all topics.
 #[derive(Debug, Default)]
 pub(super) struct Members {
-    places: Mutex<HashMap<Arc<str>, Arc<Place>>>,
+    topics: Mutex<HashMap<Arc<str>, Arc<Roster>>>,
     /// Hears of each change of this process' own members: the topic and the name.
     changed: Option<UnboundedSender<Changed>>,
 }
@@ -61,7 +61,7 @@ pub(super) type Changed = (Arc<str>, String);
 
 /// The members of one topic.
 #[derive(Debug)]
-struct Place {
+struct Roster {
     state: Mutex<State>,
     changes: Sender<Utf8Bytes>,
 }
@@ -69,7 +69,7 @@ struct Place {
 #[derive(Debug, Default)]
 struct State {
     members: BTreeMap<String, Known>,
-    /// Members and watchers in this process: the place goes with the last, and with the last member elsewhere.
+    /// Members and watchers in this process: the roster goes with the last, and with the last member elsewhere.
     users: usize,
 }
 
@@ -91,12 +91,12 @@ pub(super) struct Listed {
     pub(super) is_away: bool,
 }
 
-/// Somebody's part in a place, until it is dropped: a member's, or that of a watcher.
+/// Somebody's part in a roster, until it is dropped: a member's, or that of a watcher.
 #[derive(Debug)]
 pub(super) struct Presence {
     members: Arc<Members>,
     topic: Arc<str>,
-    place: Arc<Place>,
+    roster: Arc<Roster>,
     name: Option<String>,
     is_away: bool,
 }
@@ -128,10 +128,10 @@ impl Members {
     }
 
     fn join(self: &Arc<Self>, topic: &str) -> Presence {
-        let mut places = lock(&self.places);
-        let (topic, place) = place(&mut places, topic);
-        lock(&place.state).users += 1;
-        Presence { members: Arc::clone(self), topic, place, name: None, is_away: false }
+        let mut topics = lock(&self.topics);
+        let (topic, roster) = roster_of(&mut topics, topic);
+        lock(&roster.state).users += 1;
+        Presence { members: Arc::clone(self), topic, roster, name: None, is_away: false }
     }
 
     /// Adds a subscriber.
@@ -154,19 +154,21 @@ impl Members {
     /// Returns this process's part of a member; `None` if it has none.
     #[cfg(feature = "nats")]
     pub(super) fn own(&self, topic: &str, name: &str) -> Option<Listed> {
-        let place = lock(&self.places).get(topic).cloned()?;
-        let state = lock(&place.state);
+        let roster = lock(&self.topics).get(topic).cloned()?;
+        let state = lock(&roster.state);
         state.members.get(name).and_then(Known::listed)
     }
 
     /// Returns all members in this process, with their topics and names.
     #[cfg(feature = "nats")]
     pub(super) fn all_own(&self) -> Vec<(Arc<str>, String, Listed)> {
-        let places: Vec<_> =
-            lock(&self.places).iter().map(|(topic, place)| (Arc::clone(topic), Arc::clone(place))).collect();
+        let topics: Vec<_> = lock(&self.topics)
+            .iter()
+            .map(|(topic, roster)| (Arc::clone(topic), Arc::clone(roster)))
+            .collect();
         let mut own = Vec::new();
-        for (topic, place) in places {
-            for (name, known) in &lock(&place.state).members {
+        for (topic, roster) in topics {
+            for (name, known) in &lock(&roster.state).members {
                 own.extend(known.listed().map(|listed| (Arc::clone(&topic), name.clone(), listed)));
             }
         }
@@ -176,35 +178,35 @@ impl Members {
     /// Sets what another process has of a member; `None` if it has none.
     #[cfg(feature = "nats")]
     pub(super) fn set(&self, server: &str, topic: &str, name: &str, listed: Option<Listed>) {
-        let mut places = lock(&self.places);
-        let (topic, place) = place(&mut places, topic);
-        let mut state = lock(&place.state);
+        let mut topics = lock(&self.topics);
+        let (topic, roster) = roster_of(&mut topics, topic);
+        let mut state = lock(&roster.state);
         match listed {
             Some(Listed { about, is_away }) => {
                 let member = Member { name: name.to_owned(), about };
-                state.edit(&place.changes, name, Some(&member), |known| {
+                state.edit(&roster.changes, name, Some(&member), |known| {
                     known.others.insert(server.to_owned(), is_away);
                 });
             }
-            None => state.edit(&place.changes, name, None, |known| {
+            None => state.edit(&roster.changes, name, None, |known| {
                 known.others.remove(server);
             }),
         }
         if state.is_unused() {
-            places.remove(&topic);
+            topics.remove(&topic);
         }
     }
 }
 
-/// Returns the place of a topic, which is made if there is none.
-fn place(places: &mut HashMap<Arc<str>, Arc<Place>>, topic: &str) -> (Arc<str>, Arc<Place>) {
-    match places.get_key_value(topic) {
-        Some((topic, place)) => (Arc::clone(topic), Arc::clone(place)),
+/// Returns the roster of a topic, and makes it if there is none.
+fn roster_of(topics: &mut HashMap<Arc<str>, Arc<Roster>>, topic: &str) -> (Arc<str>, Arc<Roster>) {
+    match topics.get_key_value(topic) {
+        Some((topic, roster)) => (Arc::clone(topic), Arc::clone(roster)),
         None => {
             let topic = Arc::<str>::from(topic);
-            let place = Arc::new(Place { state: Mutex::default(), changes: channel(BACKLOG).0 });
-            places.insert(Arc::clone(&topic), Arc::clone(&place));
-            (topic, place)
+            let roster = Arc::new(Roster { state: Mutex::default(), changes: channel(BACKLOG).0 });
+            topics.insert(Arc::clone(&topic), Arc::clone(&roster));
+            (topic, roster)
         }
     }
 }
@@ -220,8 +222,8 @@ impl Known {
 impl Presence {
     /// Returns the list, and the changes after it.
     fn watch(&self) -> (Utf8Bytes, Receiver<Utf8Bytes>) {
-        let state = lock(&self.place.state);
-        (json!({ "members": state.list() }).to_string().into(), self.place.changes.subscribe())
+        let state = lock(&self.roster.state);
+        (json!({ "members": state.list() }).to_string().into(), self.roster.changes.subscribe())
     }
 
     /// Says whether the subscriber's link has no connection.
@@ -239,7 +241,7 @@ impl Presence {
 
     /// Changes this process's part of a member.
     fn edit(&self, name: &str, member: Option<&Member>, edit: impl FnOnce(&mut Known)) {
-        lock(&self.place.state).edit(&self.place.changes, name, member, edit);
+        lock(&self.roster.state).edit(&self.roster.changes, name, member, edit);
         self.members.tell(&self.topic, name);
     }
 }
@@ -293,11 +295,11 @@ impl Drop for Presence {
                 known.here_away -= was_away;
             });
         }
-        let mut places = lock(&self.members.places);
-        let mut state = lock(&self.place.state);
+        let mut topics = lock(&self.members.topics);
+        let mut state = lock(&self.roster.state);
         state.users -= 1;
         if state.is_unused() {
-            places.remove(&self.topic);
+            topics.remove(&self.topic);
         }
     }
 }
@@ -334,7 +336,7 @@ impl Watcher {
         if let Some(changes) = &mut self.changes {
             match changes.recv().await {
                 Ok(change) => return change,
-                // It is too far behind. The place has the other end, so it never closes.
+                // It is too far behind. The roster has the other end, so it never closes.
                 Err(RecvError::Lagged(_) | RecvError::Closed) => {}
             }
         }

@@ -14,11 +14,11 @@ use super::stored::FileStore;
 /// Stores the messages of [topics with positions](super::Topics::positions), so that they outlive the process: see
 /// [`Topics::stored`](super::Topics::stored). Clones share one store.
 #[derive(Clone)]
-pub struct TopicStore(Place);
+pub struct TopicStore(TopicBackend);
 
 /// The two kinds of stores.
 #[derive(Clone)]
-pub(super) enum Place {
+pub(super) enum TopicBackend {
     #[cfg(feature = "topic-store")]
     File(FileStore),
     #[cfg(feature = "nats")]
@@ -38,7 +38,7 @@ impl TopicStore {
     /// Returns an error if the file cannot be opened, if another process has it open, or if it is no store of topics.
     #[cfg(feature = "topic-store")]
     pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
-        FileStore::open(path.as_ref()).map(|file| Self(Place::File(file)))
+        FileStore::open(path.as_ref()).map(|file| Self(TopicBackend::File(file)))
     }
 
     /// Keeps the topics in JetStream of a NATS, one stream for each topic. All servers that name the same NATS and the same `name` share
@@ -62,7 +62,7 @@ impl TopicStore {
     /// answer within 10 seconds. Later outages are no errors: publishers wait for up to 10 seconds.
     #[cfg(feature = "nats")]
     pub async fn nats(nats: &Nats, name: &str) -> io::Result<Self> {
-        SharedStore::open(nats, name).await.map(|shared| Self(Place::Shared(shared)))
+        SharedStore::open(nats, name).await.map(|shared| Self(TopicBackend::Shared(shared)))
     }
 
     /// Stores the messages that wait and closes the store, at the end of a program. From then on messages are refused. Waits for NATS
@@ -70,13 +70,13 @@ impl TopicStore {
     pub async fn close(&self) {
         match &self.0 {
             #[cfg(feature = "topic-store")]
-            Place::File(file) => file.close().await,
+            TopicBackend::File(file) => file.close().await,
             #[cfg(feature = "nats")]
-            Place::Shared(shared) => shared.close().await,
+            TopicBackend::Shared(shared) => shared.close().await,
         }
     }
 
-    pub(super) fn place(&self) -> &Place {
+    pub(super) fn backend(&self) -> &TopicBackend {
         &self.0
     }
 }

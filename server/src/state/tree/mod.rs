@@ -133,7 +133,7 @@ impl Json {
     /// Returns the value at an RFC 6901 pointer.
     pub(super) fn pointer(&self, pointer: &str) -> Option<&Self> {
         tokens(pointer)?.try_fold(self, |value, token| match value {
-            Self::Array(run) => run.get(run.place(index(token)?)?),
+            Self::Array(run) => run.get(run.position(index(token)?)?),
             Self::Object(run) => run.get(run.find(&unescape(token)).ok()?),
             _ => None,
         })
@@ -154,12 +154,12 @@ impl Json {
         let Some(token) = tokens.next() else { return Some(change(self)) };
         match self {
             Self::Array(run) => {
-                let place = run.place(index(token)?)?;
-                Arc::make_mut(run).update(place, |child| child.descend(tokens, change))
+                let position = run.position(index(token)?)?;
+                Arc::make_mut(run).update(position, |child| child.descend(tokens, change))
             }
             Self::Object(run) => {
-                let place = run.find(&unescape(token)).ok()?;
-                Arc::make_mut(run).update(place, |child| child.descend(tokens, change))
+                let position = run.find(&unescape(token)).ok()?;
+                Arc::make_mut(run).update(position, |child| child.descend(tokens, change))
             }
             _ => None,
         }

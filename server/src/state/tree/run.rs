@@ -34,7 +34,7 @@ struct Chunk<T> {
 
 /// The position of an item, or the position at which one could be inserted.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Place {
+pub(crate) struct Position {
     chunk: usize,
     offset: usize,
 }
@@ -96,14 +96,14 @@ impl<T: Item> Run<T> {
         Self { size, depth, items }
     }
 
-    pub(super) fn get(&self, place: Place) -> Option<&Json> {
-        self.item(place).map(Item::value)
+    pub(super) fn get(&self, position: Position) -> Option<&Json> {
+        self.item(position).map(Item::value)
     }
 
-    fn item(&self, place: Place) -> Option<&T> {
+    fn item(&self, position: Position) -> Option<&T> {
         match &self.items {
-            Items::Few(items) => items.get(place.offset),
-            Items::Many { chunks, .. } => chunks.get(place.chunk)?.items.get(place.offset),
+            Items::Few(items) => items.get(position.offset),
+            Items::Many { chunks, .. } => chunks.get(position.chunk)?.items.get(position.offset),
         }
     }
 
@@ -117,18 +117,18 @@ impl<T: Item> Run<T> {
     }
 
     /// Returns the position of the item with an index. For the index after the last, it is the position for an insertion.
-    pub(crate) fn place(&self, index: usize) -> Option<Place> {
+    pub(crate) fn position(&self, index: usize) -> Option<Position> {
         let Items::Many { length, chunks } = &self.items else {
-            return (index <= self.length()).then_some(Place { chunk: 0, offset: index });
+            return (index <= self.length()).then_some(Position { chunk: 0, offset: index });
         };
         if index == *length {
             let last = chunks.last()?;
-            return Some(Place { chunk: chunks.len() - 1, offset: last.length });
+            return Some(Position { chunk: chunks.len() - 1, offset: last.length });
         }
         let mut offset = index;
         for (chunk, Chunk { length, .. }) in chunks.iter().enumerate() {
             if offset < *length {
-                return Some(Place { chunk, offset });
+                return Some(Position { chunk, offset });
             }
             offset -= length;
         }
@@ -144,13 +144,13 @@ impl<T: Item> Run<T> {
     }
 
     /// Changes the value of the item at a position.
-    pub(crate) fn update<R>(&mut self, place: Place, change: impl FnOnce(&mut Json) -> R) -> R {
-        let item = &mut self.items_mut(place.chunk)[place.offset];
+    pub(crate) fn update<R>(&mut self, position: Position, change: impl FnOnce(&mut Json) -> R) -> R {
+        let item = &mut self.items_mut(position.chunk)[position.offset];
         let (size, depth) = (item.size(), item.value().depth());
         let result = change(item.value_mut());
         let (new_size, new_depth) = (item.size(), item.value().depth());
         self.size = self.size + new_size - size;
-        self.settle_depth(place.chunk, depth, new_depth);
+        self.settle_depth(position.chunk, depth, new_depth);
         result
     }
 
@@ -178,16 +178,16 @@ impl<T: Item> Run<T> {
         }
     }
 
-    fn insert(&mut self, place: Place, item: T) {
+    fn insert(&mut self, position: Position, item: T) {
         let depth = item.value().depth();
         self.size += item.size();
-        let mut at = place.chunk;
+        let mut at = position.chunk;
         match &mut self.items {
             Items::Few(items) => {
                 self.size.memory -= allocation(items.len() * size_of::<T>());
                 // The reservation is exact: spare room would be uncounted memory.
                 items.reserve_exact(1);
-                items.insert(place.offset, item);
+                items.insert(position.offset, item);
                 self.size.memory += allocation(items.len() * size_of::<T>());
                 if items.len() > CHUNK {
                     *self = Self::new(std::mem::take(items));
@@ -200,7 +200,7 @@ impl<T: Item> Run<T> {
                 self.size.memory -= Chunk::<T>::memory(chunk.length);
                 let items = Arc::make_mut(&mut chunk.items);
                 items.reserve_exact(1);
-                items.insert(place.offset, item);
+                items.insert(position.offset, item);
                 chunk.length += 1;
                 if chunk.length > CHUNK {
                     let mut rest = items.split_off(CHUNK / 2);
@@ -213,7 +213,7 @@ impl<T: Item> Run<T> {
                     let rest = Chunk { length: rest.len(), depth: deepest(&rest), items: Arc::new(rest) };
                     chunks.insert(at + 1, rest);
                     self.size.memory += allocation(chunks.len() * size_of::<Chunk<T>>());
-                    at += usize::from(place.offset >= CHUNK / 2);
+                    at += usize::from(position.offset >= CHUNK / 2);
                 } else {
                     self.size.memory += Chunk::<T>::memory(chunk.length);
                 }
@@ -222,28 +222,28 @@ impl<T: Item> Run<T> {
         self.settle_depth(at, 0, depth);
     }
 
-    fn remove(&mut self, place: Place) -> T {
+    fn remove(&mut self, position: Position) -> T {
         let item = match &mut self.items {
             Items::Few(items) => {
                 self.size.memory -= allocation(items.len() * size_of::<T>());
-                let item = items.remove(place.offset);
+                let item = items.remove(position.offset);
                 items.shrink_to_fit();
                 self.size.memory += allocation(items.len() * size_of::<T>());
                 item
             }
             Items::Many { length, chunks } => {
                 *length -= 1;
-                let chunk = &mut chunks[place.chunk];
+                let chunk = &mut chunks[position.chunk];
                 self.size.memory -= Chunk::<T>::memory(chunk.length);
                 let items = Arc::make_mut(&mut chunk.items);
-                let item = items.remove(place.offset);
+                let item = items.remove(position.offset);
                 items.shrink_to_fit();
                 chunk.length -= 1;
                 if chunk.length > 0 {
                     self.size.memory += Chunk::<T>::memory(chunk.length);
                 } else {
                     self.size.memory -= allocation(chunks.len() * size_of::<Chunk<T>>());
-                    chunks.remove(place.chunk);
+                    chunks.remove(position.chunk);
                     chunks.shrink_to_fit();
                     self.size.memory += allocation(chunks.len() * size_of::<Chunk<T>>());
                 }
@@ -255,7 +255,7 @@ impl<T: Item> Run<T> {
         }
         self.size = self.size - item.size();
         // If the chunk was removed too, this updates the depth of the run with the neighbouring chunk.
-        self.settle_depth(place.chunk, item.value().depth(), 0);
+        self.settle_depth(position.chunk, item.value().depth(), 0);
         item
     }
 }
@@ -297,19 +297,19 @@ impl<T: Item> Run<T> {
 impl Run<Json> {
     /// Inserts an element before the one at `index`, or behind the last. Returns false if there is no such position.
     pub(crate) fn insert_at(&mut self, index: usize, value: Json) -> bool {
-        let place = self.place(index);
-        place.map(|place| self.insert(place, value)).is_some()
+        let position = self.position(index);
+        position.map(|position| self.insert(position, value)).is_some()
     }
 
     pub(crate) fn remove_at(&mut self, index: usize) -> Option<Json> {
-        let place = self.place(index).filter(|_| index < self.length())?;
-        Some(self.remove(place))
+        let position = self.position(index).filter(|_| index < self.length())?;
+        Some(self.remove(position))
     }
 }
 
 impl Run<Member> {
     /// Returns the position of the member named `key`, or the position at which it belongs.
-    pub(super) fn find(&self, key: &str) -> Result<Place, Place> {
+    pub(super) fn find(&self, key: &str) -> Result<Position, Position> {
         let (chunk, items) = match &self.items {
             Items::Few(items) => (0, items),
             Items::Many { chunks, .. } => {
@@ -318,8 +318,8 @@ impl Run<Member> {
                 (chunk, &*chunks[chunk].items)
             }
         };
-        let place = |offset| Place { chunk, offset };
-        items.binary_search_by(|member| (*member.key).cmp(key)).map(place).map_err(place)
+        let position = |offset| Position { chunk, offset };
+        items.binary_search_by(|member| (*member.key).cmp(key)).map(position).map_err(position)
     }
 
     pub(crate) fn has(&self, key: &str) -> bool {
@@ -329,13 +329,13 @@ impl Run<Member> {
     /// Sets a member, and replaces one of the same name.
     pub(crate) fn set(&mut self, key: &str, value: Json) {
         match self.find(key) {
-            Ok(place) => self.update(place, |old| *old = value),
-            Err(place) => self.insert(place, Member { key: key.into(), value }),
+            Ok(position) => self.update(position, |old| *old = value),
+            Err(position) => self.insert(position, Member { key: key.into(), value }),
         }
     }
 
     pub(crate) fn take(&mut self, key: &str) -> Option<Json> {
-        let place = self.find(key).ok()?;
-        Some(self.remove(place).value)
+        let position = self.find(key).ok()?;
+        Some(self.remove(position).value)
     }
 }

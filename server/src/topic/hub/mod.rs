@@ -27,7 +27,7 @@ use crate::topic::ring::{Cursor, Ring, Saved};
 use crate::topic::served::Served;
 use crate::topic::shared::{Opened, SharedStore, SharedTopic};
 #[cfg(any(feature = "nats", feature = "topic-store"))]
-use crate::topic::store::{Place, TopicStore};
+use crate::topic::store::{TopicBackend, TopicStore};
 use crate::topic::stored::{Destination, FileStore};
 
 /// The longest name of a topic, in bytes: indexes list it. As that of a call to another process.
@@ -116,11 +116,11 @@ impl Hub {
     /// For topics that outlive the process.
     #[cfg(any(feature = "nats", feature = "topic-store"))]
     pub(crate) fn stored(store: &TopicStore) -> Self {
-        match store.place() {
+        match store.backend() {
             #[cfg(feature = "topic-store")]
-            Place::File(file) => Self { store: Some(file.clone()), ..Self::default() },
+            TopicBackend::File(file) => Self { store: Some(file.clone()), ..Self::default() },
             #[cfg(feature = "nats")]
-            Place::Shared(shared) => {
+            TopicBackend::Shared(shared) => {
                 let (exchange, members) = Exchange::new(shared.nats(), Some(shared.name()));
                 Self {
                     shared: Some(shared.clone()),

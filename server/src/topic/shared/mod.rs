@@ -29,7 +29,7 @@ use super::positions::Positions;
 use super::refused::Refused;
 use super::ring::{Ring, Saved, SavedMessage};
 use reader::Reader;
-use stream::{Found, Place, RETRY};
+use stream::{Found, RETRY, TopicStream};
 
 /// The timeout of one request to NATS.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -46,7 +46,7 @@ const MAX_STORE_NAME: usize = 64;
 /// The most bytes of messages that the server has published and that wait for NATS.
 const MAX_WAITING: usize = 16 << 20;
 
-/// Topics that are opened at once. Those that share a place wait for each other, and so do all opens of one topic.
+/// Topics that are opened at once. Those that share a lock wait for each other, and so do all opens of one topic.
 const OPENS: usize = 64;
 
 /// Topics in JetStream. Clones share them.
@@ -67,14 +67,14 @@ struct Inner {
 
 /// A job for the task that stores the messages of the server itself.
 enum Job {
-    Publish { place: Box<Place>, message: Message, id: String, limits: Positions },
+    Publish { topic_stream: Box<TopicStream>, message: Message, id: String, limits: Positions },
     Close(oneshot::Sender<()>),
 }
 
 /// A topic that is about to be open.
 pub(super) struct Opened {
     store: SharedStore,
-    place: Place,
+    topic_stream: TopicStream,
     found: Found,
     limits: Positions,
     gaps: watch::Receiver<()>,
@@ -82,7 +82,7 @@ pub(super) struct Opened {
 
 /// An open topic. Its reader ends when this is dropped.
 pub(super) struct SharedTopic {
-    place: Place,
+    topic_stream: TopicStream,
     limits: Positions,
     /// Distinguishes this topic's messages from those of others, and of other processes.
     sender: String,
@@ -141,22 +141,22 @@ impl SharedStore {
 
     /// Returns whether a topic's name is short enough.
     pub(super) fn admits(&self, topic: &str) -> bool {
-        self.place(topic).is_some()
+        self.stream_of(topic).is_some()
     }
 
     /// Waits for others that open the topic.
     pub(super) async fn turn(&self, topic: &str) -> MutexGuard<'_, ()> {
-        let place = self.0.hasher.hash_one(topic) % OPENS as u64;
-        self.0.opens[usize::try_from(place).unwrap_or_default()].lock().await
+        let lock = self.0.hasher.hash_one(topic) % OPENS as u64;
+        self.0.opens[usize::try_from(lock).unwrap_or_default()].lock().await
     }
 
     /// Opens a topic, and reads the messages that it has.
     pub(super) async fn load(&self, topic: &str, limits: Positions) -> Result<Opened, Refused> {
-        let place = self.place(topic).ok_or(Refused::TooLong)?;
+        let topic_stream = self.stream_of(topic).ok_or(Refused::TooLong)?;
         let mut gaps = self.0.nats.gaps();
         gaps.mark_unchanged();
-        match place.open(limits).await {
-            Ok(found) => Ok(Opened { store: self.clone(), place, found, limits, gaps }),
+        match topic_stream.open(limits).await {
+            Ok(found) => Ok(Opened { store: self.clone(), topic_stream, found, limits, gaps }),
             Err(why) => {
                 error!(topic, "a topic cannot be read: {why}");
                 Err(Refused::Unreadable)
@@ -166,7 +166,7 @@ impl SharedStore {
 
     /// Stores a message of the server, without waiting.
     pub(super) fn publish_now(&self, topic: &str, message: Message, limits: Positions) {
-        let Some(place) = self.place(topic) else {
+        let Some(topic_stream) = self.stream_of(topic) else {
             return warn!(topic, "a message is lost: the topic's name is too long");
         };
         let (bytes, waiting) = (content(&message), &self.0.waiting);
@@ -176,19 +176,19 @@ impl SharedStore {
         }
         let id = format!("{}-{}", self.0.nats.id(), peer::number());
         // The task ends with the store only.
-        let _ = self.0.queue.send(Job::Publish { place: Box::new(place), message, id, limits });
+        let _ = self.0.queue.send(Job::Publish { topic_stream: Box::new(topic_stream), message, id, limits });
     }
 
-    fn place(&self, topic: &str) -> Option<Place> {
-        Place::new(&self.0.nats, &self.0.context, &self.0.name, topic)
+    fn stream_of(&self, topic: &str) -> Option<TopicStream> {
+        TopicStream::new(&self.0.nats, &self.0.context, &self.0.name, topic)
     }
 }
 
 /// Stores the messages of the server itself, one after the other, so that they keep their order. While NATS is away, they wait.
 async fn send(nats: Nats, mut jobs: mpsc::UnboundedReceiver<Job>, waiting: Arc<AtomicUsize>) {
     while let Some(job) = jobs.recv().await {
-        let (place, message, id, limits) = match job {
-            Job::Publish { place, message, id, limits } => (place, message, id, limits),
+        let (topic_stream, message, id, limits) = match job {
+            Job::Publish { topic_stream, message, id, limits } => (topic_stream, message, id, limits),
             Job::Close(reply) => {
                 let _ = reply.send(());
                 continue;
@@ -198,8 +198,8 @@ async fn send(nats: Nats, mut jobs: mpsc::UnboundedReceiver<Job>, waiting: Arc<A
             tokio::time::sleep(RETRY).await;
         }
         let bytes = content(&message);
-        if let Err(why) = place.store(message, &id, limits).await {
-            warn!(stream = place.stream, "a message is lost: {}", why.reason());
+        if let Err(why) = topic_stream.store(message, &id, limits).await {
+            warn!(stream = topic_stream.stream, "a message is lost: {}", why.reason());
         }
         waiting.fetch_sub(bytes, Ordering::Relaxed);
     }
@@ -221,14 +221,21 @@ impl Opened {
 
     /// Begins to read the messages that follow, into the topic's ring.
     pub(super) fn begin(self, ring: &Arc<Ring>) -> SharedTopic {
-        let Self { store, place, found: Found { epoch, next, messages, .. }, limits, gaps } = self;
+        let Self { store, topic_stream, found: Found { epoch, next, messages, .. }, limits, gaps } = self;
         let sender = format!("{}-{}-", store.0.nats.id(), peer::number());
         let (has_reached, reached) = watch::channel(next - 1);
         let ring: Weak<Ring> = Arc::downgrade(ring);
-        let reader =
-            Reader { place: place.clone(), epoch, next, ring, sender: sender.clone(), has_reached, gaps };
+        let reader = Reader {
+            topic_stream: topic_stream.clone(),
+            epoch,
+            next,
+            ring,
+            sender: sender.clone(),
+            has_reached,
+            gaps,
+        };
         let _reader = AbortOnDropHandle::new(tokio::spawn(reader.run(messages)));
-        SharedTopic { place, limits, sender, reached, _reader }
+        SharedTopic { topic_stream, limits, sender, reached, _reader }
     }
 }
 
@@ -236,7 +243,7 @@ impl SharedTopic {
     /// Stores a message of the subscriber `from`, and returns its number. The subscribers get it from the stream.
     pub(super) async fn publish(&self, message: Message, from: u64) -> Result<u64, NotTaken> {
         let id = format!("{}{from}-{}", self.sender, peer::number());
-        self.place.store(message, &id, self.limits).await
+        self.topic_stream.store(message, &id, self.limits).await
     }
 
     /// Waits until the ring has a message that another server has already given to a subscriber.
@@ -246,7 +253,7 @@ impl SharedTopic {
             return Ok(());
         }
         // The page may name a position that never existed.
-        let last = self.place.last().await.map_err(|_| Refused::Unreadable)?;
+        let last = self.topic_stream.last().await.map_err(|_| Refused::Unreadable)?;
         if number > last {
             return Ok(());
         }
@@ -265,7 +272,7 @@ impl fmt::Debug for SharedStore {
 
 impl fmt::Debug for SharedTopic {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("SharedTopic").field("place", &self.place).finish_non_exhaustive()
+        formatter.debug_struct("SharedTopic").field("stream", &self.topic_stream).finish_non_exhaustive()
     }
 }
 

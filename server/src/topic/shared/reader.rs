@@ -13,10 +13,10 @@ use tracing::{debug, error};
 use crate::topic::payload::decode;
 use crate::topic::ring::Ring;
 
-use super::stream::{Place, RETRY};
+use super::stream::{RETRY, TopicStream};
 
 pub(super) struct Reader {
-    pub(super) place: Place,
+    pub(super) topic_stream: TopicStream,
     pub(super) epoch: Box<str>,
     /// The number of the next message.
     pub(super) next: u64,
@@ -35,11 +35,11 @@ impl Reader {
                 return;
             }
             messages = loop {
-                match self.place.resume(&self.epoch, self.next).await {
+                match self.topic_stream.resume(&self.epoch, self.next).await {
                     Ok(Some(messages)) => break messages,
                     Ok(None) => {
                         error!(
-                            stream = self.place.stream,
+                            stream = self.topic_stream.stream,
                             "a topic is lost: its stream is gone or another one"
                         );
                         if let Some(ring) = self.ring.upgrade() {
@@ -48,7 +48,7 @@ impl Reader {
                         return;
                     }
                     Err(why) => {
-                        debug!(stream = self.place.stream, "a topic cannot be read: {why}");
+                        debug!(stream = self.topic_stream.stream, "a topic cannot be read: {why}");
                         sleep(RETRY).await;
                     }
                 }

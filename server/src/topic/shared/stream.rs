@@ -54,7 +54,7 @@ const MESSAGE_BYTES: usize = 1500;
 
 /// Where a topic is on NATS.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct TopicStream {
     nats: Nats,
     context: Context,
     pub(super) stream: String,
@@ -72,15 +72,15 @@ pub(super) struct Found {
     pub(super) messages: Messages,
 }
 
-impl Place {
-    /// Returns the place of a topic; `None` if its name is too long.
+impl TopicStream {
+    /// Returns the stream of a topic; `None` if its name is too long.
     pub(super) fn new(nats: &Nats, context: &Context, store: &str, topic: &str) -> Option<Self> {
         let prefix = format!("{PREFIX}.{store}");
         let subject = subject(&prefix, topic)?;
         // No token contains the character.
         let stream = subject.strip_prefix(PREFIX)?.strip_prefix('.')?.replace('.', "~");
-        let place = Self { nats: nats.clone(), context: context.clone(), stream, subject };
-        (place.stream.len() <= MAX_NAME).then_some(place)
+        let topic_stream = Self { nats: nats.clone(), context: context.clone(), stream, subject };
+        (topic_stream.stream.len() <= MAX_NAME).then_some(topic_stream)
     }
 
     /// Opens the stream, and creates it if it does not exist. Reads its stored messages.
