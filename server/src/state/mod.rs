@@ -24,6 +24,7 @@
 //! ```
 
 mod answer;
+mod application;
 mod backend;
 mod batch;
 mod commit;
@@ -40,6 +41,7 @@ mod outbox;
 #[cfg(feature = "nats")]
 mod over_nats;
 mod patch;
+mod serving;
 mod session;
 mod store;
 mod submission;
@@ -49,32 +51,20 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::ws::Message;
-use axum::extract::{Path, Request};
-use axum::http::{StatusCode, Uri};
-use axum::response::Response;
-use axum::routing::{any, get};
-use futures_util::{Stream, StreamExt, stream};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tracing::error;
 
-use crate::access::as_declared;
-use crate::site::endpoint::Endpoint;
-use crate::site::listing::Listing;
-use crate::site::sse::{LastEventId, SseMessage, sse};
 use crate::ws::peer;
-use crate::ws::upgrade::WebSocketUpgrade;
 
 use backend::{Opened, Wanted};
 use commit::{Check, Rules, Step};
 pub use committed::Committed;
-use document::{Document, MAX_NAME};
+use document::MAX_NAME;
 pub use handle::{DocumentError, DocumentVersion};
 pub use local::lines::{Damage, Report, StoreFile};
-use outbox::{News, Outbox};
-use session::{RateLimit, Session};
+use session::RateLimit;
 pub use store::Store;
 use tree::Json;
 
@@ -304,201 +294,6 @@ impl Documents {
         self
     }
 
-    /// Serves a socket on the document `name`, for handlers that decide about names or access. `uri` is the request's URI:
-    /// its query may name the version that the page has already.
-    pub async fn serve(&self, name: &str, uri: &Uri, upgrade: WebSocketUpgrade) -> Response {
-        let peer = upgrade.peer();
-        let document = match self.open(name, peer).await {
-            Ok(document) => document,
-            Err(refusal) => return refusal,
-        };
-        let session = Session {
-            store: self.store.clone(),
-            document,
-            rules: self.may_write.then(|| self.rules.clone()),
-            known: known(uri),
-            rate_limits: self.rate_limits.clone(),
-            peer,
-        };
-        upgrade.max_message_size(self.max_commit).on_upgrade(|socket| session.run(socket))
-    }
-
-    /// Returns the present version of a document; `None` if nobody has committed to it.
-    ///
-    /// ```
-    /// use manysocket_server::state::{DocumentError, Documents};
-    /// use serde_json::{Value, json};
-    ///
-    /// async fn rename(sheets: &Documents, sheet: &str, title: &str) -> Result<u64, DocumentError> {
-    ///     let base = sheets.get(sheet).await?.map_or(0, |sheet| sheet.version());
-    ///     let delta = json!([{ "op": "add", "path": "/title", "value": title }]);
-    ///     sheets.commit(sheet, base, &delta).await
-    /// }
-    /// ```
-    ///
-    /// # Errors
-    /// Returns an error with the code `name` if no document can have the name, and `storage` if the store cannot read it.
-    pub async fn get(&self, name: &str) -> Result<Option<DocumentVersion>, DocumentError> {
-        let document = self.find(name, true, self.peer).await?;
-        Ok(document.map(|document| DocumentVersion::of(&document)))
-    }
-
-    /// Commits a JSON Patch (RFC 6902) against the version `base`, as a page does: with the same rules, limits, hooks and
-    /// conflicts. Returns the version that it makes, once the store has written it. A commit creates a document that does
-    /// not exist; its base is 0.
-    ///
-    /// # Errors
-    /// Returns an error with one of the codes that pages get, or with `missing` if these documents create none. The commit
-    /// has then not been applied. After `storage` that may not be known.
-    pub async fn commit(&self, name: &str, base: u64, delta: &impl Serialize) -> Result<u64, DocumentError> {
-        if !self.may_write {
-            return Err(DocumentError::new("read-only", "these documents may only be read"));
-        }
-        let delta = serde_json::to_string(delta);
-        let delta = delta.map_err(|error| DocumentError::new("invalid", error.to_string()))?;
-        if delta.len() > self.max_commit {
-            let message = format!("the commit has {} bytes, and may have {}", delta.len(), self.max_commit);
-            return Err(DocumentError::new("too-large", message));
-        }
-        let document = self.find(name, !self.may_create, self.peer).await?.ok_or_else(missing)?;
-        handle::commit(&self.store, document, self.rules.clone(), self.peer, base, delta).await
-    }
-
-    /// Deletes a document with its commits, in all processes that share it. Returns once the store has written that. Its sockets
-    /// are closed with 1012 and streams of its versions end. A later open of the name finds a new document with another
-    /// [id](DocumentVersion::id), so nothing that a page remembers of the deleted one applies to it. Commits that were on their
-    /// way are refused, or are part of the deleted document.
-    ///
-    /// ```
-    /// use manysocket_server::state::{DocumentError, Documents};
-    ///
-    /// async fn forget(sheets: &Documents, sheet: &str) -> Result<(), DocumentError> {
-    ///     match sheets.delete(sheet).await {
-    ///         Err(error) if error.code() == "missing" => Ok(()),
-    ///         deleted => deleted,
-    ///     }
-    /// }
-    /// ```
-    ///
-    /// # Errors
-    /// Returns an error with the code `missing` if nobody has committed to the document, `read-only` for
-    /// [`read_only`](Self::read_only) documents, `name` if no document can have the name, and `storage` if the store cannot
-    /// delete it. After `storage` it may be deleted all the same.
-    pub async fn delete(&self, name: &str) -> Result<(), DocumentError> {
-        if !self.may_write {
-            return Err(DocumentError::new("read-only", "these documents may only be read"));
-        }
-        let key = self.key(name)?;
-        let deleted = self.store.delete(key.clone(), self.peer).await;
-        match deleted {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(missing()),
-            Err(error) => {
-                error!(%error, key, "a document cannot be deleted");
-                Err(DocumentError::new("storage", format!("the server cannot delete it: {error}")))
-            }
-        }
-    }
-
-    /// Returns a stream of a document's versions: the present one, which may have no commits, and then each later one. A
-    /// stream that is polled slowly leaves versions out, and gets the newest. It ends when the document is replaced.
-    ///
-    /// ```
-    /// use futures_util::StreamExt;
-    /// use manysocket_server::state::{DocumentError, Documents};
-    /// use serde_json::Value;
-    ///
-    /// async fn print(sheets: &Documents) -> Result<(), DocumentError> {
-    ///     let mut versions = std::pin::pin!(sheets.watch("budget").await?);
-    ///     while let Some(sheet) = versions.next().await {
-    ///         println!("{}: {:?}", sheet.version(), sheet.data::<Value>());
-    ///     }
-    ///     Ok(())
-    /// }
-    /// ```
-    ///
-    /// # Errors
-    /// Returns an error as [`get`](Self::get) does, and with `missing` if the document does not exist and these documents
-    /// create none.
-    pub async fn watch(
-        &self,
-        name: &str,
-    ) -> Result<impl Stream<Item = DocumentVersion> + Send + use<>, DocumentError> {
-        let document = self.find(name, self.must_exist(), self.peer).await?.ok_or_else(missing)?;
-        Ok(handle::versions(document))
-    }
-
-    /// Returns the names of up to `count` documents that have commits, in the order of their bytes, after the name `after`:
-    /// the empty one at first, and then the last name of the page before.
-    ///
-    /// ```
-    /// use manysocket_server::state::{DocumentError, Documents};
-    ///
-    /// async fn all(sheets: &Documents) -> Result<Vec<String>, DocumentError> {
-    ///     let mut names = Vec::new();
-    ///     loop {
-    ///         let page = sheets.list(names.last().map_or("", String::as_str), 100).await?;
-    ///         if page.is_empty() {
-    ///             return Ok(names);
-    ///         }
-    ///         names.extend(page);
-    ///     }
-    /// }
-    /// ```
-    ///
-    /// # Errors
-    /// Returns an error with the code `storage` if the store cannot read the names.
-    pub async fn list(&self, after: &str, count: usize) -> Result<Vec<String>, DocumentError> {
-        let names = self.store.names(format!("{}/", self.collection), after, count, self.peer).await;
-        names.map_err(|error| {
-            error!(%error, collection = self.collection, "cannot read the names of the documents");
-            DocumentError::new("storage", "the names cannot be read; the server's log says why")
-        })
-    }
-
-    /// Returns the names of the documents that have commits, for an index.
-    pub fn listing(&self) -> Listing {
-        self.store.listing(format!("{}/", self.collection))
-    }
-
-    /// Returns an endpoint for a path with one parameter, the document's name. It also lists the documents, and sends their
-    /// changes as Server-Sent Events. Native sockets must come from the same origin, or from one that
-    /// [`Site::allow_origin`](crate::Site::allow_origin) names.
-    ///
-    /// ```
-    /// use manysocket_server::Site;
-    /// use manysocket_server::state::{Documents, Store};
-    ///
-    /// # fn site() -> std::io::Result<()> {
-    /// let store = Store::in_memory()?;
-    /// let site: Site = Site::new().endpoint("/sheets/{name}", Documents::new(&store, "sheets").endpoint());
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn endpoint<S: Clone + Send + Sync + 'static>(self) -> Endpoint<S> {
-        let listing = self.listing();
-        let reader = self.clone();
-        let socket = async move |Path(name): Path<String>, uri: Uri, request: Request| {
-            let (mut parts, _) = request.into_parts();
-            match WebSocketUpgrade::checked(&mut parts).await {
-                Ok(upgrade) => self.serve(&name, &uri, upgrade).await,
-                Err(refusal) => refusal,
-            }
-        };
-        let changes = async move |Path(name): Path<String>, LastEventId(last): LastEventId| {
-            let peer = peer::number();
-            match reader.open(&name, peer).await {
-                Ok(document) => sse(follow(reader.store.clone(), document, last, peer)),
-                Err(refusal) => refusal,
-            }
-        };
-        Endpoint::new(any(socket))
-            .title("A JSON document")
-            .usage("Connect to get it and every change to it; send a commit to change it.")
-            .listing(listing)
-            .events(get(changes))
-    }
-
     fn must_exist(&self) -> bool {
         !(self.may_create && self.may_write)
     }
@@ -519,83 +314,10 @@ impl Documents {
             DocumentError::new("storage", "the document cannot be read; the server's log says why")
         })
     }
-
-    async fn open(&self, name: &str, peer: u64) -> Result<Arc<Document>, Response> {
-        match self.find(name, self.must_exist(), peer).await {
-            Ok(Some(document)) => Ok(document),
-            Ok(None) => Err(as_declared((StatusCode::NOT_FOUND, "there is no such document\n"))),
-            Err(error) if error.code() == "name" => {
-                Err(as_declared((StatusCode::BAD_REQUEST, format!("{}\n", error.message()))))
-            }
-            Err(error) => Err(as_declared((StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")))),
-        }
-    }
-}
-
-fn missing() -> DocumentError {
-    DocumentError::new("missing", "there is no such document")
 }
 
 /// Converts a value to a document's tree.
 fn to_tree(value: Value) -> Json {
     // Every JSON value converts, so this never fails.
     Json::deserialize(value).unwrap_or(Json::Null)
-}
-
-/// Returns the messages for a reader that never commits. A position is the document's id and the version.
-fn follow(
-    store: Store,
-    document: Arc<Document>,
-    last: Option<String>,
-    peer: u64,
-) -> impl Stream<Item = SseMessage> + use<> {
-    let changed = document.subscribe();
-    let first = async move {
-        let known = last.as_deref().and_then(|last| last.split_once(':'));
-        let known = known.and_then(|(document, version)| Some((document, version.parse().ok()?)));
-        let (version, greeting) = document.greeting(known, store.lane(), peer).await?;
-        let id = document.state().incarnation.clone();
-        let first = SseMessage::from(Message::Text(greeting)).id(format!("{id}:{version}"));
-        Some((first, (store, document, changed, Outbox::new(version), id)))
-    };
-    stream::once(first).filter_map(async |first| first).flat_map(move |(first, follower)| {
-        let rest =
-            stream::unfold(follower, move |(store, document, mut changed, mut outbox, id)| async move {
-                let mut messages = Vec::new();
-                let mut add = |message, heard| {
-                    messages.push(SseMessage::from(Message::Text(message)).id(format!("{id}:{heard}")));
-                };
-                // `document` keeps the sender alive, so this never fails.
-                changed.changed().await.ok()?;
-                if document.has_ended() {
-                    return None;
-                }
-                loop {
-                    let News { messages, needs_whole } = outbox.news(&document);
-                    messages.into_iter().for_each(|message| add(message, outbox.heard()));
-                    if !needs_whole {
-                        break;
-                    }
-                    let (version, message) = document.whole(store.lane(), peer).await?;
-                    outbox.has_whole(version);
-                    add(message, version);
-                }
-                Some((stream::iter(messages), (store, document, changed, outbox, id)))
-            });
-        stream::iter([first]).chain(rest.flatten())
-    })
-}
-
-/// Returns the document id and version that a returning page has: `?document=…&since=…`.
-fn known(uri: &Uri) -> Option<(String, u64)> {
-    let query = form_urlencoded::parse(uri.query()?.as_bytes());
-    let (mut document, mut since) = (None, None);
-    for (name, value) in query {
-        match &*name {
-            "document" => document = Some(value.into_owned()),
-            "since" => since = value.parse().ok(),
-            _ => {}
-        }
-    }
-    Some((document?, since?))
 }
