@@ -1,7 +1,7 @@
 // Runs a server for a test: on a free port, stopped by SIGTERM.
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { repository } from "./site.js";
 
@@ -67,6 +67,8 @@ export async function startProgram(program, words, options = {}) {
     origin,
     /** Returns all its output so far, including its log. */
     output: () => output,
+    /** Returns its resident memory in bytes (Linux). */
+    memory: () => 1024 * /VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${child.pid}/status`, "utf8"))[1],
     /** Stops the process with its connections open, until `resume()`; to others the network seems to be gone. */
     pause: () => child.kill("SIGSTOP"),
     resume: () => child.kill("SIGCONT"),
