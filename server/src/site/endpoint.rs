@@ -216,9 +216,8 @@ impl About {
         if let Some(protocol) = &self.protocol {
             body += &format!("<p><a href=\"{}\">The messages</a></p>\n", escape(protocol));
         }
-        body += "<p><a href=\"./\">The other paths here</a></p>\n";
         body += &format!("<script type=\"module\">\n{TRY_IT}</script>\n");
-        page(&self.title, &body)
+        page(&self.title, path, &body)
     }
 }
 

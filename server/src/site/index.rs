@@ -31,6 +31,10 @@ use crate::ws::upgrade::WebSocketUpgrade;
 /// The bytes of a list that are handed to a connection at once; the rest waits until the connection has room.
 const CHUNK: usize = 64 * 1024;
 
+/// The text above the list in a browser.
+const USAGE: &str = "<p>The WebSocket endpoints below this path; a name with a slash at its end has more below it. \
+     A WebSocket to this path gets the list and its changes.</p>\n";
+
 /// The name of this limit in logs and metrics.
 const LIMIT: &str = "index_memory";
 
@@ -107,8 +111,7 @@ async fn json(view: &View, parts: &Parts, path: &str) -> Result<Response, Full> 
 
 async fn html(view: &View, parts: &Parts, path: &str) -> Result<Response, Full> {
     let title = percent_decode_str(path).decode_utf8_lossy().into_owned();
-    let up = if path == "/" { "" } else { "<li><a href=\"../\">../</a>\n" };
-    let begin = Bytes::from(page(&title, &format!("<ul>\n{up}")));
+    let begin = Bytes::from(page(&title, path, &format!("{USAGE}<ul>\n")));
     let around = |bytes: Bytes| stream::once(ready(bytes));
     let (begin, end) = (around(begin), around(Bytes::from("</ul>\n")));
     let kind = "text/html; charset=utf-8";
