@@ -22,7 +22,7 @@ impl Task {
             return Err(ended);
         }
         self.renew_cookies();
-        let Link { stats, limits, mailbox, resume_rules, handshake, .. } = &self.link;
+        let Link { stats, limits, mailbox, resume_rules, handshake, .. } = &*self.link;
         let all = stats.count_parked();
         let user = resume_rules.user(handshake);
         let of_user = user.map(|user| mailbox.wait_for(user, limits.max_parked_per_user));
@@ -53,7 +53,7 @@ impl Task {
         let mut taken = false;
         while let Poll::Ready(arrival) = self.link.mailbox.poll_arrival(cx) {
             self.renew_cookies();
-            let Link { endpoint, resume_rules, handshake, .. } = &self.link;
+            let Link { endpoint, resume_rules, handshake, .. } = &*self.link;
             let is_accepted = resume_rules.allow(handshake, &arrival.handshake)
                 && match &arrival.claim {
                     Claim::Resume(resume) => endpoint.accepts(resume),
@@ -93,8 +93,8 @@ impl Task {
         self.link.handshake = handshake;
     }
 
-    fn attach(&mut self, arrival: Arrival, token: manysocket_protocol::Token) {
-        let Arrival { socket, claim, handshake, dispatcher, head } = arrival;
+    fn attach(&mut self, arrival: Box<Arrival>, token: manysocket_protocol::Token) {
+        let Arrival { socket, claim, handshake, dispatcher, head } = *arrival;
         let now = self.now();
         // The connection before may not have noticed yet that it is lost.
         if let Some(old) = self.link.socket.replace(socket) {

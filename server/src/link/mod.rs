@@ -139,8 +139,8 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Runs the link to its end.
-    pub(crate) async fn run(self, first: First) {
+    /// Runs the link to its end. Boxed: the future would hold it three times, 6 KB.
+    pub(crate) async fn run(self: Box<Self>, first: First) {
         debug!("link up");
         let budget = self.stats.budget();
         let mut task = Task {
@@ -189,7 +189,7 @@ impl Link {
 }
 
 struct Task {
-    link: Link,
+    link: Box<Link>,
     channels: HashMap<Channel, ChannelState>,
     opens: JoinSet<(Channel, OpenAnswer)>,
     /// The channels with waiting opens, oldest first.
@@ -327,7 +327,7 @@ impl Task {
 
     /// Counts the memory that the link holds.
     fn measure(&mut self) -> Result<(), LimitExceeded> {
-        let Link { endpoint, socket, head, has_tls, mailbox, .. } = &self.link;
+        let Link { endpoint, socket, head, has_tls, mailbox, .. } = &*self.link;
         let tables = endpoint.table_bytes()
             + self.channels.capacity() * size_of::<(Channel, ChannelState)>()
             + self.waiting.len() * size_of::<(u64, Channel)>();

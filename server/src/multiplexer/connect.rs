@@ -195,7 +195,7 @@ impl Shared {
         &self,
         mut parts: Parts,
         socket: Socket,
-        link: &mpsc::Sender<Arrival>,
+        link: &mpsc::Sender<Box<Arrival>>,
     ) -> Option<Socket> {
         parts.extensions.remove::<Serving>();
         let Handshake { parts, dispatcher, held } = self.handshake(parts);
@@ -208,7 +208,7 @@ impl Shared {
         }
         let (back, returned) = oneshot::channel();
         let claim = Claim::Again(back);
-        match link.send(Arrival { socket, claim, handshake: parts, dispatcher, head: held }).await {
+        match link.send(Box::new(Arrival { socket, claim, handshake: parts, dispatcher, head: held })).await {
             Ok(()) => returned.await.ok(),
             Err(error) => Some(error.0),
         }
@@ -226,7 +226,7 @@ impl Shared {
         let revalidation = self.multiplexer.revalidation.clone();
         let links = self.multiplexer.links.clone();
         self.multiplexer.stats.link_opened();
-        let mut link = self.link(id, parts, serving, counted, mailbox);
+        let mut link = Box::new(self.link(id, parts, serving, counted, mailbox));
         let running = async move {
             match opening.await {
                 Ok(socket) => link.socket = Some(socket),
@@ -322,7 +322,7 @@ impl Shared {
             return resumptions::refuse(socket).await;
         }
         let claim = Claim::Resume(resume);
-        let arrival = Arrival { socket, claim, handshake: parts, dispatcher, head: held };
+        let arrival = Box::new(Arrival { socket, claim, handshake: parts, dispatcher, head: held });
         // A refusal would end the link at its client, so the connection waits while others do that have been lost meanwhile.
         if let Err(mpsc::error::SendError(arrival)) = link.send(arrival).await {
             debug!("a connection resumes a link that has ended");

@@ -134,7 +134,7 @@ impl Attacked {
     async fn is_unharmed(&self, name: &str) {
         self.is_served().await;
         let more = self.binary.memory("VmHWM") - self.before;
-        eprintln!("| {name} | {more} kB |");
+        eprintln!("{name}: {more} kB");
         assert!(more <= MOST, "{name}: {more} kB");
     }
 }
