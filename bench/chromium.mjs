@@ -9,6 +9,8 @@ import { WebSocket } from "ws";
 const FLAGS = [
   "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
   "--disable-component-update", "--disable-sync", "--remote-debugging-port=0", "--js-flags=--expose-gc",
+  // For runs over TLS.
+  "--ignore-certificate-errors",
 ];
 
 /** A connection to one target. */

@@ -31,7 +31,7 @@ async function total(browser) {
 
 /** Starts a fresh server. */
 async function withServer(target, site, use, env) {
-  const { pid, port, stop } = await startServer(target, site, env);
+  const { pid, port, stop } = await startServer(target, site, [], env);
   try {
     return await use(pid, `127.0.0.1:${port}`);
   } finally {

@@ -1,5 +1,5 @@
 // A TCP relay that adds delay: every byte takes half a round trip in each direction. A client's first bytes wait for one
-// more round trip, as for TCP's handshake. Bandwidth is not limited.
+// more round trip, as for TCP's handshake. Bandwidth is not limited. It counts the bytes.
 import { createServer, connect } from "node:net";
 
 /** Copies one stream to another, in order, after the given number of milliseconds. */
@@ -16,16 +16,18 @@ function delayed(from, to, delay, notBefore) {
   from.on("error", () => to.destroy());
 }
 
-/** @param {number} port the server's port @param {number} roundTrip milliseconds @returns {Promise<{ port: number, close(): void }>} */
+/** @param {number} port the server's port @param {number} roundTrip milliseconds @returns {Promise<{ port: number, bytes(): number, close(): void }>} */
 export function relay(port, roundTrip) {
+  let bytes = 0;
   const server = createServer({ noDelay: true }, (client) => {
     const upstream = connect({ port, host: "127.0.0.1", noDelay: true });
     delayed(client, upstream, roundTrip / 2, performance.now() + roundTrip);
     delayed(upstream, client, roundTrip / 2, 0);
+    for (const side of [client, upstream]) side.on("data", (chunk) => (bytes += chunk.length));
     client.on("close", () => upstream.destroy());
     upstream.on("close", () => client.destroy());
   });
   return new Promise((resolve) =>
-    server.listen(0, "127.0.0.1", () => resolve({ port: server.address().port, close: () => server.close() })),
+    server.listen(0, "127.0.0.1", () => resolve({ port: server.address().port, bytes: () => bytes, close: () => server.close() })),
   );
 }

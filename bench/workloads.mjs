@@ -7,7 +7,7 @@ const ALL = ["native", "manysocket", "over HTTP", "websocket-multiplex", "socket
 const PEERS = ALL.filter((name) => name !== "over HTTP");
 const OURS = ["native", "manysocket"];
 
-const fast = (name) => name === "manysocket" || name === "over HTTP";
+const fast = (name) => ["manysocket", "without resumption", "over HTTP"].includes(name);
 
 /** The number of messages that takes about a second, and half of it for warming up. */
 const echo = (options) => ({
@@ -40,6 +40,8 @@ export const workloads = {
   "wake-p99": { title: "ping 2 ms after the last, p99", sameRunAs: "wake-p50", figure: "p99", unit: "ms", reach: 1 / 1.3, aim: 1, higher: false },
   "cold-10": { title: "the first 10 pings of a page", contestants: OURS, fresh: true, workload: "cold", options: () => ({ messages: 10 }), figure: "ms", unit: "ms", reach: 1 / 1.5, aim: 1, higher: false },
   "cold-1000": { title: "the first 1,000 pings of a page", contestants: OURS, fresh: true, workload: "cold", options: () => ({ messages: 1000 }), figure: "ms", unit: "ms", reach: 1 / 1.3, aim: 1, higher: false },
+  "wire-1": { title: "bytes on the wire for a text of 4 bytes and its echo, one at a time", contestants: OURS, workload: "pingPong", options: () => ({ rounds: 2000 }), figure: "wire", unit: "bytes", delay: 0, higher: false, byName: true },
+  "wire-100": { title: "bytes on the wire for a text of 32 bytes and its echo, 100 sockets", contestants: OURS, ...echo({ sockets: 100, size: 32, depth: 10 }), figure: "wire", unit: "bytes", delay: 0, higher: false, byName: true },
   "echo-100": { title: "32 B echo, pipelined, 100 sockets", contestants: ALL, ...echo({ sockets: 100, size: 32, depth: 10 }), figure: "rate", unit: "messages/s", reach: 8, aim: 16, higher: true },
   "cpu": { title: "browser CPU per message of that", sameRunAs: "echo-100", figure: "cpuPerMessage", unit: "µs", reach: 10, aim: 25, higher: false },
   "echo-1": { title: "32 B echo, pipelined, 1 socket", contestants: PEERS, ...echo({ sockets: 1, size: 32, depth: 1000 }), figure: "rate", unit: "messages/s", reach: 8, aim: 16, higher: true },

@@ -16,7 +16,7 @@ const opened = (socket) =>
   });
 
 const ofClass = (WebSocket, end) => ({
-  open: (path) => opened(new WebSocket(`ws://${location.host}${PATH}${path}`)),
+  open: (path) => opened(new WebSocket(new URL(PATH + path, location.href.replace(/^http/, "ws")))),
   close: (socket) =>
     new Promise((resolve) => {
       socket.onclose = resolve;
@@ -86,6 +86,7 @@ function virtual(options) {
 const makers = {
   native: () => ofClass(WebSocket, () => {}),
   manysocket: () => virtual({}),
+  "without resumption": () => virtual({ resume: false }),
   // Where there are no WebSockets: docs/carriers.md.
   "over HTTP": () => virtual({ carriers: ["http"] }),
   // Over the link of a shared worker: docs/shared.md has its cost.

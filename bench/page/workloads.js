@@ -36,7 +36,7 @@ export async function pingPong(who, { rounds, pause = 0 }) {
   }
   await who.close(socket);
   times.sort((a, b) => a - b);
-  return { p50: percentile(times, 0.5), p99: percentile(times, 0.99) };
+  return { p50: percentile(times, 0.5), p99: percentile(times, 0.99), messages: rounds };
 }
 
 /** Makes a message of the given number of bytes: ASCII text, or binary. */
