@@ -1,6 +1,7 @@
 // The browser's back/forward cache: a page with open sockets may enter it, and goes on with them when it is shown again.
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
+import { firefox, startFirefox } from "../harness/firefox.js";
 import { makeSite, removeSite, runInPage, startBrowser, startServer, until } from "../harness/index.js";
 
 const site = await makeSite({ files: { "other.html": "<!doctype html><html lang=en><title>other page</title>" } });
@@ -77,4 +78,34 @@ test("over HTTP, too", async (t) => {
   assert.equal(why, null, JSON.stringify(why));
   assert.deepEqual(log.filter((line) => line !== "left"), ["interrupted", "back", "resumed", "back"]);
   assert.deepEqual(log.filter((line) => line === "left"), ["left"]);
+});
+
+/** In the page: opens a socket of the given kind, or none. */
+const openKind = async (kind) => {
+  const { MultiWebSocket } = await import("/pkg/index.js");
+  globalThis.log = [];
+  addEventListener("pageshow", () => log.push("back"));
+  const options = { "a link": {}, "a shared link": { shared: true }, "a link over HTTP": { carriers: ["http"] } };
+  if (kind === "no socket") return;
+  const { WebSocket } = kind === "a native socket" ? globalThis : new MultiWebSocket("/multiplexer", options[kind]);
+  const socket = new WebSocket("/demo/echo");
+  await new Promise((resolve) => socket.addEventListener("open", resolve));
+};
+
+test("Firefox keeps no page with a connection", { skip: firefox === null && "Firefox is not installed" }, async (t) => {
+  const server = await startServer(site, {});
+  t.after(() => server.stop());
+  const browser = await startFirefox();
+  t.after(() => browser.close());
+  const page = await browser.openPage(server.origin);
+  for (const kind of ["no socket", "a native socket", "a link", "a shared link", "a link over HTTP"]) {
+    await page.goto(server.origin);
+    await runInPage(page, openKind, kind);
+    await page.goto(`${server.origin}/other.html`);
+    await until("the server's end", async () => (await server.stats()).virtual === 0);
+    await page.back();
+    await until("the return", () => runInPage(page, () => location.pathname === "/" && document.readyState === "complete"));
+    const log = await runInPage(page, () => globalThis.log ?? "a new page");
+    assert.deepEqual(log, kind === "no socket" ? ["back"] : "a new page", kind);
+  }
 });

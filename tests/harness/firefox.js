@@ -111,6 +111,9 @@ async function openPage(command, url) {
       if (type === "exception") throw new Error(exceptionDetails.text);
       return result.value === undefined ? undefined : JSON.parse(result.value);
     },
+    goto: (url) => command("browsingContext.navigate", { context, url, wait: "complete" }),
+    /** Goes back by one entry of the history. */
+    back: () => command("browsingContext.traverseHistory", { context, delta: -1 }),
     close: () => command("browsingContext.close", { context }),
   };
 }
