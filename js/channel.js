@@ -56,8 +56,10 @@ export class Channel {
      * others have used before it.
      */
     this.mayMove = true;
-    /** Messages that were sent while a Blob was being read; null if none is. */
+    /** Messages that wait for a Blob to be read, or for room on the link; null if none does. */
     this.waiting = null;
+    /** Their bytes. */
+    this.waitingBytes = 0;
 
     /** Bytes that were sent in vain, once closing had begun. They stay in `bufferedAmount`. */
     this.dropped = 0;
@@ -70,31 +72,50 @@ export class Channel {
     if (this.readyState !== OPEN || this.link === null) {
       // Closing, or the connection has ended and its event is on its way.
       this.dropped += sizeOf(data);
-    } else if (this.waiting !== null) {
-      this.waiting.push(data instanceof Uint8Array ? data.slice() : data);
-    } else if (data instanceof Blob) {
-      this.waiting = [data];
-      this.#sendWaiting();
     } else {
-      this.link.send(this, data);
+      this.queue(data);
     }
   }
 
-  /** Sends what waits for Blobs to be read, in order. */
-  async #sendWaiting() {
-    const waiting = this.waiting;
-    while (waiting.length > 0) {
-      const data = waiting[0];
-      let bytes = data;
+  /** Passes a message to the link, behind those that wait. */
+  queue(data) {
+    const waits = this.waiting !== null;
+    if (waits || data instanceof Blob) {
+      this.waitingBytes += sizeOf(data);
+      (this.waiting ??= []).push(data instanceof Uint8Array ? data.slice() : data);
+      if (!waits) this.#sendWaiting();
+    } else {
+      const room = this.link.send(this, data);
+      if (room === undefined) return;
+      this.waiting = [];
+      this.#sendWaiting(room);
+    }
+  }
+
+  /** Sends the messages that wait, in order. @param {Promise<void>} [room] settles when the link takes more */
+  async #sendWaiting(room) {
+    const { waiting } = this;
+    let sent = 0;
+    const meanwhile = (promise) => {
+      waiting.splice(0, sent);
+      sent = 0;
+      return promise;
+    };
+    while (true) {
+      if (room !== undefined) await meanwhile(room);
+      if (this.link === null) return;
+      if (sent === waiting.length) break;
+      let data = waiting[sent];
+      const size = sizeOf(data);
       if (data instanceof Blob) {
         // A Blob whose file is gone cannot be read: native sockets fail then, too.
-        bytes = await data.arrayBuffer().then((buffer) => new Uint8Array(buffer), () => null);
+        data = await meanwhile(data.arrayBuffer().then((buffer) => new Uint8Array(buffer), () => null));
         if (this.link === null) return;
-        if (bytes === null) return this.link.fail(this);
+        if (data === null) return this.link.fail(this);
       }
-      waiting.shift();
-      if (typeof data === "function") data();
-      else this.link.send(this, bytes);
+      sent++;
+      this.waitingBytes -= size;
+      room = typeof data === "function" ? data() : this.link.send(this, data);
     }
     this.waiting = null;
   }
@@ -107,15 +128,19 @@ export class Channel {
       this.link?.fail(this);
     } else if (this.readyState === OPEN) {
       this.readyState = CLOSING;
-      const close = () => this.link?.close(this, code, reason);
-      if (this.waiting !== null) this.waiting.push(close);
-      else close();
+      this.finish(code, reason);
     }
   }
 
+  /** Closes the channel behind the messages that wait. */
+  finish(code, reason) {
+    const close = () => this.link?.close(this, code, reason);
+    if (this.waiting !== null) this.waiting.push(close);
+    else close();
+  }
+
   get bufferedAmount() {
-    let amount = this.dropped;
-    if (this.waiting !== null) for (const data of this.waiting) amount += sizeOf(data);
+    let amount = this.dropped + this.waitingBytes;
     if (this.link !== null) amount += this.link.buffered(this);
     return amount;
   }
@@ -139,6 +164,7 @@ export class Channel {
     this.link = null;
     this.dropped = this.bufferedAmount + unsent;
     this.waiting = null;
+    this.waitingBytes = 0;
     enqueue(this, EVENT_CLOSE, close);
   }
 

@@ -25,6 +25,7 @@ export function setTimer(link, milliseconds) {
   });
 }
 
+export const flushed = (link) => links[link]?.flushed();
 export const flushLater = (link) => Number(flushObject(links[link]));
 
 // ---- the physical socket ----
@@ -120,6 +121,7 @@ export const decodedUnits = () => units;
 
 export const copyOut = (buffer, start, length, target) => memoryBytes().set(new Uint8Array(buffer, start, length), target);
 export const part = (array, start, end) => array.subarray(start, end);
+export const copyIn = (at, length) => memoryBytes().slice(at, at + length);
 export const copyArrayOut = (array, target) => memoryBytes().set(array, target);
 /**
  * Memory of large copies that have been sent, for the next: up to four, of up to 1 MiB, the largest piece that a server takes, unless

@@ -43,6 +43,8 @@ export class Link {
   /** By key: what wasm calls them. */
   #channels = [];
   #freeKeys = [];
+  /** Channels whose messages wait for room, and what resolves the promises of it. */
+  #full = new Map();
   physical = null;
   /** Whether it waits for another physical socket. */
   #isInterrupted = false;
@@ -115,13 +117,22 @@ export class Link {
     channel.number = core.open(this.#core, channel.key, target, target.length, protocols, protocols.length, headers, headers.length);
   }
 
-  /** @param {string | Uint8Array} data */
+  /**
+   * @param {string | Uint8Array} data
+   * @returns {Promise<void> | undefined} if further messages have to wait for room: settles when there is
+   */
   send(channel, data) {
     const { length } = data;
     const isText = typeof data === "string";
-    const isTaken = isText ? core.sendText(this.#core, channel.number, data, length) : core.sendBinary(this.#core, channel.number, data, length);
+    const taken = isText ? core.sendText(this.#core, channel.number, data, length) : core.sendBinary(this.#core, channel.number, data, length);
+    if (taken === 2) return new Promise((resolve) => this.#full.set(channel, resolve));
     // The server's close is on its way to the page.
-    if (isTaken === 0) channel.dropped += isText ? utf8Length(data) : length;
+    if (taken === 0) channel.dropped += isText ? utf8Length(data) : length;
+  }
+
+  /** Messages may have left. */
+  flushed() {
+    for (const [channel, resolve] of this.#full) if (core.isFull(this.#core, channel.number) === 0 && this.#full.delete(channel)) resolve();
   }
 
   /** The page took a message. */
@@ -459,6 +470,7 @@ export class Link {
   }
 
   #forget(key) {
+    this.#full.delete(this.#channels[key]);
     this.#channels[key] = undefined;
     this.#freeKeys.push(key);
   }

@@ -171,12 +171,12 @@ class Page {
     switch (kind) {
       case SEND:
         remote.taken += typeof value === "string" ? utf8Length(value) : value.length;
-        remote.link.send(remote, value);
+        remote.queue(value);
         this.#unreported.add(remote);
         this.#reportLater();
         break;
       case CLOSE_CHANNEL:
-        remote.link.close(remote, ...value);
+        remote.finish(...value);
         break;
       case FAIL:
         this.end(remote);
@@ -203,7 +203,7 @@ class Page {
     pages.delete(this);
     clearTimeout(this.#report);
     for (const remote of this.#remotes.values()) {
-      if (remote.accepted) remote.link?.close(remote, GOING_AWAY, "");
+      if (remote.accepted) remote.finish(GOING_AWAY, "");
       else remote.link?.abort(remote);
     }
     this.#remotes.clear();

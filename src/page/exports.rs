@@ -44,16 +44,22 @@ pub fn open(
     link::open(link, key, (target, units), (protocols, more), (headers, further))
 }
 
-/// Queues a text; 0 if the socket sends no more.
+/// Queues a text; 0 if the socket sends no more, 2 if further messages have to wait until it is no longer full.
 #[wasm_bindgen(js_name = sendText)]
 pub fn send_text(link: u32, channel: u32, text: JsString, units: u32) -> u32 {
-    link::send_text(link, channel, text, units).into()
+    link::send_text(link, channel, text, units)
 }
 
-/// Queues a binary message; 0 if the socket sends no more.
+/// Queues a binary message. Returns the same as `sendText`.
 #[wasm_bindgen(js_name = sendBinary)]
 pub fn send_binary(link: u32, channel: u32, array: Uint8Array, length: u32) -> u32 {
-    link::send_binary(link, channel, array, length).into()
+    link::send_binary(link, channel, array, length)
+}
+
+/// Returns 1 while further messages of a socket have to wait.
+#[wasm_bindgen(js_name = isFull)]
+pub fn is_full(link: u32, channel: u32) -> u32 {
+    table::with(link, |link| link.is_full(channel)).into()
 }
 
 /// Takes that the page has read a message.

@@ -59,6 +59,9 @@ mod raw {
         #[wasm_bindgen(js_name = flushLater)]
         pub(crate) fn flush_later(link: i32) -> i32;
 
+        /// Called when messages may have left.
+        pub(crate) fn flushed(link: i32);
+
         // ---- the physical socket ----
 
         /// Makes the physical socket. The URL's length is in bytes.
@@ -152,6 +155,9 @@ mod raw {
         pub(crate) fn copy_out(buffer: &ArrayBuffer, start: i32, length: i32, target: i32);
         /// A part of an array, over the same memory.
         pub(crate) fn part(array: &Uint8Array, start: i32, end: i32) -> Uint8Array;
+        /// An array with a copy of bytes of wasm's memory.
+        #[wasm_bindgen(js_name = copyIn)]
+        pub(crate) fn copy_in(bytes: i32, length: i32) -> Uint8Array;
         /// Copies an array's bytes into wasm's memory.
         #[wasm_bindgen(js_name = copyArrayOut)]
         pub(crate) fn copy_array_out(array: &Uint8Array, target: i32);
@@ -220,6 +226,7 @@ macro_rules! with_u32 {
 with_u32! {
     fn set_timer(link: u32, milliseconds: f64);
     fn flush_later(link: u32) -> u32 as u32;
+    fn flushed(link: u32);
     fn dial(link: u32, url: u32, length: u32);
     fn buffered_amount(link: u32) -> f64;
     fn send_text(link: u32, head: u32, length: u32, text: &JsString) -> f64;
@@ -247,6 +254,7 @@ with_u32! {
     fn decoded_units() -> i32;
     fn copy_out(buffer: &ArrayBuffer, start: u32, length: u32, target: u32);
     fn part(array: &Uint8Array, start: u32, end: u32) -> Uint8Array;
+    fn copy_in(bytes: u32, length: u32) -> Uint8Array;
     fn copy_array_out(array: &Uint8Array, target: u32);
     fn copy_large(array: &Uint8Array, start: u32, end: u32) -> Uint8Array;
     fn new_array(length: u32) -> Uint8Array;

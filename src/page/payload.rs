@@ -68,8 +68,14 @@ impl Content {
 pub(crate) enum Held {
     /// The head and the text.
     Text(Vec<u8>, JsString),
-    Bytes(Vec<u8>),
+    /// The bytes. Up to 16 MiB are kept: not in wasm's memory, which never shrinks.
     Array(Uint8Array),
+}
+
+impl Held {
+    pub(crate) fn copy(bytes: &[u8]) -> Self {
+        Held::Array(glue::copy_in(bytes.as_ptr() as u32, bytes.len() as u32))
+    }
 }
 
 impl Content {
@@ -86,8 +92,8 @@ impl Content {
                     glue::part(&array.array, array.start, array.end)
                 })
             }
-            Content::Small(small) => Held::Bytes(small.bytes().to_vec()),
-            Content::Empty | Content::Text(_) => Held::Bytes(Vec::new()),
+            Content::Small(small) => Held::copy(small.bytes()),
+            Content::Empty | Content::Text(_) => Held::copy(&[]),
         }
     }
 }

@@ -262,6 +262,14 @@ impl<P: Payload> Connection<P> {
         }
     }
 
+    /// Returns the number of messages that wait for credit or for [`Connection::poll_transmit`].
+    pub fn waiting_messages(&self, channel: Channel) -> usize {
+        match self.state(channel).map(|state| &state.sending) {
+            Some(Sending::Open(queue) | Sending::Ending(queue, _)) => queue.len(),
+            _ => 0,
+        }
+    }
+
     /// Returns the payload that was queued last, if it still waits. A host that lent a buffer copies it then.
     pub fn last_waiting(&mut self, channel: Channel) -> Option<&mut P> {
         match &mut self.get(channel)?.sending {

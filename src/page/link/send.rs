@@ -16,7 +16,13 @@ const ENOUGH: u32 = 32 * 1024;
 const LARGE: u32 = 32 * 1024;
 
 /// Bytes of small payloads that may wait in wasm's memory. Others wait outside of it: it never shrinks.
-const MOST_SMALL: u32 = 1024 * 1024;
+const MOST_SMALL: u32 = 512 * 1024;
+
+/// Messages of all sockets that may wait in wasm's queues, which take 1/3 MiB then. Further ones wait in JavaScript.
+const MOST_WAITING: usize = 8 * 1024;
+
+/// Messages of each socket that may wait in any case, so that no socket waits for another.
+const LEAST_WAITING: usize = 32;
 
 /// The memory for batches that a link keeps: a full batch, in characters of three bytes.
 const KEPT: usize = 128 * 1024;
@@ -78,17 +84,17 @@ fn append<T>(out: &mut Vec<u8>, length: u32, write: impl FnOnce(u32) -> T) -> T 
     write(out.as_mut_ptr() as u32 + at as u32)
 }
 
-/// Queues a text; false if the socket sends no more.
-pub(crate) fn send_text(link: u32, channel: u32, text: JsString, units: u32) -> bool {
+/// Queues a text; 0 if the socket sends no more, 2 if further messages have to wait until it is no longer full.
+pub(crate) fn send_text(link: u32, channel: u32, text: JsString, units: u32) -> u32 {
     let queued = with(link, |this| this.queue(channel, Kind::Text, Content::text(text, units)));
     if queued == Queued::Enough {
         flush(link);
     }
-    queued != Queued::Refused
+    queued.answer(link, channel)
 }
 
-/// Queues a binary message, which the page may change once this returns; false if the socket sends no more.
-pub(crate) fn send_binary(link: u32, channel: u32, array: Uint8Array, length: u32) -> bool {
+/// Queues a binary message, which the page may change once this returns. Returns the same as [`send_text`].
+pub(crate) fn send_binary(link: u32, channel: u32, array: Uint8Array, length: u32) -> u32 {
     let is_lent = length >= LARGE;
     let queued = with(link, |this| {
         let content = if length == 0 {
@@ -108,7 +114,7 @@ pub(crate) fn send_binary(link: u32, channel: u32, array: Uint8Array, length: u3
             with(link, |this| this.copy_lent(channel));
         }
     }
-    queued != Queued::Refused
+    queued.answer(link, channel)
 }
 
 /// The result of a message to send.
@@ -123,14 +129,34 @@ enum Queued {
     Enough,
 }
 
+impl Queued {
+    fn answer(self, link: u32, channel: u32) -> u32 {
+        match self {
+            Self::Refused => 0,
+            Self::Taken => 1,
+            Self::Enough => 1 + u32::from(with(link, |this| this.is_full(channel))),
+        }
+    }
+}
+
 impl PageLink {
+    /// Whether further messages of a socket have to wait outside of wasm's memory.
+    pub(crate) fn is_full(&self, channel: u32) -> bool {
+        let most = MOST_WAITING.checked_div(self.inner.sockets()).unwrap_or_default();
+        self.inner.waiting_messages(channel) >= most.max(LEAST_WAITING)
+    }
+
     fn queue(&mut self, channel: u32, kind: Kind, content: Content) -> Queued {
         let units = content.units();
         if self.inner.send(channel, kind, content).is_err() {
             return Queued::Refused;
         }
         self.pending += units;
-        if self.flush_soon() || self.pending >= ENOUGH { Queued::Enough } else { Queued::Taken }
+        if self.flush_soon() || self.pending >= ENOUGH || self.is_full(channel) {
+            Queued::Enough
+        } else {
+            Queued::Taken
+        }
     }
 
     /// Copies what credit held back of an array that the page has lent, or a link that is still being dialled.
@@ -174,7 +200,7 @@ impl PageLink {
             Transmit::Batch => {
                 let is_ascii = self.write_batch();
                 let bytes = self.out.get(self.out_start..).unwrap_or_default();
-                self.inner.keep(bytes.len() as u32, || Held::Bytes(bytes.to_vec()));
+                self.inner.keep(bytes.len() as u32, || Held::copy(bytes));
                 Outgoing::Batch(std::mem::take(&mut self.out), self.out_start, is_ascii)
             }
             Transmit::Raw { channel, mut payload } => {
@@ -248,10 +274,6 @@ pub(crate) fn flush(link: u32) {
                     Held::Text(head, text) => {
                         glue::send_text(link, head.as_ptr() as u32, head.len() as u32, text) as u64
                     }
-                    Held::Bytes(bytes) => {
-                        glue::send_memory(link, bytes.as_ptr() as u32, bytes.len() as u32);
-                        bytes.len() as u64
-                    }
                     Held::Array(array) => {
                         glue::send_array(link, array);
                         glue::length_of(array).into()
@@ -278,4 +300,5 @@ pub(crate) fn flush(link: u32) {
     // Opens beyond the limit that the server has announced meanwhile have failed.
     tell_later(link);
     with(link, PageLink::set_timer);
+    glue::flushed(link);
 }

@@ -155,6 +155,11 @@ impl<H: Host> Link<H> {
         self.connection.last_waiting(channel)
     }
 
+    /// Returns the number of a socket's messages that wait for credit or for [`Link::poll_transmit`].
+    pub fn waiting_messages(&self, channel: Channel) -> usize {
+        self.connection.waiting_messages(channel)
+    }
+
     /// Returns credit for a message of `units` that the application has read.
     pub fn consumed(&mut self, channel: Channel, units: u32) {
         self.connection.consumed(channel, 1, units);
