@@ -31,6 +31,7 @@ mod multi;
 mod relative;
 mod seek;
 mod socket;
+mod state;
 mod target;
 
 pub use carrier::{Carrier, Carriers};
@@ -40,3 +41,4 @@ pub use message::Message;
 pub use multi::MultiWebSocket;
 pub use relative::RelativeWebSocket;
 pub use socket::{Handle, WebSocket};
+pub use state::{Commit, Conflict, State, StateError, state};
