@@ -4,6 +4,7 @@
 #![cfg(not(target_arch = "wasm32"))]
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -65,6 +66,12 @@ struct Shared {
     allowance: Mutex<Box<dyn FnMut() -> usize + Send>>,
     /// While it is false, connections wait.
     accepts: watch::Sender<bool>,
+    /// How many of the next connections get status 502, and no server.
+    refusals: AtomicUsize,
+    /// Each change ends what the client receives, and leaves all else open.
+    half_closes: watch::Sender<usize>,
+    /// The bytes that connections have carried in both directions.
+    carried: AtomicUsize,
 }
 
 impl Proxy {
@@ -80,6 +87,9 @@ impl Proxy {
             cuts: watch::channel(0).0,
             allowance: Mutex::new(Box::new(allowance)),
             accepts: watch::channel(true).0,
+            refusals: AtomicUsize::new(0),
+            half_closes: watch::channel(0).0,
+            carried: AtomicUsize::new(0),
         });
         let accepting = Arc::clone(&shared);
         tokio::spawn(async move {
@@ -102,6 +112,18 @@ impl Proxy {
         self.shared.accepts.send_replace(accepts);
     }
 
+    fn refuse(&self, connections: usize) {
+        self.shared.refusals.store(connections, Ordering::Relaxed);
+    }
+
+    fn half_close(&self) {
+        self.shared.half_closes.send_modify(|count| *count += 1);
+    }
+
+    fn carried(&self) -> usize {
+        self.shared.carried.load(Ordering::Relaxed)
+    }
+
     fn lead_to(&self, server: &Server) {
         *self.shared.to.lock().expect("no panic") = server.address;
     }
@@ -109,9 +131,18 @@ impl Proxy {
 
 async fn carry(mut client: TcpStream, shared: Arc<Shared>) {
     let mut cuts = shared.cuts.subscribe();
+    let mut half_closes = shared.half_closes.subscribe();
     let mut accepts = shared.accepts.subscribe();
     let allowance = (shared.allowance.lock().expect("no panic"))();
     accepts.wait_for(|accepts| *accepts).await.expect("the proxy lives");
+    let fewer = |left: usize| left.checked_sub(1);
+    if shared.refusals.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_ok() {
+        let _ = client.read(&mut [0; 4096]).await;
+        let _ = client
+            .write_all(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            .await;
+        return;
+    }
     let to = *shared.to.lock().expect("no panic");
     let Ok(mut server) = TcpStream::connect(to).await else { return };
     let forward = async {
@@ -122,6 +153,7 @@ async fn carry(mut client: TcpStream, shared: Arc<Shared>) {
                 read = server.read(&mut down) => (read.unwrap_or(0), &down, &mut client),
             };
             let passed = count.min(left);
+            shared.carried.fetch_add(passed, Ordering::Relaxed);
             if count == 0 || out.write_all(&bytes[..passed]).await.is_err() {
                 return;
             }
@@ -131,6 +163,11 @@ async fn carry(mut client: TcpStream, shared: Arc<Shared>) {
     tokio::select! {
         () = forward => {}
         _ = cuts.changed() => {}
+        _ = half_closes.changed() => {
+            let _ = client.shutdown().await;
+            // The server learns nothing of it.
+            let _ = cuts.changed().await;
+        }
     }
     // Reset, not closed: bytes in flight are lost.
     for stream in [&client, &server] {
@@ -251,6 +288,86 @@ async fn a_link_that_nobody_resumes_ends_in_time() {
     until(|| server.stats.links() == 0 && server.stats.channels() == 0).await;
     assert!(matches!(receive(&mut socket).await, Err(Error::Lost)));
     assert_eq!(server.stats.parked(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_answers_502_delays_a_link_and_does_not_end_it() {
+    let server = Server::start().await;
+    let proxy = Proxy::start(server.address).await;
+    let client = proxy.client().carriers(Carriers::WebSocket);
+    let mut socket = open(&client).await;
+    settle(&mut socket).await;
+    proxy.refuse(3);
+    proxy.cut();
+    send(&mut socket, "after").await;
+    assert_eq!(receive(&mut socket).await, Ok(Message::Text("after".into())));
+    assert_eq!(proxy.shared.refusals.load(Ordering::Relaxed), 0, "each was an attempt");
+    assert_eq!(server.stats.totals().links_resumed, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_half_closed_connection_gives_way_though_the_server_still_has_it() {
+    let server = Server::start().await;
+    let proxy = Proxy::start(server.address).await;
+    let client = proxy.client().carriers(Carriers::WebSocket);
+    let mut socket = open(&client).await;
+    settle(&mut socket).await;
+    for n in 1..=5_u64 {
+        proxy.half_close();
+        send(&mut socket, &n.to_string()).await;
+        assert_eq!(receive(&mut socket).await, Ok(Message::Text(n.to_string())));
+        until(|| server.stats.totals().links_resumed == n).await;
+    }
+    assert_eq!((server.stats.links(), server.stats.parked(), server.stats.channels()), (1, 0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resumption_that_is_cut_again_before_its_answer_is_repeated() {
+    let server = Server::start().await;
+    let proxy = Proxy::start(server.address).await;
+    let client = proxy.client().carriers(Carriers::WebSocket);
+    let mut socket = open(&client).await;
+    settle(&mut socket).await;
+    // The bytes of a handshake and of RESUME, and each is cut a little later than the one before.
+    let mut allowance = 0;
+    *proxy.shared.allowance.lock().expect("no panic") = Box::new(move || {
+        allowance += 60;
+        if allowance > 900 { usize::MAX } else { allowance }
+    });
+    proxy.cut();
+    for n in 0..5 {
+        send(&mut socket, &n.to_string()).await;
+    }
+    for n in 0..5 {
+        assert_eq!(receive(&mut socket).await, Ok(Message::Text(n.to_string())));
+    }
+    assert_eq!(server.stats.totals().links_opened, 1);
+}
+
+/// Returns the bytes that an exchange of `messages` of the given size takes there and back, each.
+async fn bytes_per_message(resume: bool, messages: usize, size: usize) -> f64 {
+    let server = Server::start().await;
+    let proxy = Proxy::start(server.address).await;
+    let client = proxy.client().resume(resume);
+    let mut socket = open(&client).await;
+    settle(&mut socket).await;
+    let before = proxy.carried();
+    let content = "x".repeat(size);
+    for _ in 0..messages {
+        send(&mut socket, &content).await;
+        assert_eq!(receive(&mut socket).await, Ok(Message::Text(content.clone())));
+    }
+    (proxy.carried() - before) as f64 / (2 * messages) as f64
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn resumption_adds_few_bytes_to_what_messages_take() {
+    for (messages, size, most) in [(3_000, 32, 0.1), (100, 65_536, 64.0)] {
+        let with = bytes_per_message(true, messages, size).await;
+        let without = bytes_per_message(false, messages, size).await;
+        println!("{size} B: {with:.3} bytes a message, {without:.3} without resumption");
+        assert!(with - without < most, "{size} B: {with} and {without}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
