@@ -245,3 +245,38 @@ async fn replicas_converge_whatever_is_cut() {
     lines.dedup();
     assert_eq!((lines.len(), data["lines"].as_array().map(Vec::len)), (24, Some(24)));
 }
+
+#[tokio::test]
+async fn a_dropped_commit_goes_on_and_a_dropped_replica_gives_up() {
+    let server = Server::start().await;
+    let client = server.client();
+    let ours: State<Sheet> = in_time(state(&client, "/sheets/a")).await.expect("a document");
+    let theirs: State<Sheet> = in_time(state(&client, "/sheets/a")).await.expect("a document");
+    drop(ours.update(set("A1", 1)));
+    until(&theirs, |sheet| sheet.cells.contains_key("A1")).await;
+
+    let clone = ours.clone();
+    drop(ours);
+    assert_eq!(committed(clone.update(set("A1", 2))).await, Ok(2));
+    let commit = clone.update(set("A1", 3));
+    drop(clone);
+    assert_eq!(committed(commit).await, Err(StateError::Closed));
+}
+
+#[tokio::test]
+async fn a_deleted_document_is_replaced_by_the_next_of_its_name() {
+    let server = Server::start().await;
+    let sheet: State<Sheet> = in_time(state(&server.client(), "/sheets/a")).await.expect("a document");
+    committed(sheet.update(set("A1", 1))).await.expect("a version");
+    in_time(server.documents.delete("a")).await.expect("a deletion");
+    until(&sheet, |sheet| sheet.cells.is_empty()).await;
+    assert_eq!(sheet.version(), 0);
+    assert_eq!(committed(sheet.update(set("B1", 2))).await, Ok(1));
+}
+
+#[tokio::test]
+async fn a_socket_that_sends_no_document_is_refused() {
+    let server = Server::start().await;
+    let index = in_time(state::<Value>(&server.client(), "/sheets/")).await;
+    assert!(matches!(&index, Err(StateError::Unreachable(why)) if why.contains("no document")), "{index:?}");
+}

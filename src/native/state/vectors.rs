@@ -159,3 +159,27 @@ fn sessions_are_those_of_the_vectors() {
         }
     }
 }
+
+#[test]
+fn a_message_that_does_not_fit_changes_nothing() {
+    let message = |message: Value| serde_json::from_value(message).expect("a message");
+    let mut replica = Replica::new(message(json!({ "document": "d", "version": 1, "data": { "a": [0] } })))
+        .expect("a document");
+    // Each copy replaces the one before it: many values, and little memory.
+    let copy = json!({ "op": "copy", "from": "/a", "path": "/b" });
+    let copies = json!({ "version": 3, "delta": vec![copy; 60] });
+    for misfit in [
+        json!({ "version": 2, "delta": [{ "op": "add", "path": "/b", "value": 1 }, { "op": "remove", "path": "/none" }] }),
+        json!({ "version": 2 }),
+        json!({ "delta": [] }),
+    ] {
+        assert!(replica.receive(message(misfit)).is_err());
+        assert_eq!((replica.version, &replica.data), (1, &json!({ "a": [0] })));
+    }
+    replica.receive(message(copies.clone())).expect("few values");
+    let large = json!({ "version": 4, "data": { "a": vec![0; 100_000] } });
+    replica.receive(message(large)).expect("a document");
+    let refused = replica.receive(message(copies)).expect_err("too many values");
+    assert!(refused.contains("copies"), "{refused}");
+    assert_eq!(replica.version, 4);
+}
