@@ -159,7 +159,7 @@ export class Channel {
     this.closed(ABNORMAL, unsent);
   }
 
-  /** The connection ended, with so many bytes that had not left. No call of the link's follows. */
+  /** The connection ended, and `unsent` bytes had not left. No call of the link's follows. */
   closed(close, unsent) {
     this.link = null;
     this.dropped = this.bufferedAmount + unsent;

@@ -1,5 +1,5 @@
-// The result of `M.inspect()`: the links of one multiplexer, watched. Loaded when it is asked for; it reads along at the physical socket,
-// so that nothing is counted for pages that do not ask.
+// The result of `M.inspect()`, which watches the links of one multiplexer. The page loads it on first use, and it listens at the physical
+// socket, so that pages without an inspector count nothing.
 import { Decoder, handshakeBatch } from "./inspect/decode.js";
 
 /** The credit of each channel before the first GRANT, unless a HELLO sets another (docs/protocol.md §3.1). */
@@ -67,7 +67,7 @@ export class Inspector extends EventTarget {
     return { ...this.#totals.received };
   }
 
-  /** Whether the physical socket is a shared worker's: then its messages are not seen. */
+  /** Whether a shared worker has the physical socket. The inspector then sees none of its messages. */
   get isShared() {
     return this.#link !== null && this.#link.inspected().physical === undefined;
   }

@@ -12,7 +12,7 @@ import { defineWebSocket, toLines } from "./websocket.js";
 /** RFC 6455 §7.4.1: a close frame without a code. */
 const NO_STATUS = 1005;
 
-/** Of the constructor that made the latest socket of a handler. */
+/** The class whose constructor made the latest socket of a handler. */
 let made;
 
 /** The class of the handlers' sockets: the same interface as the page's. */

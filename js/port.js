@@ -17,7 +17,7 @@ import "./wasm.js";
 /** A message is not kept waiting for the task to end once it holds this much. */
 const ENOUGH = 32 * 1024;
 
-/** Nor so many milliseconds after the last message to the worker: the task may be long (src/page/link/mod.rs has the same). */
+/** Nor more than this many milliseconds after the last message to the worker: the task may be long (src/page/link/mod.rs has the same). */
 const LONGEST_WAIT = 2;
 
 /**

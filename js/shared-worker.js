@@ -13,7 +13,7 @@ import { utf8Length } from "./utf8.js";
 import { core } from "./core.js";
 import { tryToInitialise } from "./wasm.js";
 
-/** Sent bytes are reported with the next message to a page, and at the latest after so many milliseconds. */
+/** Milliseconds after which the worker reports sent bytes at the latest; it reports them with an earlier message to a page. */
 const REPORT_AFTER = 10;
 
 /** RFC 6455 §7.4.1: the code with which a browser closes the sockets of a page that goes away. */
@@ -84,7 +84,7 @@ class Remote extends Channel {
 
   deliver(kind, value) {
     if (!this.page.isThere) {
-      // Nobody is there to take it.
+      // The page is gone: drop the message, and return its credit.
       if (kind === EVENT_MESSAGE) this.link?.consumed(this, value.length);
     } else if (kind === EVENT_MESSAGE && typeof value !== "string") {
       const { buffer, start, length } = value;

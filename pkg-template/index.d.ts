@@ -553,7 +553,7 @@ export interface StateCloseEvent extends Event {
   readonly wasClean: boolean;
 }
 
-/** What else is known of a change. */
+/** Describes the origin of a change. */
 export interface StateChange {
   /** Whether this page's `commit()` made it. */
   readonly own: boolean;

@@ -50,7 +50,7 @@ class HttpSocket extends EventTarget {
   /** Frames that wait for a request. */
   #out = [];
   #isSending = false;
-  /** Of each message that the server has not taken: the bytes of its payload, and where its frame ends in all that is sent. */
+  /** For each message that the server has not accepted: the bytes of its payload, and the offset of its frame's end in all sent bytes. */
   #buffered = [];
   #bufferedBytes = 0;
   #queued = 0;

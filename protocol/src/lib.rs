@@ -1,6 +1,6 @@
 //! The `manysocket.v1` wire protocol, without I/O, clock, randomness or JavaScript.
 //!
-//! Many WebSockets ("channels") travel over one physical WebSocket (the "link"). Both ends run the
+//! Many WebSockets ("channels") travel over one "link", which a physical WebSocket or HTTP requests carry. Both ends run the
 //! same state machine, [`Connection`]; its creator says which [`Side`] it is. A host drives it in one fixed way:
 //!
 //! 1. *Mutate*: call any command ([`Connection::send`], [`Connection::close`], …) or input

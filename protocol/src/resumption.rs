@@ -376,7 +376,7 @@ impl<H: Clone> Resumption<H> {
 
     // ---- receiving ----
 
-    /// Counts a message that has arrived, of so many bytes.
+    /// Counts a message of `bytes` that has arrived.
     pub(crate) fn count_received(&mut self, bytes: u32) {
         self.received = self.received.wrapping_add(1);
         self.progress += cost(bytes);

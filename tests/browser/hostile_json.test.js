@@ -91,7 +91,7 @@ const NO_CHANGES = {
 };
 
 for (const [name, message] of Object.entries(NO_CHANGES)) {
-  test(`a document is told ${name}`, async (t) => {
+  test(`a document receives ${name}`, async (t) => {
     t.mock.timers.enable({ apis: ["setTimeout"] });
     Socket.made.length = 0;
     const opening = state("ws://host/d", { WebSocket: Socket });

@@ -14,7 +14,7 @@ after(async () => {
   await removeSite(site);
 });
 
-/** What a page needs: sockets that check the order of their echoes, and the size of the memory. */
+/** Gives a page sockets that check the order of their echoes, and the size of the memory. */
 async function prepare(options) {
   const { Instance } = WebAssembly;
   let memory;

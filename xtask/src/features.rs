@@ -23,7 +23,7 @@ const FEATURES: [&str; 11] = [
 /// database, and without `http2`, which brings a protocol.
 const COUNTED: &str = "gateway,metrics,rpc,site,tls,topics";
 
-/// The largest number of crates that a program compiles for these. axum with WebSockets and tokio comes to 69.
+/// The largest number of crates that a program compiles for these. axum with WebSockets and tokio needs 69.
 const MAX_CRATES: usize = 90;
 
 const ALONE: [&str; 4] = ["--package", "manysocket-server", "--no-default-features", "--features"];

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 pub struct Unsent {
     /// Bytes that were never handed to the physical WebSocket.
     pub(super) waiting: u64,
-    /// Pairs of a mark and the bytes that have left once the physical WebSocket has carried so many, ascending.
+    /// Pairs of a mark and a number of bytes, ascending: these bytes have left once the physical WebSocket has carried `mark` bytes in all.
     handed_over: VecDeque<(u64, u64)>,
 }
 
@@ -28,7 +28,7 @@ impl Unsent {
         self
     }
 
-    /// So many bytes went to the physical WebSocket, which has carried them once it has carried `mark` bytes.
+    /// Counts `bytes` that went to the physical WebSocket. They have left once it has carried `mark` bytes in all.
     pub(super) fn hand_over(&mut self, bytes: u64, mark: u64, sent: u64) {
         match self.handed_over.back_mut() {
             Some((last, sum)) if *last == mark => *sum += bytes,

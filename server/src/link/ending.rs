@@ -51,7 +51,7 @@ impl Ended {
         debug!("link closed");
     }
 
-    /// Counts and logs the end; returns the close frame that tells the peer of it.
+    /// Counts and logs the end; returns the close frame for the peer.
     fn report(self, stats: &Stats) -> Option<CloseFrame> {
         let (code, reason) = match &self {
             Self::Lost => (1006, "the connection was lost"),

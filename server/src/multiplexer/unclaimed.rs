@@ -1,4 +1,4 @@
-//! The connections that have not said yet which link they resume: at most so many, of which the oldest gives way to the next.
+//! Limits the connections that have not named the link that they resume. At the limit, a new one replaces the oldest.
 //!
 //! A client sends RESUME as soon as its connection is open. If the server refused further connections instead, a thousand silent ones
 //! would keep all clients from their links.

@@ -92,7 +92,7 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// Ends its phase; the next is so many further on.
+    /// Ends its phase, and begins the phase that is `steps` later.
     fn end(&self, steps: usize) {
         let Shared { count, reader } = &*self.requests.0;
         if count.compare_exchange(self.busy, self.busy + steps, Ordering::AcqRel, Ordering::Relaxed).is_ok() {

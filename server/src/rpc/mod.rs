@@ -181,7 +181,7 @@ impl Rpc {
     /// If this is called several times, all limits hold. Calls that [a process registers](Self::register) for others have a caller
     /// without headers: limit them where pages connect, at the function of [`remote`].
     ///
-    /// Who the caller is, and how often it may call, is the application's decision; here each user may call ten times a second, by
+    /// The application decides who the caller is and how often it may call. Here each user may call ten times a second, by
     /// the crate [governor](https://docs.rs/governor):
     ///
     /// ```

@@ -80,7 +80,7 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    /// A server that accepts messages of at most so many bytes, however they are cut.
+    /// Returns the configuration of a server that accepts messages of at most `max_message` bytes, in any number of frames.
     pub(crate) fn server(max_message: usize) -> Self {
         Self {
             is_client: false,

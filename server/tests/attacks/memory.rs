@@ -117,8 +117,8 @@ async fn physical_messages_that_never_end() {
 async fn a_page_that_never_grants() {
     let arguments = ["--link-memory", "100000000"];
     survive("a page that never grants (100 MB a link)", &arguments, 300, async |binary| {
-        // The page's own windows are the least, so most echoes stay with the server. What the server's first
-        // windows admit crosses the limit: later ones the server withholds, and the link would only stall.
+        // The page's own windows are the least, so most echoes stay with the server. The echoes that the
+        // server's first windows admit cross the limit. It withholds later windows, so the link would only stall.
         let settings = Settings::new().window(16 * 1024);
         let small = |endpoint: &mut Endpoint| *endpoint = Endpoint::new(Side::Client, settings, 0);
         let mut link = Link::dial_with(&binary.server, &[], small).await.expect("a link");

@@ -1,4 +1,4 @@
-//! Rows of the table of docs/security.md: attacks by what outlives a connection, a request or the server. What each must come to is
+//! Rows of the table of docs/security.md: attacks by what outlives a connection, a request or the server. The effect of each is
 //! tested in resume.rs, topic_stored.rs and rpc_streams.rs.
 
 use futures_util::SinkExt;
