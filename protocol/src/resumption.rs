@@ -347,7 +347,7 @@ impl<H: Clone> Resumption<H> {
     }
 
     fn forget(&mut self, ahead: usize) {
-        for (_, bytes) in self.held.drain(..ahead) {
+        for (_, bytes) in (0..ahead).map_while(|_| self.held.pop_front()) {
             self.held_bytes -= bytes as usize;
             self.progress += cost(bytes);
         }

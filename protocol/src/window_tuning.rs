@@ -71,7 +71,7 @@ impl RttEstimator {
         let alone = self.other_data_at.is_none_or(|at| now - at >= QUIET);
         // Twice the round trip: GRANTs return credit in halves of a window, so that at times only half of it is in flight.
         let hold = 2 * round_trip + if alone { SLACK } else { 0 };
-        let window = u64::from(rate.units).saturating_mul(hold) / elapsed;
+        let window = u64::from(rate.units).saturating_mul(hold).checked_div(elapsed)?;
         *rate = RateEstimator { since: now, units: 0 };
         Some(u32::try_from(window).unwrap_or(u32::MAX))
     }
