@@ -10,7 +10,7 @@ const TOTAL = 50_000_000;
 const site = await makeSite();
 const server = await startServer(site, { kind: "test", more: ["--resume", "60"] });
 after(async () => {
-  await server.stop();
+  assert.equal(await server.stop(), 0, server.output());
   await removeSite(site);
 });
 
