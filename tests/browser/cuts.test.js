@@ -34,16 +34,15 @@ async function start(t) {
 }
 
 /** Bytes that connections carry each way: some not even the handshake, some megabytes. Others are cut after a time. */
-function allowances(relay) {
+function allowances() {
   let state = 1;
   return () => {
     // A linear congruential generator: the same cuts in each run.
     state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
     const random = state / 2 ** 32;
-    if (random < 0.05) return Math.floor(random * 20_000);
-    if (random > 0.3) return Math.floor(1_000 * 3_000 ** ((random - 0.3) / 0.7));
-    setTimeout(relay.cut, 2_000 * random);
-    return Infinity;
+    if (random < 0.05) return { bytes: Math.floor(random * 20_000) };
+    if (random > 0.3) return { bytes: Math.floor(1_000 * 3_000 ** ((random - 0.3) / 0.7)) };
+    return { milliseconds: 2_000 * random };
   };
 }
 
@@ -122,7 +121,7 @@ const load = async ({ steady, passing, ...options }) => {
 async function cutUnderLoad(page, relay, cuts) {
   const end = relay.cuts + cuts;
   await runInPage(page, () => begin());
-  relay.allowance = allowances(relay);
+  relay.allowance = allowances();
   relay.cut();
   let [seen, since] = [relay.cuts, performance.now()];
   while (relay.cuts < end) {
@@ -132,7 +131,7 @@ async function cutUnderLoad(page, relay, cuts) {
     assert.deepEqual(faults, []);
     assert.ok(performance.now() - since < 60_000, "the link stands still");
   }
-  relay.allowance = () => Infinity;
+  relay.allowance = () => ({});
   await runInPage(page, () => stop());
   return runInPage(page, () => ({ faults, happened, ...counts }));
 }

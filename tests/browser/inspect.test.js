@@ -166,10 +166,10 @@ test("it counts lost connections, and the panel shows that the link waits for an
     await new Promise((resolve) => (socket.onopen = resolve));
   });
   assert.deepEqual(await runInPage(page, () => [inspector.interruptions, inspector.isInterrupted]), [0, false]);
-  relay.allowance = () => 0;
+  relay.allowance = () => ({ bytes: 0 });
   relay.cut();
   await until("the panel says so", () => runInPage(page, () => inspector.isInterrupted && shown().startsWith("interrupted")));
-  relay.allowance = () => Infinity;
+  relay.allowance = () => ({});
   await until("the link goes on", () => runInPage(page, () => !inspector.isInterrupted && shown() === "open" && figures().includes("connections lost1")));
   assert.equal(await runInPage(page, () => inspector.interruptions), 1);
   await page.close();

@@ -3,8 +3,8 @@ import { once } from "node:events";
 import { connect, createServer } from "node:net";
 
 /**
- * Starts a relay to a server. Its `allowance` gives the bytes that a connection carries in one direction before it is cut; it may be
- * replaced at any time.
+ * Starts a relay to a server. Its `allowance` gives the `bytes` that a connection carries in one direction, or the
+ * `milliseconds` that it lasts, before it is cut. It may be replaced at any time.
  * @param {string} origin the server's
  * @param {{ delay?: number }} [options] `delay`: milliseconds that bytes take in each direction
  */
@@ -25,11 +25,11 @@ export async function startRelay(origin, { delay = 0 } = {}) {
   const join = (page) => {
     const { hostname, port } = new URL(relay.to);
     const server = connect(Number(port), hostname);
-    const pair = { sockets: [page, server], flights: 0, last: null };
+    const pair = { sockets: [page, server], flights: 0, last: null, answers: 0 };
     pairs.add(pair);
-    const allowance = relay.allowance();
+    const { bytes: most = Infinity, milliseconds } = relay.allowance();
     for (const [from, to] of [[page, server], [server, page]]) {
-      let left = allowance;
+      let left = most;
       from.on("error", () => {}).on("close", () => {
         pairs.delete(pair);
         to.destroySoon();
@@ -39,6 +39,8 @@ export async function startRelay(origin, { delay = 0 } = {}) {
         if (from === page && !relay.websockets && /^upgrade:/im.test(bytes.toString("latin1"))) return cut(pair);
         if (pair.last !== from) pair.flights++;
         pair.last = from;
+        // From the answer after that to the handshake: a server may answer RESUME late, and the time must not end before.
+        if (from === server && ++pair.answers === 2 && milliseconds !== undefined) setTimeout(cut, milliseconds, pair);
         if (pair.flights > relay.flights) return;
         const carried = bytes.subarray(0, left);
         left -= bytes.length;
@@ -65,7 +67,7 @@ export async function startRelay(origin, { delay = 0 } = {}) {
     origin: "",
     /** The origin of the server that connections are for. */
     to: origin,
-    allowance: () => Infinity,
+    allowance: () => ({}),
     /** Whether new connections get through; those that do not wait. */
     accepts: true,
     /** Whether handshakes of WebSockets get through. */
