@@ -222,3 +222,68 @@ async fn calls_that_wait_are_bounded_and_counted() {
     };
     tokio::time::timeout(PATIENCE, given_back).await.expect("all is given back");
 }
+
+#[tokio::test]
+async fn calls_of_a_socket_run_at_once_where_the_function_allows_it() {
+    let (begun, mut order) = unbounded_channel();
+    let (gate, _) = watch::channel(0);
+    let opening = gate.clone();
+    // Each returns once the gate has its number, and the last one opens it for those before.
+    let function = move |number: u64| {
+        let (begun, gate, mut opened) = (begun.clone(), opening.clone(), opening.subscribe());
+        async move {
+            let mut guard = Guard { number, events: begun.clone(), has_returned: false };
+            let _ = begun.send(Event::Begun(number));
+            if number == 3 {
+                gate.send_replace(3);
+            }
+            let _ = opened.wait_for(|open| *open >= number).await;
+            guard.has_returned = true;
+            number
+        }
+    };
+    let app = Site::new().endpoint("/meet", rpc(function).max_concurrent(3).endpoint());
+    let server = Server::start(app.into_router()).await;
+    for kind in KINDS {
+        gate.send_replace(0);
+        let mut socket = Socket::open(kind, &server, "/meet", "", "").await.expect("open").0;
+        for text in ["[1]", "[9]", "[2]", "[8]", "[3]", "true"] {
+            send(&mut socket, text).await;
+        }
+        // The fourth waits for one of the others.
+        for number in [1, 9, 2] {
+            assert_eq!(order.recv().await, Some(Event::Begun(number)), "{kind:?}");
+        }
+        assert!(order.try_recv().is_err(), "{kind:?}");
+        // The answers keep their order, so a cancelled call frees no room before the answers ahead of it are ready.
+        send(&mut socket, r#"{"cancel":1}"#).await;
+        assert_eq!(order.recv().await, Some(Event::Dropped(9)), "{kind:?}");
+        gate.send_replace(1);
+        assert_eq!(answer(&mut socket).await, json!({ "result": 1 }), "{kind:?}");
+        assert_eq!(answer(&mut socket).await, cancelled(), "{kind:?}");
+        send(&mut socket, r#"{"cancel":3}"#).await;
+        assert_eq!(answer(&mut socket).await, json!({ "result": 2 }), "{kind:?}");
+        assert_eq!(answer(&mut socket).await, cancelled(), "{kind:?}");
+        assert_eq!(answer(&mut socket).await, json!({ "result": 3 }), "{kind:?}");
+        assert_eq!(answer(&mut socket).await["error"]["code"], "call", "{kind:?}");
+        let mut events: Vec<_> = std::iter::from_fn(|| order.try_recv().ok()).collect();
+        events.retain(|event| *event != Event::Begun(8) && *event != Event::Dropped(8));
+        let expected = [Event::Returned(1), Event::Begun(3), Event::Returned(2), Event::Returned(3)];
+        assert!(expected.iter().all(|event| events.contains(event)) && events.len() == 4, "{events:?}");
+        // A page that leaves drops all that are under way.
+        gate.send_replace(0);
+        for text in ["[5]", "[6]", "[7]"] {
+            send(&mut socket, text).await;
+        }
+        for number in [5, 6, 7] {
+            assert_eq!(order.recv().await, Some(Event::Begun(number)), "{kind:?}");
+        }
+        socket.vanish();
+        let mut dropped = Vec::new();
+        for _ in 0..3 {
+            dropped.push(order.recv().await.expect("an event"));
+        }
+        dropped.sort_by_key(|event| format!("{event:?}"));
+        assert_eq!(dropped, [5, 6, 7].map(Event::Dropped), "{kind:?}");
+    }
+}

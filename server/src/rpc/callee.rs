@@ -21,6 +21,8 @@ pub(super) struct Callee {
     pub(super) names: Arc<[String]>,
     /// Calls that have begun cannot be cancelled.
     pub(super) runs_to_completion: bool,
+    /// The calls of one socket that run at once.
+    pub(super) max_concurrent: usize,
     /// All must let a call pass.
     pub(super) rate_limits: Vec<Arc<RateLimit>>,
 }
@@ -38,7 +40,13 @@ pub(super) enum Place {
 
 impl Callee {
     pub(super) fn new(place: Place) -> Self {
-        Self { place, names: Arc::default(), runs_to_completion: false, rate_limits: Vec::new() }
+        Self {
+            place,
+            names: Arc::default(),
+            runs_to_completion: false,
+            max_concurrent: 1,
+            rate_limits: Vec::new(),
+        }
     }
 
     /// Answers one call; with an error once it is cancelled.

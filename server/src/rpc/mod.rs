@@ -135,6 +135,9 @@ where
     Rpc::new(Place::Here(call::erase(function)))
 }
 
+/// The most calls of one socket at once: each wake-up of one polls all of them, at some 50 ns each.
+const MAX_CONCURRENT: usize = 256;
+
 impl Rpc {
     fn new(place: Place) -> Self {
         Self {
@@ -160,7 +163,7 @@ impl Rpc {
     }
 
     /// Lets calls that have begun run to their end, even if the page cancels them or has gone. The calls that have arrived
-    /// by the time a page is gone run, too, one after the other. Without this, the server drops the function's future.
+    /// by the time a page is gone run, too. Without this, the server drops the function's future.
     ///
     /// ```
     /// use manysocket_server::rpc::rpc;
@@ -173,6 +176,25 @@ impl Rpc {
     #[must_use]
     pub fn run_to_completion(mut self) -> Self {
         self.callee.runs_to_completion = true;
+        self
+    }
+
+    /// Lets up to `calls` calls of one socket run at once, at most 256. Default: 1, so that calls run in the order in which the page
+    /// made them. Answers leave in that order in any case: a slow call holds the answers to later ones back, and their work is done
+    /// by then.
+    ///
+    /// ```
+    /// use manysocket_server::rpc::rpc;
+    ///
+    /// async fn search(text: String) -> Vec<String> {
+    ///     // Asks a database.
+    ///     vec![text]
+    /// }
+    /// let app: axum::Router = axum::Router::new().route_service("/search", rpc(search).max_concurrent(16));
+    /// ```
+    #[must_use]
+    pub fn max_concurrent(mut self, calls: usize) -> Self {
+        self.callee.max_concurrent = calls.clamp(1, MAX_CONCURRENT);
         self
     }
 

@@ -1,5 +1,5 @@
-//! The calls of one socket: it runs them one after the other, and the streams that they return beside them. Meanwhile it reads
-//! the page's messages about them.
+//! The calls of one socket: it runs them one after the other, or as many at once as the function allows, and the streams that
+//! they return beside them. Meanwhile it reads the page's messages about them.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -27,7 +27,7 @@ use super::streams::{MAX_STREAMS, Step, Streams};
 const MESSAGE: usize = 512;
 const READING: usize = 8;
 
-/// The bytes of calls that wait for the one under way. While there are more, the socket is not read, and the page's
+/// The bytes of calls that wait for those under way. While there are more, the socket is not read, and the page's
 /// messages wait where its window ends.
 const MAX_WAITING: usize = 64 * 1024;
 
@@ -46,17 +46,18 @@ pub(super) struct Session {
     unflushed: usize,
     /// The number of the next message that is a call.
     next: u64,
-    /// Calls that wait for the one under way, in order.
+    /// Calls that wait for those under way, in order.
     waiting: VecDeque<Waiting>,
     /// The memory of `waiting`.
     waiting_bytes: usize,
-    running: Option<Running>,
+    /// The calls under way, in order. Answers leave in that order, too.
+    running: VecDeque<Running>,
     streams: Streams,
-    /// Streams are polled before the call under way: they take turns.
+    /// Streams are polled before the calls under way: they take turns.
     are_streams_next: bool,
     /// The answer to the last call, until it is sent: it may wait for a page that does not read.
     answer: Option<String>,
-    /// The link's memory of `waiting`, `streams` and `answer`.
+    /// The link's memory of `waiting`, `streams` and answers.
     reservation: Option<Reservation>,
     turns: Turns,
 }
@@ -73,18 +74,25 @@ enum Call {
     Cancelled,
 }
 
-/// The call under way.
+/// A call under way.
 struct Running {
     number: u64,
     cancelled: CancellationToken,
-    answer: BoxFuture<'static, Answered>,
+    state: State,
+}
+
+enum State {
+    Pending(BoxFuture<'static, Answered>),
+    /// Answers to earlier calls go first.
+    Done(Answered),
 }
 
 /// A reason to go on.
 enum Event {
     /// A message of this many bytes is on its way.
     Sent(usize),
-    Answered(Answered),
+    /// The oldest call under way has its answer.
+    Answered,
     Streamed(Step),
     Received(Message),
     /// The socket has ended; the page sent more than a call may have.
@@ -108,7 +116,7 @@ impl Session {
             next: 0,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
-            running: None,
+            running: VecDeque::new(),
             answer: None,
             turns: Turns::default(),
         }
@@ -117,11 +125,11 @@ impl Session {
     /// Answers calls until the socket has ended, and no call or stream is under way.
     pub(super) async fn run(mut self) {
         loop {
-            if self.running.is_none() && self.answer.is_none() {
+            while !self.is_busy() && !self.waiting.is_empty() {
                 self.begin_next().await;
             }
             if self.socket.is_none()
-                && self.running.is_none()
+                && self.running.is_empty()
                 && self.answer.is_none()
                 && self.streams.are_at_rest()
             {
@@ -129,7 +137,7 @@ impl Session {
             }
             match poll_fn(|cx| self.poll(cx)).await {
                 Event::Sent(bytes) => self.turns.spend(bytes).await,
-                Event::Answered(answered) => self.answer(answered),
+                Event::Answered => self.answer(),
                 Event::Streamed(step) if self.socket.is_some() => {
                     let bytes = self.streams.queue(step);
                     self.turns.spend(MESSAGE + bytes).await;
@@ -142,6 +150,11 @@ impl Session {
         }
     }
 
+    /// Returns whether the next call has to wait.
+    fn is_busy(&self) -> bool {
+        self.running.len() + usize::from(self.answer.is_some()) >= self.callee.max_concurrent
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         if let Poll::Ready(event) = self.poll_send(cx) {
             return Poll::Ready(event);
@@ -152,10 +165,8 @@ impl Session {
                 if let Poll::Ready(step) = self.streams.poll_step(cx) {
                     return Poll::Ready(Event::Streamed(step));
                 }
-            } else if let Some(running) = &mut self.running
-                && let Poll::Ready(answered) = running.answer.poll_unpin(cx)
-            {
-                return Poll::Ready(Event::Answered(answered));
+            } else if self.poll_running(cx) && self.answer.is_none() {
+                return Poll::Ready(Event::Answered);
             }
         }
         let Some(socket) = &mut self.socket else { return Poll::Pending };
@@ -169,6 +180,18 @@ impl Session {
             });
         }
         self.poll_flush(cx)
+    }
+
+    /// Polls the calls under way. Returns whether the oldest has its answer.
+    fn poll_running(&mut self, cx: &mut Context<'_>) -> bool {
+        for running in &mut self.running {
+            if let State::Pending(answer) = &mut running.state
+                && let Poll::Ready(answered) = answer.poll_unpin(cx)
+            {
+                running.state = State::Done(answered);
+            }
+        }
+        matches!(self.running.front(), Some(Running { state: State::Done(_), .. }))
     }
 
     /// Sends the next message; answers go before items of streams.
@@ -211,18 +234,21 @@ impl Session {
         Poll::Pending
     }
 
-    /// Takes the answer of the call under way.
-    fn answer(&mut self, answered: Answered) {
-        let Some(running) = self.running.take() else { return };
+    /// Takes the answer of the oldest call under way.
+    fn answer(&mut self) {
+        let Some(Running { number, cancelled, state: State::Done(answered) }) = self.running.pop_front()
+        else {
+            return;
+        };
         if self.socket.is_none() {
             return;
         }
         self.answer = Some(match answered {
             Answered::Text(answer) => answer,
-            Answered::Stream(_) if running.cancelled.is_cancelled() => Error::cancelled().into_answer(),
+            Answered::Stream(_) if cancelled.is_cancelled() => Error::cancelled().into_answer(),
             Answered::Stream(source) => {
-                self.streams.open(running.number, source);
-                format!("{{\"stream\":{}}}", running.number)
+                self.streams.open(number, source);
+                format!("{{\"stream\":{number}}}")
             }
         });
     }
@@ -248,7 +274,7 @@ impl Session {
         };
         let call = match call {
             // One that has to wait must not keep the buffer that it was read into.
-            Call::Text(text) if self.running.is_some() || self.answer.is_some() => {
+            Call::Text(text) if self.is_busy() || !self.waiting.is_empty() => {
                 Call::Text(Utf8Bytes::try_from(compact(text.as_bytes())).unwrap_or(text))
             }
             call => call,
@@ -260,22 +286,19 @@ impl Session {
 
     /// Cancels a call that has no answer yet, or a stream that has not ended.
     fn cancel(&mut self, number: u64) {
-        match &self.running {
-            Some(running) if running.number == number => {
-                if !self.callee.runs_to_completion {
-                    running.cancelled.cancel();
-                }
+        if let Some(running) = self.running.iter().find(|running| running.number == number) {
+            if !self.callee.runs_to_completion {
+                running.cancelled.cancel();
             }
-            _ => {
-                let place = self.waiting.binary_search_by_key(&number, |waiting| waiting.number);
-                if let Some(waiting) = place.ok().and_then(|place| self.waiting.get_mut(place)) {
-                    self.waiting_bytes -= cost(&waiting.call);
-                    waiting.call = Call::Cancelled;
-                    self.waiting_bytes += cost(&waiting.call);
-                } else {
-                    self.streams.cancel(number);
-                }
-            }
+            return;
+        }
+        let place = self.waiting.binary_search_by_key(&number, |waiting| waiting.number);
+        if let Some(waiting) = place.ok().and_then(|place| self.waiting.get_mut(place)) {
+            self.waiting_bytes -= cost(&waiting.call);
+            waiting.call = Call::Cancelled;
+            self.waiting_bytes += cost(&waiting.call);
+        } else {
+            self.streams.cancel(number);
         }
     }
 
@@ -283,29 +306,30 @@ impl Session {
     async fn begin_next(&mut self) {
         let Some(Waiting { number, call }) = self.waiting.pop_front() else { return };
         self.waiting_bytes -= cost(&call);
-        let text = match call {
-            Call::Text(text) => text,
-            Call::Binary => {
-                self.answer = Some(refuse("a call is text, and this message is binary"));
-                return;
-            }
-            Call::Cancelled => {
-                self.answer = Some(Error::cancelled().into_answer());
-                return;
-            }
-        };
-        if self.streams.is_full() {
-            let why =
-                format!("{MAX_STREAMS} streams of this socket have not ended: end one, or connect again");
-            self.answer = Some(Error::new("busy", why).into_answer());
-            return;
-        }
-        self.turns.spend(MESSAGE + READING * text.len().min(SMALL)).await;
         let cancelled = CancellationToken::new();
-        let (callee, peer, caller) = (self.callee.clone(), Arc::clone(&self.peer), self.caller.clone());
-        let (path, token) = (Arc::clone(&self.path), cancelled.clone());
-        let answer = async move { callee.answer(&peer, &caller, &path, text, &token).await };
-        self.running = Some(Running { number, cancelled, answer: answer.boxed() });
+        let refused = match &call {
+            Call::Binary => Some(refuse("a call is text, and this message is binary")),
+            Call::Cancelled => Some(Error::cancelled().into_answer()),
+            // Each call under way may become one.
+            Call::Text(_) if self.streams.count() + self.running.len() >= MAX_STREAMS => {
+                let why =
+                    format!("{MAX_STREAMS} streams of this socket have not ended: end one, or connect again");
+                Some(Error::new("busy", why).into_answer())
+            }
+            Call::Text(_) => None,
+        };
+        let state = match (refused, call) {
+            (None, Call::Text(text)) => {
+                self.turns.spend(MESSAGE + READING * text.len().min(SMALL)).await;
+                let (callee, peer, caller) =
+                    (self.callee.clone(), Arc::clone(&self.peer), self.caller.clone());
+                let (path, token) = (Arc::clone(&self.path), cancelled.clone());
+                let answer = async move { callee.answer(&peer, &caller, &path, text, &token).await };
+                State::Pending(answer.boxed())
+            }
+            (refused, _) => State::Done(Answered::Text(refused.unwrap_or_default())),
+        };
+        self.running.push_back(Running { number, cancelled, state });
     }
 
     /// Gives up the calls of a page that is gone, unless their function must finish.
@@ -320,17 +344,19 @@ impl Session {
         self.streams.end();
         if !self.callee.runs_to_completion {
             (self.waiting, self.waiting_bytes) = (VecDeque::new(), 0);
-            if let Some(running) = &self.running {
-                running.cancelled.cancel();
-            }
+            self.running.iter().for_each(|running| running.cancelled.cancel());
         }
     }
 
-    /// Counts waiting messages as memory of the link.
+    /// Counts waiting messages and answers as memory of the link.
     fn account(&mut self) {
         if let Some(reservation) = &mut self.reservation {
-            let answer = self.answer.as_ref().map_or(0, |answer| Reservation::cost(answer.len()));
-            reservation.set(self.waiting_bytes + self.streams.cost() + answer);
+            let done = self.running.iter().filter_map(|running| match &running.state {
+                State::Done(Answered::Text(answer)) => Some(answer),
+                _ => None,
+            });
+            let answers = done.chain(&self.answer).map(|answer| Reservation::cost(answer.len()));
+            reservation.set(self.waiting_bytes + self.streams.cost() + answers.sum::<usize>());
         }
     }
 }

@@ -69,8 +69,9 @@ impl Streams {
         Self { peer, open, steps, outgoing: VecDeque::new(), outgoing_bytes: 0 }
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.open.len() >= MAX_STREAMS
+    /// Returns the number of streams that have not ended.
+    pub(super) fn count(&self) -> usize {
+        self.open.len()
     }
 
     /// Whether no stream is being polled.
