@@ -30,7 +30,7 @@ export async function certificate(target, folder) {
   return ["--tls-cert", join(folder, "cert.pem"), "--tls-key", join(folder, "key.pem")];
 }
 
-/** Starts nginx with its defaults before a server: it buffers answers, and passes no handshakes of WebSockets on. */
+/** Starts nginx before a server: it buffers answers, even those that ask it not to, and passes no handshakes of WebSockets on. */
 export async function buffer(folder, upstream) {
   const free = createServer().listen(0, "127.0.0.1");
   await once(free, "listening");
@@ -38,7 +38,7 @@ export async function buffer(folder, upstream) {
   free.close();
   const configuration = `daemon off; pid ${folder}/nginx.pid; error_log /dev/null; events {}
     http { access_log off; upstream server { server 127.0.0.1:${upstream}; keepalive 8; }
-      server { listen 127.0.0.1:${port}; location / { proxy_pass http://server; proxy_http_version 1.1;
+      server { listen 127.0.0.1:${port}; location / { proxy_pass http://server; proxy_http_version 1.1; proxy_ignore_headers X-Accel-Buffering;
         proxy_set_header Host $http_host; proxy_set_header Connection ""; } } }`;
   await writeFile(join(folder, "nginx.conf"), configuration);
   const nginx = spawn("nginx", ["-c", join(folder, "nginx.conf"), "-e", "/dev/null"], { stdio: "ignore" });
