@@ -3,6 +3,7 @@
 use manysocket_protocol::{Payload, Side};
 
 use std::cell::Cell;
+use std::rc::Rc;
 
 use crate::page::glue::{self, JsString, Uint8Array};
 
@@ -68,13 +69,23 @@ impl Content {
 pub(crate) enum Held {
     /// The head and the text.
     Text(Vec<u8>, JsString),
-    /// The bytes. Up to 16 MiB are kept: not in wasm's memory, which never shrinks.
-    Array(Uint8Array),
+    /// The bytes, and their memory if it may be used again. Up to 16 MiB are kept: not in wasm's memory, which never shrinks.
+    Array { part: Uint8Array, _spare: Option<Rc<Spare>> },
+}
+
+/// Memory of a message that is kept, for the next one. Acknowledgements are cumulative, so the last part of a message may have it.
+pub(crate) struct Spare(Uint8Array);
+
+impl Drop for Spare {
+    fn drop(&mut self) {
+        glue::recycle(&self.0);
+    }
 }
 
 impl Held {
     pub(crate) fn copy(bytes: &[u8]) -> Self {
-        Held::Array(glue::copy_in(bytes.as_ptr() as u32, bytes.len() as u32))
+        let part = glue::copy_in(bytes.as_ptr() as u32, bytes.len() as u32);
+        Held::Array { part, _spare: None }
     }
 }
 
@@ -83,14 +94,17 @@ impl Content {
     pub(crate) fn hold(&mut self) -> Held {
         match self {
             Content::Array(array) => {
-                // Nobody may use its memory again.
-                array.is_spare = false;
-                let length = array.end - array.start;
-                Held::Array(if array.is_lent {
-                    glue::part(&glue::copy_large(&array.array, array.start, array.end), 0, length)
+                let (start, end) = (array.start, array.end);
+                if array.is_lent {
+                    let copy = glue::copy_large(&array.array, start, end);
+                    let part = glue::part(&copy, 0, end - start);
+                    Held::Array { part, _spare: Some(Rc::new(Spare(copy))) }
                 } else {
-                    glue::part(&array.array, array.start, array.end)
-                })
+                    // Not once it has been sent.
+                    let is_spare = std::mem::take(&mut array.is_spare);
+                    let _spare = is_spare.then(|| Rc::new(Spare(array.array.clone())));
+                    Held::Array { part: glue::part(&array.array, start, end), _spare }
+                }
             }
             Content::Small(small) => Held::copy(small.bytes()),
             Content::Empty | Content::Text(_) => Held::copy(&[]),

@@ -274,7 +274,7 @@ pub(crate) fn flush(link: u32) {
                     Held::Text(head, text) => {
                         glue::send_text(link, head.as_ptr() as u32, head.len() as u32, text) as u64
                     }
-                    Held::Array(array) => {
+                    Held::Array { part: array, .. } => {
                         glue::send_array(link, array);
                         glue::length_of(array).into()
                     }
