@@ -70,6 +70,8 @@ async function measure({ name, WebSocket, counted, panel }, { sockets, size, rat
       status.textContent = `Sending ${aim} over ${grouped(open.length)} sockets: ${name} …`;
       load = new Load(open, { size, rate });
       await load.run(seconds);
+      // A handler counts its socket, and may begin only after the page sees it open.
+      count = await connections(counted);
     }
     sample();
     const memoryMost = Math.max(...panel.series.map(({ memory }) => memory));

@@ -16,9 +16,9 @@ use manysocket_protocol::{Event, Message};
 use manysocket_server::WebSocketUpgrade;
 use manysocket_server::topic::{Positions, TopicPolicy, Topics};
 
-/// The messages of one link that may be handled while another waits for an echo: an echo takes a few turns, and a turn wakes
-/// 256 handlers.
-const MOST: usize = 256 * 8;
+/// The messages of one link that may be handled while another waits for an echo: an echo takes a turn to be read, to be handled, to
+/// be answered and to be written, and a turn has at most 2,048 messages. A slow machine has fewer, since time ends a turn, too.
+const MOST: usize = 2048 * 4;
 
 async fn echo(upgrade: WebSocketUpgrade) -> Response {
     upgrade.on_upgrade(async |mut socket| {

@@ -7,7 +7,8 @@ import { makeSite, runInPage, startWorld } from "../harness/index.js";
 const BLOCKS = `
 import { MultiWebSocket } from "/pkg/index.js";
 onmessage = ({ data: { kind, url, count, memory } }) => {
-  const Class = kind === "native" ? WebSocket : new MultiWebSocket("/multiplexer").WebSocket;
+  // Over HTTP, which a slow start would choose, messages leave at the end of the task (docs/carriers.md).
+  const Class = kind === "native" ? WebSocket : new MultiWebSocket("/multiplexer", { carriers: ["websocket"] }).WebSocket;
   const socket = new Class(url);
   socket.onopen = () => {
     for (let n = 0; n < count; n++) socket.send(String(n));

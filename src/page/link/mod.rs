@@ -114,10 +114,12 @@ impl PageLink {
 
     /// The same, if there is anything to send.
     fn flush_if_due(&mut self) {
-        if self.inner.wants_transmit() {
-            self.flush_soon();
-        } else {
+        if !self.inner.wants_transmit() {
             self.set_timer();
+        } else if !self.flush_is_due {
+            // Not `flush_soon`: the page's next message is still the first of its task. A worker that blocks behind it
+            // would never send it.
+            glue::flush_later(self.number);
         }
     }
 
